@@ -1,0 +1,71 @@
+"""The whole tree, every field with its meaning. Other configs import it and change a few lines.
+
+On the command line: --config=configs/digits.py --config.variant.beta=4 --config.data.name=mnist.
+A new name in data, net, likelihood or variant brings that name's own fields and defaults.
+"""
+
+from ml_collections import ConfigDict
+
+from vae_jax import model
+
+
+def get_config() -> ConfigDict:
+    """The default run: a VAE on scikit-learn's digits."""
+    config = ConfigDict()
+    config.seed = 0  # with the config, decides the whole run: weights, order of data, noise
+    config.latent_dim = 16
+
+    # digits, mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset).
+    # data.path: the folder of the files, where the dataset takes one.
+    # data.binarize: none (grey levels), static (threshold at 1/2), dynamic (a Bernoulli draw at each visit).
+    config.data = section("data", "digits")
+
+    # mlp: hidden (widths), activation, dtype of compute (float32, bfloat16).
+    # conv: hidden (width of the dense layers), activation, dtype; for images of 16 pixels and more.
+    config.net = section("net", "mlp")
+
+    # bernoulli, for binarised images; gaussian, with its sigma, for grey levels.
+    config.likelihood = section("likelihood", "bernoulli")
+
+    # beta (beta = 1 is the VAE), autoencoder.
+    config.variant = section("variant", "beta")
+
+    config.train = ConfigDict()
+    config.train.steps = 10_000
+    config.train.batch_size = 128  # over all devices together
+    config.train.learning_rate = 1e-3  # of Adam
+    config.train.warmup_steps = 0  # the learning rate rises linearly over these; 0 for none
+    config.train.cosine = False  # the learning rate falls as a half cosine to 0 at the last step
+    config.train.clip = 0.0  # the gradient's largest global norm; 0 for no clipping
+    config.train.ema = 0.0  # decay of a moving average of the weights, used in evaluation and samples; 0 for none
+    config.train.dispatch = 100  # at most this many steps in one compiled call; signals are heard between calls
+
+    config.log = ConfigDict()
+    config.log.every = 100  # steps; a record is the mean over the compiled call that ends there
+
+    config.evaluation = ConfigDict()
+    config.evaluation.every = 1000  # steps between passes over the whole held-out split
+    config.evaluation.batch_size = 500  # over all devices; decides speed, and the noise only of batch-coupled terms
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 1000  # steps
+    config.checkpoint.keep = 2  # the newest; the best by held-out ELBO is kept beside them
+
+    config.wandb = ConfigDict()
+    config.wandb.mode = "disabled"  # disabled, offline, online
+    config.wandb.project = "vae_jax"
+    config.wandb.entity = ""  # empty: W&B's own default, here and below
+    config.wandb.group = ""
+    config.wandb.name = ""
+    config.wandb.tags = ()
+    config.wandb.artifact = False  # send the checkpoints at the end
+
+    config.parallel = ConfigDict()
+    config.parallel.mode = "data"  # data: the batch is split over devices, gradients are averaged
+    config.parallel.devices = 0  # how many of this machine's devices; 0 for all
+    return config
+
+
+def section(kind: str, name: str, **values) -> ConfigDict:
+    """The section `kind` (data, net, likelihood, variant) for `name`: its own defaults, then `values`."""
+    return ConfigDict({**model.defaults(kind, name), **values})

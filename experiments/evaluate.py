@@ -1,0 +1,103 @@
+"""A run's checkpoint to its held-out numbers and pictures.
+
+    python -m experiments.evaluate --workdir=runs/digits [--checkpoint=best]
+
+The latest checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+import vae_jax
+from experiments import pictures, settings
+from vae_jax import data, model, parallel, train, writers
+from vae_jax.divergences import active_units
+from vae_jax.model import Model
+from vae_jax.registry import UserError
+from vae_jax.typing import Params
+
+
+def hyper(config: Mapping[str, Any], built: Model) -> train.Hyper:
+    """The traced numbers of a run."""
+    as_array = partial(jnp.asarray, dtype=jnp.float32)
+    floats = {name: as_array(value) for name, value in built.floats.items()}
+    return train.Hyper(as_array(config["train"]["learning_rate"]), floats)
+
+
+def fetcher(config: Mapping[str, Any]) -> Callable[[data.Split], train.Fetch]:
+    """split -> how its batches are made."""
+    binarize = data.binarizer(config["data"]["binarize"])
+    return lambda split: partial(data.make_batch, split, binarize)
+
+
+def evaluator(config: Mapping[str, Any], built: Model, split: data.Split, devices: list) -> Callable[[Params, Any], dict]:
+    """(params, step) -> the numbers of the whole held-out split: loss, elbo, distortion, rate, ..."""
+    fetch = fetcher(config)
+    key, floats = parallel.replicate((train.root_key(config["seed"]), hyper(config, built)), devices)
+    placed = parallel.replicate(split, devices)
+    whole = parallel.evaluation(
+        lambda part: train.make_eval_step(built.nets, built.variant, fetch(part)),
+        devices,
+        config["evaluation"]["batch_size"],
+    )
+    discrete = built.likelihood.discrete and config["data"]["binarize"] != "none"
+
+    def evaluate(params: Params, step: Any) -> dict:
+        metrics = summary(whole(placed, params, key, step, floats))
+        if discrete and "elbo" in metrics:
+            pixels = math.prod(split.fetch(jnp.zeros(1, jnp.int32)).shape)
+            metrics["bits_per_dim"] = -metrics["elbo"] / (pixels * math.log(2))
+        return metrics
+
+    return evaluate
+
+
+def summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics as they are logged: the codes' variances become the number of active units."""
+    shown = {name: value for name, value in metrics.items() if name not in ("code_mean", "code_variance")}
+    return shown | {"active_units": active_units(metrics["code_variance"])}
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """The held-out numbers as a few aligned lines."""
+    units = {"active_units": "latents", "bits_per_dim": "bits/dim"}
+    rows = [name for name in ("elbo", "distortion", "rate", "loss", "active_units", "bits_per_dim") if name in metrics]
+    lines = [f"  {name:<13}{_number(metrics[name]):>10}  {units.get(name, 'nats per image')}" for name in rows]
+    return "\n".join(["held-out split", *lines])
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def main(argv: list[str]) -> int:
+    """Evaluates the run in --workdir; the exit status."""
+    own, overrides = settings.Arguments(("workdir", "checkpoint")).parse(argv)
+    if overrides or "workdir" not in own:
+        raise UserError("--workdir: give the folder of a run, and no other config than its own")
+    workdir, checkpoint = Path(own["workdir"]), own.get("checkpoint", "latest")
+    suffix = "" if checkpoint == "latest" else f"_{checkpoint}"
+    run = vae_jax.open_run(workdir, checkpoint)
+    dataset = model.load_data(run.config["data"])
+    built = model.build(run.config, dataset.image_shape)
+    devices = parallel.local_devices()[:1]
+    evaluate = evaluator(run.config, built, dataset.test, devices)
+    metrics = evaluate(*parallel.replicate((run.params, jnp.int32(run.step)), devices))
+    writers.write_json(workdir / f"evaluation{suffix}.json", metrics | {"step": run.step})
+    pictures.draw(run, dataset, metrics, workdir / f"pictures{suffix}")
+    print(f"{workdir} at step {run.step} ({checkpoint} checkpoint)\n{table(metrics)}\npictures in {workdir / f'pictures{suffix}'}")
+    return 0
+
+
+if __name__ == "__main__":
+    settings.use_compilation_cache()
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        settings.leave(error)

@@ -1,0 +1,90 @@
+"""The pictures of a run: what goes in and comes out, what the prior gives, what each latent means."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from scipy.stats import norm
+
+from vae_jax import plots
+from vae_jax.data import Dataset
+from vae_jax.train import PICTURES, root_key
+from vae_jax.trained import Run
+
+MOST_CODES = 5000
+
+
+def draw(run: Run, dataset: Dataset, evaluation: dict, folder: Path) -> list[Path]:
+    """Writes the pictures of `run` on held-out images into `folder`; their files, in order."""
+    folder.mkdir(exist_ok=True)
+    images = np.asarray(dataset.test.fetch(np.arange(min(MOST_CODES, dataset.test.size))))
+    labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[: len(images)]
+    codes = run.encode(images)
+    reconstructions(run, images, folder / "reconstructions.png")
+    samples(run, folder / "samples.png")
+    interpolations(run, images, folder / "interpolations.png")
+    traversals(run, images[0], codes, evaluation, folder / "traversals.png")
+    latent_map(codes, labels, folder / "latents.png")
+    names = ["reconstructions", "samples", "interpolations", "traversals", "latents"]
+    if run.latent_dim == 2:
+        manifold(run, folder / "manifold.png")
+        names.append("manifold")
+    return [folder / f"{name}.png" for name in names]
+
+
+def reconstructions(run: Run, images: np.ndarray, file: Path) -> None:
+    """Held-out images above what the model makes of them."""
+    shown = images[: min(16, len(images))]
+    tiles = np.stack([shown / 255, run.reconstruct(shown)])
+    plots.mosaic(file, tiles, "Held-out images and their reconstructions", rows=("image", "reconstruction"))
+
+
+def samples(run: Run, file: Path) -> None:
+    """An 8 x 16 grid of draws from the prior."""
+    key = jax.random.fold_in(root_key(run.config["seed"]), PICTURES)
+    tiles = run.sample(key, 128).reshape(8, 16, *run.image_shape)
+    plots.mosaic(file, tiles, "Decoded draws from the prior")
+
+
+def interpolations(run: Run, images: np.ndarray, file: Path) -> None:
+    """Straight lines between the codes of pairs of held-out images."""
+    pairs = min(6, len(images) // 2)
+    tiles = np.stack([run.interpolate(images[2 * i], images[2 * i + 1], 11) for i in range(pairs)])
+    plots.mosaic(file, tiles, "Between the codes of two held-out images")
+
+
+def traversals(run: Run, image: np.ndarray, codes: np.ndarray, evaluation: dict, file: Path) -> None:
+    """One latent moved at a time, the most informative first.
+
+    By KL from -3 to 3, the prior's own range; without a KL by variance, three standard deviations
+    about the mean code.
+    """
+    kl = evaluation.get("kl")
+    order = np.argsort(-np.asarray(codes.var(0) if kl is None else kl))[:10]
+    columns = np.linspace(-3, 3, 11)
+    ranges = [columns if kl is not None else codes[:, i].mean() + codes[:, i].std() * columns for i in order]
+    tiles = np.stack([run.traverse(image, int(i), values) for i, values in zip(order, ranges, strict=True)])
+    rows = [f"latent {i}: " + (f"{kl[i]:.2f} nats" if kl is not None else f"sd {codes[:, i].std():.2f}") for i in order]
+    unit = "" if kl is not None else " standard deviations"
+    plots.mosaic(file, tiles, f"One latent moved at a time{unit and ', in' + unit}", rows, [f"{c:+.1f}" for c in columns])
+
+
+def latent_map(codes: np.ndarray, labels: np.ndarray | None, file: Path) -> None:
+    """Held-out codes in the plane: the two latents themselves, or the two main axes of more."""
+    if codes.shape[1] == 2:
+        plots.latent_map(file, codes, labels, "Codes of held-out images", ("latent 0", "latent 1"))
+        return
+    centred = codes - codes.mean(0)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    plane = centred @ axes.T
+    plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
+    names = ("first principal axis", "second principal axis")
+    plots.latent_map(file, plane, labels, f"Codes of held-out images ({codes.shape[1]} latents)", names)
+
+
+def manifold(run: Run, file: Path) -> None:
+    """A two-dimensional latent space decoded on a grid, evenly spaced in the prior's probability."""
+    quantiles = norm.ppf(np.linspace(0.02, 0.98, 20)).astype(np.float32)
+    x, y = np.meshgrid(quantiles, quantiles[::-1])
+    tiles = run.decode(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(20, 20, *run.image_shape)
+    plots.mosaic(file, tiles, "The latent plane, decoded at the prior's quantiles")

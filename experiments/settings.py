@@ -1,0 +1,192 @@
+"""The command line to a checked config: what is allowed, and one line for what is not."""
+
+import importlib.util
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from configs import default
+from vae_jax import data, model, registry
+from vae_jax.registry import UserError
+
+
+class Rule(NamedTuple):
+    """What a number may be, in code and in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+AT_LEAST_0 = Rule(lambda v: v >= 0, "a whole number of at least 0")
+AT_LEAST_1 = Rule(lambda v: v >= 1, "a whole number of at least 1")
+POSITIVE = Rule(lambda v: v > 0 and math.isfinite(v), "a positive number")
+NOT_NEGATIVE = Rule(lambda v: v >= 0 and math.isfinite(v), "a number of at least 0")
+FRACTION = Rule(lambda v: 0 <= v < 1, "a number from 0 to below 1")
+
+RULES = {
+    "seed": Rule(lambda v: 0 <= v < 2**32, "a whole number from 0 to 2^32 - 1"),
+    "latent_dim": AT_LEAST_1,
+    "train.steps": AT_LEAST_1,
+    "train.batch_size": AT_LEAST_1,
+    "train.learning_rate": POSITIVE,
+    "train.warmup_steps": AT_LEAST_0,
+    "train.clip": NOT_NEGATIVE,
+    "train.ema": FRACTION,
+    "train.dispatch": AT_LEAST_1,
+    "log.every": AT_LEAST_1,
+    "evaluation.every": AT_LEAST_1,
+    "evaluation.batch_size": AT_LEAST_1,
+    "checkpoint.every": AT_LEAST_1,
+    "checkpoint.keep": AT_LEAST_1,
+    "parallel.devices": AT_LEAST_0,
+}
+CHOICES = {"wandb.mode": ("disabled", "offline", "online"), "parallel.mode": ("data",), "data.binarize": tuple(data.BINARIZE)}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "a tuple, as in (512, 256)"}
+
+
+class Arguments:
+    """Splits argv into the program's own flags and the overrides of the config."""
+
+    def __init__(self, known: Sequence[str]):
+        self.known = known
+
+    def parse(self, argv: Sequence[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+        own, overrides, rest = {}, [], list(argv)
+        while rest:
+            word = rest.pop(0)
+            name, equals, value = word.lstrip("-").partition("=")
+            field = name.removeprefix("config.")
+            if not word.startswith("--") or (name not in self.known and field == name):
+                raise registry.unknown(word.partition("=")[0], name, [*self.known, "config.<field>"])
+            if not equals and rest and not rest[0].startswith("--"):
+                value = rest.pop(0)
+            elif not equals:
+                value = "true"
+            if field == name:
+                own[name] = value
+            else:
+                overrides.append((field, value))
+        return own, overrides
+
+
+def parse(argv: Sequence[str], known: Sequence[str] = ("config", "workdir")) -> tuple[ConfigDict, dict[str, str]]:
+    """(config, other flags) of a command line. Raises UserError naming the field that is wrong.
+
+    --config=FILE[:ARGUMENT] names a Python file with get_config([argument]); --config.a.b=value sets
+    a field of it. Names come first: --config.variant.name=x brings x's own fields.
+    """
+    own, overrides = Arguments(known).parse(argv)
+    config = load(own.get("config", "configs/digits.py"))
+    for field, value in overrides:
+        kind, _, leaf = field.rpartition(".")
+        if leaf == "name" and kind in model.SECTIONS and value != config[kind].name:
+            config[kind] = default.section(kind, value)
+    for field, value in overrides:
+        _override(config, field, value)
+    check(config)
+    return config, own
+
+
+def load(argument: str) -> ConfigDict:
+    """The config of FILE[:ARGUMENT]. Raises UserError where there is no such file or get_config."""
+    file, _, variant = argument.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        near = sorted(str(found) for found in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise registry.unknown("--config", file, [name for name in near if not name.endswith("__init__.py")])
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"--config: {file!r} has no get_config()")
+    return module.get_config(variant) if variant else module.get_config()
+
+
+def _override(config: ConfigDict, field: str, value: str) -> None:
+    *parents, leaf = field.split(".")
+    node, path = config, "config"
+    for name in (*parents, leaf):
+        if not isinstance(node, ConfigDict):
+            raise UserError(f"{path}: {node!r} is a value and has no field {name!r}")
+        if name not in node:
+            raise registry.unknown(f"{path}.{name}", name, node.keys())
+        node, path = node[name], f"{path}.{name}"
+    if isinstance(node, ConfigDict):
+        raise registry.unknown(path, value, [f"{path}.{name}" for name in node])
+    values, words = flags.FlagValues(), [sys.argv[0], f"--{path}={value}"]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, lock_config=False, sys_argv=words)
+        values(words)
+    except (flags.Error, ValueError, TypeError, SyntaxError):
+        raise UserError(f"{path}: {value!r} is not allowed; give {KINDS[type(node)]}") from None
+
+
+def _leaves(tree: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    leaves = {}
+    for name, value in tree.items():
+        leaves.update(_leaves(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {f"{prefix}{name}": value})
+    return leaves
+
+
+def expected(config: ConfigDict) -> ConfigDict:
+    """The whole tree with every default, for the names that `config` chooses."""
+    tree = default.get_config()
+    for kind in model.SECTIONS:
+        if kind in config and "name" in config[kind]:
+            tree[kind] = default.section(kind, config[kind].name)
+    return tree
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for a field that is unknown, missing, of the wrong type or out of range."""
+    known, given = _leaves(expected(config)), _leaves(config)
+    for field, value in given.items():
+        if field not in known:
+            parent = field.rpartition(".")[0]
+            raise registry.unknown(f"config.{field}", field.rpartition(".")[2], [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == parent])
+        kind = type(known[field])
+        if not (type(value) is kind or (kind is float and type(value) is int)):
+            raise UserError(f"config.{field}: {value!r} is not allowed; give {KINDS[kind]}")
+    for field in known:
+        if field not in given:
+            raise UserError(f"config.{field}: missing; the default is {known[field]!r}")
+    for field, rule in RULES.items():
+        if not rule.holds(given[field]):
+            raise UserError(f"config.{field}: {given[field]!r} is not allowed; give {rule.words}")
+    for field, allowed in CHOICES.items():
+        if given[field] not in allowed:
+            raise registry.unknown(f"config.{field}", given[field], allowed)
+    for name, value in config.variant.items():
+        if isinstance(value, float) and not NOT_NEGATIVE.holds(value):
+            raise UserError(f"config.variant.{name}: {value!r} is not allowed; give {NOT_NEGATIVE.words}")
+
+
+def other_conventions(config: ConfigDict, image_shape: tuple[int, int, int]) -> str:
+    """How this run's beta (nats per image) reads in the two other conventions in use."""
+    pixels, beta = math.prod(image_shape), config.variant.beta
+    return (
+        f"beta {beta:g} weighs nats per image; the same loss as a mean over pixels has {beta / pixels:.3g} x KL; "
+        f"normalised by latents/pixels (Higgins et al. 2017) it is {beta * config.latent_dim / pixels:.3g}"
+    )
+
+
+def leave(error: Exception) -> NoReturn:
+    """Prints an error as one line and leaves with status 2."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache folder."""
+    import jax
+
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "vae_jax" / "xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

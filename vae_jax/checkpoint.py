@@ -1,0 +1,107 @@
+"""Checkpoints of a run: asynchronous, checked on the way back, the last few and the best kept.
+
+The only file that imports orbax. Orbax restores a file with a flipped byte without a word, so a
+digest of every array is stored beside the arrays and compared on restoring.
+"""
+
+import hashlib
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from vae_jax.registry import UserError
+
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 over the paths, dtypes, shapes and bytes of a tree's arrays."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = np.asarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape};".encode())
+        total.update(np.ascontiguousarray(leaf).data)
+    return total.hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error)).strip()[:120] or type(error).__name__
+
+
+class Checkpoints:
+    """The folder `checkpoints/` of a run. A score is higher for better; None cannot be the best."""
+
+    def __init__(self, folder: Path, keep: int = 2, read_only: bool = False):
+        best = BestN(get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=None if read_only else AnyPreservationPolicy([LatestN(keep), best]),
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+        )
+        self.folder = folder
+        self._read_only = read_only
+        self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
+
+    def save(self, step: int, state: Any, score: float | None) -> None:
+        """Starts to save; returns once the state is copied, so that its buffers may be donated."""
+        host = jax.tree.map(lambda leaf: np.array(leaf), state)
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(host), check=ocp.args.JsonSave({"digest": digest(host), "score": score})
+        )
+        self._manager.save(step, args=arguments, metrics=None if score is None else {"score": score})
+
+    def restore(self, like: Any, which: str = "latest") -> tuple[int, Any] | None:
+        """The newest whole state shaped as `like` and its step, or the best by score; None where there is none.
+
+        A damaged one is named in a warning and the one before it (or next best) is taken instead;
+        in a folder open for writing it is deleted. Raises UserError where all are damaged.
+        """
+        steps = self.steps()[::-1]
+        if which == "best":
+            steps = sorted(steps, key=lambda step: (self._score(step), step), reverse=True)
+        for step in steps:
+            try:
+                return step, self._restore(step, like)
+            except Exception as error:
+                logging.getLogger(__name__).warning(
+                    "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, _reason(error)
+                )
+                if not self._read_only:
+                    self._manager.delete(step)
+        if steps:
+            raise UserError(f"{self.folder}: none of the checkpoints {steps} can be restored; start in a new workdir")
+        return None
+
+    def _restore(self, step: int, like: Any) -> Any:
+        abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), check=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=arguments)
+        if digest(restored.state) != restored.check["digest"]:
+            raise ValueError("its arrays do not match their checksum")
+        return restored.state
+
+    def _score(self, step: int) -> float:
+        try:
+            score = self._manager.restore(step, args=ocp.args.Composite(check=ocp.args.JsonRestore())).check["score"]
+        except Exception:
+            score = None
+        return -np.inf if score is None else score
+
+    def steps(self) -> list[int]:
+        """The steps whose checkpoints are whole on disk, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def wait(self) -> None:
+        """Blocks until what `save` started is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then lets go of the folder."""
+        self._manager.close()

@@ -1,0 +1,100 @@
+"""Any image dataset of TensorFlow Datasets by name, without TensorFlow where its files allow it.
+
+Files in array_record format are read without TensorFlow, and preparing asks for that format. Files
+already prepared as TFRECORD, and the preparing of most of TFDS's own datasets, need TensorFlow.
+TFDS reuses unpacked downloads by file name, unchecked: give mnist, fashion_mnist and kmnist a folder each.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from vae_jax import registry
+from vae_jax.data import Dataset, from_arrays
+from vae_jax.registry import UserError
+
+CHUNK = 1024
+
+
+def load(*, dataset: str = "mnist", path: str = "", train: str = "train", test: str = "test", size: int = 0) -> Dataset:
+    """The TFDS dataset `dataset`, kept in the folder `path` (TFDS's own when empty).
+
+    `train` and `test` are TFDS splits, slices allowed ("train[:90%]"). `size` > 0 cuts the middle
+    square of each image and scales it to size x size. Raises UserError where the dataset is unknown,
+    cannot be prepared or read, or has images of several shapes and no `size`.
+    """
+    builder = _builder(dataset, path)
+    if "image" not in builder.info.features:
+        raise UserError(f"config.data.dataset: {dataset!r} has no 'image'; its features: {', '.join(builder.info.features)}")
+    parts = [_arrays(_examples(builder, split, field), size) for split, field in ((train, "train"), (test, "test"))]
+    return from_arrays(*parts[0], *parts[1])
+
+
+def _builder(dataset: str, path: str):
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise UserError(
+            "config.data.name: reading from TFDS needs the extra 'tfds' (pip install -e .[tfds]); "
+            "MNIST-like data needs none with config.data.path"
+        ) from None
+    try:
+        builder = tfds.builder(dataset, data_dir=path or None, file_format="array_record")
+    except tfds.core.DatasetNotFoundError:
+        raise registry.unknown("config.data.dataset", dataset, tfds.list_builders()) from None
+    if not builder.is_prepared():
+        try:
+            builder.download_and_prepare()
+        except (Exception, SystemExit) as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise UserError(
+                f"config.data.dataset: TFDS could not prepare {dataset!r} in {builder.data_dir} ({reason}); "
+                "set config.data.path to a folder where it is prepared"
+            ) from None
+    return builder
+
+
+def _examples(builder, split: str, field: str) -> Iterable[dict]:
+    try:
+        source = builder.as_data_source(split=split)
+    except NotImplementedError:
+        return _with_tensorflow(builder, split)
+    except ValueError as error:
+        raise UserError(f"config.data.{field}: {split!r} is not a split ({str(error).partition(chr(10))[0]})") from None
+    starts = range(0, len(source), CHUNK)
+    return (example for start in starts for example in source.__getitems__(range(start, min(start + CHUNK, len(source)))))
+
+
+def _with_tensorflow(builder, split: str) -> Iterable[dict]:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.as_numpy(builder.as_dataset(split=split))
+    except ImportError:
+        raise UserError(
+            f"config.data.dataset: {builder.name!r} is prepared as {builder.info.file_format.value}, which only "
+            "TensorFlow reads; prepare it as array_record, or install tensorflow"
+        ) from None
+
+
+def _arrays(examples: Iterable[dict], size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    images, labels = [], []
+    for example in examples:
+        image = _resize(example["image"], size) if size else example["image"]
+        if images and image.shape != images[0].shape:
+            raise UserError(f"config.data.size: 0 keeps images as they are, and they differ ({images[0].shape}, {image.shape}); give one size")
+        images.append(image)
+        labels.append(example.get("label"))
+    scalar = all(label is not None and np.ndim(label) == 0 for label in labels)
+    return np.stack(images), np.asarray(labels) if scalar else None
+
+
+def _resize(image: np.ndarray, size: int) -> np.ndarray:
+    from PIL import Image
+
+    height, width, channels = image.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    pixels = Image.fromarray(square[..., 0] if channels == 1 else square).resize((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(pixels).reshape(size, size, channels)

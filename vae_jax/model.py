@@ -1,0 +1,68 @@
+"""The networks and the variant that a config names; the config is a tree of plain values."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import optax
+
+from vae_jax import data, distributions, networks, registry, train, variants
+from vae_jax.distributions import Likelihood
+from vae_jax.networks import Nets
+from vae_jax.variants import Variant
+
+
+class Model(NamedTuple):
+    """What a config and an image shape decide before any parameter exists."""
+
+    nets: Nets
+    variant: Variant
+    likelihood: Likelihood
+    floats: dict[str, float]
+    optimizer: optax.GradientTransformation
+
+
+def _fields(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name != "name"}
+
+
+def build(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:
+    """The model of `config` for images of `image_shape`. Raises UserError naming the field that is wrong."""
+    likelihood = distributions.get(config["likelihood"]["name"])(**_fields(config["likelihood"]))
+    make_nets = networks.get(config["net"]["name"])
+    nets = make_nets(image_shape, config["latent_dim"], likelihood.channels, **_fields(config["net"]))
+    make_variant = variants.get(config["variant"]["name"])
+    fields = _fields(config["variant"])
+    static = {name: fields.pop(name) for name in registry.fields(make_variant)}
+    section = config["train"]
+    optimizer = train.make_optimizer(
+        warmup_steps=section["warmup_steps"],
+        cosine_steps=section["steps"] if section["cosine"] else 0,
+        clip=section["clip"],
+    )
+    return Model(nets, make_variant(likelihood, **static), likelihood, fields, optimizer)
+
+
+def initial_state(model: Model, config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> train.TrainState:
+    """The state of a run before its first step: a function of (config, seed)."""
+    key = train.root_key(config["seed"])
+    ema, latent_dim = config["train"]["ema"], config["latent_dim"]
+    return train.init_state(key, model.nets, model.variant, model.optimizer, image_shape, latent_dim, ema)
+
+
+def load_data(section: Mapping[str, Any]) -> data.Dataset:
+    """The dataset of a config's `data` section. Raises UserError naming what is wrong."""
+    fields = {name: value for name, value in _fields(section).items() if name != "binarize"}
+    return data.get(section["name"])(**fields)
+
+
+def defaults(section: str, name: str) -> dict[str, Any]:
+    """All fields of `section` (data, net, likelihood or variant) once its name is `name`, with their defaults."""
+    if section == "net":
+        return {"name": name, **registry.fields(networks.get(name))}
+    if section == "likelihood":
+        return {"name": name, **registry.fields(distributions.get(name))}
+    return {"data": data.defaults, "variant": variants.defaults}[section](name)
+
+
+SECTIONS = ("data", "net", "likelihood", "variant")
+"""The parts of a config that a name decides."""

@@ -1,0 +1,127 @@
+"""A trained model as a person uses it: NumPy in, NumPy out.
+
+    run = vae_jax.open_run("runs/digits")
+    z = run.encode(images)              # (n, height, width, channels) -> (n, latent)
+    pictures = run.sample(jax.random.key(0), 16)
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import model, train
+from vae_jax.model import Model
+from vae_jax.registry import UserError
+from vae_jax.typing import Key, Params
+
+SIZES = (1, 16, 256)
+"""Batch sizes that are ever compiled: any other is padded to the next of these, or cut into the largest."""
+
+
+def _compiled(function: Callable) -> Callable:
+    """`function(params, rows)` for NumPy rows of any number, compiled for SIZES alone."""
+    jitted = jax.jit(function)
+
+    def call(params, rows):
+        largest = SIZES[-1]
+        starts = range(0, max(len(rows), 1), largest)
+        return np.concatenate([chunk(params, rows[start : start + largest]) for start in starts])
+
+    def chunk(params, rows):
+        size = next(size for size in SIZES if len(rows) <= size)
+        padded = np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])
+        return np.asarray(jitted(params, padded))[: len(rows)]
+
+    return call
+
+
+class Run:
+    """A model and its trained weights. Images are (n, height, width, channels), codes (n, latent)."""
+
+    def __init__(self, config: Mapping[str, Any], image_shape: tuple[int, int, int], built: Model, params: Params, step: int):
+        self.config, self.image_shape, self.params, self.step = config, tuple(image_shape), params, step
+        self.latent_dim = config["latent_dim"]
+        self._variant = built.variant
+        self._encode = _compiled(lambda params, x: built.variant.represent(built.nets, params, x))
+        self._decode = _compiled(lambda params, z: built.likelihood.mean(built.nets.decode(params["nets"], z)))
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """The posterior mean of each image, (n, latent). Raises UserError for a wrong shape, dtype or range."""
+        return self._encode(self.params, self._checked(images))
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """The expected image at each code, float32, grey levels in [0, 1]. Raises UserError for a wrong shape."""
+        codes = np.asarray(codes, np.float32)
+        if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
+            raise UserError(f"codes: shape {codes.shape} is not allowed; give (n, {self.latent_dim})")
+        return self._decode(self.params, codes)
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """The expected image at each image's posterior mean."""
+        return self.decode(self.encode(images))
+
+    def sample(self, key: Key, n: int) -> np.ndarray:
+        """Expected images at `n` draws from the prior; draw i depends on key and i alone."""
+        return self.decode(np.asarray(self._variant.sample_prior(self.params, key, n, self.latent_dim)))
+
+    def interpolate(self, a: np.ndarray, b: np.ndarray, n: int = 8) -> np.ndarray:
+        """`n` images on the straight line between the codes of the images `a` and `b`, both ends included."""
+        start, end = self.encode(np.stack([a, b]))
+        weight = np.linspace(0, 1, n, dtype=np.float32)[:, None]
+        return self.decode((1 - weight) * start + weight * end)
+
+    def traverse(self, x: np.ndarray, latent: int, values: np.ndarray | None = None) -> np.ndarray:
+        """The image `x` decoded with one latent set to each of `values` (-3 to 3 in eleven steps)."""
+        if not 0 <= latent < self.latent_dim:
+            raise UserError(f"latent: {latent} is not allowed; this run has latents 0 to {self.latent_dim - 1}")
+        values = np.linspace(-3, 3, 11) if values is None else np.asarray(values)
+        codes = np.repeat(self.encode(np.asarray(x)[None]), len(values), axis=0)
+        codes[:, latent] = values
+        return self.decode(codes)
+
+    def _checked(self, images: np.ndarray) -> np.ndarray:
+        """Images as the model saw them in training: floats in [0, 1], thresholded where it was."""
+        images = np.asarray(images)
+        expected = "(n, " + ", ".join(map(str, self.image_shape)) + ")"
+        if images.shape[1:] != self.image_shape:
+            raise UserError(f"images: shape {images.shape} is not allowed; give {expected}")
+        if images.dtype == np.uint8:
+            images = images.astype(np.float32) / 255
+        elif images.dtype not in (np.float32, np.float64):
+            raise UserError(f"images: dtype {images.dtype} is not allowed; give uint8 (0 to 255) or float (0 to 1)")
+        if not np.all((images >= 0) & (images <= 1)):
+            raise UserError(f"images: values from {images.min():g} to {images.max():g}; give uint8 (0 to 255) or float (0 to 1)")
+        static = self.config["data"]["binarize"] == "static"
+        return (images > 0.5).astype(np.float32) if static else images.astype(np.float32)
+
+
+def open_run(folder: str | Path, checkpoint: str = "latest") -> Run:
+    """Opens the run in `folder` at its "latest" or "best" (by held-out ELBO) checkpoint.
+
+    Raises UserError where the folder holds no run, no checkpoint, or only damaged ones.
+    """
+    from vae_jax.checkpoint import Checkpoints
+
+    folder = Path(folder)
+    if checkpoint not in ("latest", "best"):
+        raise UserError(f"checkpoint: {checkpoint!r} is unknown; known: best, latest")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no run here (no config.json); give the --workdir of a training run")
+    if not (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
+    saved = json.loads((folder / "config.json").read_text())
+    config, image_shape = saved["config"], tuple(saved["image_shape"])
+    built = model.build(config, image_shape)
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    restored = checkpoints.restore(jax.eval_shape(lambda: model.initial_state(built, config, image_shape)), checkpoint)
+    checkpoints.close()
+    if restored is None:
+        raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
+    step, state = restored
+    params = jax.tree.map(jnp.asarray, train.evaluated(state))
+    return Run(config, image_shape, built, params, step)

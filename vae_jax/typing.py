@@ -1,0 +1,24 @@
+"""Type and shape names of every public signature, and the name of the device axis."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Array, Float, Int, PyTree, UInt8
+from jaxtyping import Key as KeyArray
+
+AXIS = "devices"
+"""The named axis that a batch is split over; every step runs under it, on one device or many."""
+
+Key = KeyArray[Array, ""]
+Keys = KeyArray[Array, "batch"]
+Bytes = UInt8[Array, "batch height width channels"]
+Images = Float[Array, "batch height width channels"]
+Pixels = Float[Array, "batch height width parameters"]
+"""Likelihood parameters: `Likelihood.channels` numbers for each channel of each pixel."""
+Codes = Float[Array, "batch latent"]
+PerExample = Float[Array, "batch"]
+Indices = Int[Array, "batch"]
+Scalar = Float[Array, ""]
+Params = PyTree
+Batch = Mapping[str, Any]
+Metrics = dict[str, Any]

@@ -1,0 +1,34 @@
+"""The beta-VAE (Higgins et al. 2017, eq. 4); beta = 1 is the VAE (Kingma & Welling 2014, eq. 10).
+
+    loss = E_q(z|x)[-log p(x|z)] + beta * KL(q(z|x) || p(z))
+         =      distortion       + beta *       rate
+
+With beta = 0 nothing holds the codes to the prior: an autoencoder that may choose its own noise,
+and chooses none. `elbo` is reported unweighted, -(distortion + rate), whatever beta is.
+"""
+
+import jax.numpy as jnp
+
+from vae_jax.distributions import Gaussian, Likelihood
+from vae_jax.variants import Variant
+
+
+def make(likelihood: Likelihood) -> Variant:
+    """The beta-VAE under a pixel likelihood."""
+
+    def loss(nets, params, batch, key, step, *, beta=1.0):
+        posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
+        z = posterior.sample(key, batch["index"])
+        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
+        kl = posterior.kl()
+        rate = jnp.sum(kl, axis=-1)
+        terms = {
+            "elbo": -(distortion + rate),
+            "distortion": distortion,
+            "rate": rate,
+            "kl": kl,
+            "code": posterior.mean,
+        }
+        return jnp.mean(distortion + beta * rate), terms
+
+    return Variant(loss)

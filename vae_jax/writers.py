@@ -1,0 +1,223 @@
+"""Where a run's numbers and pictures go: the terminal, metrics.jsonl, Weights & Biases.
+
+The only file that imports wandb. metrics.jsonl is the truth and W&B a mirror of it: the mirror
+lives in a thread of its own, so that it can neither stop nor slow a run, and fails once, aloud.
+"""
+
+import json
+import math
+import os
+import queue
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from tqdm import tqdm
+
+TIMINGS = ("steps_per_second", "images_per_second", "seconds")
+"""Fields of metrics.jsonl that tell of the machine and not of the run: they differ when it is repeated."""
+
+
+def plain(value: Any) -> Any:
+    """NumPy and JAX values as what JSON holds; NaN and infinities as null, which JSON has."""
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0:
+        return [plain(item) for item in value]
+    if isinstance(value, (bool, str, int)) or value is None:
+        return value
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes `value` whole or not at all."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    temporary.write_text(json.dumps(plain(value), indent=2) + "\n")
+    os.replace(temporary, file)
+
+
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line cut short by a crash is left out."""
+    records = []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class MetricsFile:
+    """metrics.jsonl: one JSON object a line, flushed at once; opening it forgets what came after `step`."""
+
+    def __init__(self, file: Path, step: int):
+        kept = [json.dumps(record) + "\n" for record in read_metrics(file) if record["step"] <= step]
+        temporary = file.with_name(f".{file.name}.tmp")
+        temporary.write_text("".join(kept))
+        os.replace(temporary, file)
+        self._file = file.open("a", buffering=1)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends one record."""
+        self._file.write(json.dumps(plain(record)) + "\n")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Progress:
+    """A bar in a terminal; elsewhere a plain line at each `report`."""
+
+    def __init__(self, start: int, steps: int):
+        self._bar = None
+        self._steps = steps
+        if sys.stderr.isatty():
+            self._bar = tqdm(initial=start, total=steps, unit=" steps", dynamic_ncols=True, smoothing=0.1)
+
+    def advance(self, step: int) -> None:
+        """Moves the bar to `step`."""
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def report(self, step: int, text: str, lasting: bool) -> None:
+        """Shows `text` at `step`: behind the bar, or as a line of its own if `lasting` or there is no bar."""
+        if self._bar is None or lasting:
+            self.say(f"step {step:>{len(str(self._steps))}}/{self._steps}  {text}")
+        else:
+            self._bar.set_postfix_str(text, refresh=False)
+
+    def say(self, line: str) -> None:
+        """Prints a line without breaking the bar."""
+        tqdm.write(line) if self._bar is not None else print(line, flush=True)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _reachable(address: str, seconds: float = 3.0) -> bool:
+    url = urlparse(address)
+    try:
+        socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), seconds).close()
+    except OSError:
+        return False
+    return True
+
+
+class WandbMirror:
+    """Sends scalars, pictures, the config, a summary and a checkpoint to W&B from its own thread.
+
+    `settings` is the config's `wandb` section. Mode "online" falls back to "offline" within seconds
+    where there is no key or no network. The run's id is kept in `workdir/wandb/id`, so that a
+    resumed run goes on in the same W&B run. Whatever fails is reported once and ends the mirror.
+    """
+
+    def __init__(self, workdir: Path, settings: Mapping[str, Any], config: Mapping[str, Any], say=print):
+        self._workdir, self._settings, self._config, self._say = workdir, settings, config, say
+        self._run = self._thread = None
+        self._queue: queue.Queue = queue.Queue(maxsize=10_000)
+        if settings["mode"] != "disabled":
+            self._thread = threading.Thread(target=self._work, daemon=True, name="wandb")
+            self._thread.start()
+
+    def metrics(self, record: Mapping[str, Any]) -> None:
+        """Mirrors one record of metrics.jsonl, as split/name; vectors as split/name/i."""
+        self._put(lambda run: run.log(_flat(record), step=record["step"]))
+
+    def picture(self, file: Path, step: int) -> None:
+        """Mirrors one PNG file."""
+
+        def send(run):
+            import wandb
+
+            run.log({f"pictures/{file.stem}": wandb.Image(str(file))}, step=step)
+
+        self._put(send)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Mirrors the final evaluation as the run's summary."""
+        self._put(lambda run: run.summary.update({f"final/{name}": plain(value) for name, value in values.items()}))
+
+    def artifact(self, folder: Path) -> None:
+        """Mirrors a folder of checkpoints as an artifact, if the config asks for it."""
+        if self._settings["artifact"]:
+            self._put(lambda run: run.log_artifact(str(folder), name=f"checkpoints-{run.id}", type="model"))
+
+    def close(self, exit_code: int = 0, seconds: float = 30.0) -> None:
+        """Finishes the W&B run, waiting no longer than `seconds` for it."""
+        if self._thread is None:
+            return
+        self._put(lambda run: run.finish(exit_code=exit_code))
+        self._put(None)
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._say(f"wandb: still sending after {seconds:.0f} s; left behind (wandb sync sends the rest)")
+
+    def _put(self, call) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            return
+        try:
+            self._queue.put_nowait(call)
+        except queue.Full:
+            pass
+
+    def _work(self) -> None:
+        try:
+            run = self._start()
+            while (call := self._queue.get()) is not None:
+                call(run)
+        except BaseException as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            self._say(f"wandb: mirror stopped ({reason}); metrics.jsonl has everything")
+
+    def _start(self):
+        import wandb
+
+        mode = self._settings["mode"]
+        if mode == "online":
+            mode = self._online_or_not(wandb)
+        folder = self._workdir / "wandb"
+        folder.mkdir(exist_ok=True)
+        file = folder / "id"
+        if not file.exists():
+            file.write_text(secrets.token_hex(4))
+        names = {name: self._settings[name] or None for name in ("project", "entity", "group", "name")}
+        return wandb.init(
+            **names,
+            tags=list(self._settings["tags"]) or None,
+            id=file.read_text().strip(),
+            resume="allow",
+            mode=mode,
+            dir=str(self._workdir),
+            config=plain(self._config),
+            settings=wandb.Settings(init_timeout=10, silent=True, console="off"),
+        )
+
+    def _online_or_not(self, wandb) -> str:
+        settings = wandb.setup().settings
+        if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+            self._say("wandb: no API key (wandb login); this run is kept offline")
+            return "offline"
+        if not _reachable(settings.base_url):
+            self._say(f"wandb: {settings.base_url} cannot be reached; this run is kept offline (wandb sync sends it later)")
+            return "offline"
+        return "online"
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    split = record["split"]
+    flat = {}
+    for name, value in plain(record).items():
+        if isinstance(value, list):
+            flat.update({f"{split}/{name}/{i}": item for i, item in enumerate(value)})
+        elif name not in ("step", "split"):
+            flat[f"{split}/{name}"] = value
+    return flat

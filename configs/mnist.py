@@ -11,6 +11,6 @@ def get_config(variant: str = "beta"):
     config.net = default.section("net", "mlp", hidden=(400,))
     config.variant = default.section("variant", variant)
     config.train.steps = 4690
-    config.evaluation.every = 938
-    config.checkpoint.every = 938
+    config.evaluation.every = 1000
+    config.checkpoint.every = 1000
     return config

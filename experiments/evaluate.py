@@ -36,7 +36,9 @@ def fetcher(config: Mapping[str, Any]) -> Callable[[data.Split], train.Fetch]:
     return lambda split: partial(data.make_batch, split, binarize)
 
 
-def evaluator(config: Mapping[str, Any], built: Model, split: data.Split, devices: list) -> Callable[[Params, Any], dict]:
+def evaluator(
+    config: Mapping[str, Any], built: Model, split: data.Split, devices: list
+) -> Callable[[Params, Any], dict]:
     """(params, step) -> the numbers of the whole held-out split: loss, elbo, distortion, rate, ..."""
     fetch = fetcher(config)
     key, floats = parallel.replicate((train.root_key(config["seed"]), hyper(config, built)), devices)
@@ -91,7 +93,10 @@ def main(argv: list[str]) -> int:
     metrics = evaluate(*parallel.replicate((run.params, jnp.int32(run.step)), devices))
     writers.write_json(workdir / f"evaluation{suffix}.json", metrics | {"step": run.step})
     pictures.draw(run, dataset, metrics, workdir / f"pictures{suffix}")
-    print(f"{workdir} at step {run.step} ({checkpoint} checkpoint)\n{table(metrics)}\npictures in {workdir / f'pictures{suffix}'}")
+    print(
+        f"{workdir} at step {run.step} ({checkpoint} checkpoint)\n{table(metrics)}\n"
+        f"pictures in {workdir / f'pictures{suffix}'}"
+    )
     return 0
 
 

@@ -66,7 +66,9 @@ def traversals(run: Run, image: np.ndarray, codes: np.ndarray, evaluation: dict,
     tiles = np.stack([run.traverse(image, int(i), values) for i, values in zip(order, ranges, strict=True)])
     rows = [f"latent {i}: " + (f"{kl[i]:.2f} nats" if kl is not None else f"sd {codes[:, i].std():.2f}") for i in order]
     unit = "" if kl is not None else " standard deviations"
-    plots.mosaic(file, tiles, f"One latent moved at a time{unit and ', in' + unit}", rows, [f"{c:+.1f}" for c in columns])
+    plots.mosaic(
+        file, tiles, f"One latent moved at a time{unit and ', in' + unit}", rows, [f"{c:+.1f}" for c in columns]
+    )
 
 
 def latent_map(codes: np.ndarray, labels: np.ndarray | None, file: Path) -> None:

@@ -46,8 +46,18 @@ RULES = {
     "checkpoint.keep": AT_LEAST_1,
     "parallel.devices": AT_LEAST_0,
 }
-CHOICES = {"wandb.mode": ("disabled", "offline", "online"), "parallel.mode": ("data",), "data.binarize": tuple(data.BINARIZE)}
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "a tuple, as in (512, 256)"}
+CHOICES = {
+    "wandb.mode": ("disabled", "offline", "online"),
+    "parallel.mode": ("data",),
+    "data.binarize": tuple(data.BINARIZE),
+}
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "a tuple, as in (512, 256)",
+}
 
 
 class Arguments:
@@ -57,6 +67,7 @@ class Arguments:
         self.known = known
 
     def parse(self, argv: Sequence[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+        """(the program's flags, the overrides as (field, value) in order). Raises UserError for an unknown flag."""
         own, overrides, rest = {}, [], list(argv)
         while rest:
             word = rest.pop(0)
@@ -130,7 +141,9 @@ def _override(config: ConfigDict, field: str, value: str) -> None:
 def _leaves(tree: ConfigDict, prefix: str = "") -> dict[str, Any]:
     leaves = {}
     for name, value in tree.items():
-        leaves.update(_leaves(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {f"{prefix}{name}": value})
+        leaves.update(
+            _leaves(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {f"{prefix}{name}": value}
+        )
     return leaves
 
 
@@ -149,7 +162,11 @@ def check(config: ConfigDict) -> None:
     for field, value in given.items():
         if field not in known:
             parent = field.rpartition(".")[0]
-            raise registry.unknown(f"config.{field}", field.rpartition(".")[2], [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == parent])
+            raise registry.unknown(
+                f"config.{field}",
+                field.rpartition(".")[2],
+                [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == parent],
+            )
         kind = type(known[field])
         if not (type(value) is kind or (kind is float and type(value) is int)):
             raise UserError(f"config.{field}: {value!r} is not allowed; give {KINDS[kind]}")
@@ -187,6 +204,8 @@ def use_compilation_cache() -> None:
     import jax
 
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "vae_jax" / "xla")))
+    jax.config.update(
+        "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "vae_jax" / "xla"))
+    )
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -50,7 +50,9 @@ def check_batches(config: ConfigDict, dataset: data.Dataset, devices: list) -> N
     """Raises UserError unless batches fit the data and divide over the devices."""
     batch, size = config.train.batch_size, dataset.train.size
     if batch > size:
-        raise UserError(f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}")
+        raise UserError(
+            f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}"
+        )
     parallel.check_divides("config.train.batch_size", batch, devices)
     parallel.check_divides("config.evaluation.batch_size", config.evaluation.batch_size, devices)
 
@@ -63,6 +65,7 @@ def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Mo
     take_steps = parallel.train_steps(
         lambda split: train.make_train_step(built.nets, built.variant, built.optimizer, fetch(split), config.train.ema),
         devices,
+        config.train.dispatch,
     )
     evaluate = evaluator(config, built, dataset.test, devices)
     split, key, floats = parallel.replicate((dataset.train, train.root_key(config.seed), hyper(config, built)), devices)
@@ -118,7 +121,9 @@ def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Mo
     except Diverged as error:
         checkpoints.wait()
         good = max((step for step in checkpoints.steps()), default=None)
-        kept = "no checkpoint had been saved yet" if good is None else f"the last good checkpoint is that of step {good}"
+        kept = (
+            "no checkpoint had been saved yet" if good is None else f"the last good checkpoint is that of step {good}"
+        )
         progress.say(f"error: {error}; training stopped, {kept}")
         return status
     finally:
@@ -158,7 +163,9 @@ def stop_signals() -> Iterator[list[int]]:
 class Recorder:
     """Writes records to the terminal, metrics.jsonl and W&B, and stops a run that diverged."""
 
-    def __init__(self, config: ConfigDict, progress: writers.Progress, file: writers.MetricsFile, mirror: writers.WandbMirror):
+    def __init__(
+        self, config: ConfigDict, progress: writers.Progress, file: writers.MetricsFile, mirror: writers.WandbMirror
+    ):
         self.config, self.progress, self.file, self.mirror = config, progress, file, mirror
         self.clock = time.perf_counter()
         self.since = None
@@ -200,16 +207,20 @@ def check_finite(metrics: dict[str, np.ndarray], start: int) -> None:
     if len(steps):
         terms = [name for name in bad if bad[name][steps[0]]]
         named = [name for name in ("distortion", "rate", "gradient_norm") if name in terms] or terms
-        raise Diverged(f"step {start + steps[0] + 1}: {', '.join(named)} not finite (loss {metrics['loss'][steps[0]]:g})")
+        raise Diverged(
+            f"step {start + steps[0] + 1}: {', '.join(named)} not finite (loss {metrics['loss'][steps[0]]:g})"
+        )
 
 
-def introduce(config: ConfigDict, folder: Path, dataset: data.Dataset, state: train.TrainState, devices: list, first: int) -> None:
+def introduce(
+    config: ConfigDict, folder: Path, dataset: data.Dataset, state: train.TrainState, devices: list, first: int
+) -> None:
     """Prints what is about to be trained, on what, and where its results go."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     shape = "x".join(map(str, dataset.image_shape))
     print(
-        f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training and {dataset.test.size:,} held-out "
-        f"images of {shape}), {config.net.name}, {count:,} parameters, {config.latent_dim} latents; "
+        f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training, {dataset.test.size:,} held-out "
+        f"images of {shape}), {config.net.name} of {count:,} parameters, {config.latent_dim} latents; "
         f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}; in {folder}"
     )
     if "beta" in config.variant:

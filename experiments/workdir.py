@@ -30,7 +30,9 @@ def claim(workdir: Path, run: dict[str, Any]) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"--workdir: {str(workdir)!r} is in use by another process; wait for it or give another") from None
+            raise UserError(
+                f"--workdir: {str(workdir)!r} is in use by another process; wait for it or give another"
+            ) from None
         _same_run(workdir, run)
         yield
     finally:
@@ -53,7 +55,9 @@ def _same_run(workdir: Path, run: dict[str, Any]) -> None:
         if found.get(name) != given.get(name)
     ]
     if differ:
-        raise UserError(f"--workdir: {str(workdir)!r} holds a run of another config: {', '.join(differ)}; give another workdir")
+        raise UserError(
+            f"--workdir: {str(workdir)!r} holds a run of another config: {', '.join(differ)}; give another workdir"
+        )
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

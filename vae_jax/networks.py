@@ -16,7 +16,7 @@ from vae_jax import registry
 from vae_jax.typing import Codes, Images, Key, Params, Pixels
 
 ACTIVATIONS = {name: getattr(nn, name) for name in ("relu", "tanh", "gelu", "silu", "elu", "leaky_relu", "softplus")}
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DTYPES = {name: jnp.dtype(name) for name in ("float32", "bfloat16")}
 
 
 class Nets(NamedTuple):

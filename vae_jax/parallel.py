@@ -1,25 +1,28 @@
 """Steps lifted over devices: pmap(scan over steps(step)); the only file that names devices.
 
 The state is replicated and carries no device axis (in_axes and out_axes None); only a batch's
-indices are split. On CPU, GPU and TPU alike, one device is the same program with a axis of size one.
+indices are split. On CPU, GPU and TPU alike, one device is the same program with an axis of size one.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vae_jax.registry import UserError
-from vae_jax.typing import AXIS, Key, Metrics
+from vae_jax.typing import AXIS, Metrics
 
 
 def local_devices(count: int = 0) -> list[jax.Device]:
     """The first `count` devices of this process, all of them for 0. Raises UserError where there are fewer."""
     devices = jax.local_devices()
     if not 0 <= count <= len(devices):
-        raise UserError(f"config.parallel.devices: {count} is not allowed; this machine has {len(devices)} (0 takes all)")
+        raise UserError(
+            f"config.parallel.devices: {count} is not allowed; this machine has {len(devices)} (0 takes all)"
+        )
     return devices[: count or len(devices)]
 
 
@@ -43,25 +46,44 @@ def _shares(indices: np.ndarray, devices: list[jax.Device]) -> np.ndarray:
     return indices.reshape(steps, len(devices), batch // len(devices)).swapaxes(0, 1)
 
 
-def train_steps(make_step: Callable, devices: list[jax.Device]) -> Callable:
-    """Many train steps in one dispatch: (split, state, indices, key, hyper) -> (state, metrics).
+def train_steps(make_step: Callable, devices: list[jax.Device], dispatch: int) -> Callable:
+    """Many train steps in one call: (split, state, indices, key, hyper) -> (state, metrics).
 
-    `make_step(split)` is the step of train.py; `indices` is (steps, batch), cut evenly over the
-    devices; metrics gain a leading axis of steps. The old state's buffers are donated.
+    `make_step(split)` is the step of train.py; `indices` is (steps, batch) with at most `dispatch`
+    steps, each batch cut evenly over the devices; metrics gain a leading axis of steps. The old
+    state's buffers are donated. Only two programs are ever compiled: a scan of `dispatch` steps and
+    a loop of any smaller number (which costs a GPU a synchronisation a step, so it is for the rest).
     """
 
-    def many(split, state, indices, key, hyper):
+    def scan(split, state, indices, key, hyper):
         step = make_step(split)
         return jax.lax.scan(lambda state, share: step(state, share, key, hyper), state, indices)
 
-    lifted = jax.pmap(
-        many, AXIS, in_axes=(None, None, 0, None, None), out_axes=None, devices=devices, donate_argnums=(1,)
-    )
+    def loop(split, state, indices, key, hyper, steps):
+        step = make_step(split)
+
+        def body(i, carry):
+            state, written = carry
+            state, metrics = step(state, indices[i], key, hyper)
+            return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), written, metrics)
+
+        shapes = jax.eval_shape(step, state, indices[0], key, hyper)[1]
+        empty = jax.tree.map(lambda row: jnp.zeros((dispatch, *row.shape), row.dtype), shapes)
+        return jax.lax.fori_loop(0, steps, body, (state, empty))
+
+    common = {"axis_name": AXIS, "out_axes": None, "devices": devices, "donate_argnums": (1,)}
+    whole = jax.pmap(scan, in_axes=(None, None, 0, None, None), **common)
+    rest = jax.pmap(loop, in_axes=(None, None, 0, None, None, None), **common)
 
     def call(split, state, indices, key, hyper):
-        return lifted(split, state, _shares(indices, devices), key, hyper)
+        steps = len(indices)
+        if steps == dispatch:
+            return whole(split, state, _shares(indices, devices), key, hyper)
+        padded = np.concatenate([indices, np.zeros((dispatch - steps, indices.shape[1]), indices.dtype)])
+        state, metrics = rest(split, state, _shares(padded, devices), key, hyper, np.int32(steps))
+        return state, jax.tree.map(lambda rows: rows[:steps], metrics)
 
-    call.lower = lambda split, state, indices, key, hyper: lifted.lower(
+    call.lower = lambda split, state, indices, key, hyper: whole.lower(
         split, state, _shares(indices, devices), key, hyper
     )
     return call
@@ -94,7 +116,10 @@ def evaluation(make_step: Callable, devices: list[jax.Device], batch_size: int) 
             shares = _shares(indices[None, full:], devices[:1])
             results.append(ragged(*first[:2], shares, *first[2:]))
         counts = [batch_size] * (full // batch_size) + [split.size - full] * (full < split.size)
-        stacked = [np.concatenate(leaf).astype(np.float64) for leaf in zip(*map(jax.tree.leaves, jax.device_get(results)), strict=True)]
+        stacked = [
+            np.concatenate(leaf).astype(np.float64)
+            for leaf in zip(*map(jax.tree.leaves, jax.device_get(results)), strict=True)
+        ]
         return combine(jax.tree.unflatten(jax.tree.structure(results[0]), stacked), np.asarray(counts))
 
     return call

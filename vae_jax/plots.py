@@ -50,7 +50,16 @@ def latent_map(file: Path, codes: np.ndarray, labels: np.ndarray | None, title: 
         axes.scatter(*codes.T, s=5, linewidths=0, alpha=0.6)
     else:
         count = int(labels.max()) + 1
-        points = axes.scatter(*codes.T, c=labels, s=6, linewidths=0, alpha=0.75, cmap="tab10" if count <= 10 else "turbo", vmin=-0.5, vmax=count - 0.5)
+        points = axes.scatter(
+            *codes.T,
+            c=labels,
+            s=6,
+            linewidths=0,
+            alpha=0.75,
+            cmap="tab10" if count <= 10 else "turbo",
+            vmin=-0.5,
+            vmax=count - 0.5,
+        )
         figure.colorbar(points, ticks=range(count) if count <= 20 else None, label="label")
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel(axis_names[0])

@@ -52,7 +52,11 @@ def make_optimizer(*, warmup_steps: int = 0, cosine_steps: int = 0, clip: float 
     The schedule rises linearly over `warmup_steps` and falls as a cosine to 0 at `cosine_steps`;
     0 leaves a part out.
     """
-    warmup = optax.linear_schedule(1 / (warmup_steps + 1), 1.0, warmup_steps) if warmup_steps else optax.constant_schedule(1.0)
+    warmup = (
+        optax.linear_schedule(1 / (warmup_steps + 1), 1.0, warmup_steps)
+        if warmup_steps
+        else optax.constant_schedule(1.0)
+    )
     cosine = optax.cosine_decay_schedule(1.0, cosine_steps) if cosine_steps else optax.constant_schedule(1.0)
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
@@ -61,7 +65,9 @@ def make_optimizer(*, warmup_steps: int = 0, cosine_steps: int = 0, clip: float 
     )
 
 
-def init_state(key: Key, nets: Nets, variant: Variant, optimizer, image_shape, latent_dim: int, ema: float) -> TrainState:
+def init_state(
+    key: Key, nets: Nets, variant: Variant, optimizer, image_shape, latent_dim: int, ema: float
+) -> TrainState:
     """The state before the first step, a function of the root key alone."""
     nets_key, own_key = jax.random.split(jax.random.fold_in(key, INIT))
     image = jnp.zeros((1, *image_shape))
@@ -114,7 +120,7 @@ def make_train_step(
         loss, gradient = jax.lax.pmean((loss, gradient), AXIS)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - hyper.learning_rate * u, state.params, updates)
-        metrics = summarize(terms) | {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
+        metrics = summarize(terms) | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
         return TrainState(state.step + 1, params, optimizer_state, _average(state, params, ema)), metrics
 
     return step

@@ -1,8 +1,8 @@
 """A trained model as a person uses it: NumPy in, NumPy out.
 
-    run = vae_jax.open_run("runs/digits")
-    z = run.encode(images)              # (n, height, width, channels) -> (n, latent)
-    pictures = run.sample(jax.random.key(0), 16)
+run = vae_jax.open_run("runs/digits")
+z = run.encode(images)              # (n, height, width, channels) -> (n, latent)
+pictures = run.sample(jax.random.key(0), 16)
 """
 
 import json
@@ -43,7 +43,9 @@ def _compiled(function: Callable) -> Callable:
 class Run:
     """A model and its trained weights. Images are (n, height, width, channels), codes (n, latent)."""
 
-    def __init__(self, config: Mapping[str, Any], image_shape: tuple[int, int, int], built: Model, params: Params, step: int):
+    def __init__(
+        self, config: Mapping[str, Any], image_shape: tuple[int, int, int], built: Model, params: Params, step: int
+    ):
         self.config, self.image_shape, self.params, self.step = config, tuple(image_shape), params, step
         self.latent_dim = config["latent_dim"]
         self._variant = built.variant
@@ -95,7 +97,9 @@ class Run:
         elif images.dtype not in (np.float32, np.float64):
             raise UserError(f"images: dtype {images.dtype} is not allowed; give uint8 (0 to 255) or float (0 to 1)")
         if not np.all((images >= 0) & (images <= 1)):
-            raise UserError(f"images: values from {images.min():g} to {images.max():g}; give uint8 (0 to 255) or float (0 to 1)")
+            raise UserError(
+                f"images: values from {images.min():g} to {images.max():g}; give uint8 (0 to 255) or float (0 to 1)"
+            )
         static = self.config["data"]["binarize"] == "static"
         return (images > 0.5).astype(np.float32) if static else images.astype(np.float32)
 

@@ -4,6 +4,7 @@ The only file that imports wandb. metrics.jsonl is the truth and W&B a mirror of
 lives in a thread of its own, so that it can neither stop nor slow a run, and fails once, aloud.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -164,10 +165,8 @@ class WandbMirror:
     def _put(self, call) -> None:
         if self._thread is None or not self._thread.is_alive():
             return
-        try:
+        with contextlib.suppress(queue.Full):
             self._queue.put_nowait(call)
-        except queue.Full:
-            pass
 
     def _work(self) -> None:
         try:
@@ -207,7 +206,9 @@ class WandbMirror:
             self._say("wandb: no API key (wandb login); this run is kept offline")
             return "offline"
         if not _reachable(settings.base_url):
-            self._say(f"wandb: {settings.base_url} cannot be reached; this run is kept offline (wandb sync sends it later)")
+            self._say(
+                f"wandb: {settings.base_url} cannot be reached; this run is kept offline (wandb sync sends it later)"
+            )
             return "offline"
         return "online"
 

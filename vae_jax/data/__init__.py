@@ -61,7 +61,9 @@ def split(images: np.ndarray, labels: np.ndarray | None = None) -> Split:
     if labels is not None and len(labels) != len(images):
         raise UserError(f"labels: {len(labels)} of them for {len(images)} images; give one for each image")
     if images.nbytes > LARGEST:
-        raise UserError(f"images: {images.nbytes / 2**30:.1f} GiB as uint8; at most {LARGEST // 2**30} GiB fit on a device")
+        raise UserError(
+            f"images: {images.nbytes / 2**30:.1f} GiB as uint8; at most {LARGEST // 2**30} GiB fit on a device"
+        )
     labels = None if labels is None else np.asarray(labels, np.int32)
     return Split(jax.tree_util.Partial(_take, images), labels, len(images))
 

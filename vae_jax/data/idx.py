@@ -20,11 +20,15 @@ def load(*, path: str = "") -> Dataset:
     """The dataset in the folder `path`. Raises UserError that says which file is wrong, and how."""
     folder = Path(path).expanduser()
     if not path or not folder.is_dir():
-        raise UserError(f"config.data.path: {path!r} is not a folder; give the one that holds {', '.join(FILES)} (or .gz)")
+        raise UserError(
+            f"config.data.path: {path!r} is not a folder; give the one that holds {', '.join(FILES)} (or .gz)"
+        )
     train_images, train_labels, test_images, test_labels = (_read(_find(folder, name)) for name in FILES)
     for images, labels, name in ((train_images, train_labels, FILES[1]), (test_images, test_labels, FILES[3])):
         if len(images) != len(labels):
-            raise UserError(f"{folder / name}: {len(labels)} labels for {len(images)} images; the files do not belong together")
+            raise UserError(
+                f"{folder / name}: {len(labels)} labels for {len(images)} images; the files do not belong together"
+            )
     return from_arrays(train_images[..., None], train_labels, test_images[..., None], test_labels)
 
 

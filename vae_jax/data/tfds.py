@@ -25,7 +25,9 @@ def load(*, dataset: str = "mnist", path: str = "", train: str = "train", test: 
     """
     builder = _builder(dataset, path)
     if "image" not in builder.info.features:
-        raise UserError(f"config.data.dataset: {dataset!r} has no 'image'; its features: {', '.join(builder.info.features)}")
+        raise UserError(
+            f"config.data.dataset: {dataset!r} has no 'image'; its features: {', '.join(builder.info.features)}"
+        )
     parts = [_arrays(_examples(builder, split, field), size) for split, field in ((train, "train"), (test, "test"))]
     return from_arrays(*parts[0], *parts[1])
 
@@ -62,7 +64,9 @@ def _examples(builder, split: str, field: str) -> Iterable[dict]:
     except ValueError as error:
         raise UserError(f"config.data.{field}: {split!r} is not a split ({str(error).partition(chr(10))[0]})") from None
     starts = range(0, len(source), CHUNK)
-    return (example for start in starts for example in source.__getitems__(range(start, min(start + CHUNK, len(source)))))
+    return (
+        example for start in starts for example in source.__getitems__(range(start, min(start + CHUNK, len(source))))
+    )
 
 
 def _with_tensorflow(builder, split: str) -> Iterable[dict]:
@@ -82,7 +86,10 @@ def _arrays(examples: Iterable[dict], size: int) -> tuple[np.ndarray, np.ndarray
     for example in examples:
         image = _resize(example["image"], size) if size else example["image"]
         if images and image.shape != images[0].shape:
-            raise UserError(f"config.data.size: 0 keeps images as they are, and they differ ({images[0].shape}, {image.shape}); give one size")
+            raise UserError(
+                f"config.data.size: 0 keeps images as they are, and they differ "
+                f"({images[0].shape}, {image.shape}); give one size"
+            )
         images.append(image)
         labels.append(example.get("label"))
     scalar = all(label is not None and np.ndim(label) == 0 for label in labels)

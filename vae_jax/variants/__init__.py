@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jaxtyping import Int
 
 from vae_jax import distributions, registry
-from vae_jax.distributions import Likelihood
 from vae_jax.networks import Nets
 from vae_jax.typing import Batch, Codes, Images, Key, Metrics, Params, PerExample, Scalar
 
@@ -26,7 +25,8 @@ class Loss(Protocol):
 
     def __call__(
         self, nets: Nets, params: Params, batch: Batch, key: Key, step: Int[jax.Array, ""], **floats: Scalar
-    ) -> tuple[Scalar, Metrics]: ...
+    ) -> tuple[Scalar, Metrics]:
+        """The loss of a batch under `key`."""
 
 
 def no_own_parameters(key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:

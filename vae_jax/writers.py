@@ -4,7 +4,6 @@ The only file that imports wandb. metrics.jsonl is the truth and W&B a mirror of
 lives in a thread of its own, so that it can neither stop nor slow a run, and fails once, aloud.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -17,11 +16,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 from tqdm import tqdm
 
 TIMINGS = ("steps_per_second", "images_per_second", "seconds")
 """Fields of metrics.jsonl that tell of the machine and not of the run: they differ when it is repeated."""
+
+BACKLOG = 10_000
+"""Calls that may wait for W&B; when it falls further behind, what comes is left out there."""
+
+START_SECONDS, FINISH_SECONDS = 10.0, 20.0
+"""W&B's own limits on the start of a run and on its last uploads."""
 
 
 def plain(value: Any) -> Any:
@@ -104,27 +110,21 @@ class Progress:
             self._bar.close()
 
 
-def _reachable(address: str, seconds: float = 3.0) -> bool:
-    url = urlparse(address)
-    try:
-        socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), seconds).close()
-    except OSError:
-        return False
-    return True
-
-
 class WandbMirror:
     """Sends scalars, pictures, the config, a summary and a checkpoint to W&B from its own thread.
 
     `settings` is the config's `wandb` section. Mode "online" falls back to "offline" within seconds
     where there is no key or no network. The run's id is kept in `workdir/wandb/id`, so that a
-    resumed run goes on in the same W&B run. Whatever fails is reported once and ends the mirror.
+    resumed run goes on in the same W&B run. Whatever fails is reported once through `say`, and
+    nothing but `close` ever waits for W&B.
     """
 
     def __init__(self, workdir: Path, settings: Mapping[str, Any], config: Mapping[str, Any], say=print):
         self._workdir, self._settings, self._config, self._say = workdir, settings, config, say
-        self._run = self._thread = None
-        self._queue: queue.Queue = queue.Queue(maxsize=10_000)
+        self._queue: queue.SimpleQueue = queue.SimpleQueue()
+        self._behind = False
+        self._exit_code = 0
+        self._thread = None
         if settings["mode"] != "disabled":
             self._thread = threading.Thread(target=self._work, daemon=True, name="wandb")
             self._thread.start()
@@ -156,61 +156,95 @@ class WandbMirror:
         """Finishes the W&B run, waiting no longer than `seconds` for it."""
         if self._thread is None:
             return
-        self._put(lambda run: run.finish(exit_code=exit_code))
-        self._put(None)
+        self._exit_code = exit_code
+        self._queue.put(None)
         self._thread.join(seconds)
         if self._thread.is_alive():
-            self._say(f"wandb: still sending after {seconds:.0f} s; left behind (wandb sync sends the rest)")
+            self._report(f"still sending after {seconds:.0f} s; left behind (wandb sync sends the rest)")
+            self._say = lambda line: None
 
     def _put(self, call) -> None:
         if self._thread is None or not self._thread.is_alive():
             return
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(call)
+        if self._queue.qsize() < BACKLOG:
+            self._queue.put(call)
+        elif not self._behind:
+            self._behind = True
+            self._report(f"{BACKLOG:,} records behind; later ones are missing there, metrics.jsonl has everything")
+
+    def _report(self, text: str) -> None:
+        self._say(f"wandb: {text}")
 
     def _work(self) -> None:
         try:
             run = self._start()
-            while (call := self._queue.get()) is not None:
-                call(run)
+            try:
+                while (call := self._queue.get()) is not None:
+                    call(run)
+            except BaseException:
+                self._exit_code = self._exit_code or 1
+                raise
+            finally:
+                run.finish(exit_code=self._exit_code)
         except BaseException as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            self._say(f"wandb: mirror stopped ({reason}); metrics.jsonl has everything")
+            self._report(f"mirror stopped ({_reason(error)}); metrics.jsonl has everything")
 
     def _start(self):
         import wandb
 
         mode = self._settings["mode"]
         if mode == "online":
-            mode = self._online_or_not(wandb)
-        folder = self._workdir / "wandb"
-        folder.mkdir(exist_ok=True)
-        file = folder / "id"
-        if not file.exists():
-            file.write_text(secrets.token_hex(4))
+            try:
+                _check_online(wandb)
+                return self._init(wandb, mode)
+            except Exception as error:
+                self._report(f"{_reason(error)}; this run is kept offline (wandb sync sends it later)")
+                wandb.teardown()  # which forgets the failed start: the service would hold its id to be taken
+            mode = "offline"
+        return self._init(wandb, mode)
+
+    def _init(self, wandb, mode: str):
         names = {name: self._settings[name] or None for name in ("project", "entity", "group", "name")}
         return wandb.init(
             **names,
             tags=list(self._settings["tags"]) or None,
-            id=file.read_text().strip(),
+            id=_identity(self._workdir / "wandb" / "id"),
             resume="allow",
+            reinit="create_new",  # whatever other run this process has is not ours to continue
             mode=mode,
             dir=str(self._workdir),
             config=plain(self._config),
-            settings=wandb.Settings(init_timeout=10, silent=True, console="off"),
+            settings=wandb.Settings(
+                init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS, silent=True, console="off"
+            ),
         )
 
-    def _online_or_not(self, wandb) -> str:
-        settings = wandb.setup().settings
-        if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
-            self._say("wandb: no API key (wandb login); this run is kept offline")
-            return "offline"
-        if not _reachable(settings.base_url):
-            self._say(
-                f"wandb: {settings.base_url} cannot be reached; this run is kept offline (wandb sync sends it later)"
-            )
-            return "offline"
-        return "online"
+
+def _check_online(wandb) -> None:
+    """Raises unless there is a key and something listens; asks nobody and sends nothing."""
+    # The mode is said here too, because under WANDB_MODE=disabled or offline login() finds no key.
+    address = wandb.setup(wandb.Settings(mode="online", silent=True)).settings.base_url
+    if not wandb.login(prompt=False, verify=False):
+        raise ConnectionError("no API key (wandb login)")
+    url = urlparse(address)
+    if url.scheme in getproxies():
+        return  # only the proxy can tell; wandb.init has a limit of its own
+    try:
+        socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), 3.0).close()
+    except OSError as error:
+        raise ConnectionError(f"{address} cannot be reached") from error
+
+
+def _identity(file: Path) -> str:
+    """The id in `file`, made at the first call."""
+    if not (file.exists() and file.read_text().strip()):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(secrets.token_hex(4))
+    return file.read_text().strip()
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

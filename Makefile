@@ -1,0 +1,37 @@
+# The short commands. PYTHON picks the interpreter (3.11 and newer); CONFIG, WORKDIR and ARGS what is trained.
+PYTHON ?= python3
+CONFIG ?= configs/digits.py
+WORKDIR ?= runs/digits
+ARGS ?=
+PIP = .venv/bin/pip --disable-pip-version-check install -q -c constraints.txt
+
+.PHONY: train test lint clean
+
+train: .venv/installed
+	.venv/bin/python -m experiments.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
+
+test: .venv/installed-dev
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/installed-dev
+	.venv/bin/ruff check -q
+	.venv/bin/ruff format -q --check
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'vae_jax needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...'; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+		{ rm -rf .venv; echo 'no venv module here; on Debian: apt install python3-venv'; exit 1; }
+
+.venv/installed: .venv/bin/pip pyproject.toml constraints.txt
+	@echo 'installing into .venv (a minute or two, the first time) ...'
+	@$(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/pip pyproject.toml constraints.txt
+	@echo 'installing with the test tools into .venv (a minute or two, the first time) ...'
+	@$(PIP) -e '.[dev,tfds]'
+	@touch $@ .venv/installed

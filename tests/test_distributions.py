@@ -1,0 +1,177 @@
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats
+
+from vae_jax import distributions, train
+from vae_jax.distributions import Gaussian
+from vae_jax.registry import UserError
+
+RNG = np.random.default_rng(0)
+MEAN, LOGVAR, Z = (RNG.normal(size=(5, 3)).astype(np.float32) for _ in range(3))
+EXTREMES = list(itertools.product((0.0, 1e-4, -3.0, 1e4), (-60.0, -10.0, -1e-4, 0.0, 1e-4, 0.1, 10.0, 60.0)))
+
+
+def gaussian(mean, logvar):
+    return Gaussian(jnp.asarray(mean, jnp.float32), jnp.asarray(logvar, jnp.float32))
+
+
+def pixels(values):
+    """A batch of images of one row, one image for each row of `values`."""
+    values = jnp.asarray(values, jnp.float32)
+    return values.reshape(len(values), 1, -1, 1)
+
+
+def test_log_prob_is_scipys_summed_over_latents():
+    expected = scipy.stats.norm.logpdf(Z, MEAN, np.exp(LOGVAR / 2)).sum(axis=1)
+    np.testing.assert_allclose(gaussian(MEAN, LOGVAR).log_prob(jnp.asarray(Z)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "logvar"), EXTREMES)
+def test_log_prob_is_finite_with_finite_gradients_at_extremes(mean, logvar):
+    z = np.float32(mean + 1.5 * math.exp(logvar / 2))
+
+    def log_prob(mean, logvar):
+        return gaussian([[mean]], [[logvar]]).log_prob(jnp.full((1, 1), z))[0]
+
+    mean, logvar = np.float32(mean), np.float32(logvar)
+    expected = scipy.stats.norm.logpdf(float(z), float(mean), math.exp(float(logvar) / 2))
+    value, gradients = jax.value_and_grad(log_prob, (0, 1))(mean, logvar)
+    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(gradients).all()
+
+
+@pytest.mark.parametrize(("mean", "logvar"), [(0.0, 0.0), (1.5, -2.0), (-0.3, 1.2), (2.0, 0.0), (0.0, -5.0)])
+def test_kl_is_its_own_integral(mean, logvar):
+    q, p = scipy.stats.norm(mean, math.exp(logvar / 2)), scipy.stats.norm(0, 1)
+    integral, _ = scipy.integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), *q.interval(1 - 1e-14))
+    np.testing.assert_allclose(gaussian([[mean]], [[logvar]]).kl(), [[integral]], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("mean", "logvar"), EXTREMES)
+def test_kl_keeps_its_digits_at_extremes(mean, logvar):
+    mean, logvar = np.float32(mean), np.float32(logvar)
+    wide_mean, wide = np.float64(mean), np.float64(logvar)
+    expected = 0.5 * (wide_mean**2 + np.expm1(wide) - wide)
+    kl = gaussian([[mean]], [[logvar]]).kl()[0, 0]
+    # 1e-4 of cancellation is left in (sigma^2 - 1) - log sigma^2; exp(logvar) - 1 would leave no digit at all.
+    np.testing.assert_allclose(kl, expected, rtol=5e-3 if 0 < abs(logvar) < 1e-3 else 1e-5)
+
+
+@pytest.mark.parametrize(("mean", "logvar"), EXTREMES)
+def test_kl_gradients_are_the_closed_form_at_extremes(mean, logvar):
+    mean, logvar = np.float32(mean), np.float32(logvar)
+    by_mean, by_logvar = jax.grad(lambda m, v: gaussian([[m]], [[v]]).kl()[0, 0], (0, 1))(mean, logvar)
+    np.testing.assert_allclose(by_mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(by_logvar, 0.5 * np.expm1(np.float64(logvar)), rtol=5e-3)
+
+
+def test_kl_is_one_number_for_each_latent_and_zero_at_the_prior():
+    prior = distributions.standard_normal(jnp.asarray(MEAN))
+    assert gaussian(MEAN, LOGVAR).kl().shape == MEAN.shape
+    np.testing.assert_array_equal(prior.kl(), np.zeros_like(MEAN))
+
+
+def test_noise_belongs_to_an_example_and_not_to_its_batch(key):
+    posterior, index = gaussian(MEAN, LOGVAR), np.array([3, 0, 70_000, 4, 2])
+    whole = np.asarray(posterior.sample(key, jnp.asarray(index)))
+    assert len(np.unique(whole)) == whole.size
+    for part in ([0, 1], [2, 3, 4], [4, 1, 0], [2]):
+        some = gaussian(MEAN[part], LOGVAR[part]).sample(key, jnp.asarray(index[part]))
+        np.testing.assert_allclose(some, whole[part], rtol=1e-6)
+
+
+def test_noise_differs_between_examples_and_between_keys(key):
+    draws = distributions.example_normal(key, jnp.arange(100), 7)
+    others = distributions.example_normal(train.root_key(1), jnp.arange(100), 7)
+    assert len(np.unique(np.concatenate([draws, others]))) == 2 * 700
+
+
+def test_samples_have_the_posteriors_mean_and_variance_and_are_independent(key):
+    n, mean, sigma = 20_000, np.array([1.0, -2.0]), np.array([2.0, 0.5])
+    posterior = gaussian(np.tile(mean, (n, 1)), np.tile(2 * np.log(sigma), (n, 1)))
+    noise = (np.asarray(posterior.sample(key, jnp.arange(n))) - mean) / sigma
+    noisy = 4 / math.sqrt(n)
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=noisy)
+    np.testing.assert_allclose(noise.var(axis=0), 1, atol=math.sqrt(2) * noisy)
+    assert abs(np.corrcoef(noise.T)[0, 1]) < noisy
+    assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < noisy
+    assert scipy.stats.kstest(noise[:, 0], "norm").pvalue > 1e-3
+
+
+def test_bernoulli_is_scipys_summed_over_pixels():
+    logits, x = RNG.normal(0, 3, (4, 6)).astype(np.float32), RNG.integers(0, 2, (4, 6))
+    expected = scipy.stats.bernoulli.logpmf(x, scipy.special.expit(logits.astype(np.float64))).sum(axis=1)
+    np.testing.assert_allclose(distributions.bernoulli().log_prob(pixels(logits), pixels(x)), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        distributions.bernoulli().mean(pixels(logits)).ravel(), scipy.special.expit(logits).ravel(), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("logit", [-1e4, -200.0, -88.0, -3.0, -1e-6, 0.0, 0.5, 20.0, 89.0, 200.0, 1e4])
+def test_bernoulli_and_its_gradient_are_exact_at_any_logit(logit, x):
+    def log_prob(logit):
+        return distributions.bernoulli().log_prob(logit.reshape(1, 1, 1, 1), pixels([[x]]))[0]
+
+    x, wide = np.float64(np.float32(x)), np.float64(np.float32(logit))
+    value, gradient = jax.value_and_grad(log_prob)(jnp.float32(logit))
+    np.testing.assert_allclose(value, x * wide - np.logaddexp(0, wide), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(gradient, x - scipy.special.expit(wide), rtol=1e-6, atol=2e-7)
+
+
+def test_bernoulli_gradient_at_logit_zero_is_x_minus_a_half():
+    x = pixels([[0.0, 0.25, 1.0]])
+    gradient = jax.grad(lambda logits: distributions.bernoulli().log_prob(logits, x)[0])(jnp.zeros_like(x))
+    np.testing.assert_array_equal(gradient, x - 0.5)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 3])
+def test_gaussian_likelihood_is_scipys_summed_over_pixels(sigma):
+    mean, x = RNG.normal(size=(2, 4, 6)).astype(np.float32)
+    expected = scipy.stats.norm.logpdf(x, mean, sigma).sum(axis=1)
+    likelihood = distributions.gaussian(sigma=sigma)
+    np.testing.assert_allclose(likelihood.log_prob(pixels(mean), pixels(x)), expected, rtol=1e-5)
+    np.testing.assert_array_equal(likelihood.mean(pixels(mean)), pixels(mean))
+
+
+def test_gaussian_likelihood_of_sigma_one_is_half_the_squared_error():
+    a, b = pixels([[0.0, 0.0, 0.0]]), pixels([[1.0, 2.0, 3.0]])
+    likelihood = distributions.gaussian(sigma=1.0)
+    np.testing.assert_allclose(likelihood.log_prob(a, a) - likelihood.log_prob(a, b), [7.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
+def test_a_likelihood_is_one_number_for_each_image_and_grows_with_its_pixels(name):
+    likelihood = distributions.get(name)()
+    x = jnp.asarray(RNG.integers(0, 2, (3, 4, 5, 2)), jnp.float32)
+    parameters = jnp.asarray(RNG.normal(size=(3, 4, 5, 2 * likelihood.channels)), jnp.float32)
+    one = likelihood.log_prob(parameters, x)
+    double = likelihood.log_prob(jnp.concatenate([parameters] * 2, axis=1), jnp.concatenate([x] * 2, axis=1))
+    assert one.shape == (3,)
+    assert likelihood.mean(parameters).shape == x.shape
+    np.testing.assert_allclose(double, 2 * one, rtol=1e-5)
+    np.testing.assert_allclose(one[1:2], likelihood.log_prob(parameters[1:2], x[1:2]), rtol=1e-6)
+
+
+def test_only_probabilities_are_called_discrete():
+    assert distributions.bernoulli().discrete
+    assert not distributions.gaussian().discrete
+
+
+@pytest.mark.parametrize("sigma", [0, 0.0, -1.0, math.inf, math.nan])
+def test_a_sigma_that_is_no_scale_is_refused(sigma):
+    with pytest.raises(UserError, match=r"^config\.likelihood\.sigma: .*positive") as error:
+        distributions.gaussian(sigma=sigma)
+    assert "\n" not in str(error.value)
+
+
+def test_a_misspelt_likelihood_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match=r"config\.likelihood\.name: 'bernouli' .* did you mean 'bernoulli'\?"):
+        distributions.get("bernouli")

@@ -1,0 +1,55 @@
+"""A tiny VAE for tests of the step and of what is wrapped around it."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import data, distributions, networks, train
+from vae_jax.typing import AXIS
+from vae_jax.variants import beta
+
+SHAPE, LATENT, SIZE = (4, 4, 1), 3, 60
+NETS = networks.mlp(SHAPE, LATENT, 1, hidden=(8,))
+VARIANT = beta.make(distributions.bernoulli())
+
+
+def split():
+    """Sixty faded copies of ten binary patterns, on the default device."""
+    labels = np.arange(SIZE) % 10
+    patterns = np.random.default_rng(0).integers(0, 2, (10, *SHAPE))
+    return jax.device_put(data.split((patterns[labels] * 200 + 20).astype(np.uint8), labels))
+
+
+def state(ema=0.0, **optimizer):
+    """The state before the first step."""
+    adam = train.make_optimizer(**optimizer)
+    return train.init_state(train.root_key(0), NETS, VARIANT, adam, SHAPE, LATENT, ema)
+
+
+def make_step(ema=0.0, **optimizer):
+    """split -> train step, with binarisation drawn anew."""
+    adam = train.make_optimizer(**optimizer)
+    return lambda part: train.make_train_step(NETS, VARIANT, adam, partial(data.make_batch, part, data.draw), ema)
+
+
+def make_eval_step(part):
+    """The evaluation step on `part`."""
+    return train.make_eval_step(NETS, VARIANT, partial(data.make_batch, part, data.draw))
+
+
+def over_axis(step, *axes):
+    """`step` under vmap with the device axis: what stands in for pmap."""
+    return jax.jit(jax.vmap(step, in_axes=axes, out_axes=None, axis_name=AXIS))
+
+
+def hyper(rate=1e-2, **floats):
+    """The traced numbers: beta = 1 unless given."""
+    floats = {"beta": 1.0, **floats}
+    return train.Hyper(jnp.float32(rate), {name: jnp.float32(value) for name, value in floats.items()})
+
+
+def indices(start, steps, batch=16):
+    """The index stream of `split()` under seed 0."""
+    return data.index_stream(0, start, steps, SIZE, batch)

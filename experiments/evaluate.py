@@ -20,25 +20,23 @@ from vae_jax import data, model, parallel, train, writers
 from vae_jax.divergences import active_units
 from vae_jax.model import Model
 from vae_jax.registry import UserError
-from vae_jax.typing import Params
+from vae_jax.typing import Config, Params
 
 
-def hyper(config: Mapping[str, Any], built: Model) -> train.Hyper:
+def hyper(config: Config, built: Model) -> train.Hyper:
     """The traced numbers of a run."""
     as_array = partial(jnp.asarray, dtype=jnp.float32)
     floats = {name: as_array(value) for name, value in built.floats.items()}
     return train.Hyper(as_array(config["train"]["learning_rate"]), floats)
 
 
-def fetcher(config: Mapping[str, Any]) -> Callable[[data.Split], train.Fetch]:
+def fetcher(config: Config) -> Callable[[data.Split], train.Fetch]:
     """split -> how its batches are made."""
     binarize = data.binarizer(config["data"]["binarize"])
     return lambda split: partial(data.make_batch, split, binarize)
 
 
-def evaluator(
-    config: Mapping[str, Any], built: Model, split: data.Split, devices: list
-) -> Callable[[Params, Any], dict]:
+def evaluator(config: Config, built: Model, split: data.Split, devices: list) -> Callable[[Params, Any], dict]:
     """(params, step) -> the numbers of the whole held-out split: loss, elbo, distortion, rate, ..."""
     fetch = fetcher(config)
     key, floats = parallel.replicate((train.root_key(config["seed"]), hyper(config, built)), devices)

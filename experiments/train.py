@@ -79,7 +79,7 @@ def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Mo
 
     progress = writers.Progress(first, config.train.steps)
     file = writers.MetricsFile(folder / "metrics.jsonl", first)
-    mirror = writers.WandbMirror(folder, config.wandb, config.to_dict(), progress.say)
+    mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), progress.say)
     record = Recorder(config, progress, file, mirror)
     pending, began, status = None, time.perf_counter(), 1
     try:
@@ -167,7 +167,7 @@ class Recorder:
         self, config: ConfigDict, progress: writers.Progress, file: writers.MetricsFile, mirror: writers.WandbMirror
     ):
         self.config, self.progress, self.file, self.mirror = config, progress, file, mirror
-        self.clock = time.perf_counter()
+        self.began = self.clock = time.perf_counter()
         self.since = None
 
     def train(self, start: int, end: int, metrics: Any) -> None:
@@ -192,6 +192,7 @@ class Recorder:
         self.clock = time.perf_counter()
 
     def _write(self, record: dict[str, Any], lasting: bool) -> None:
+        record["seconds"] = time.perf_counter() - self.began
         self.file.write(record)
         self.mirror.metrics(record)
         shown = [f"{name} {record[name]:.2f}" for name in ("loss", "elbo", "distortion", "rate") if name in record]

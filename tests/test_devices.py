@@ -71,7 +71,7 @@ def test_evaluation_is_exact_with_a_ragged_last_batch(devices, batch):
 
 
 def test_a_batch_must_divide():
-    with pytest.raises(UserError, match="config.train.batch_size: 18 does not divide over 4 devices; .* is 16"):
+    with pytest.raises(UserError, match=r"config.train.batch_size: 18 does not divide over 4 devices; .* is 16"):
         parallel.check_divides("config.train.batch_size", 18, parallel.local_devices(4))
     with pytest.raises(UserError, match="this machine has 8"):
         parallel.local_devices(9)

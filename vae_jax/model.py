@@ -1,6 +1,5 @@
 """The networks and the variant that a config names; the config is a tree of plain values."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import optax
@@ -8,6 +7,7 @@ import optax
 from vae_jax import data, distributions, networks, registry, train, variants
 from vae_jax.distributions import Likelihood
 from vae_jax.networks import Nets
+from vae_jax.typing import Config
 from vae_jax.variants import Variant
 
 
@@ -21,11 +21,11 @@ class Model(NamedTuple):
     optimizer: optax.GradientTransformation
 
 
-def _fields(section: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(section: Config) -> dict[str, Any]:
     return {name: value for name, value in section.items() if name != "name"}
 
 
-def build(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:
+def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
     """The model of `config` for images of `image_shape`. Raises UserError naming the field that is wrong."""
     likelihood = distributions.get(config["likelihood"]["name"])(**_fields(config["likelihood"]))
     make_nets = networks.get(config["net"]["name"])
@@ -42,14 +42,14 @@ def build(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model
     return Model(nets, make_variant(likelihood, **static), likelihood, fields, optimizer)
 
 
-def initial_state(model: Model, config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> train.TrainState:
+def initial_state(model: Model, config: Config, image_shape: tuple[int, int, int]) -> train.TrainState:
     """The state of a run before its first step: a function of (config, seed)."""
     key = train.root_key(config["seed"])
     ema, latent_dim = config["train"]["ema"], config["latent_dim"]
     return train.init_state(key, model.nets, model.variant, model.optimizer, image_shape, latent_dim, ema)
 
 
-def load_data(section: Mapping[str, Any]) -> data.Dataset:
+def load_data(section: Config) -> data.Dataset:
     """The dataset of a config's `data` section. Raises UserError naming what is wrong."""
     fields = {name: value for name, value in _fields(section).items() if name != "binarize"}
     return data.get(section["name"])(**fields)

@@ -6,7 +6,7 @@ pictures = run.sample(jax.random.key(0), 16)
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from vae_jax import model, train
 from vae_jax.model import Model
 from vae_jax.registry import UserError
-from vae_jax.typing import Key, Params
+from vae_jax.typing import Config, Key, Params
 
 SIZES = (1, 16, 256)
 """Batch sizes that are ever compiled: any other is padded to the next of these, or cut into the largest."""
@@ -43,9 +43,7 @@ def _compiled(function: Callable) -> Callable:
 class Run:
     """A model and its trained weights. Images are (n, height, width, channels), codes (n, latent)."""
 
-    def __init__(
-        self, config: Mapping[str, Any], image_shape: tuple[int, int, int], built: Model, params: Params, step: int
-    ):
+    def __init__(self, config: Config, image_shape: tuple[int, int, int], built: Model, params: Params, step: int):
         self.config, self.image_shape, self.params, self.step = config, tuple(image_shape), params, step
         self.latent_dim = config["latent_dim"]
         self._variant = built.variant
@@ -104,6 +102,13 @@ class Run:
         return (images > 0.5).astype(np.float32) if static else images.astype(np.float32)
 
 
+def _tuples(tree: Any) -> Any:
+    """The tree as it was before JSON made lists of its tuples."""
+    if isinstance(tree, dict):
+        return {name: _tuples(value) for name, value in tree.items()}
+    return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree
+
+
 def open_run(folder: str | Path, checkpoint: str = "latest") -> Run:
     """Opens the run in `folder` at its "latest" or "best" (by held-out ELBO) checkpoint.
 
@@ -119,7 +124,7 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> Run:
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
     saved = json.loads((folder / "config.json").read_text())
-    config, image_shape = saved["config"], tuple(saved["image_shape"])
+    config, image_shape = _tuples(saved["config"]), tuple(saved["image_shape"])
     built = model.build(config, image_shape)
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     restored = checkpoints.restore(jax.eval_shape(lambda: model.initial_state(built, config, image_shape)), checkpoint)

@@ -1,7 +1,7 @@
 """Type and shape names of every public signature, and the name of the device axis."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 from jaxtyping import Key as KeyArray
@@ -22,3 +22,14 @@ Scalar = Float[Array, ""]
 Params = PyTree
 Batch = Mapping[str, Any]
 Metrics = dict[str, Any]
+
+
+@runtime_checkable
+class Config(Protocol):
+    """A tree of plain values by name: a dict, or the ConfigDict it was saved from."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """The value, or the tree, called `name`."""
+
+    def items(self) -> Any:
+        """All names with their values."""

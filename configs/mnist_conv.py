@@ -1,0 +1,17 @@
+"""placeholder"""
+
+from configs import default
+
+
+def get_config(variant: str = "beta"):
+    """The convolutional network of Locatello et al. 2019 on MNIST; the argument is a variant's name."""
+    config = default.get_config()
+    config.latent_dim = 10
+    config.data = default.section("data", "mnist")
+    config.net = default.section("net", "conv")
+    config.variant = default.section("variant", variant)
+    config.train.steps = 9_380
+    config.train.batch_size = 64
+    config.train.learning_rate = 5e-4
+    config.train.dispatch = 20
+    return config

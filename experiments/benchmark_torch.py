@@ -1,0 +1,98 @@
+"""The same network, batch and data in a plain PyTorch loop: what the benchmark holds ours against."""
+
+import itertools
+import time
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.benchmark import Work
+from vae_jax.data import Dataset
+from vae_jax.registry import UserError
+
+SECONDS = 1.0
+"""About how long one round lasts."""
+
+
+def steps(config: ConfigDict, dataset: Dataset) -> Work:
+    """Adam steps of the VAE that `config` describes, data in memory. Raises UserError where there is no such loop."""
+    try:
+        import torch
+    except ImportError:
+        raise UserError("--torch: PyTorch is not installed here; pip install it, or leave --torch out") from None
+    if config.variant.name != "beta" or config.likelihood.name != "bernoulli":
+        raise UserError("--torch: the PyTorch loop knows the variant 'beta' with the likelihood 'bernoulli' alone")
+    encoder, decoder = NETWORKS[config.net.name](torch.nn, config, dataset.image_shape)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.train.learning_rate)
+    images = torch.from_numpy(np.array(dataset.train.fetch(np.arange(dataset.train.size)))).permute(0, 3, 1, 2)
+    functional, batch, beta = torch.nn.functional, config.train.batch_size, config.variant.beta
+    prepare = {
+        "none": lambda x: x,
+        "static": lambda x: (x > 0.5).float(),
+        "dynamic": torch.bernoulli,
+    }[config.data.binarize]
+
+    def step():
+        x = prepare(images[torch.randint(len(images), (batch,))].float() / 255)
+        mean, logvar = encoder(x).chunk(2, dim=1)
+        z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
+        distortion = functional.binary_cross_entropy_with_logits(decoder(z).view_as(x), x, reduction="sum")
+        rate = 0.5 * torch.sum(mean**2 + logvar.exp() - 1 - logvar)
+        optimizer.zero_grad()
+        ((distortion + beta * rate) / batch).backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+    began = time.perf_counter()
+    for _ in range(5):
+        step()
+    count = max(1, round(SECONDS / ((time.perf_counter() - began) / 5)))
+
+    def call():
+        for _ in range(count):
+            step()
+
+    return Work(call, count * batch, "images")
+
+
+def _mlp(nn, config: ConfigDict, image_shape: tuple[int, int, int]):
+    pixels, hidden = int(np.prod(image_shape)), config.net.hidden
+
+    def dense(widths):
+        layers = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), *layers[:-1])
+
+    return dense([pixels, *hidden, 2 * config.latent_dim]), dense([config.latent_dim, *reversed(hidden), pixels])
+
+
+def _conv(nn, config: ConfigDict, image_shape: tuple[int, int, int]):
+    height, width, channels = image_shape
+    if height % 16 or width % 16:
+        raise UserError(f"--torch: the PyTorch loop knows 'conv' at multiples of 16 pixels, not {height}x{width}")
+    height, width, hidden = height // 16, width // 16, config.net.hidden
+    encoder = [
+        nn.Conv2d(channels, 32, 4, 2, 1),
+        nn.Conv2d(32, 32, 4, 2, 1),
+        nn.Conv2d(32, 64, 2, 2),
+        nn.Conv2d(64, 64, 2, 2),
+    ]
+    decoder = [nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in ((64, 64), (64, 32), (32, 32), (32, channels))]
+    active = lambda layers: [part for layer in layers for part in (layer, nn.ReLU())]  # noqa: E731
+    return (
+        nn.Sequential(
+            *active(encoder),
+            nn.Flatten(),
+            nn.Linear(64 * height * width, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 2 * config.latent_dim),
+        ),
+        nn.Sequential(
+            *active([nn.Linear(config.latent_dim, hidden), nn.Linear(hidden, 64 * height * width)]),
+            nn.Unflatten(1, (64, height, width)),
+            *active(decoder)[:-1],
+        ),
+    )
+
+
+NETWORKS = {"mlp": _mlp, "conv": _conv}

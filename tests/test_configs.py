@@ -1,0 +1,96 @@
+"""Every config trains two steps; runs that go wrong stop as they should."""
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import settings, train
+from vae_jax import variants
+from vae_jax.data import idx
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+VARIANTS = sorted(path.stem for path in (ROOT / "vae_jax/variants").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.fixture(scope="module")
+def mnist_files(tmp_path_factory):
+    """Four small IDX files in the place of MNIST's."""
+    folder = tmp_path_factory.mktemp("idx")
+    random = np.random.default_rng(0)
+    for name, count in zip(idx.FILES, (200, 200, 50, 50), strict=True):
+        shape = (count, 28, 28) if "images" in name else (count,)
+        values = random.integers(0, 256 if "images" in name else 10, shape).astype(np.uint8)
+        header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+        (folder / f"{name}.gz").write_bytes(gzip.compress(header + values.tobytes()))
+    return folder
+
+
+def run(workdir, config, **options):
+    options = {"train.steps": 2, "parallel.devices": 2, **options}
+    words = [f"--config.{name}={value}" for name, value in options.items()]
+    return train.main([f"--config={ROOT / 'configs'}/{config}", f"--workdir={workdir}", *words])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_trains_two_steps(name, tmp_path, mnist_files):
+    options = {"data.path": mnist_files} if settings.load(f"configs/{name}.py").data.name == "mnist" else {}
+    assert run(tmp_path, f"{name}.py", **options) == 0
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["step"] == 2
+    assert np.isfinite(evaluation["loss"])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_trains_two_steps_on_digits(name, tmp_path):
+    assert run(tmp_path, f"digits.py:{name}") == 0
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["variant"] == variants.defaults(name)
+
+
+def test_the_autoencoder_reports_no_rate(tmp_path):
+    run(tmp_path, "digits.py:autoencoder")
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert {"elbo", "rate", "kl", "bits_per_dim"}.isdisjoint(evaluation)
+    assert evaluation["loss"] == evaluation["distortion"]
+
+
+def test_grey_levels_under_a_gaussian(tmp_path):
+    options = {"data.binarize": "none", "likelihood.name": "gaussian", "likelihood.sigma": 0.3}
+    assert run(tmp_path, "digits.py", **options, **{"train.steps": 200, "net.dtype": "bfloat16"}) == 0
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["elbo"] > -64 * (0.5 * np.log(2 * np.pi) + np.log(0.3)) - 64  # a unit of squared error a pixel
+    assert "bits_per_dim" not in evaluation
+
+
+def test_a_run_that_diverges_names_step_and_term_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
+    options = {
+        "train.steps": 400,
+        "train.dispatch": 10,
+        "log.every": 10,
+        "checkpoint.every": 10,
+        "train.learning_rate": 1e3,
+    }
+    options |= {"variant.beta": 1e6, "evaluation.every": 400, "net.hidden": "(64, 64)"}
+    assert run(tmp_path, "digits.py", **options) == 1
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("error: "))
+    assert "not finite" in line
+    bad = int(line.split("step ")[1].split(":")[0])
+    steps = sorted(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir())
+    assert all(step < bad for step in steps)
+    assert ("no checkpoint" in line) if not steps else (f"step {steps[-1]}" in line)
+    assert not (tmp_path / "evaluation.json").exists()
+    records = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(record["loss"]) and record["step"] < bad for record in records)
+
+
+def test_dispatches_end_wherever_anything_is_due():
+    config = settings.load(f"{ROOT / 'configs/digits.py'}")
+    config.train.steps, config.train.dispatch, config.log.every = 250, 60, 100
+    config.evaluation.every, config.checkpoint.every = 70, 1000
+    found = list(train.dispatches(0, config))
+    assert [end for _, end in found] == [60, 70, 100, 120, 140, 180, 200, 210, 240, 250]
+    assert list(train.dispatches(120, config)) == found[4:]

@@ -15,6 +15,8 @@ from configs import default
 from vae_jax import data, model, registry
 from vae_jax.registry import UserError
 
+DEFAULT = "configs/digits.py"
+
 
 class Rule(NamedTuple):
     """What a number may be, in code and in words."""
@@ -93,7 +95,7 @@ def parse(argv: Sequence[str], known: Sequence[str] = ("config", "workdir")) -> 
     a field of it. Names come first: --config.variant.name=x brings x's own fields.
     """
     own, overrides = Arguments(known).parse(argv)
-    config = load(own.get("config", "configs/digits.py"))
+    config = load(own.get("config", DEFAULT))
     for field, value in overrides:
         kind, _, leaf = field.rpartition(".")
         if leaf == "name" and kind in model.SECTIONS and value != config[kind].name:

@@ -11,7 +11,7 @@ from vae_jax.registry import UserError
 
 RNG = np.random.default_rng(0)
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-KERNELS_AND_SIZES = list(itertools.product((2, 4), ((8, 6), (7, 5), (2, 9))))
+KERNELS_AND_SIZES = list(itertools.product((2, 4), ((8, 6), (7, 9))))
 
 
 def normal(*shape):
@@ -60,22 +60,25 @@ def convolve_transposed(y, matrix, kernel, size):
 @pytest.mark.parametrize(("kernel", "size"), KERNELS_AND_SIZES)
 def test_patches_times_a_matrix_is_a_strided_convolution(kernel, size):
     x, matrix = normal(2, *size, 3), normal(3 * kernel**2, 5)
-    np.testing.assert_allclose(networks.patches(x, kernel) @ matrix, convolve(x, matrix, kernel), atol=2e-5)
+    product = jax.jit(lambda x: networks.patches(x, kernel) @ matrix)(x)
+    np.testing.assert_allclose(product, convolve(x, matrix, kernel), atol=2e-5)
 
 
 @pytest.mark.parametrize(("kernel", "size"), KERNELS_AND_SIZES)
 def test_overlap_add_is_the_transpose_of_patches(kernel, size):
     x = normal(2, *size, 3)
-    y = normal(*networks.patches(x, kernel).shape)
-    (transposed,) = jax.linear_transpose(lambda x: networks.patches(x, kernel), x)(y)
-    np.testing.assert_allclose(networks.overlap_add(y, kernel, size), transposed, atol=1e-5)
+    y = normal(*jax.eval_shape(lambda x: networks.patches(x, kernel), x).shape)
+    transpose = jax.jit(jax.linear_transpose(lambda x: networks.patches(x, kernel), x))
+    added = jax.jit(lambda y: networks.overlap_add(y, kernel, size))(y)
+    np.testing.assert_allclose(added, transpose(y)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(("kernel", "size"), KERNELS_AND_SIZES)
 def test_overlap_add_is_a_transposed_convolution(kernel, size):
     y, matrix = normal(2, *(-(-s // 2) for s in size), 5), normal(5, 3 * kernel**2)
     expected = convolve_transposed(y, matrix, kernel, size)
-    np.testing.assert_allclose(networks.overlap_add(y @ matrix, kernel, size), expected, atol=2e-5)
+    added = jax.jit(lambda y: networks.overlap_add(y @ matrix, kernel, size))(y)
+    np.testing.assert_allclose(added, expected, atol=2e-5)
 
 
 def test_halvings_round_up():
@@ -147,7 +150,8 @@ def test_conv_fits_images_of_the_usual_sizes(size, colours):
 
 def test_conv_fits_images_that_are_not_square():
     nets, params, x = make(networks.conv, (17, 30, 3), hidden=16)
-    assert nets.decode(params, nets.encode(params, x)[0]).shape == (2, 17, 30, 3)
+    mean, _ = jax.eval_shape(nets.encode, params, x)
+    assert jax.eval_shape(nets.decode, params, mean).shape == (2, 17, 30, 3)
 
 
 @pytest.mark.parametrize("colours", [1, 3])
@@ -191,7 +195,7 @@ def test_conv_decoder_is_the_same_network_built_from_lax(sizes, first):
 
 @pytest.mark.parametrize("build", [networks.mlp, networks.conv])
 def test_gradients_are_finite_and_reach_every_parameter(build):
-    nets, params, x = make(build, (17, 16, 1), activation="tanh")
+    nets, params, x = make(build, (16, 16, 1), activation="tanh")
 
     def loss(params):
         mean, logvar = nets.encode(params, x)
@@ -206,10 +210,11 @@ def test_gradients_are_finite_and_reach_every_parameter(build):
 def test_an_image_is_encoded_and_decoded_without_its_neighbours(build):
     nets, params, x = make(build, (16, 16, 1))
     mean, logvar = nets.encode(params, x)
-    alone, alone_logvar = nets.encode(params, x[1:])
-    np.testing.assert_allclose(alone, mean[1:], atol=1e-6)
-    np.testing.assert_allclose(alone_logvar, logvar[1:], atol=1e-6)
-    np.testing.assert_allclose(nets.decode(params, mean)[1:], nets.decode(params, alone), atol=1e-6)
+    other_mean, other_logvar = nets.encode(params, x.at[0].set(0))
+    np.testing.assert_allclose(other_mean[1], mean[1], atol=1e-6)
+    np.testing.assert_allclose(other_logvar[1], logvar[1], atol=1e-6)
+    assert np.abs(other_mean[0] - mean[0]).max() > 0.01
+    np.testing.assert_allclose(nets.decode(params, mean)[1], nets.decode(params, other_mean)[1], atol=1e-6)
 
 
 def test_parameters_are_a_function_of_the_key_and_no_two_layers_begin_alike():

@@ -119,7 +119,7 @@ def test_a_signal_saves_and_a_damaged_checkpoint_falls_back(uninterrupted, envir
     process.send_signal(number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 128 + number, output
-    assert "stopped by signal" in output
+    assert "stopped by a signal" in output
     newest = max((folder for folder in (tmp_path / "checkpoints").iterdir()), key=lambda folder: int(folder.name))
     assert f"at step {newest.name}, saved" in output
 

@@ -8,11 +8,11 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PROJECT = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
-ARTIFACT = {"id": "a", "state": "PENDING", "artifactSequence": {"id": "s", "latestArtifact": None}}
+VIEWER = {"id": "v", "entity": "e", "username": "u", "email": "", "flags": "{}", "teams": {"edges": []}}
 
 
 class Server(ThreadingHTTPServer):
-    """Keeps what it is told: `history` lines, `operations` by name, `uploads` by file name, `config`, `ids`."""
+    """Keeps what it is told; once `deaf` is set, accepts requests and never answers them."""
 
     daemon_threads = True
     block_on_close = False
@@ -20,86 +20,42 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.deaf = threading.Event()  # set: connections are accepted and never answered
-        self.history, self.summaries, self.operations, self.ids, self.uploads = [], [], [], [], {}
-        self.run, self.complete, self.exit_code = {}, False, None
+        self.deaf = threading.Event()
+        self.history, self.summaries, self.operations, self.uploads = [], [], [], {}
 
     def handle_error(self, request, client_address):
-        """Clients that hang up are no error here."""
+        """A client that hangs up is no error."""
+
+    def asked(self, operation: str) -> list[dict]:
+        """The variables of each request for `operation`."""
+        return [variables for name, variables in self.operations if name == operation]
 
     def answer(self, operation: str, variables: dict) -> dict:
-        """The `data` of a GraphQL reply."""
-        files = [
-            {"name": name, "url": f"{self.url}/upload/{name}", "uploadUrl": f"{self.url}/upload/{name}"}
-            | {
-                "displayName": name,
-                "storagePath": name,
-                "uploadHeaders": [],
-                "artifact": {"id": "a"},
-                "uploadMultipartUrls": None,
-            }
-            for name in variables.get("files") or [spec["name"] for spec in variables.get("artifactFiles", ())]
-        ]
-        replies = {
-            "ArtifactType": {"project": {"artifact": None}},
+        """The data of a GraphQL reply."""
+        names = variables.get("files") or [spec["name"] for spec in variables.get("artifactFiles") or ()]
+        files = [self._file(name) for name in names]
+        bucket = {"id": "b", "name": variables.get("name"), "displayName": "n", "project": PROJECT}
+        manifest = {"artifactManifest": {"id": "m", "file": self._file("manifest")}}
+        artifact = {"id": "a", "state": "PENDING", "artifactSequence": {"id": "s", "latestArtifact": None}}
+        return {
+            "Viewer": {"viewer": VIEWER},
+            "ServerFeaturesQuery": {"serverInfo": {"features": []}},
             "OrganizationCoreWeaveOrganizationID": {"entity": {"organization": None}},
-            "Viewer": {
-                "viewer": {
-                    "id": "v",
-                    "entity": "e",
-                    "username": "u",
-                    "email": "",
-                    "flags": "{}",
-                    "teams": {"edges": []},
-                }
-            },
             "RunResumeStatus": {"model": {**PROJECT, "bucket": None}},
-            "UpsertBucket": {
-                "upsertBucket": {
-                    "bucket": {
-                        "id": "b",
-                        "name": variables.get("name"),
-                        "displayName": "n",
-                        "project": PROJECT,
-                        "historyLineCount": 0,
-                    },
-                    "inserted": True,
-                }
-            },
+            "UpsertBucket": {"upsertBucket": {"bucket": bucket, "inserted": True}},
             "CreateRunFiles": {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}},
-            "CreateArtifact": {"createArtifact": {"artifact": ARTIFACT}},
-            "CreateArtifactManifest": {
-                "createArtifactManifest": {
-                    "artifactManifest": {
-                        "id": "m",
-                        "file": {
-                            "id": "f",
-                            "name": "m",
-                            "displayName": "m",
-                            "uploadUrl": f"{self.url}/upload/manifest",
-                            "uploadHeaders": [],
-                        },
-                    }
-                }
-            },
-            "UpdateArtifactManifest": {
-                "updateArtifactManifest": {
-                    "artifactManifest": {
-                        "id": "m",
-                        "file": {
-                            "id": "f",
-                            "name": "m",
-                            "displayName": "m",
-                            "uploadUrl": f"{self.url}/upload/manifest",
-                            "uploadHeaders": [],
-                        },
-                    }
-                }
-            },
+            "ArtifactType": {"project": {"artifact": None}},
+            "CreateArtifact": {"createArtifact": {"artifact": artifact}},
+            "CreateArtifactManifest": {"createArtifactManifest": manifest},
+            "UpdateArtifactManifest": {"updateArtifactManifest": manifest},
             "CreateArtifactFiles": {"createArtifactFiles": {"files": {"edges": [{"node": file} for file in files]}}},
             "CommitArtifact": {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}},
-        }
-        return replies.get(operation, {})
+        }.get(operation, {})
+
+    def _file(self, name: str) -> dict:
+        file = {"id": name, "name": name, "displayName": name, "storagePath": name, "artifact": {"id": "a"}}
+        url = f"{self.url}/upload/{name}"
+        return file | {"url": url, "uploadUrl": url, "uploadHeaders": [], "uploadMultipartUrls": None}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -111,63 +67,42 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
     def do_POST(self):
-        """GraphQL and file_stream."""
-        body = self.read()
-        if "graphql" in self.path:
-            operation = re.search(r"(?:query|mutation)\s+(\w+)", body["query"]).group(1)
-            self.server.operations.append((operation, body.get("variables") or {}))
-            import sys
-
-            if self.server.answer(operation, {}) == {}:
-                print("UNKNOWN", body["query"][:3000], body["variables"], file=sys.stderr)
-            else:
-                print(operation, body.get("variables"), file=sys.stderr)
-            self.reply({"data": self.server.answer(operation, body.get("variables") or {})})
-        else:
-            import sys
-
-            print(self.path, str(body)[:500], file=sys.stderr)
+        """GraphQL, or lines of a run's files."""
+        body = json.loads(self.read())
+        if self.path != "/graphql":
             for name, chunk in body.get("files", {}).items():
-                lines = (
-                    [json.loads(line) for line in chunk["content"]]
-                    if name.endswith("jsonl") or "summary" in name
-                    else []
-                )
-                if "history" in name:
-                    self.server.history += lines
-                if "summary" in name:
-                    self.server.summaries += lines
-            self.server.complete |= bool(body.get("complete"))
-            self.reply({})
+                kept = {"wandb-history.jsonl": self.server.history, "wandb-summary.json": self.server.summaries}
+                kept.get(name, []).extend(json.loads(line) for line in chunk["content"] if name in kept)
+            return self.reply({})
+        operation = (re.findall(r"(?:query|mutation)\s+(\w+)", body["query"]) or [""])[0]
+        variables = body.get("variables") or {}
+        self.server.operations.append((operation, variables))
+        self.reply({"data": self.server.answer(operation, variables)})
 
     def do_PUT(self):
-        """Uploads."""
-        self.server.uploads[self.path] = self.read(False)
+        """A file."""
+        self.server.uploads[self.path.removeprefix("/upload/")] = self.read()
         self.reply({})
 
-    def do_GET(self):
-        print("GET", self.path)
-        self.reply({})
-
-    def read(self, parse=True):
+    def read(self) -> bytes:
         """The request's body."""
-        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         while self.server.deaf.is_set():
             time.sleep(0.1)
-        return json.loads(raw) if parse else raw
+        return body
 
-    def reply(self, value):
+    def reply(self, value: dict) -> None:
         """Answers with JSON."""
-        raw = json.dumps(value).encode()
+        body = json.dumps(value).encode()
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(raw)
+        self.wfile.write(body)
 
 
 @contextlib.contextmanager
 def serve():
+    """A server in a thread of its own."""
     server = Server()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -40,10 +40,3 @@ def fields(function: Callable) -> dict[str, Any]:
     """The keyword-only parameters of `function` with their defaults: what a config section may set."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def check_fields(section: str, given: Collection[str], allowed: Collection[str]) -> None:
-    """Raises UserError unless every name in `given` is a field of `section`."""
-    for name in given:
-        if name not in allowed:
-            raise unknown(f"{section}.{name}", name, allowed)

@@ -4,6 +4,7 @@ The only file that imports wandb. metrics.jsonl is the truth and W&B a mirror of
 lives in a thread of its own, so that it can neither stop nor slow a run, and fails once, aloud.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -162,6 +163,7 @@ class WandbMirror:
         if self._thread.is_alive():
             self._report(f"still sending after {seconds:.0f} s; left behind (wandb sync sends the rest)")
             self._say = lambda line: None
+            _abandon()
 
     def _put(self, call) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -233,6 +235,16 @@ def _check_online(wandb) -> None:
         socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), 3.0).close()
     except OSError as error:
         raise ConnectionError(f"{address} cannot be reached") from error
+
+
+def _abandon() -> None:
+    """Ends W&B's service process, for which the interpreter would wait without limit at its exit."""
+    wandb = sys.modules.get("wandb")
+    with contextlib.suppress(Exception):  # none of it has a public name; what is on disk stays for wandb sync
+        connection = wandb.setup()._connection
+        connection._cleanup()  # takes back W&B's exit handler, which would talk to the ended service
+        connection._proc._process.kill()
+        connection._proc.join()
 
 
 def _identity(file: Path) -> str:

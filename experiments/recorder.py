@@ -1,0 +1,74 @@
+"""What a training run tells the world: terminal, metrics.jsonl and W&B; and that it diverged."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.evaluate import summary
+from vae_jax import parallel, writers
+
+
+class Diverged(Exception):
+    """A loss or a gradient is no longer a number."""
+
+
+class Recorder:
+    """Writes records in `folder`, to the terminal and to W&B, from step `first` on."""
+
+    def __init__(self, config: ConfigDict, folder: Path, first: int):
+        self.config = config
+        self.progress = writers.Progress(first, config.train.steps)
+        self.file = writers.MetricsFile(folder / "metrics.jsonl", first)
+        self.mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), self.progress.say)
+        self.began = self.clock = time.perf_counter()
+        self.since = None
+
+    def train(self, start: int, end: int, metrics: Any) -> None:
+        """Records the mean over a dispatch's steps if a record is due. Raises Diverged."""
+        metrics = {name: np.asarray(value, np.float64) for name, value in jax.device_get(metrics).items()}
+        check_finite(metrics, start)
+        self.progress.advance(end)
+        if end % self.config.log.every and end != self.config.train.steps:
+            return
+        record = {"step": end, "split": "train"} | summary(parallel.combine(metrics, np.ones(end - start)))
+        now = time.perf_counter()
+        if self.since is not None:
+            rate = (end - self.since) / (now - self.clock)
+            record |= {"steps_per_second": rate, "images_per_second": rate * self.config.train.batch_size}
+        self.clock, self.since = now, end
+        self._write(record, lasting=False)
+
+    def test(self, step: int, metrics: dict[str, Any]) -> None:
+        """Records an evaluation; its time does not count in steps per second."""
+        self._write({"step": step, "split": "test"} | metrics, lasting=True)
+        self.clock = time.perf_counter()
+
+    def close(self, status: int) -> None:
+        """Closes the terminal's bar, the file and the W&B run."""
+        self.progress.close()
+        self.file.close()
+        self.mirror.close(status)
+
+    def _write(self, record: dict[str, Any], lasting: bool) -> None:
+        record["seconds"] = time.perf_counter() - self.began
+        self.file.write(record)
+        self.mirror.metrics(record)
+        shown = [f"{name} {record[name]:.2f}" for name in ("loss", "elbo", "distortion", "rate") if name in record]
+        if "images_per_second" in record:
+            shown.append(f"{record['images_per_second']:,.0f} images/s")
+        self.progress.report(record["step"], f"{record['split']:<5}  " + "  ".join(shown), lasting)
+
+
+def check_finite(metrics: dict[str, np.ndarray], start: int) -> None:
+    """Raises Diverged naming the first step with a number that is not finite, and the terms at fault."""
+    bad = {name: ~np.isfinite(value).reshape(len(value), -1).all(axis=1) for name, value in metrics.items()}
+    steps = np.flatnonzero(np.any(list(bad.values()), axis=0))
+    if len(steps):
+        terms = [name for name in bad if bad[name][steps[0]]]
+        named = [name for name in ("distortion", "rate", "gradient_norm") if name in terms] or terms
+        loss = metrics["loss"][steps[0]]
+        raise Diverged(f"step {start + steps[0] + 1}: {', '.join(named)} not finite (loss {loss:g})")

@@ -226,6 +226,19 @@ def test_parameters_are_a_function_of_the_key_and_no_two_layers_begin_alike():
     assert len(np.unique(kernels)) == len(kernels) == 2 * (16 + 32 + 16 + 16)
 
 
+def test_encoder_and_decoder_do_not_begin_alike():
+    nets = networks.conv(BIG, 64, 1, hidden=4)
+
+    @jax.jit
+    def first_dense(key):
+        params = nets.init(key, jnp.zeros((1, *BIG)))
+        return [params[part]["Mlp_0"]["Dense_0"]["kernel"] for part in ("encoder", "decoder")]
+
+    encoder, decoder = first_dense(jax.random.key(0))
+    assert encoder.shape == decoder.shape
+    assert np.all(encoder != decoder)
+
+
 SMALL = (8, 8, 1)
 BIG = (16, 16, 1)
 

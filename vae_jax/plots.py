@@ -46,14 +46,15 @@ def latent_map(file: Path, codes: np.ndarray, labels: np.ndarray | None, title: 
     """Codes (n, 2) as points, coloured by label where there are labels."""
     figure = Figure(figsize=(6.2, 5.2))
     axes = figure.add_subplot()
+    size = float(np.clip(8000 / len(codes), 3, 24))
     if labels is None:
-        axes.scatter(*codes.T, s=5, linewidths=0, alpha=0.6)
+        axes.scatter(*codes.T, s=size, linewidths=0, alpha=0.6)
     else:
         count = int(labels.max()) + 1
         points = axes.scatter(
             *codes.T,
             c=labels,
-            s=6,
+            s=size,
             linewidths=0,
             alpha=0.75,
             cmap="tab10" if count <= 10 else "turbo",

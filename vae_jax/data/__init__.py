@@ -58,6 +58,8 @@ def split(images: np.ndarray, labels: np.ndarray | None = None) -> Split:
             f"images: {images.dtype} of shape {images.shape} is not allowed; "
             "give uint8 of shape (n, height, width, channels)"
         )
+    if not len(images):
+        raise UserError("images: there are none; give at least one in each split")
     if labels is not None and len(labels) != len(images):
         raise UserError(f"labels: {len(labels)} of them for {len(images)} images; give one for each image")
     if images.nbytes > LARGEST:

@@ -43,17 +43,23 @@ def _builder(dataset: str, path: str):
     try:
         builder = tfds.builder(dataset, data_dir=path or None, file_format="array_record")
     except tfds.core.DatasetNotFoundError:
-        raise registry.unknown("config.data.dataset", dataset, tfds.list_builders()) from None
+        names = tfds.list_builders(with_community_datasets=False)  # those of others are listed over the network
+        raise registry.unknown("config.data.dataset", dataset, names) from None
+    except Exception as error:  # a version that does not exist, a name that is none: TFDS raises what comes
+        raise UserError(f"config.data.dataset: {dataset!r} cannot be opened ({_first_line(error)})") from None
     if not builder.is_prepared():
         try:
             builder.download_and_prepare()
         except (Exception, SystemExit) as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise UserError(
-                f"config.data.dataset: TFDS could not prepare {dataset!r} in {builder.data_dir} ({reason}); "
+                f"config.data.dataset: TFDS could not prepare {dataset!r} in {builder.data_dir} ({_first_line(error)}); "
                 "set config.data.path to a folder where it is prepared"
             ) from None
     return builder
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _examples(builder, split: str, field: str) -> Iterable[dict]:
@@ -62,7 +68,7 @@ def _examples(builder, split: str, field: str) -> Iterable[dict]:
     except NotImplementedError:
         return _with_tensorflow(builder, split)
     except ValueError as error:
-        raise UserError(f"config.data.{field}: {split!r} is not a split ({str(error).partition(chr(10))[0]})") from None
+        raise UserError(f"config.data.{field}: {split!r} is not a split ({_first_line(error)})") from None
     starts = range(0, len(source), CHUNK)
     return (
         example for start in starts for example in source.__getitems__(range(start, min(start + CHUNK, len(source))))

@@ -111,7 +111,7 @@ def flops_per_step(config: ConfigDict, dataset: data.Dataset, built: model.Model
     """
     split = jax.tree.map(jnp.asarray, dataset.train)
     step = train.make_train_step(built.nets, built.variant, built.optimizer, fetcher(config)(split), config.train.ema)
-    lifted = jax.jit(jax.vmap(step, in_axes=(None, 0, None, None), out_axes=None, axis_name=AXIS))
+    lifted = jax.jit(jax.vmap(step, in_axes=(None, 0, None, None), axis_name=AXIS))
     state = jax.eval_shape(lambda: model.initial_state(built, config, dataset.image_shape))
     indices = jax.ShapeDtypeStruct((1, config.train.batch_size), jnp.int32)
     cost = lifted.lower(state, indices, train.root_key(config.seed), hyper(config, built)).compile().cost_analysis()
@@ -151,18 +151,17 @@ def _matmul_work(call: Callable, flops: float) -> Work:
 def whole_runner(config: ConfigDict, dataset: data.Dataset, built: model.Model, devices: list) -> float:
     """Images per second of the runner, logging, checkpoints and evaluation included, once it has compiled.
 
-    Runs the config's first two evaluation periods (to a whole number of dispatches) in a folder of its own.
+    Runs in a folder of its own, and counts from the first evaluation, when all is compiled, over two more periods.
     """
     config = config.copy_and_resolve_references()
-    dispatch = config.train.dispatch
-    config.train.steps = -(-max(2 * config.evaluation.every, 10 * dispatch) // dispatch) * dispatch
+    config.train.steps = 3 * config.evaluation.every
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         print(f"the whole runner, {config.train.steps} steps ...", flush=True)
         with open(path / "log", "w") as log, contextlib.redirect_stdout(log):
             runner.run(config, path, dataset, model.build(config, dataset.image_shape), devices)
         records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    first = next(record for record in records if record["split"] == "train")
+    first = next(record for record in records if record["split"] == "test")
     steps = records[-1]["step"] - first["step"]
     return steps * config.train.batch_size / (records[-1]["seconds"] - first["seconds"])
 

@@ -9,11 +9,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.evaluate import summary
-from vae_jax import parallel, writers
+from vae_jax import parallel, train, writers
 
 
 class Diverged(Exception):
-    """A loss or a gradient is no longer a number."""
+    """A loss or a parameter is no longer a number."""
 
 
 class Recorder:
@@ -69,6 +69,12 @@ def check_finite(metrics: dict[str, np.ndarray], start: int) -> None:
     steps = np.flatnonzero(np.any(list(bad.values()), axis=0))
     if len(steps):
         terms = [name for name in bad if bad[name][steps[0]]]
-        named = [name for name in ("distortion", "rate", "gradient_norm") if name in terms] or terms
+        named = [name for name in ("distortion", "rate") if name in terms] or terms
         loss = metrics["loss"][steps[0]]
         raise Diverged(f"step {start + steps[0] + 1}: {', '.join(named)} not finite (loss {loss:g})")
+
+
+def check_parameters(step: int, state: train.TrainState) -> None:
+    """Raises Diverged unless every parameter after `step` is finite: a bad last gradient shows in no loss yet."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params))):
+        raise Diverged(f"step {step}: the gradient not finite")

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from experiments import settings, workdir
 from experiments.evaluate import evaluator, fetcher, hyper, table
-from experiments.recorder import Diverged, Recorder
+from experiments.recorder import Diverged, Recorder, check_parameters
 from vae_jax import data, model, parallel, train, writers
 from vae_jax.registry import UserError
 
@@ -142,6 +142,7 @@ def loop(
             held_out = program.evaluate(train.evaluated(state), state.step)
             recorder.test(step, held_out)
         if save_now:
+            check_parameters(step, state)
             checkpoints.save(step, state, held_out and held_out.get("elbo", -held_out["loss"]))
         if stop:
             break

@@ -55,7 +55,7 @@ def test_metrics_hold_train_and_held_out_numbers(folder):
     assert all(wanted <= record.keys() for record in records)
     assert len(records[-1]["kl"]) == 2
     trains = [record for record in records if record["split"] == "train"]
-    assert {"steps_per_second", "images_per_second", "gradient_norm"} <= trains[-1].keys()
+    assert {"steps_per_second", "images_per_second", "seconds"} <= trains[-1].keys()
 
 
 def test_codes_and_images_have_their_shapes(run, images):

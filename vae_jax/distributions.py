@@ -71,6 +71,11 @@ class Likelihood(NamedTuple):
     discrete: bool
 
 
+def _flat(x: Images) -> Float[Array, "batch pixels"]:
+    # Vectorised loops run along the last axis, which for grey images has one channel.
+    return x.reshape(len(x), -1)
+
+
 def bernoulli() -> Likelihood:
     """Pixels are coins: log p(x) = x l - log(1 + e^l), l the logit (Kingma & Welling 2014, eq. 11).
 
@@ -80,8 +85,9 @@ def bernoulli() -> Likelihood:
     """
 
     def log_prob(logits: Pixels, x: Images) -> PerExample:
+        logits, x = _flat(logits), _flat(x)
         softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(jnp.minimum(logits, -logits)))
-        return jnp.sum(x * logits - softplus, axis=(1, 2, 3))
+        return jnp.sum(x * logits - softplus, axis=1)
 
     return Likelihood(log_prob, jax.nn.sigmoid, channels=1, discrete=True)
 
@@ -97,7 +103,8 @@ def gaussian(*, sigma: float = 0.1) -> Likelihood:
         raise registry.UserError(f"config.likelihood.sigma: {sigma} is not allowed; give a positive number")
 
     def log_prob(mean: Pixels, x: Images) -> PerExample:
-        return -jnp.sum(0.5 * jnp.square((x - mean) / sigma) + math.log(sigma) + 0.5 * LOG_2PI, axis=(1, 2, 3))
+        square = jnp.square((_flat(x) - _flat(mean)) / sigma)
+        return -jnp.sum(0.5 * square + math.log(sigma) + 0.5 * LOG_2PI, axis=1)
 
     return Likelihood(log_prob, lambda mean: mean, channels=1, discrete=False)
 

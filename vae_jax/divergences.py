@@ -1,8 +1,8 @@
-"""Quantities of a whole batch of codes, and the one gather that makes them whole over devices."""
+"""Quantities of a whole batch, and how they are made whole over devices."""
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from vae_jax.typing import AXIS, Codes
 
@@ -12,7 +12,12 @@ def gather(local: Codes) -> Float[Array, "whole latent"]:
 
     A loss of gathered codes, with gradients averaged over devices, has the gradient of one device.
     """
-    return jax.lax.all_gather(local, AXIS, tiled=True)
+    return local if jax.lax.axis_size(AXIS) == 1 else jax.lax.all_gather(local, AXIS, tiled=True)
+
+
+def mean_over_devices(tree: PyTree) -> PyTree:
+    """The mean of each leaf over devices; on one device the leaf itself, which XLA's CPU would copy."""
+    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(tree, AXIS)
 
 
 def active_units(code_variance: np.ndarray) -> int:

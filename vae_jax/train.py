@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Int
 
-from vae_jax.divergences import gather
+from vae_jax.divergences import gather, mean_over_devices
 from vae_jax.networks import Nets
 from vae_jax.typing import AXIS, Batch, Indices, Key, Metrics, Params, Scalar
 from vae_jax.variants import Variant
@@ -85,7 +85,7 @@ def summarize(terms: Metrics) -> Metrics:
     """Per-example terms to means over the whole batch; "code" to the batch's mean and variance of each latent."""
     terms = dict(terms)
     code = gather(terms.pop("code"))
-    means = {name: jax.lax.pmean(jnp.mean(term, axis=0), AXIS) for name, term in terms.items()}
+    means = mean_over_devices({name: jnp.mean(term, axis=0) for name, term in terms.items()})
     return means | {"code_mean": jnp.mean(code, axis=0), "code_variance": jnp.var(code, axis=0)}
 
 
@@ -117,10 +117,10 @@ def make_train_step(
             return variant.loss(nets, params, batch, noise_key, state.step, **hyper.variant)
 
         (loss, terms), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        loss, gradient = jax.lax.pmean((loss, gradient), AXIS)
+        loss, gradient = mean_over_devices((loss, gradient))
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - hyper.learning_rate * u, state.params, updates)
-        metrics = summarize(terms) | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        metrics = summarize(terms) | {"loss": loss}
         return TrainState(state.step + 1, params, optimizer_state, _average(state, params, ema)), metrics
 
     return step
@@ -137,6 +137,6 @@ def make_eval_step(nets: Nets, variant: Variant, fetch: Fetch) -> Callable[..., 
         key = jax.random.fold_in(key, EVALUATION)
         batch = fetch(indices, indices, jax.random.fold_in(key, BINARIZE))
         loss, terms = variant.loss(nets, params, batch, jax.random.fold_in(key, NOISE), step, **hyper.variant)
-        return summarize(terms) | {"loss": jax.lax.pmean(loss, AXIS)}
+        return summarize(terms) | {"loss": mean_over_devices(loss)}
 
     return step

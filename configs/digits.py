@@ -1,4 +1,16 @@
-"""placeholder"""
+"""A VAE on scikit-learn's 8x8 digits: the default, and what `make train` runs.
+
+Command    python -m experiments.train --config=configs/digits.py --workdir=runs/digits
+Time       10,000 steps in 9 to 11 s on 2 CPU cores (jax 0.10.2), the process about 15 s
+Measured   seed 0, held-out 300 images, nats per image, digits drawn anew from grey levels:
+
+    variant            elbo      distortion   rate    active units
+    beta, beta = 1    -22.49     16.34        6.15    16 of 16
+    autoencoder         -         2.89         -      16 of 16
+
+The autoencoder's distortion is of codes without noise; it has no rate, and its draws from the prior
+are no digits. The argument of the config is the variant: configs/digits.py:autoencoder.
+"""
 
 from configs import default
 

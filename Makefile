@@ -1,7 +1,7 @@
 # The short commands. PYTHON picks the interpreter (3.11 and newer); CONFIG, WORKDIR and ARGS what is trained.
 PYTHON ?= python3
 CONFIG ?= configs/digits.py
-WORKDIR ?= runs/digits
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
 PIP = .venv/bin/pip --disable-pip-version-check install -q -c constraints.txt
 
@@ -11,7 +11,7 @@ train: .venv/installed
 	.venv/bin/python -m experiments.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
 test: .venv/installed-dev
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check -q

@@ -45,11 +45,11 @@ def get_config() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.every = 1000  # steps between passes over the whole held-out split
-    config.evaluation.batch_size = 500  # over all devices; decides speed, and the noise only of batch-coupled terms
+    config.evaluation.batch_size = 500  # at most, over all devices; the numbers do not depend on it
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps
-    config.checkpoint.keep = 2  # the newest; the best by held-out ELBO is kept beside them
+    config.checkpoint.keep = 2  # the newest; the best by held-out ELBO, of those evaluated, is kept beside them
 
     config.wandb = ConfigDict()
     config.wandb.mode = "disabled"  # disabled, offline, online

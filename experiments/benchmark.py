@@ -9,7 +9,6 @@ are noisy, and ratios taken in one run hold where single times do not.
 import contextlib
 import dataclasses
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,8 +29,8 @@ from vae_jax.typing import AXIS
 
 def main(argv: list[str]) -> int:
     """Measures the config of the command line and prints what was found; the exit status."""
-    config, own = settings.parse(argv, ("config", "torch", "rounds"))
-    rounds = int(own.get("rounds", "7")) if own.get("rounds", "7").isdigit() else 0
+    config, own = settings.parse(argv, ("config", "rounds"), switches=("torch",))
+    rounds = int(own.get("rounds", "7")) if own.get("rounds", "7").isdecimal() else 0
     if rounds < 1:
         raise UserError(f"--rounds: {own['rounds']!r} is not allowed; give a whole number of at least 1")
     devices = parallel.local_devices(config.parallel.devices)
@@ -47,7 +46,7 @@ def main(argv: list[str]) -> int:
         grey = config.copy_and_resolve_references()
         grey.data.binarize = "none"
         timed["step without binarisation"] = compiled_steps(grey, dataset, built, devices)[0]
-    if "torch" in own:
+    if own.get("torch") == "true":
         from experiments import benchmark_torch
 
         timed["PyTorch"] = benchmark_torch.steps(config, dataset)
@@ -222,7 +221,4 @@ def _paired(ours: list[float], theirs: list[float]) -> float:
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_compilation_cache", False)
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        settings.leave(error)
+    settings.start(main, __doc__)

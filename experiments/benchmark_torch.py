@@ -22,6 +22,10 @@ def steps(config: ConfigDict, dataset: Dataset) -> Work:
         raise UserError("--torch: PyTorch is not installed here; pip install it, or leave --torch out") from None
     if config.variant.name != "beta" or config.likelihood.name != "bernoulli":
         raise UserError("--torch: the PyTorch loop knows the variant 'beta' with the likelihood 'bernoulli' alone")
+    if (config.net.activation, config.net.dtype) != ("relu", "float32"):
+        raise UserError(
+            "--torch: the PyTorch loop knows config.net.activation 'relu' and config.net.dtype 'float32' alone"
+        )
     encoder, decoder = NETWORKS[config.net.name](torch.nn, config, dataset.image_shape)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.train.learning_rate)
     images = torch.from_numpy(np.array(dataset.train.fetch(np.arange(dataset.train.size)))).permute(0, 3, 1, 2)

@@ -2,11 +2,11 @@
 
     python -m experiments.evaluate --workdir=runs/digits [--checkpoint=best]
 
-The latest checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/.
+The last step's checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/,
+the latest of a run that has not finished evaluation_<step>.json and pictures_<step>/.
 """
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 
 import vae_jax
-from experiments import pictures, settings
+from experiments import settings
 from vae_jax import data, model, parallel, train, writers
 from vae_jax.divergences import active_units
 from vae_jax.model import Model
@@ -40,16 +40,16 @@ def evaluator(config: Config, built: Model, split: data.Split, devices: list) ->
     """(params, step) -> the numbers of the whole held-out split: loss, elbo, distortion, rate, ..."""
     fetch = fetcher(config)
     key, floats = parallel.replicate((train.root_key(config["seed"]), hyper(config, built)), devices)
-    placed = parallel.replicate(split, devices)
     whole = parallel.evaluation(
         lambda part: train.make_eval_step(built.nets, built.variant, fetch(part)),
         devices,
         config["evaluation"]["batch_size"],
+        split,
     )
     discrete = built.likelihood.discrete and config["data"]["binarize"] != "none"
 
     def evaluate(params: Params, step: Any) -> dict:
-        metrics = summary(whole(placed, params, key, step, floats))
+        metrics = summary(whole(params, key, step, floats))
         if discrete and "elbo" in metrics:
             pixels = math.prod(split.fetch(jnp.zeros(1, jnp.int32)).shape)
             metrics["bits_per_dim"] = -metrics["elbo"] / (pixels * math.log(2))
@@ -78,12 +78,15 @@ def _number(value: float) -> str:
 
 def main(argv: list[str]) -> int:
     """Evaluates the run in --workdir; the exit status."""
+    from experiments import pictures
+
     own, overrides = settings.Arguments(("workdir", "checkpoint")).parse(argv)
     if overrides or "workdir" not in own:
         raise UserError("--workdir: give the folder of a run, and no other config than its own")
     workdir, checkpoint = Path(own["workdir"]), own.get("checkpoint", "latest")
-    suffix = "" if checkpoint == "latest" else f"_{checkpoint}"
     run = vae_jax.open_run(workdir, checkpoint)
+    unfinished = "" if run.step == run.config["train"]["steps"] else f"_{run.step}"
+    suffix = unfinished if checkpoint == "latest" else f"_{checkpoint}"
     dataset = model.load_data(run.config["data"])
     built = model.build(run.config, dataset.image_shape)
     devices = parallel.local_devices()[:1]
@@ -99,8 +102,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    settings.use_compilation_cache()
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        settings.leave(error)
+    settings.start(main, __doc__)

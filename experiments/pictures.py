@@ -48,8 +48,8 @@ def samples(run: Run, file: Path) -> None:
 
 def interpolations(run: Run, images: np.ndarray, file: Path) -> None:
     """Straight lines between the codes of pairs of held-out images."""
-    pairs = min(6, len(images) // 2)
-    tiles = np.stack([run.interpolate(images[2 * i], images[2 * i + 1], 11) for i in range(pairs)])
+    pairs = min(6, (len(images) + 1) // 2)
+    tiles = np.stack([run.interpolate(images[2 * i], images[(2 * i + 1) % len(images)], 11) for i in range(pairs)])
     plots.mosaic(file, tiles, "Between the codes of two held-out images")
 
 

@@ -43,7 +43,8 @@ class Recorder:
         self._write(record, lasting=False)
 
     def test(self, step: int, metrics: dict[str, Any]) -> None:
-        """Records an evaluation; its time does not count in steps per second."""
+        """Records an evaluation; its time does not count in steps per second. Raises Diverged."""
+        check_finite({name: np.asarray(value)[None] for name, value in metrics.items()}, step - 1, "held-out ")
         self._write({"step": step, "split": "test"} | metrics, lasting=True)
         self.clock = time.perf_counter()
 
@@ -63,7 +64,7 @@ class Recorder:
         self.progress.report(record["step"], f"{record['split']:<5}  " + "  ".join(shown), lasting)
 
 
-def check_finite(metrics: dict[str, np.ndarray], start: int) -> None:
+def check_finite(metrics: dict[str, np.ndarray], start: int, where: str = "") -> None:
     """Raises Diverged naming the first step with a number that is not finite, and the terms at fault."""
     bad = {name: ~np.isfinite(value).reshape(len(value), -1).all(axis=1) for name, value in metrics.items()}
     steps = np.flatnonzero(np.any(list(bad.values()), axis=0))
@@ -71,7 +72,7 @@ def check_finite(metrics: dict[str, np.ndarray], start: int) -> None:
         terms = [name for name in bad if bad[name][steps[0]]]
         named = [name for name in ("distortion", "rate") if name in terms] or terms
         loss = metrics["loss"][steps[0]]
-        raise Diverged(f"step {start + steps[0] + 1}: {', '.join(named)} not finite (loss {loss:g})")
+        raise Diverged(f"step {start + steps[0] + 1}: {where}{', '.join(named)} not finite (loss {loss:g})")
 
 
 def check_parameters(step: int, state: train.TrainState) -> None:

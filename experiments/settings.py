@@ -1,9 +1,11 @@
 """The command line to a checked config: what is allowed, and one line for what is not."""
 
 import importlib.util
+import inspect
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -65,8 +67,8 @@ KINDS = {
 class Arguments:
     """Splits argv into the program's own flags and the overrides of the config."""
 
-    def __init__(self, known: Sequence[str]):
-        self.known = known
+    def __init__(self, known: Sequence[str], switches: Sequence[str] = ()):
+        self.known, self.switches = (*known, *switches), switches
 
     def parse(self, argv: Sequence[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
         """(the program's flags, the overrides as (field, value) in order). Raises UserError for an unknown flag."""
@@ -79,8 +81,10 @@ class Arguments:
                 raise registry.unknown(word.partition("=")[0], name, [*self.known, "config.<field>"])
             if not equals and rest and not rest[0].startswith("--"):
                 value = rest.pop(0)
-            elif not equals:
-                value = "true"
+            elif not equals and (field != name or name in self.switches):
+                value = "true"  # as absl reads a flag of a boolean field
+            if not value and field == name:
+                raise UserError(f"--{name}: has no value; give one, as in --{name}=VALUE")
             if field == name:
                 own[name] = value
             else:
@@ -88,13 +92,15 @@ class Arguments:
         return own, overrides
 
 
-def parse(argv: Sequence[str], known: Sequence[str] = ("config", "workdir")) -> tuple[ConfigDict, dict[str, str]]:
+def parse(
+    argv: Sequence[str], known: Sequence[str] = ("config", "workdir"), switches: Sequence[str] = ()
+) -> tuple[ConfigDict, dict[str, str]]:
     """(config, other flags) of a command line. Raises UserError naming the field that is wrong.
 
     --config=FILE[:ARGUMENT] names a Python file with get_config([argument]); --config.a.b=value sets
     a field of it. Names come first: --config.variant.name=x brings x's own fields.
     """
-    own, overrides = Arguments(known).parse(argv)
+    own, overrides = Arguments(known, switches).parse(argv)
     config = load(own.get("config", DEFAULT))
     for field, value in overrides:
         kind, _, leaf = field.rpartition(".")
@@ -111,14 +117,23 @@ def load(argument: str) -> ConfigDict:
     file, _, variant = argument.partition(":")
     path = Path(file)
     if not path.is_file():
-        near = sorted(str(found) for found in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise registry.unknown("--config", file, [name for name in near if not name.endswith("__init__.py")])
+        near = [str(found) for found in path.parent.glob("*.py") if found.name != "__init__.py"]
+        raise registry.unknown("--config", file, near) if near else UserError(f"--config: {file!r} is not a file")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"--config: {file!r} has no get_config()")
-    return module.get_config(variant) if variant else module.get_config()
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UserError(f"--config: {file!r} has no get_config()")
+        if variant and not inspect.signature(module.get_config).parameters:
+            raise UserError(f"--config: {file!r} takes no argument, and {variant!r} was given")
+        return module.get_config(variant) if variant else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # it is the user's code: what it raises is said in a line
+        place = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = getattr(error, "lineno", None) or (place[-1] if place else "?")
+        raise UserError(f"--config: {file}:{line}: {type(error).__name__}: {error}") from None
 
 
 def _override(config: ConfigDict, field: str, value: str) -> None:
@@ -182,7 +197,7 @@ def check(config: ConfigDict) -> None:
         if given[field] not in allowed:
             raise registry.unknown(f"config.{field}", given[field], allowed)
     for name, value in config.variant.items():
-        if isinstance(value, float) and not NOT_NEGATIVE.holds(value):
+        if type(value) in (int, float) and not NOT_NEGATIVE.holds(value):
             raise UserError(f"config.variant.{name}: {value!r} is not allowed; give {NOT_NEGATIVE.words}")
 
 
@@ -195,10 +210,25 @@ def other_conventions(config: ConfigDict, image_shape: tuple[int, int, int]) -> 
     )
 
 
-def leave(error: Exception) -> NoReturn:
-    """Prints an error as one line and leaves with status 2."""
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+def start(main: Callable[[list[str]], int], manual: str) -> NoReturn:
+    """Runs a program and leaves with its status; a UserError is one line and status 2."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(manual.strip())
+        sys.exit(0)
+    use_compilation_cache()
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def interpreter() -> str:
+    """This Python as a person here would type it."""
+    inside = Path(sys.executable).is_relative_to(Path.cwd())
+    return str(Path(sys.executable).relative_to(Path.cwd())) if inside else "python"
 
 
 def use_compilation_cache() -> None:

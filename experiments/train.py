@@ -7,6 +7,7 @@ leaves in its folder, configs/default.py has every field.
 """
 
 import contextlib
+import json
 import signal
 import sys
 import time
@@ -28,17 +29,23 @@ from vae_jax.registry import UserError
 def main(argv: list[str]) -> int:
     """Trains as the command line says; the exit status."""
     config, own = settings.parse(argv)
-    stem = Path(own.get("config", settings.DEFAULT).partition(":")[0]).stem
-    folder = Path(own.get("workdir", f"runs/{stem}"))
+    file, _, variant = own.get("config", settings.DEFAULT).partition(":")
+    folder = Path(own.get("workdir", f"runs/{Path(file).stem}" + (f"_{variant}" if variant else "")))
     devices = parallel.local_devices(config.parallel.devices)
     dataset = model.load_data(config.data)
     built = model.build(config, dataset.image_shape)
     check_batches(config, dataset, devices)
     with workdir.claim(folder, {"config": config.to_dict(), "image_shape": list(dataset.image_shape)}):
-        if (folder / "evaluation.json").exists():
+        if finished(folder, config.train.steps):
             print(f"{folder}: this run has finished ({config.train.steps} steps); its results are there")
             return 0
         return run(config, folder, dataset, built, devices)
+
+
+def finished(folder: Path, steps: int) -> bool:
+    """Whether the run in `folder` has been evaluated at its last step."""
+    file = folder / "evaluation.json"
+    return file.exists() and json.loads(file.read_text()).get("step") == steps
 
 
 def check_batches(config: ConfigDict, dataset: data.Dataset, devices: list) -> None:
@@ -49,7 +56,6 @@ def check_batches(config: ConfigDict, dataset: data.Dataset, devices: list) -> N
             f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}"
         )
     parallel.check_divides("config.train.batch_size", batch, devices)
-    parallel.check_divides("config.evaluation.batch_size", config.evaluation.batch_size, devices)
 
 
 def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Model, devices: list) -> int:
@@ -67,7 +73,7 @@ def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Mo
             state = parallel.replicate(state, devices)
             step, state, held_out = loop(config, program, state, first, recorder, checkpoints, stop)
             checkpoints.wait()
-            if stop:
+            if held_out is None:
                 recorder.progress.say(f"stopped by a signal at step {step}, saved; the same command goes on from here")
                 status = 128 + stop[0]
                 return status
@@ -119,7 +125,7 @@ def loop(
     checkpoints: Any,
     stop: list[int],
 ) -> tuple[int, train.TrainState, dict | None]:
-    """Step, log, evaluate, save, until the last step or a signal: (step, state, its held-out numbers).
+    """Step, log, evaluate, save: (last step, state, its held-out numbers), or None for those at a signal.
 
     A dispatch's metrics are fetched while the device works on the next one, unless that one must
     wait: nothing is saved before it is known to be finite.
@@ -133,22 +139,21 @@ def loop(
         pending, held_out = (start, step, metrics), None
 
         last = step == config.train.steps
-        evaluate_now = last or step % config.evaluation.every == 0
-        save_now = last or stop or step % config.checkpoint.every == 0
-        if evaluate_now or save_now:
+        if last or step % config.evaluation.every == 0:
             recorder.train(*pending)
-            pending = None
-        if evaluate_now:
-            held_out = program.evaluate(train.evaluated(state), state.step)
+            held_out, pending = program.evaluate(train.evaluated(state), state.step), None
             recorder.test(step, held_out)
-        if save_now:
+        stopping = bool(stop)  # read once: what is said to be saved must be what is saved
+        if last or stopping or step % config.checkpoint.every == 0:
+            if pending:
+                recorder.train(*pending)
+                pending = None
             check_parameters(step, state)
+            recorder.file.sync()
             checkpoints.save(step, state, held_out and held_out.get("elbo", -held_out["loss"]))
-        if stop:
-            break
-    if step == config.train.steps and held_out is None:
-        held_out = program.evaluate(train.evaluated(state), state.step)
-    return step, state, held_out
+        if stopping and not last:
+            return step, state, None
+    return step, state, held_out or program.evaluate(train.evaluated(state), state.step)
 
 
 def dispatches(first: int, config: ConfigDict) -> Iterator[tuple[int, int]]:
@@ -225,12 +230,11 @@ def conclude(config: ConfigDict, folder: Path, held_out: dict, steps: int, secon
     print(f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints\n")
     print(f"pictures       {folder / 'pictures'}")
     print(f"in Python      run = vae_jax.open_run({str(folder)!r})")
-    print(f"best instead   python -m experiments.evaluate --workdir={folder} --checkpoint=best", flush=True)
+    print(
+        f"best instead   {settings.interpreter()} -m experiments.evaluate --workdir={folder} --checkpoint=best",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
-    settings.use_compilation_cache()
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        settings.leave(error)
+    settings.start(main, __doc__)

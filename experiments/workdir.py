@@ -25,7 +25,10 @@ def claim(workdir: Path, run: dict[str, Any]) -> Iterator[None]:
         raise UserError(f"--workdir: {str(workdir)!r} cannot be a folder ({error.strerror}); give another") from None
     if not os.access(workdir, os.W_OK | os.X_OK):
         raise UserError(f"--workdir: {str(workdir)!r} is not writable; give another")
-    handle = os.open(workdir, os.O_RDONLY)
+    try:
+        handle = os.open(workdir, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"--workdir: {str(workdir)!r} cannot be read ({error.strerror}); give another") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,9 +48,9 @@ def _same_run(workdir: Path, run: dict[str, Any]) -> None:
         write_json(file, run)
         return
     try:
-        found = _leaves(json.loads(file.read_text()))
-    except json.JSONDecodeError:
-        raise UserError(f"{file}: not JSON; the run's config is damaged, give another workdir") from None
+        found = _leaves(dict(json.loads(file.read_text())))
+    except (OSError, ValueError, TypeError):
+        raise UserError(f"{file}: is not a run's config; it is damaged, give another workdir") from None
     given = _leaves(plain(run))
     differ = [
         f"{name} (there {found.get(name, 'absent')!r}, here {given.get(name, 'absent')!r})"

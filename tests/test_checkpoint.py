@@ -47,6 +47,16 @@ def test_the_last_and_the_best_are_kept(tmp_path):
     checkpoints.close()
 
 
+def test_the_best_is_remembered_by_the_next_process(tmp_path):
+    saved(tmp_path, [-1.0, -5.0]).close()
+    checkpoints = Checkpoints(tmp_path)
+    for step, score in ((20, None), (30, -7.0), (40, -9.0)):
+        checkpoints.save(step, states(1)[0], score)
+    checkpoints.wait()
+    assert checkpoints.steps() == [0, 30, 40]
+    checkpoints.close()
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
 def test_a_damaged_newest_falls_back_and_says_so(tmp_path, caplog, damage):
     saved(tmp_path, [-2.0, -1.0]).close()
@@ -71,8 +81,20 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, caplog, damage):
 def test_another_dtype_is_noticed(tmp_path):
     checkpoints = saved(tmp_path, [None])
     other = jax.tree.map(lambda leaf: leaf.astype("bfloat16") if leaf.dtype == "float32" else leaf, tiny.state(ema=0.9))
-    with pytest.raises(UserError, match="none of the checkpoints"):
-        checkpoints.restore(other)
+    for _ in range(2):  # nothing is deleted where nothing can be restored
+        with pytest.raises(UserError, match=r"none of the checkpoints \[0\] can be restored"):
+            checkpoints.restore(other)
+    assert checkpoints.restore(tiny.state(ema=0.9))[0] == 0
+    checkpoints.close()
+
+
+def test_another_shape_or_tree_is_noticed(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(0, {"a": np.ones(3, np.float32)}, None)
+    checkpoints.wait()
+    for other in ({"a": np.ones(5, np.float32)}, {"a": np.ones(3, np.float32), "b": np.ones(3, np.float32)}):
+        with pytest.raises(UserError, match="none of the checkpoints"):
+            checkpoints.restore(other)
     checkpoints.close()
 
 

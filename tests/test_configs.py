@@ -2,13 +2,15 @@
 
 import gzip
 import json
+import signal
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import settings, train
+from experiments import evaluate, settings, train
+from experiments.recorder import Diverged, Recorder, check_finite
 from vae_jax import variants
 from vae_jax.data import idx
 
@@ -94,3 +96,31 @@ def test_dispatches_end_wherever_anything_is_due():
     found = list(train.dispatches(0, config))
     assert [end for _, end in found] == [60, 70, 100, 120, 140, 180, 200, 210, 240, 250]
     assert list(train.dispatches(120, config)) == found[4:]
+
+
+def test_the_default_config_trains_on_all_eight_devices(tmp_path, capsys):
+    assert run(tmp_path, "digits.py", **{"parallel.devices": 0}) == 0
+    assert "8 cpu devices" in capsys.readouterr().out
+
+
+def test_a_signal_during_an_evaluation_is_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recorder, "test", lambda *arguments: signal.raise_signal(signal.SIGTERM))
+    options = {"train.steps": 60, "evaluation.every": 20, "checkpoint.every": 1000}
+    assert run(tmp_path, "digits.py", **options) == 128 + signal.SIGTERM
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["20"]
+
+
+def test_evaluating_an_unfinished_run_does_not_finish_it(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "test", lambda *arguments: signal.raise_signal(signal.SIGTERM))
+        run(tmp_path, "digits.py", **{"train.steps": 40, "evaluation.every": 20})
+    assert evaluate.main([f"--workdir={tmp_path}"]) == 0
+    assert (tmp_path / "evaluation_20.json").exists()
+    assert not (tmp_path / "evaluation.json").exists()
+    assert run(tmp_path, "digits.py", **{"train.steps": 40, "evaluation.every": 20}) == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text())["step"] == 40
+
+
+def test_held_out_numbers_that_are_not_finite_stop_a_run():
+    with pytest.raises(Diverged, match="step 7: held-out rate not finite"):
+        check_finite({"loss": np.array([1.0]), "rate": np.array([np.nan])}, 6, "held-out ")

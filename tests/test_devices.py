@@ -56,13 +56,11 @@ def test_dispatches_of_any_length_give_the_same_steps(on_one):
         np.testing.assert_allclose(metrics["loss"][i], row["loss"], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("devices", "batch"), [(1, 16), (1, 60), (1, 100), (4, 16), (8, 24)])
+@pytest.mark.parametrize(("devices", "batch"), [(1, 16), (1, 60), (1, 100), (4, 16), (8, 24), (8, 4)])
 def test_evaluation_is_exact_with_a_ragged_last_batch(devices, batch):
     chosen = parallel.local_devices(devices)
-    placed = parallel.replicate(
-        (tiny.split(), tiny.state().params, train.root_key(0), jnp.int32(0), tiny.hyper()), chosen
-    )
-    found = parallel.evaluation(tiny.make_eval_step, chosen, batch)(*placed)
+    placed = parallel.replicate((tiny.state().params, train.root_key(0), jnp.int32(0), tiny.hyper()), chosen)
+    found = parallel.evaluation(tiny.make_eval_step, chosen, batch, tiny.split())(*placed)
     step = tiny.over_axis(tiny.make_eval_step(tiny.split()), None, 0, None, None, None)
     whole = step(tiny.state().params, jnp.arange(tiny.SIZE)[None], train.root_key(0), jnp.int32(0), tiny.hyper())
     assert found.keys() == whole.keys()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.workdir import claim
 from vae_jax.writers import TIMINGS, read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -135,21 +136,35 @@ def test_a_signal_saves_and_a_damaged_checkpoint_falls_back(uninterrupted, envir
 
 def test_a_finished_run_says_so_and_another_config_is_refused(environment, tmp_path):
     workdir = tmp_path / "run"
-    process = start(workdir, environment, **{"train.steps": 60})
-    wait_for(reached(workdir, 60), process)
-    second = start(workdir, environment, **{"train.steps": 60})
-    assert "in use by another process" in second.communicate(timeout=60)[0] or process.poll() is not None
-    process.communicate(timeout=60)
+    run = lambda **more: start(workdir, environment, **{"train.steps": 60, **more})  # noqa: E731
+    assert run().wait(timeout=120) == 0
     before = {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
 
-    again = start(workdir, environment, **{"train.steps": 60})
+    again = run()
     output = again.communicate(timeout=60)[0]
     assert again.returncode == 0
     assert "has finished" in output
 
-    other = start(workdir, environment, **{"train.steps": 61, "variant.beta": 2})
+    other = run(**{"train.steps": 61, "variant.beta": 2})
     output = other.communicate(timeout=60)[0]
     assert other.returncode == 2
     assert "config.train.steps (there 60, here 61)" in output
     assert "config.variant.beta (there 1.0, here 2.0)" in output
+
+    saved = json.loads((workdir / "config.json").read_text())
+    with claim(workdir, saved):
+        second = run()
+        output = second.communicate(timeout=60)[0]
+    assert second.returncode == 2
+    assert "in use by another process" in output
     assert before == {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
+
+
+def test_a_run_killed_between_its_last_save_and_its_evaluation_finishes(uninterrupted, environment, tmp_path):
+    process = start(tmp_path, environment)
+    wait_for(lambda: (tmp_path / "pictures").exists(), process)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "evaluation.json").exists()
+    finish(tmp_path, environment)
+    assert result(tmp_path) == uninterrupted

@@ -53,6 +53,8 @@ def test_a_config_takes_an_argument():
         ("--config.train=5", "config.train: '5' is unknown"),
         ("--config.seed.x=5", "config.seed: 0 is a value and has no field 'x'"),
         ("--confg.seed=5", "--confg.seed: 'confg.seed' is unknown"),
+        ("--workdir", "--workdir: has no value"),
+        ("--workdir=", "--workdir: has no value"),
         ("seed=5", "seed: 'seed' is unknown"),
         ("--config.train.steps=abc", "config.train.steps: 'abc' is not allowed; give a whole number"),
         ("--config.train.steps=2.5", "config.train.steps: '2.5' is not allowed; give a whole number"),
@@ -83,6 +85,7 @@ def test_a_config_file_with_a_misspelt_missing_or_wrong_field_is_refused(tmp_pat
     )
     for line, message in {
         "config.train.step = 5": "config.train.step: 'step' is unknown.*mean 'steps'",
+        "config.variant = default.section('variant', 'beta', beta=-1)": "config.variant.beta: -1 is not allowed",
         "config.variant.betta = 5.0": "config.variant.betta: 'betta' is unknown.*mean 'beta'",
         "del config.train['clip']": "config.train.clip: missing; the default is 0.0",
         "config.train.unlock(); config.train = config.train.to_dict() | {'steps': 'x'}": "config.train.steps: 'x'",
@@ -92,6 +95,16 @@ def test_a_config_file_with_a_misspelt_missing_or_wrong_field_is_refused(tmp_pat
             settings.parse([f"--config={file}"])
     with pytest.raises(UserError, match=r"mine\.py"):
         settings.parse([f"--config={tmp_path / 'min.py'}"])
+    with pytest.raises(UserError, match=r"--config: 'nowhere/mine.py' is not a file"):
+        settings.parse(["--config=nowhere/mine.py"])
+    file.write_text("def get_config():\n    return 1 +\n")
+    with pytest.raises(UserError, match=r"mine.py:2: SyntaxError"):
+        settings.parse([f"--config={file}"])
+    file.write_text("\n\ndef get_config():\n    raise KeyError('no')\n")
+    with pytest.raises(UserError, match=r"mine.py:4: KeyError"):
+        settings.parse([f"--config={file}"])
+    with pytest.raises(UserError, match="takes no argument, and 'beta' was given"):
+        settings.parse([f"--config={ROOT / 'configs/default.py'}:beta"])
     file.write_text("x = 1\n")
     with pytest.raises(UserError, match="has no get_config"):
         settings.parse([f"--config={file}"])

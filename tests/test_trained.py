@@ -140,6 +140,16 @@ def test_the_best_checkpoint_can_be_evaluated(folder, capsys):
         assert name in {file.name for file in folder.iterdir()}
 
 
+def test_a_config_of_another_version_is_refused(tmp_path, folder):
+    saved = json.loads((folder / "config.json").read_text())
+    del saved["config"]["variant"]["beta"]
+    for text in ("[1]", "no json", json.dumps(saved)):
+        (tmp_path / "config.json").write_text(text)
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="is not a config of this version"):
+            vae_jax.open_run(tmp_path)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path, folder):
     with pytest.raises(UserError, match=r"no run here \(no config.json\)"):
         vae_jax.open_run(tmp_path)

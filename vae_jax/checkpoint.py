@@ -41,6 +41,9 @@ class Checkpoints:
         best = BestN(get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else AnyPreservationPolicy([LatestN(keep), best]),
+            # The policy decides; without best_fn too, scores are not written and a restart forgets them.
+            best_fn=lambda metrics: metrics["score"],
+            best_mode="max",
             create=not read_only,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
@@ -60,23 +63,31 @@ class Checkpoints:
     def restore(self, like: Any, which: str = "latest") -> tuple[int, Any] | None:
         """The newest whole state shaped as `like` and its step, or the best by score; None where there is none.
 
-        A damaged one is named in a warning and the one before it (or next best) is taken instead;
-        in a folder open for writing it is deleted. Raises UserError where all are damaged.
+        A damaged one is named in a warning and the one before it (or next best) is taken instead; in a
+        folder open for writing it is deleted once another is found whole. Raises UserError where none is.
         """
         steps = self.steps()[::-1]
         if which == "best":
             steps = sorted(steps, key=lambda step: (self._score(step), step), reverse=True)
+        damaged: list[int] = []
         for step in steps:
             try:
-                return step, self._restore(step, like)
+                state = self._restore(step, like)
             except Exception as error:
+                reason = _reason(error)
                 logging.getLogger(__name__).warning(
-                    "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, _reason(error)
+                    "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, reason
                 )
-                if not self._read_only:
-                    self._manager.delete(step)
+                damaged.append(step)
+                continue
+            for bad in () if self._read_only else damaged:
+                self._manager.delete(bad)
+            return step, state
         if steps:
-            raise UserError(f"{self.folder}: none of the checkpoints {steps} can be restored; start in a new workdir")
+            raise UserError(
+                f"{self.folder}: none of the checkpoints {sorted(steps)} can be restored ({reason}); "
+                "all are left as they are, start in a new workdir"
+            )
         return None
 
     def _restore(self, step: int, like: Any) -> Any:
@@ -85,6 +96,9 @@ class Checkpoints:
         restored = self._manager.restore(step, args=arguments)
         if digest(restored.state) != restored.check["digest"]:
             raise ValueError("its arrays do not match their checksum")
+        form = lambda tree: jax.tree.map(lambda leaf: (tuple(leaf.shape), str(leaf.dtype)), tree)  # noqa: E731
+        if form(restored.state) != form(abstract):
+            raise ValueError("its arrays have not the shapes and dtypes that the config gives")
         return restored.state
 
     def _score(self, step: int) -> float:

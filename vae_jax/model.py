@@ -49,6 +49,18 @@ def initial_state(model: Model, config: Config, image_shape: tuple[int, int, int
     return train.init_state(key, model.nets, model.variant, model.optimizer, image_shape, latent_dim, ema)
 
 
+def check_fields(config: Config) -> None:
+    """Raises UserError unless each named section has its name's own fields, no more and no fewer."""
+    for kind in SECTIONS:
+        known, given = defaults(kind, config[kind]["name"]), dict(config[kind].items())
+        for name in given:
+            if name not in known:
+                raise registry.unknown(f"config.{kind}.{name}", name, known)
+        for name in known:
+            if name not in given:
+                raise registry.UserError(f"config.{kind}.{name}: missing; the default is {known[name]!r}")
+
+
 def load_data(section: Config) -> data.Dataset:
     """The dataset of a config's `data` section. Raises UserError naming what is wrong."""
     fields = {name: value for name, value in _fields(section).items() if name != "binarize"}

@@ -89,12 +89,14 @@ def train_steps(make_step: Callable, devices: list[jax.Device], dispatch: int) -
     return call
 
 
-def evaluation(make_step: Callable, devices: list[jax.Device], batch_size: int) -> Callable:
-    """A whole split, exactly: (split, params, key, step, hyper) -> metrics as float64 NumPy arrays.
+def evaluation(make_step: Callable, devices: list[jax.Device], batch_size: int, split: Any) -> Callable:
+    """The whole of `split`, exactly: (params, key, step, hyper) -> metrics as float64 NumPy arrays.
 
-    Whole batches go over all devices; what is left (ragged) goes as one smaller batch through the
-    first. Means are weighed by how many examples they stand for; "code_variance" is of all of them.
+    Whole batches (of `batch_size`, cut to a multiple of the devices) go over all devices; what is left
+    goes as one smaller batch through the first. Means are weighed by how many examples they stand for;
+    "code_variance" is of all of them.
     """
+    batch_size = max(1, batch_size // len(devices)) * len(devices)
 
     def many(split, params, indices, key, step, hyper):
         one = make_step(split)
@@ -104,17 +106,20 @@ def evaluation(make_step: Callable, devices: list[jax.Device], batch_size: int) 
     whole = jax.pmap(many, AXIS, devices=devices, **axes)
     ragged = jax.pmap(many, AXIS, devices=devices[:1], **axes)
 
-    def call(split, params, key, step, hyper) -> Metrics:
-        full = split.size // batch_size * batch_size
+    full = split.size // batch_size * batch_size
+    everywhere = replicate(split, devices) if full else None
+    on_first = replicate(split, devices[:1]) if full < split.size else None
+
+    def call(params, key, step, hyper) -> Metrics:
         indices = np.arange(split.size, dtype=np.int32)
         results = []
         if full:
             shares = _shares(indices[:full].reshape(-1, batch_size), devices)
-            results.append(whole(split, params, shares, key, step, hyper))
+            results.append(whole(everywhere, params, shares, key, step, hyper))
         if full < split.size:
-            first = replicate((split, params, key, step, hyper), devices[:1])
+            params, key, step, hyper = replicate((params, key, step, hyper), devices[:1])
             shares = _shares(indices[None, full:], devices[:1])
-            results.append(ragged(*first[:2], shares, *first[2:]))
+            results.append(ragged(on_first, params, shares, key, step, hyper))
         counts = [batch_size] * (full // batch_size) + [split.size - full] * (full < split.size)
         stacked = [
             np.concatenate(leaf).astype(np.float64)

@@ -55,7 +55,10 @@ class Run:
         return self._encode(self.params, self._checked(images))
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """The expected image at each code, float32, grey levels in [0, 1]. Raises UserError for a wrong shape."""
+        """The expected image at each code, float32: grey levels, in [0, 1] if the likelihood keeps them there.
+
+        Raises UserError for a wrong shape.
+        """
         codes = np.asarray(codes, np.float32)
         if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
             raise UserError(f"codes: shape {codes.shape} is not allowed; give (n, {self.latent_dim})")
@@ -71,7 +74,7 @@ class Run:
 
     def interpolate(self, a: np.ndarray, b: np.ndarray, n: int = 8) -> np.ndarray:
         """`n` images on the straight line between the codes of the images `a` and `b`, both ends included."""
-        start, end = self.encode(np.stack([a, b]))
+        start, end = self.encode(np.asarray(a)[None])[0], self.encode(np.asarray(b)[None])[0]
         weight = np.linspace(0, 1, n, dtype=np.float32)[:, None]
         return self.decode((1 - weight) * start + weight * end)
 
@@ -79,13 +82,13 @@ class Run:
         """The image `x` decoded with one latent set to each of `values` (-3 to 3 in eleven steps)."""
         if not 0 <= latent < self.latent_dim:
             raise UserError(f"latent: {latent} is not allowed; this run has latents 0 to {self.latent_dim - 1}")
-        values = np.linspace(-3, 3, 11) if values is None else np.asarray(values)
+        values = np.linspace(-3, 3, 11) if values is None else np.atleast_1d(values)
         codes = np.repeat(self.encode(np.asarray(x)[None]), len(values), axis=0)
         codes[:, latent] = values
         return self.decode(codes)
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
-        """Images as the model saw them in training: floats in [0, 1], thresholded where it was."""
+        """Grey levels in [0, 1], the expectation of dynamic binarisation; thresholded where training did that."""
         images = np.asarray(images)
         expected = "(n, " + ", ".join(map(str, self.image_shape)) + ")"
         if images.shape[1:] != self.image_shape:
@@ -123,8 +126,12 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> Run:
         raise UserError(f"{folder}: no run here (no config.json); give the --workdir of a training run")
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
-    saved = json.loads((folder / "config.json").read_text())
-    config, image_shape = _tuples(saved["config"]), tuple(saved["image_shape"])
+    try:
+        saved = json.loads((folder / "config.json").read_text())
+        config, image_shape = _tuples(saved["config"]), tuple(saved["image_shape"])
+        model.check_fields(config)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{folder / 'config.json'}: is not a config of this version ({error})") from None
     built = model.build(config, image_shape)
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     restored = checkpoints.restore(jax.eval_shape(lambda: model.initial_state(built, config, image_shape)), checkpoint)

@@ -75,6 +75,10 @@ class MetricsFile:
         """Appends one record."""
         self._file.write(json.dumps(plain(record)) + "\n")
 
+    def sync(self) -> None:
+        """Returns once all records are on disk, as what is saved after them will be."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()

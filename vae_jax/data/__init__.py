@@ -58,8 +58,8 @@ def split(images: np.ndarray, labels: np.ndarray | None = None) -> Split:
             f"images: {images.dtype} of shape {images.shape} is not allowed; "
             "give uint8 of shape (n, height, width, channels)"
         )
-    if not len(images):
-        raise UserError("images: there are none; give at least one in each split")
+    if not len(images) or images.shape[-1] not in (1, 3):
+        raise UserError(f"images: shape {images.shape} is not allowed; give at least one, of 1 or 3 channels")
     if labels is not None and len(labels) != len(images):
         raise UserError(f"labels: {len(labels)} of them for {len(images)} images; give one for each image")
     if images.nbytes > LARGEST:

@@ -43,7 +43,7 @@ def _builder(dataset: str, path: str):
     try:
         builder = tfds.builder(dataset, data_dir=path or None, file_format="array_record")
     except tfds.core.DatasetNotFoundError:
-        names = tfds.list_builders(with_community_datasets=False)  # others are asked of the network
+        names = tfds.list_builders(with_community_datasets=False)  # others: by network
         raise registry.unknown("config.data.dataset", dataset, names) from None
     except Exception as error:  # a version that does not exist, a name that is none: TFDS raises what comes
         raise UserError(f"config.data.dataset: {dataset!r} cannot be opened ({_first_line(error)})") from None
@@ -52,7 +52,7 @@ def _builder(dataset: str, path: str):
             builder.download_and_prepare()
         except (Exception, SystemExit) as error:
             raise UserError(
-                f"config.data.dataset: TFDS could not prepare {dataset!r} in {builder.data_dir} ({_first_line(error)}); "
+                f"config.data.dataset: TFDS could not prepare {dataset!r} ({_first_line(error)}); "
                 "set config.data.path to a folder where it is prepared"
             ) from None
     return builder

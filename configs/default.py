@@ -1,7 +1,7 @@
 """The whole tree, every field with its meaning. Other configs import it and change a few lines.
 
 On the command line: --config=configs/digits.py --config.variant.beta=4 --config.data.name=mnist.
-A new name in data, net, likelihood or variant brings that name's own fields and defaults.
+A new name in data, net, likelihood, variant or schedule brings that name's own fields and defaults.
 """
 
 from ml_collections import ConfigDict
@@ -29,6 +29,9 @@ def get_config() -> ConfigDict:
 
     # beta (beta = 1 is the VAE), autoencoder.
     config.variant = section("variant", "beta")
+
+    # The factor on variant.beta: constant; linear, sigmoid (warm-up over schedule.steps); cyclical.
+    config.schedule = section("schedule", "constant")
 
     config.train = ConfigDict()
     config.train.steps = 10_000
@@ -67,5 +70,5 @@ def get_config() -> ConfigDict:
 
 
 def section(kind: str, name: str, **values) -> ConfigDict:
-    """The section `kind` (data, net, likelihood, variant) for `name`: its own defaults, then `values`."""
+    """The section `kind` (data, net, likelihood, variant, schedule) for `name`: its own defaults, then `values`."""
     return ConfigDict({**model.defaults(kind, name), **values})

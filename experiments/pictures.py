@@ -19,12 +19,12 @@ def draw(run: Run, dataset: Dataset, evaluation: dict, folder: Path) -> list[Pat
     folder.mkdir(exist_ok=True)
     images = np.asarray(dataset.test.fetch(np.arange(min(MOST_CODES, dataset.test.size))))
     labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[: len(images)]
-    codes = run.encode(images)
-    reconstructions(run, images, folder / "reconstructions.png")
+    codes = run.encode(images, labels)
+    reconstructions(images, run.decode(codes[:16]), folder / "reconstructions.png")
     samples(run, folder / "samples.png")
-    interpolations(run, images, folder / "interpolations.png")
-    traversals(run, images[0], codes, evaluation, folder / "traversals.png")
-    latent_map(codes, labels, folder / "latents.png")
+    interpolations(run, codes, folder / "interpolations.png")
+    traversals(run, codes, evaluation, folder / "traversals.png")
+    latent_map(codes[:, : run.latent_dim], labels, folder / "latents.png")
     names = ["reconstructions", "samples", "interpolations", "traversals", "latents"]
     if run.latent_dim == 2:
         manifold(run, folder / "manifold.png")
@@ -32,10 +32,9 @@ def draw(run: Run, dataset: Dataset, evaluation: dict, folder: Path) -> list[Pat
     return [folder / f"{name}.png" for name in names]
 
 
-def reconstructions(run: Run, images: np.ndarray, file: Path) -> None:
+def reconstructions(images: np.ndarray, decoded: np.ndarray, file: Path) -> None:
     """Held-out images above what the model makes of them."""
-    shown = images[: min(16, len(images))]
-    tiles = np.stack([shown / 255, run.reconstruct(shown)])
+    tiles = np.stack([images[: len(decoded)] / 255, decoded])
     plots.mosaic(file, tiles, "Held-out images and their reconstructions", rows=("image", "reconstruction"))
 
 
@@ -46,29 +45,37 @@ def samples(run: Run, file: Path) -> None:
     plots.mosaic(file, tiles, "Decoded draws from the prior")
 
 
-def interpolations(run: Run, images: np.ndarray, file: Path) -> None:
+def interpolations(run: Run, codes: np.ndarray, file: Path) -> None:
     """Straight lines between the codes of pairs of held-out images."""
-    pairs = min(6, (len(images) + 1) // 2)
-    tiles = np.stack([run.interpolate(images[2 * i], images[(2 * i + 1) % len(images)], 11) for i in range(pairs)])
+    pairs = min(6, (len(codes) + 1) // 2)
+    weight = np.linspace(0, 1, 11, dtype=np.float32)[:, None]
+    ends = [(codes[2 * i], codes[(2 * i + 1) % len(codes)]) for i in range(pairs)]
+    tiles = np.stack([run.decode((1 - weight) * start + weight * end) for start, end in ends])
     plots.mosaic(file, tiles, "Between the codes of two held-out images")
 
 
-def traversals(run: Run, image: np.ndarray, codes: np.ndarray, evaluation: dict, file: Path) -> None:
+def traversals(run: Run, codes: np.ndarray, evaluation: dict, file: Path) -> None:
     """One latent moved at a time, the most informative first.
 
     By KL from -3 to 3, the prior's own range; without a KL by variance, three standard deviations
     about the mean code.
     """
-    kl = evaluation.get("kl")
-    order = np.argsort(-np.asarray(codes.var(0) if kl is None else kl))[:10]
+    kl, latents = evaluation.get("kl"), codes[:, : run.latent_dim]
+    order = np.argsort(-np.asarray(latents.var(0) if kl is None else kl))[:10]
     columns = np.linspace(-3, 3, 11)
     ranges = [columns if kl is not None else codes[:, i].mean() + codes[:, i].std() * columns for i in order]
-    tiles = np.stack([run.traverse(image, int(i), values) for i, values in zip(order, ranges, strict=True)])
+    tiles = np.stack([run.decode(_moved(codes[0], i, values)) for i, values in zip(order, ranges, strict=True)])
     rows = [f"latent {i}: " + (f"{kl[i]:.2f} nats" if kl is not None else f"sd {codes[:, i].std():.2f}") for i in order]
     unit = "" if kl is not None else " standard deviations"
     plots.mosaic(
         file, tiles, f"One latent moved at a time{unit and ', in' + unit}", rows, [f"{c:+.1f}" for c in columns]
     )
+
+
+def _moved(code: np.ndarray, latent: int, values: np.ndarray) -> np.ndarray:
+    codes = np.repeat(code[None], len(values), axis=0)
+    codes[:, latent] = values
+    return codes
 
 
 def latent_map(codes: np.ndarray, labels: np.ndarray | None, file: Path) -> None:

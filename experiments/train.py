@@ -93,11 +93,16 @@ def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Mo
     return status
 
 
+MOST_CODES = 10_000
+"""Codes of training images that a variant may fit something to."""
+
+
 class Program(NamedTuple):
     """The compiled parts of a run, and what of its arguments stays the same from call to call."""
 
     take_steps: Callable
     evaluate: Callable
+    settle: Callable[[train.TrainState], train.TrainState]
     split: data.Split
     key: jax.Array
     hyper: train.Hyper
@@ -113,7 +118,28 @@ def assemble(config: ConfigDict, dataset: data.Dataset, built: model.Model, devi
     )
     evaluate = evaluator(config, built, dataset.test, devices)
     constant = dataset.train, train.root_key(config.seed), hyper(config, built)
-    return Program(take_steps, evaluate, *parallel.replicate(constant, devices))
+    settle = settler(config, dataset, built, devices)
+    return Program(take_steps, evaluate, settle, *parallel.replicate(constant, devices))
+
+
+def settler(config: ConfigDict, dataset: data.Dataset, built: model.Model, devices: list) -> Callable:
+    """state -> the state with what the variant fits to the training codes after the last step."""
+    from vae_jax.trained import Run
+
+    def settle(state: train.TrainState) -> train.TrainState:
+        params = jax.tree.map(np.asarray, train.evaluated(state))
+        run = Run(config.to_dict(), dataset.image_shape, built, params, config.train.steps)
+        some, labels = np.arange(min(MOST_CODES, dataset.train.size)), dataset.train.labels
+        images = lambda: np.asarray(dataset.train.fetch(some))  # noqa: E731
+        own = built.variant.settle(params, lambda: run.encode(images(), None if labels is None else labels[some]))[
+            "own"
+        ]
+        if own is params["own"]:
+            return state
+        both = [tree if tree is None else {**tree, "own": own} for tree in (state.params, state.average)]
+        return parallel.replicate(state._replace(params=both[0], average=both[1]), devices)
+
+    return settle
 
 
 def loop(
@@ -141,7 +167,9 @@ def loop(
         last = step == config.train.steps
         if last or step % config.evaluation.every == 0:
             recorder.train(*pending)
-            held_out, pending = program.evaluate(train.evaluated(state), state.step), None
+            pending = None
+            state = program.settle(state) if last else state
+            held_out = program.evaluate(train.evaluated(state), state.step)
             recorder.test(step, held_out)
         stopping = bool(stop)  # read once: what is said to be saved must be what is saved
         if last or stopping or step % config.checkpoint.every == 0:

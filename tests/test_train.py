@@ -59,7 +59,7 @@ def test_changing_a_float_never_recompiles(step):
 def test_clipping_bounds_the_gradient_adam_sees():
     clipped = train.make_optimizer(clip=1.0)
     gradient = {"w": jnp.full((4,), 100.0)}
-    state = clipped.update(gradient, clipped.init(gradient))[1]
+    state = clipped.update(gradient, clipped.init(gradient), learning_rate=1.0)[1]
     (mu,) = [leaf.mu["w"] for leaf in state if hasattr(leaf, "mu")]
     np.testing.assert_allclose(np.linalg.norm(mu), 0.1, rtol=1e-5)  # (1 - b1) of a unit gradient
 
@@ -71,8 +71,8 @@ def test_the_schedule_rises_and_falls():
     state = adam.init(gradient)
     update = jax.jit(adam.update)
     for _ in range(101):
-        updates, state = update(gradient, state)
-        factors.append(float(updates["w"]))
+        updates, state = update(gradient, state, learning_rate=jnp.float32(1.0))
+        factors.append(-float(updates["w"]))
     warmup = [(i + 1) / 11 * 0.5 * (1 + math.cos(math.pi * i / 100)) for i in range(11)]
     np.testing.assert_allclose(factors[:11], warmup, rtol=1e-4)
     np.testing.assert_allclose(factors[50], 0.5, rtol=1e-4)
@@ -99,5 +99,5 @@ def test_evaluation_does_not_depend_on_the_batch():
 
 
 def test_a_variant_is_found_by_its_file_name():
-    assert variants.defaults("beta") == {"name": "beta", "beta": 1.0}
-    assert variants.defaults("autoencoder") == {"name": "autoencoder"}
+    assert variants.defaults("beta") == {"name": "beta", "beta": 1.0, "free_bits": 0.0}
+    assert variants.defaults("autoencoder") == {"name": "autoencoder", "noise": 0.0}

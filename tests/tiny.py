@@ -47,7 +47,7 @@ def over_axis(step, *axes):
 
 def hyper(rate=1e-2, **floats):
     """The traced numbers: beta = 1 unless given."""
-    floats = {"beta": 1.0, **floats}
+    floats = {"beta": 1.0, "free_bits": 0.0, **floats}
     return train.Hyper(jnp.float32(rate), {name: jnp.float32(value) for name, value in floats.items()})
 
 

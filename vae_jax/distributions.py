@@ -61,14 +61,16 @@ class Likelihood(NamedTuple):
     """p(x | z) over pixels, given what the decoder returns.
 
     `log_prob(parameters, x)` is in nats per image, summed over pixels; `mean(parameters)` is the
-    expected image; the decoder gives `channels` numbers for each channel of a pixel; `discrete`
-    likelihoods give probabilities, not densities, so their bits/dim mean something.
+    expected image. Parameters are (batch, height, width, channels of an image * `channels` + `shared`):
+    what the decoder gives for each pixel, then `shared` learned numbers that are the same everywhere.
+    `discrete` likelihoods give probabilities, not densities, so their bits/dim mean something.
     """
 
     log_prob: Callable[[Pixels, Images], PerExample]
     mean: Callable[[Pixels], Images]
     channels: int
     discrete: bool
+    shared: int = 0
 
 
 def _flat(x: Images) -> Float[Array, "batch pixels"]:

@@ -1,10 +1,11 @@
 """Quantities of a whole batch, and how they are made whole over devices."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from vae_jax.typing import AXIS, Codes
+from vae_jax.typing import AXIS, Codes, Scalar
 
 
 def gather(local: Codes) -> Float[Array, "whole latent"]:
@@ -18,6 +19,14 @@ def gather(local: Codes) -> Float[Array, "whole latent"]:
 def mean_over_devices(tree: PyTree) -> PyTree:
     """The mean of each leaf over devices; on one device the leaf itself, which XLA's CPU would copy."""
     return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(tree, AXIS)
+
+
+def free_bits(kl: Codes, floor: Scalar | float = 0.0) -> Scalar:
+    """The rate with `floor` nats free in each latent: sum_j max(floor, E_x KL_j) (Kingma et al. 2016, eq. 15).
+
+    `kl` is nats per example and latent; the mean is over the whole batch. Zero leaves the mean rate.
+    """
+    return jnp.sum(jnp.maximum(floor, jnp.mean(gather(kl), axis=0)))
 
 
 def active_units(code_variance: np.ndarray) -> int:

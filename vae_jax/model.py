@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from vae_jax import data, distributions, networks, registry, train, variants
+from vae_jax import data, distributions, networks, registry, schedules, train, variants
 from vae_jax.distributions import Likelihood
 from vae_jax.networks import Nets
 from vae_jax.typing import Config
@@ -29,7 +29,9 @@ def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
     """The model of `config` for images of `image_shape`. Raises UserError naming the field that is wrong."""
     likelihood = distributions.get(config["likelihood"]["name"])(**_fields(config["likelihood"]))
     make_nets = networks.get(config["net"]["name"])
-    nets = make_nets(image_shape, config["latent_dim"], likelihood.channels, **_fields(config["net"]))
+    nets = make_nets(
+        image_shape, config["latent_dim"], likelihood.channels, likelihood.shared, **_fields(config["net"])
+    )
     make_variant = variants.get(config["variant"]["name"])
     fields = _fields(config["variant"])
     static = {name: fields.pop(name) for name in registry.fields(make_variant)}
@@ -39,7 +41,26 @@ def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
         cosine_steps=section["steps"] if section["cosine"] else 0,
         clip=section["clip"],
     )
-    return Model(nets, make_variant(likelihood, **static), likelihood, fields, optimizer)
+    variant = _scheduled(make_variant(likelihood, **static), config)
+    return Model(nets, variant, likelihood, fields, train.with_own(optimizer, variant))
+
+
+def _scheduled(variant: Variant, config: Config) -> Variant:
+    """The variant with its beta under the config's schedule."""
+    section = config["schedule"]
+    schedule = schedules.get(section["name"])(**_fields(section))
+    if section["name"] == "constant":
+        return variant
+    if "beta" not in config["variant"]:
+        raise registry.UserError(
+            f"config.schedule.name: {section['name']!r} scales config.variant.beta, which the variant "
+            f"{config['variant']['name']!r} does not have; take 'constant'"
+        )
+
+    def loss(nets, params, batch, key, step, *, beta, **floats):
+        return variant.loss(nets, params, batch, key, step, beta=beta * schedule(step), **floats)
+
+    return variant._replace(loss=loss)
 
 
 def initial_state(model: Model, config: Config, image_shape: tuple[int, int, int]) -> train.TrainState:
@@ -68,13 +89,13 @@ def load_data(section: Config) -> data.Dataset:
 
 
 def defaults(section: str, name: str) -> dict[str, Any]:
-    """All fields of `section` (data, net, likelihood or variant) once its name is `name`, with their defaults."""
-    if section == "net":
-        return {"name": name, **registry.fields(networks.get(name))}
-    if section == "likelihood":
-        return {"name": name, **registry.fields(distributions.get(name))}
-    return {"data": data.defaults, "variant": variants.defaults}[section](name)
+    """All fields of `section`, one of SECTIONS, once its name is `name`, with their defaults."""
+    of_packages = {"data": data.defaults, "variant": variants.defaults}
+    of_functions = {"net": networks.get, "likelihood": distributions.get, "schedule": schedules.get}
+    if section in of_packages:
+        return of_packages[section](name)
+    return {"name": name, **registry.fields(of_functions[section](name))}
 
 
-SECTIONS = ("data", "net", "likelihood", "variant")
+SECTIONS = ("data", "net", "likelihood", "variant", "schedule")
 """The parts of a config that a name decides."""

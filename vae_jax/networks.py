@@ -20,9 +20,12 @@ DTYPES = {name: jnp.dtype(name) for name in ("float32", "bfloat16")}
 
 
 class Nets(NamedTuple):
-    """A pair of networks: `init(key, image) -> params`, `encode(params, x)`, `decode(params, z)`."""
+    """A pair of networks: `init(key, image, code) -> params`, `encode(params, x)`, `decode(params, z)`.
 
-    init: Callable[[Key, Images], Params]
+    Input widths are those of the image and the code given to `init`.
+    """
+
+    init: Callable[[Key, Images, Codes], Params]
     encode: Callable[[Params, Images], tuple[Codes, Codes]]
     decode: Callable[[Params, Codes], Pixels]
 
@@ -143,13 +146,16 @@ def _check(activation: str, dtype: str, latent_dim: int, **widths: Sequence[int]
     )
 
 
-def _pair(encoder: nn.Module, decoder: nn.Module, latent_dim: int, image_parameters: tuple[int, int, int]) -> Nets:
-    def init(key: Key, image: Images) -> Params:
+def _pair(
+    encoder: nn.Module, decoder: nn.Module, latent_dim: int, image_parameters: tuple[int, int, int], shared: int
+) -> Nets:
+    def init(key: Key, image: Images, code: Codes) -> Params:
         encoder_key, decoder_key = jax.random.split(key)
-        return {
+        params = {
             "encoder": encoder.init(encoder_key, image)["params"],
-            "decoder": decoder.init(decoder_key, jnp.zeros((len(image), latent_dim)))["params"],
+            "decoder": decoder.init(decoder_key, code)["params"],
         }
+        return {**params, "shared": jnp.zeros((shared,))} if shared else params
 
     def encode(params: Params, x: Images) -> tuple[Codes, Codes]:
         outputs = encoder.apply({"params": params["encoder"]}, x).astype(jnp.float32)
@@ -157,7 +163,11 @@ def _pair(encoder: nn.Module, decoder: nn.Module, latent_dim: int, image_paramet
 
     def decode(params: Params, z: Codes) -> Pixels:
         outputs = decoder.apply({"params": params["decoder"]}, z).astype(jnp.float32)
-        return outputs.reshape(len(z), *image_parameters)
+        outputs = outputs.reshape(len(z), *image_parameters)
+        if not shared:
+            return outputs
+        everywhere = jnp.broadcast_to(params["shared"].reshape(1, 1, 1, -1), (*outputs.shape[:-1], shared))
+        return jnp.concatenate([outputs, everywhere], axis=-1)
 
     return Nets(init, encode, decode)
 
@@ -174,6 +184,7 @@ def mlp(
     image_shape: tuple[int, int, int],
     latent_dim: int,
     channels: int,
+    shared: int = 0,
     *,
     hidden: tuple[int, ...] = (400,),
     activation: str = "relu",
@@ -181,19 +192,21 @@ def mlp(
 ) -> Nets:
     """Dense layers of widths `hidden` from pixels to the code, and their mirror back.
 
-    `channels` is the likelihood's count of parameters for a channel. Raises UserError on bad fields.
+    `channels` is the likelihood's count of parameters for a channel, `shared` its count of learned
+    numbers that are the same everywhere and come as last channels. Raises UserError on bad fields.
     """
     act, compute = _check(activation, dtype, latent_dim, hidden=hidden)
     height, width, colours = image_shape
     encoder = _Flat(Mlp((*hidden, 2 * latent_dim), act, compute))
     decoder = Mlp((*reversed(hidden), height * width * colours * channels), act, compute)
-    return _pair(encoder, decoder, latent_dim, (height, width, colours * channels))
+    return _pair(encoder, decoder, latent_dim, (height, width, colours * channels), shared)
 
 
 def conv(
     image_shape: tuple[int, int, int],
     latent_dim: int,
     channels: int,
+    shared: int = 0,
     *,
     hidden: int = 256,
     activation: str = "relu",
@@ -215,7 +228,7 @@ def conv(
     sizes = list(zip(halvings(height, len(layers)), halvings(width, len(layers)), strict=True))
     encoder = ConvEncoder(layers, hidden, 2 * latent_dim, act, compute)
     decoder = ConvDecoder(sizes, (64, 64, 32, 32, colours * channels), hidden, act, compute)
-    return _pair(encoder, decoder, latent_dim, (height, width, colours * channels))
+    return _pair(encoder, decoder, latent_dim, (height, width, colours * channels), shared)
 
 
 NETWORKS = {"mlp": mlp, "conv": conv}

@@ -47,10 +47,11 @@ def root_key(seed: int) -> Key:
 
 
 def make_optimizer(*, warmup_steps: int = 0, cosine_steps: int = 0, clip: float = 0.0) -> optax.GradientTransformation:
-    """Adam without its learning rate: clip by global norm, scale by Adam, scale by the schedule.
+    """Adam: clip by global norm, scale by Adam, then by minus the learning rate and the schedule.
 
-    The schedule rises linearly over `warmup_steps` and falls as a cosine to 0 at `cosine_steps`;
-    0 leaves a part out.
+    `update` takes `learning_rate` as an argument, so that it may be traced. The
+    schedule rises linearly over `warmup_steps` and falls as a cosine to 0 at `cosine_steps`; 0 leaves
+    a part out.
     """
     warmup = (
         optax.linear_schedule(1 / (warmup_steps + 1), 1.0, warmup_steps)
@@ -61,8 +62,25 @@ def make_optimizer(*, warmup_steps: int = 0, cosine_steps: int = 0, clip: float 
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
         optax.scale_by_adam(),
-        optax.scale_by_schedule(lambda step: warmup(step) * cosine(step)),
+        _descend(lambda step: warmup(step) * cosine(step)),
     )
+
+
+def _descend(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    """Scales by -learning_rate * schedule(step); optax.inject_hyperparams would drift numerically."""
+
+    def update(updates, step, params=None, *, learning_rate, **extra):
+        rate = -learning_rate * schedule(step)
+        return jax.tree.map(lambda u: rate * u, updates), step + 1
+
+    return optax.GradientTransformationExtraArgs(lambda params: jnp.int32(0), update)
+
+
+def with_own(shared: optax.GradientTransformation, variant: Variant) -> optax.GradientTransformation:
+    """The optimiser of {"nets", "own"}: the variant's own for its own parameters where it has one."""
+    if variant.own_optimizer is None:
+        return shared
+    return optax.partition({"nets": shared, "own": variant.own_optimizer}, {"nets": "nets", "own": "own"})
 
 
 def init_state(
@@ -70,8 +88,8 @@ def init_state(
 ) -> TrainState:
     """The state before the first step, a function of the root key alone."""
     nets_key, own_key = jax.random.split(jax.random.fold_in(key, INIT))
-    image = jnp.zeros((1, *image_shape))
-    params = {"nets": nets.init(nets_key, image), "own": variant.init(own_key, image_shape, latent_dim)}
+    examples = variant.examples(image_shape, latent_dim)
+    params = {"nets": nets.init(nets_key, *examples), "own": variant.init(own_key, image_shape, latent_dim)}
     average = jax.tree.map(jnp.copy, params) if ema else None
     return TrainState(jnp.int32(0), params, optimizer.init(params), average)
 
@@ -85,7 +103,9 @@ def summarize(terms: Metrics) -> Metrics:
     """Per-example terms to means over the whole batch; "code" to the batch's mean and variance of each latent."""
     terms = dict(terms)
     code = gather(terms.pop("code"))
-    means = mean_over_devices({name: jnp.mean(term, axis=0) for name, term in terms.items()})
+    means = mean_over_devices(
+        {name: jnp.mean(term, axis=0) if jnp.ndim(term) else term for name, term in terms.items()}
+    )
     return means | {"code_mean": jnp.mean(code, axis=0), "code_variance": jnp.var(code, axis=0)}
 
 
@@ -118,8 +138,10 @@ def make_train_step(
 
         (loss, terms), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
         loss, gradient = mean_over_devices((loss, gradient))
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        params = jax.tree.map(lambda p, u: p - hyper.learning_rate * u, state.params, updates)
+        updates, optimizer_state = optimizer.update(
+            gradient, state.optimizer, state.params, learning_rate=hyper.learning_rate
+        )
+        params = optax.apply_updates(state.params, updates)
         metrics = summarize(terms) | {"loss": loss}
         return TrainState(state.step + 1, params, optimizer_state, _average(state, params, ema)), metrics
 

@@ -24,18 +24,19 @@ SIZES = (1, 16, 256)
 
 
 def _compiled(function: Callable) -> Callable:
-    """`function(params, rows)` for NumPy rows of any number, compiled for SIZES alone."""
+    """`function(params, rows)` for NumPy rows (or a dict of them) of any number, compiled for SIZES alone."""
     jitted = jax.jit(function)
 
     def call(params, rows):
-        largest = SIZES[-1]
-        starts = range(0, max(len(rows), 1), largest)
-        return np.concatenate([chunk(params, rows[start : start + largest]) for start in starts])
+        largest, count = SIZES[-1], len(jax.tree.leaves(rows)[0])
+        cuts = (slice(start, start + largest) for start in range(0, max(count, 1), largest))
+        return np.concatenate([chunk(params, jax.tree.map(lambda row, cut=cut: row[cut], rows)) for cut in cuts])
 
     def chunk(params, rows):
-        size = next(size for size in SIZES if len(rows) <= size)
-        padded = np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])
-        return np.asarray(jitted(params, padded))[: len(rows)]
+        count = len(jax.tree.leaves(rows)[0])
+        size = next(size for size in SIZES if count <= size)
+        pad = lambda row: np.concatenate([row, np.zeros((size - count, *row.shape[1:]), row.dtype)])  # noqa: E731
+        return np.asarray(jitted(params, jax.tree.map(pad, rows)))[:count]
 
     return call
 
@@ -46,13 +47,22 @@ class Run:
     def __init__(self, config: Config, image_shape: tuple[int, int, int], built: Model, params: Params, step: int):
         self.config, self.image_shape, self.params, self.step = config, tuple(image_shape), params, step
         self.latent_dim = config["latent_dim"]
+        self.code_dim = built.variant.examples(self.image_shape, self.latent_dim)[1].shape[-1]
         self._variant = built.variant
-        self._encode = _compiled(lambda params, x: built.variant.represent(built.nets, params, x))
+        self._encode = _compiled(lambda params, batch: built.variant.represent(built.nets, params, batch))
         self._decode = _compiled(lambda params, z: built.likelihood.mean(built.nets.decode(params["nets"], z)))
 
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        """The posterior mean of each image, (n, latent). Raises UserError for a wrong shape, dtype or range."""
-        return self._encode(self.params, self._checked(images))
+    def encode(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+        """The code of each image: its posterior mean, (n, code). Variants given labels in training need them here.
+
+        Raises UserError for a wrong shape, dtype or range, and for labels that are missing.
+        """
+        batch = {"image": self._checked(images)}
+        if labels is not None:
+            batch["label"] = np.asarray(labels, np.int32)
+            if batch["label"].shape != batch["image"].shape[:1]:
+                raise UserError(f"labels: shape {batch['label'].shape} is not allowed; give one for each image")
+        return self._encode(self.params, batch)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The expected image at each code, float32: grey levels, in [0, 1] if the likelihood keeps them there.
@@ -60,30 +70,34 @@ class Run:
         Raises UserError for a wrong shape.
         """
         codes = np.asarray(codes, np.float32)
-        if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
-            raise UserError(f"codes: shape {codes.shape} is not allowed; give (n, {self.latent_dim})")
+        if codes.ndim != 2 or codes.shape[1] != self.code_dim:
+            raise UserError(f"codes: shape {codes.shape} is not allowed; give (n, {self.code_dim})")
         return self._decode(self.params, codes)
 
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """The expected image at each image's posterior mean."""
-        return self.decode(self.encode(images))
+    def reconstruct(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+        """The expected image at each image's code."""
+        return self.decode(self.encode(images, labels))
 
     def sample(self, key: Key, n: int) -> np.ndarray:
         """Expected images at `n` draws from the prior; draw i depends on key and i alone."""
         return self.decode(np.asarray(self._variant.sample_prior(self.params, key, n, self.latent_dim)))
 
-    def interpolate(self, a: np.ndarray, b: np.ndarray, n: int = 8) -> np.ndarray:
+    def interpolate(self, a: np.ndarray, b: np.ndarray, n: int = 8, labels: np.ndarray | None = None) -> np.ndarray:
         """`n` images on the straight line between the codes of the images `a` and `b`, both ends included."""
-        start, end = self.encode(np.asarray(a)[None])[0], self.encode(np.asarray(b)[None])[0]
+        one, other = (None, None) if labels is None else (labels[:1], labels[1:])
+        start, end = self.encode(np.asarray(a)[None], one)[0], self.encode(np.asarray(b)[None], other)[0]
         weight = np.linspace(0, 1, n, dtype=np.float32)[:, None]
         return self.decode((1 - weight) * start + weight * end)
 
-    def traverse(self, x: np.ndarray, latent: int, values: np.ndarray | None = None) -> np.ndarray:
+    def traverse(
+        self, x: np.ndarray, latent: int, values: np.ndarray | None = None, label: int | None = None
+    ) -> np.ndarray:
         """The image `x` decoded with one latent set to each of `values` (-3 to 3 in eleven steps)."""
         if not 0 <= latent < self.latent_dim:
             raise UserError(f"latent: {latent} is not allowed; this run has latents 0 to {self.latent_dim - 1}")
         values = np.linspace(-3, 3, 11) if values is None else np.atleast_1d(values)
-        codes = np.repeat(self.encode(np.asarray(x)[None]), len(values), axis=0)
+        labels = None if label is None else np.asarray([label])
+        codes = np.repeat(self.encode(np.asarray(x)[None], labels), len(values), axis=0)
         codes[:, latent] = values
         return self.decode(codes)
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from jaxtyping import Int
 
 from vae_jax import distributions, registry
@@ -34,9 +36,19 @@ def no_own_parameters(key: Key, image_shape: tuple[int, int, int], latent_dim: i
     return {}
 
 
-def posterior_mean(nets: Nets, params: Params, x: Images) -> Codes:
+def plain_examples(image_shape: tuple[int, int, int], latent_dim: int) -> tuple[Images, Codes]:
+    """An image and a code as the networks take them: what `Nets.init` is given."""
+    return jnp.zeros((1, *image_shape)), jnp.zeros((1, latent_dim))
+
+
+def posterior_mean(nets: Nets, params: Params, batch: Batch) -> Codes:
     """The code that stands for an image: the mean of q(z | x)."""
-    return nets.encode(params["nets"], x)[0]
+    return nets.encode(params["nets"], batch["image"])[0]
+
+
+def leave_as_trained(params: Params, codes: Callable[[], np.ndarray]) -> Params:
+    """Nothing is fitted after the last step."""
+    return params
 
 
 def standard_normal_log_prior(params: Params, z: Codes) -> PerExample:
@@ -53,13 +65,20 @@ class Variant(NamedTuple):
     """One scalar loss, and what a variant may override of the N(0, I)-prior VAE around it.
 
     `params` is {"nets": ..., "own": ...}: the networks' and whatever `init` made for the variant.
+    `examples` widen the networks' inputs (labels beside the image, say); a code is what `decode` takes,
+    and what `represent` and `sample_prior` give. `own_optimizer` trains `own` by itself, learning rate
+    included; None trains all with the config's. `settle(params, codes)` may fit something to `codes()`,
+    those of the training split (at most 10,000), after the last step.
     """
 
     loss: Loss
     init: Callable[[Key, tuple[int, int, int], int], Params] = no_own_parameters
-    represent: Callable[[Nets, Params, Images], Codes] = posterior_mean
+    examples: Callable[[tuple[int, int, int], int], tuple[Images, Codes]] = plain_examples
+    represent: Callable[[Nets, Params, Batch], Codes] = posterior_mean
     log_prior: Callable[[Params, Codes], PerExample] = standard_normal_log_prior
     sample_prior: Callable[[Params, Key, int, int], Codes] = sample_standard_normal
+    own_optimizer: optax.GradientTransformation | None = None
+    settle: Callable[[Params, Callable[[], np.ndarray]], Params] = leave_as_trained
 
 
 def get(name: str) -> Callable[..., Variant]:

@@ -1,23 +1,25 @@
 """The plain autoencoder: the baseline that every variant is held against.
 
-    loss = -log p(x | z),    z = the encoder's mean
+    loss = -log p(x | z),    z = the encoder's mean + noise * epsilon,    epsilon ~ N(0, I)
 
-Codes are points: no noise, and no prior that they pay for, so there is no rate and no ELBO to report
-(a point posterior is infinitely far from any prior). The encoder's log variance is not used.
+With noise = 0 codes are points. Nothing holds them to a prior, so there is no rate and no ELBO to
+report (a point posterior is infinitely far from any prior), and the encoder's log variance is not
+used. With noise > 0 this is "an autoencoder plus noise": the codes may answer by growing apart.
 """
 
 import jax.numpy as jnp
 
-from vae_jax.distributions import Likelihood
+from vae_jax.distributions import Likelihood, example_normal
 from vae_jax.variants import Variant
 
 
 def make(likelihood: Likelihood) -> Variant:
     """The autoencoder under a pixel likelihood."""
 
-    def loss(nets, params, batch, key, step):
+    def loss(nets, params, batch, key, step, *, noise=0.0):
         code, _ = nets.encode(params["nets"], batch["image"])
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], code), batch["image"])
+        z = code + noise * example_normal(key, batch["index"], code.shape[-1])
+        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
         return jnp.mean(distortion), {"distortion": distortion, "code": code}
 
     return Variant(loss)

@@ -4,11 +4,13 @@
          =      distortion       + beta *       rate
 
 With beta = 0 nothing holds the codes to the prior: an autoencoder that may choose its own noise,
-and chooses none. `elbo` is reported unweighted, -(distortion + rate), whatever beta is.
+and chooses none. `free_bits` nats of each latent's rate go unpenalised (Kingma et al. 2016, eq. 15).
+`elbo` is reported unweighted, -(distortion + rate), whatever beta is.
 """
 
 import jax.numpy as jnp
 
+from vae_jax import divergences
 from vae_jax.distributions import Gaussian, Likelihood
 from vae_jax.variants import Variant
 
@@ -16,7 +18,7 @@ from vae_jax.variants import Variant
 def make(likelihood: Likelihood) -> Variant:
     """The beta-VAE under a pixel likelihood."""
 
-    def loss(nets, params, batch, key, step, *, beta=1.0):
+    def loss(nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
         posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
         z = posterior.sample(key, batch["index"])
         distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
@@ -29,6 +31,6 @@ def make(likelihood: Likelihood) -> Variant:
             "kl": kl,
             "code": posterior.mean,
         }
-        return jnp.mean(distortion + beta * rate), terms
+        return jnp.mean(distortion) + beta * divergences.free_bits(kl, free_bits), terms
 
     return Variant(loss)

@@ -18,15 +18,15 @@ def normal(*shape):
     return jnp.asarray(RNG.normal(size=shape), jnp.float32)
 
 
-def shapes(nets, shape):
+def shapes(nets, shape, latent):
     """The shapes and dtypes of the parameters that `nets` makes, computing nothing."""
-    return jax.eval_shape(nets.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    return jax.eval_shape(nets.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.zeros((1, latent)))
 
 
 def make(build, shape, latent=3, channels=1, **fields):
     """(networks, compiled; random parameters, biases too; two random images in [0, 1])."""
     nets = build(shape, latent, channels, **fields)
-    params = jax.tree.map(lambda leaf: normal(*leaf.shape) / math.sqrt(leaf.shape[0]), shapes(nets, shape))
+    params = jax.tree.map(lambda leaf: normal(*leaf.shape) / math.sqrt(leaf.shape[0]), shapes(nets, shape, latent))
     images = jnp.asarray(RNG.uniform(size=(2, *shape)), jnp.float32)
     return networks.Nets(nets.init, jax.jit(nets.encode), jax.jit(nets.decode)), params, images
 
@@ -107,7 +107,7 @@ def test_mlp_mirrors_its_widths():
 
 
 def test_mlp_may_be_linear():
-    params = shapes(networks.mlp((5, 4, 1), 3, 1, hidden=()), (5, 4, 1))
+    params = shapes(networks.mlp((5, 4, 1), 3, 1, hidden=()), (5, 4, 1), 3)
     assert weights(params) == [(3, 20), (20, 6)]
 
 
@@ -132,7 +132,7 @@ def test_bfloat16_is_for_computing_and_float32_for_keeping(build):
         return *single.encode(params, x), single.decode(params, z)
 
     z = normal(2, 3)
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes(half, (16, 16, 1)))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes(half, (16, 16, 1), 3))} == {jnp.dtype("float32")}
     pairs = zip((*half.encode(params, x), half.decode(params, z)), jax.jit(exact)(params, x, z), strict=True)
     for a, b in pairs:
         assert a.dtype == jnp.float32
@@ -157,7 +157,7 @@ def test_conv_fits_images_that_are_not_square():
 @pytest.mark.parametrize("colours", [1, 3])
 def test_conv_at_64_pixels_has_the_layers_of_locatello_et_al(colours):
     latent = 10
-    params = shapes(networks.conv((64, 64, colours), latent, 1), (64, 64, colours))
+    params = shapes(networks.conv((64, 64, colours), latent, 1), (64, 64, colours), latent)
     encoder = [(16 * colours, 32), (16 * 32, 32), (4 * 32, 64), (4 * 64, 64), (4 * 4 * 64, 256), (256, 2 * latent)]
     dense = [(latent, 256), (256, 4 * 4 * 64)]
     transposed = [(64, 64), (64, 32), (32, 32), (32, colours)]
@@ -219,7 +219,7 @@ def test_an_image_is_encoded_and_decoded_without_its_neighbours(build):
 
 def test_parameters_are_a_function_of_the_key_and_no_two_layers_begin_alike():
     init = jax.jit(networks.mlp((2, 2, 1), 4, 1, hidden=(4,)).init)
-    first, again, other = (init(jax.random.key(seed), jnp.zeros((1, 2, 2, 1))) for seed in (0, 0, 1))
+    first, again, other = (init(jax.random.key(seed), jnp.zeros((1, 2, 2, 1)), jnp.zeros((1, 4))) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     leaves = jax.tree.leaves(first) + jax.tree.leaves(other)
     kernels = np.concatenate([leaf.ravel() for leaf in leaves if leaf.ndim == 2])
@@ -231,7 +231,7 @@ def test_encoder_and_decoder_do_not_begin_alike():
 
     @jax.jit
     def first_dense(key):
-        params = nets.init(key, jnp.zeros((1, *BIG)))
+        params = nets.init(key, jnp.zeros((1, *BIG)), jnp.zeros((1, 64)))
         return [params[part]["Mlp_0"]["Dense_0"]["kernel"] for part in ("encoder", "decoder")]
 
     encoder, decoder = first_dense(jax.random.key(0))

@@ -137,7 +137,9 @@ def test_a_signal_saves_and_a_damaged_checkpoint_falls_back(uninterrupted, envir
 def test_a_finished_run_says_so_and_another_config_is_refused(environment, tmp_path):
     workdir = tmp_path / "run"
     run = lambda **more: start(workdir, environment, **{"train.steps": 60, **more})  # noqa: E731
-    assert run().wait(timeout=120) == 0
+    first = run()
+    first.communicate(timeout=120)
+    assert first.returncode == 0
     before = {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
 
     again = run()

@@ -1,5 +1,6 @@
 """What a training run tells the world: terminal, metrics.jsonl and W&B; and that it diverged."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,40 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.evaluate import summary
-from vae_jax import parallel, train, writers
+from experiments import settings
+from experiments.evaluate import summary, table
+from vae_jax import data, parallel, train, writers
+
+
+def introduce(
+    config: ConfigDict, folder: Path, dataset: data.Dataset, state: train.TrainState, devices: list, first: int
+) -> None:
+    """Prints what is about to be trained, on what, and where its results go."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    shape = "x".join(map(str, dataset.image_shape))
+    print(
+        f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training, {dataset.test.size:,} held-out "
+        f"images of {shape}), {config.net.name} of {count:,} parameters, {config.latent_dim} latents; "
+        f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}; in {folder}"
+    )
+    if "beta" in config.variant:
+        print(settings.other_conventions(config, dataset.image_shape))
+    if first:
+        print(f"resuming at step {first} of {config.train.steps}")
+    sys.stdout.flush()
+
+
+def conclude(config: ConfigDict, folder: Path, held_out: dict, steps: int, seconds: float) -> None:
+    """Prints the table of held-out numbers, and where to look further."""
+    rate = steps * config.train.batch_size / seconds
+    print(f"\n{table(held_out)}")
+    print(f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints\n")
+    print(f"pictures       {folder / 'pictures'}")
+    print(f"in Python      run = vae_jax.open_run({str(folder)!r})")
+    print(
+        f"best instead   {settings.interpreter()} -m experiments.evaluate --workdir={folder} --checkpoint=best",
+        flush=True,
+    )
 
 
 class Diverged(Exception):

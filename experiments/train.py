@@ -1,6 +1,7 @@
 """Trains one model: config -> data -> networks -> variant -> step -> loop.
 
     python -m experiments.train --config=configs/digits.py --workdir=runs/digits --config.variant.beta=4
+    python -m experiments.train --config=configs/digits.py --explain
 
 The same command again goes on where the run stopped, to the same bits. README.md says what a run
 leaves in its folder, configs/default.py has every field.
@@ -9,7 +10,6 @@ leaves in its folder, configs/default.py has every field.
 import contextlib
 import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,21 +20,25 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import settings, workdir
-from experiments.evaluate import evaluator, fetcher, hyper, table
-from experiments.recorder import Diverged, Recorder, check_parameters
+from experiments.evaluate import evaluator, fetcher, hyper
+from experiments.explain import explain
+from experiments.recorder import Diverged, Recorder, check_parameters, conclude, introduce
 from vae_jax import data, model, parallel, train, writers
 from vae_jax.registry import UserError
 
 
 def main(argv: list[str]) -> int:
     """Trains as the command line says; the exit status."""
-    config, own = settings.parse(argv)
+    config, own = settings.parse(argv, switches=("explain",))
     file, _, variant = own.get("config", settings.DEFAULT).partition(":")
     folder = Path(own.get("workdir", f"runs/{Path(file).stem}" + (f"_{variant}" if variant else "")))
     devices = parallel.local_devices(config.parallel.devices)
     dataset = model.load_data(config.data)
     built = model.build(config, dataset.image_shape)
     check_batches(config, dataset, devices)
+    if own.get("explain") == "true":
+        print(explain(config, built, dataset.image_shape))
+        return 0
     with workdir.claim(folder, {"config": config.to_dict(), "image_shape": list(dataset.image_shape)}):
         if finished(folder, config.train.steps):
             print(f"{folder}: this run has finished ({config.train.steps} steps); its results are there")
@@ -211,24 +215,6 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def introduce(
-    config: ConfigDict, folder: Path, dataset: data.Dataset, state: train.TrainState, devices: list, first: int
-) -> None:
-    """Prints what is about to be trained, on what, and where its results go."""
-    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    shape = "x".join(map(str, dataset.image_shape))
-    print(
-        f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training, {dataset.test.size:,} held-out "
-        f"images of {shape}), {config.net.name} of {count:,} parameters, {config.latent_dim} latents; "
-        f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}; in {folder}"
-    )
-    if "beta" in config.variant:
-        print(settings.other_conventions(config, dataset.image_shape))
-    if first:
-        print(f"resuming at step {first} of {config.train.steps}")
-    sys.stdout.flush()
-
-
 def finish(
     config: ConfigDict,
     folder: Path,
@@ -249,19 +235,6 @@ def finish(
     mirror.summary(held_out)
     mirror.artifact(folder / "checkpoints")
     writers.write_json(folder / "evaluation.json", held_out | {"step": config.train.steps})
-
-
-def conclude(config: ConfigDict, folder: Path, held_out: dict, steps: int, seconds: float) -> None:
-    """Prints the table of held-out numbers, and where to look further."""
-    rate = steps * config.train.batch_size / seconds
-    print(f"\n{table(held_out)}")
-    print(f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints\n")
-    print(f"pictures       {folder / 'pictures'}")
-    print(f"in Python      run = vae_jax.open_run({str(folder)!r})")
-    print(
-        f"best instead   {settings.interpreter()} -m experiments.evaluate --workdir={folder} --checkpoint=best",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def test_a_new_name_brings_its_own_fields_whatever_the_order():
     config = parse(
         "--config.likelihood.sigma=0.5", "--config.likelihood.name=gaussian", "--config.variant.name=autoencoder"
     )
-    assert config.likelihood.to_dict() == {"name": "gaussian", "sigma": 0.5}
-    assert config.variant.to_dict() == {"name": "autoencoder"}
+    assert (config.likelihood.name, config.likelihood.sigma) == ("gaussian", 0.5)
+    assert config.variant.to_dict() == {"name": "autoencoder", "noise": 0.0}
     with pytest.raises(UserError, match=r"config.variant.beta: 'beta' is unknown"):
         parse("--config.variant.name=autoencoder", "--config.variant.beta=4")
 

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     if own.get("torch") == "true":
         from experiments import benchmark_torch
 
-        timed["PyTorch"] = benchmark_torch.steps(config, dataset)
+        timed["PyTorch"] = Work(*benchmark_torch.steps(config, dataset), "images")
     before = in_turn(timed, rounds)
     whole = whole_runner(config, dataset, built, devices)
     after = in_turn({"step": timed["step"]}, rounds)

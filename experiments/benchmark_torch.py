@@ -2,11 +2,11 @@
 
 import itertools
 import time
+from collections.abc import Callable
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.benchmark import Work
 from vae_jax.data import Dataset
 from vae_jax.registry import UserError
 
@@ -14,8 +14,11 @@ SECONDS = 1.0
 """About how long one round lasts."""
 
 
-def steps(config: ConfigDict, dataset: Dataset) -> Work:
-    """Adam steps of the VAE that `config` describes, data in memory. Raises UserError where there is no such loop."""
+def steps(config: ConfigDict, dataset: Dataset) -> tuple[Callable[[], None], int]:
+    """A call that makes Adam steps of the VAE of `config`, data in memory, and how many images it takes.
+
+    Raises UserError where there is no such loop.
+    """
     try:
         import torch
     except ImportError:
@@ -57,7 +60,7 @@ def steps(config: ConfigDict, dataset: Dataset) -> Work:
         for _ in range(count):
             step()
 
-    return Work(call, count * batch, "images")
+    return call, count * batch
 
 
 def _mlp(nn, config: ConfigDict, image_shape: tuple[int, int, int]):

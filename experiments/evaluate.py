@@ -46,11 +46,11 @@ def evaluator(config: Config, built: Model, split: data.Split, devices: list) ->
         config["evaluation"]["batch_size"],
         split,
     )
-    levels = 256 if config["data"]["binarize"] == "none" else 2
+    discrete = built.likelihood.discrete and config["data"]["binarize"] != "none"
 
     def evaluate(params: Params, step: Any) -> dict:
         metrics = summary(whole(params, key, step, floats))
-        if built.likelihood.levels == levels and "elbo" in metrics:
+        if discrete and "elbo" in metrics:
             pixels = math.prod(split.fetch(jnp.zeros(1, jnp.int32)).shape)
             metrics["bits_per_dim"] = -metrics["elbo"] / (pixels * math.log(2))
         return metrics

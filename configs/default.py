@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     # bernoulli, for binarised images; gaussian, with its sigma, for grey levels.
     config.likelihood = section("likelihood", "bernoulli")
 
-    # beta (beta = 1 is the VAE), autoencoder.
+    # beta (beta = 1 is the VAE), autoencoder, capacity, dip, info, tcvae: docs/variants.md.
     config.variant = section("variant", "beta")
 
     # The factor on variant.beta: constant; linear, sigmoid (warm-up over schedule.steps); cyclical.

@@ -1,0 +1,71 @@
+"""DIP-VAE, types I and II (Kumar et al. 2018, eq. 6 and 7): the codes' covariance is drawn to the identity.
+
+    loss = distortion + beta * rate + lambda_od * sum_{i != j} S_ij^2 + lambda_d * sum_i (S_ii - 1)^2
+
+    type I     S = Cov_x[mean(x)]
+    type II    S = Cov_x[mean(x)] + E_x[diag(sigma^2(x))] = Cov_q(z)[z], by the law of total covariance
+
+Both lambdas zero leave the beta-VAE. Covariances are the whole batch's, divided by its size and not by
+one less: the covariance of its empirical distribution, finite for a batch of one. sigma^2 is exp(logvar);
+exp(2 logvar), or a diagonal taken of the batch x latent matrix, as some libraries have it, is another
+quantity. The square of a batch's covariance
+exceeds the data's by about S_ii S_jj / batch for each pair: a floor that only larger batches lower.
+The defaults are of type I; type II goes with lambda_d = lambda_od (Locatello et al. 2019).
+The penalties are logged without their weights.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vae_jax import divergences, registry
+from vae_jax.distributions import Gaussian, Likelihood
+from vae_jax.typing import Codes, Scalar
+from vae_jax.variants import Variant
+
+KINDS = ("I", "II")
+
+
+def covariance(codes: Codes) -> Float[Array, "latent latent"]:
+    """E[(z - E z)(z - E z)^T] over the examples; centred first, E[z z^T] - E[z] E[z]^T cancels far from 0."""
+    centred = codes - jnp.mean(codes, axis=0, keepdims=True)
+    return jnp.matmul(centred.T, centred, precision=jax.lax.Precision.HIGHEST) / len(codes)
+
+
+def aggregate_covariance(posterior: Gaussian) -> Float[Array, "latent latent"]:
+    """Cov_q(z)[z] = Cov_x[mean] + E_x[diag(sigma^2)], q(z) the mean of q(z|x) over the examples (eq. 5)."""
+    return covariance(posterior.mean) + jnp.diag(jnp.mean(jnp.exp(posterior.logvar), axis=0))
+
+
+def penalties(s: Float[Array, "latent latent"]) -> tuple[Scalar, Scalar]:
+    """sum_{i != j} S_ij^2, each pair counted twice as in the paper, and sum_i (S_ii - 1)^2."""
+    diagonal = jnp.diag(s)
+    return jnp.sum(jnp.square(s - jnp.diag(diagonal))), jnp.sum(jnp.square(diagonal - 1))
+
+
+def make(likelihood: Likelihood, *, kind: str = "I") -> Variant:
+    """DIP-VAE of type `kind`, "I" or "II", under a pixel likelihood. Raises UserError for another."""
+    if kind not in KINDS:
+        raise registry.unknown("config.variant.kind", kind, KINDS)
+
+    def loss(nets, params, batch, key, step, *, lambda_od=10.0, lambda_d=100.0, beta=1.0, free_bits=0.0):
+        posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
+        z = posterior.sample(key, batch["index"])
+        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
+        kl = posterior.kl()
+        rate = jnp.sum(kl, axis=-1)
+        whole = Gaussian(*map(divergences.gather, posterior))
+        off_diagonal, diagonal = penalties(covariance(whole.mean) if kind == "I" else aggregate_covariance(whole))
+        terms = {
+            "elbo": -(distortion + rate),
+            "distortion": distortion,
+            "rate": rate,
+            "kl": kl,
+            "code": posterior.mean,
+            "covariance_off_diagonal": off_diagonal,
+            "covariance_diagonal": diagonal,
+        }
+        elbo_part = jnp.mean(distortion) + beta * divergences.free_bits(kl, free_bits)
+        return elbo_part + lambda_od * off_diagonal + lambda_d * diagonal, terms
+
+    return Variant(loss)

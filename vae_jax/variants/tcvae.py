@@ -1,0 +1,119 @@
+"""The beta-TCVAE (Chen et al. 2018, eq. 4): the rate taken apart, a weight on each part.
+
+    loss = distortion + alpha * MI + beta * TC + gamma * DWKL
+
+    MI   = E[log q(z|x) - log q(z)]              mutual information of image index and code
+    TC   = E[log q(z) - sum_j log q(z_j)]        total correlation
+    DWKL = E[sum_j log q(z_j) - log p(z_j)]      dimension-wise KL          (eq. 2)
+
+q(z) = 1/N sum_n q(z|x_n) over the `dataset_size` = N training images. At alpha = beta = gamma = 1 the
+parts add up to log q(z|x) - log p(z), whose expectation is the rate: the VAE, with a noisier gradient.
+`estimator` says how q(z) and q(z_j), z drawn from image i of a batch of B, follow from the batch:
+
+    mws   q(z) ~ 1/(NB) sum_n q(z|x_n)           minibatch-weighted (eq. 5, appendix C.1)
+    mss   q(z) ~ sum_n W_in q(z|x_n)             minibatch-stratified (appendix C.2)
+          W_ii = 1/N;  one n != i: (N - M)/(NM);  the others: 1/M;  M = B - 1
+
+mss takes image i and M others drawn without replacement. The others must share (N - 1)/N evenly in
+expectation, and (M - 1)/M + (N - M)/(NM) = 1 - 1/N: rows sum to 1 and q(z) is unbiased. Libraries that
+put 1/N into column 0 of every row, not on the diagonal, are wrong: image i's own density, the largest,
+then counts 1/M. mss still bends the logarithm: E[log q(z)] is low, so MI is high, at most log N, and TC may
+come out low, below 0 even (on digits -0.10 for 0.20, batch 128, 6 latents).
+mws is a lower bound, log q(z) - log B at most: its MI is high by log B to log(NB). Its TC is off by
+about (L - 1) log N for L latents, and not small in any batch. But N is only a constant there and no
+gradient has it, so 0 (the batch's own size) will do; mss must be told N.
+The logged parts are the estimator's, per image; "rate" and "elbo" take the closed-form KL, unweighted.
+There are no free bits: the loss has no closed-form KL to free them in.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vae_jax import divergences, registry
+from vae_jax.distributions import LOG_2PI, Gaussian, Likelihood, standard_normal
+from vae_jax.typing import AXIS, Codes, PerExample
+from vae_jax.variants import Variant
+
+ESTIMATORS = ("mws", "mss")
+
+
+class Decomposition(NamedTuple):
+    """The three parts of log q(z|x) - log p(z) at one z for each example, nats."""
+
+    mutual_information: PerExample
+    total_correlation: PerExample
+    dimension_wise_kl: PerExample
+
+
+def log_weights(estimator: str, own: Int[Array, "share"], whole: int, size: int) -> Float[Array, "share whole"]:
+    """log W: the weight of each posterior of a batch of `whole` in q(z), z from the example at `own`.
+
+    `size` is N. A batch of one has no others, and its weight under "mss" is 1. Raises UserError where a batch
+    is larger than the dataset.
+    """
+    if size < whole:
+        raise registry.UserError(
+            f"config.variant.dataset_size: {size} is not allowed; a batch (of training or evaluation) has {whole} "
+            "images: give the number of training images"
+        )
+    if estimator == "mws":
+        return jnp.full((len(own), whole), -math.log(size * whole))
+    others = whole - 1
+    if not others:
+        return jnp.zeros((len(own), 1))
+    # Which of the others stands for the batches without image i is arbitrary: the next one, round the batch.
+    after = (jnp.arange(whole)[None, :] - own[:, None]) % whole
+    split = math.log((size - others) / (size * others))
+    return jnp.where(after == 0, -math.log(size), jnp.where(after == 1, split, -math.log(others)))
+
+
+def decompose(
+    z: Codes, own: Int[Array, "share"], posterior: Gaussian, whole: Gaussian, estimator: str, size: int
+) -> Decomposition:
+    """The parts at each z, drawn from `posterior`, which stands at places `own` of the batch's `whole` (eq. 2)."""
+    difference = z[:, None, :] - whole.mean[None, :, :]
+    logvar = whole.logvar[None, :, :]
+    log_q = -0.5 * (jnp.square(difference) * jnp.exp(-logvar) + logvar + LOG_2PI)
+    weights = log_weights(estimator, own, len(whole.mean), size)
+    joint = jax.nn.logsumexp(weights + jnp.sum(log_q, axis=-1), axis=1)
+    marginals = jnp.sum(jax.nn.logsumexp(weights[:, :, None] + log_q, axis=1), axis=-1)
+    prior = standard_normal(z).log_prob(z)
+    return Decomposition(posterior.log_prob(z) - joint, joint - marginals, marginals - prior)
+
+
+def make(likelihood: Likelihood, *, estimator: str = "mws", dataset_size: int = 0) -> Variant:
+    """The beta-TCVAE under a pixel likelihood. Raises UserError for an unknown estimator, and "mss" without N."""
+    if estimator not in ESTIMATORS:
+        raise registry.unknown("config.variant.estimator", estimator, ESTIMATORS)
+    if dataset_size < 0 or (estimator == "mss" and dataset_size == 0):
+        raise registry.UserError(
+            f"config.variant.dataset_size: {dataset_size} is not allowed with {estimator!r}; "
+            "give the number of training images"
+        )
+
+    def loss(nets, params, batch, key, step, *, alpha=1.0, beta=6.0, gamma=1.0):
+        posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
+        z = posterior.sample(key, batch["index"])
+        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
+        kl = posterior.kl()
+        rate = jnp.sum(kl, axis=-1)
+        # Each device takes its own z against the posteriors of all: the mean over devices is the whole batch's.
+        whole = Gaussian(*map(divergences.gather, posterior))
+        own = jax.lax.axis_index(AXIS) * len(z) + jnp.arange(len(z))
+        parts = decompose(z, own, posterior, whole, estimator, dataset_size or len(whole.mean))
+        terms = {
+            "elbo": -(distortion + rate),
+            "distortion": distortion,
+            "rate": rate,
+            "kl": kl,
+            "code": posterior.mean,
+            **parts._asdict(),
+        }
+        penalty = alpha * parts.mutual_information + beta * parts.total_correlation + gamma * parts.dimension_wise_kl
+        return jnp.mean(distortion + penalty), terms
+
+    return Variant(loss)

@@ -20,6 +20,5 @@ def get_config(variant: str = "tcvae"):
     config.variant = default.section("variant", variant)
     if variant == "tcvae":
         config.variant.estimator = "mss"
-        config.variant.dataset_size = 1497
     config.train.steps = 6000
     return config

@@ -11,7 +11,7 @@ import pkgutil
 from pathlib import Path
 
 from experiments import settings
-from vae_jax import distributions, variants
+from vae_jax import likelihoods, variants
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs/variants.md"
@@ -40,7 +40,7 @@ def generated() -> str:
 def _section(name: str, notes: dict[str, list[str]]) -> str:
     doc = importlib.import_module(f"vae_jax.variants.{name}").__doc__.strip()
     fields = {field: value for field, value in variants.defaults(name).items() if field != "name"}
-    floats = variants.floats(variants.get(name)(distributions.bernoulli()))
+    floats = variants.floats(variants.get(name)(likelihoods.bernoulli()))
     rows = [
         f"| `{field}` | {value!r} | {'swept' if field in floats else 'static'} |" for field, value in fields.items()
     ]

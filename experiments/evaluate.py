@@ -46,7 +46,7 @@ def evaluator(config: Config, built: Model, split: data.Split, devices: list) ->
         config["evaluation"]["batch_size"],
         split,
     )
-    discrete = built.likelihood.discrete and config["data"]["binarize"] != "none"
+    discrete = built.likelihood.levels == (256 if config["data"]["binarize"] == "none" else 2)
 
     def evaluate(params: Params, step: Any) -> dict:
         metrics = summary(whole(params, key, step, floats))

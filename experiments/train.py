@@ -36,6 +36,8 @@ def main(argv: list[str]) -> int:
     dataset = model.load_data(config.data)
     built = model.build(config, dataset.image_shape)
     check_batches(config, dataset, devices)
+    for split in (dataset.train, dataset.test):
+        built.variant.check(split)
     if own.get("explain") == "true":
         print(explain(config, built, dataset.image_shape))
         return 0

@@ -6,12 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
-import scipy.special
 import scipy.stats
 
 from vae_jax import distributions, train
 from vae_jax.distributions import Gaussian
-from vae_jax.registry import UserError
 
 RNG = np.random.default_rng(0)
 MEAN, LOGVAR, Z = (RNG.normal(size=(5, 3)).astype(np.float32) for _ in range(3))
@@ -23,12 +21,6 @@ EXTREMES = np.float32(list(itertools.product((0, 1e-4, -3, 1e4), (-60, -10, -1e-
 
 def gaussian(mean, logvar):
     return Gaussian(jnp.asarray(mean, jnp.float32), jnp.asarray(logvar, jnp.float32))
-
-
-def pixels(values):
-    """A batch of images of one row, one image for each row of `values`."""
-    values = jnp.asarray(values, jnp.float32)
-    return values.reshape(len(values), 1, -1, 1)
 
 
 def test_log_prob_is_scipys_summed_over_latents():
@@ -105,79 +97,3 @@ def test_samples_have_the_posteriors_mean_and_variance_and_are_independent(key):
     assert abs(np.corrcoef(noise.T)[0, 1]) < noisy
     assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < noisy
     assert scipy.stats.kstest(noise[:, 0], "norm").pvalue > 1e-3
-
-
-def test_bernoulli_is_scipys_summed_over_pixels():
-    logits, x = RNG.normal(0, 3, (4, 6)).astype(np.float32), RNG.integers(0, 2, (4, 6))
-    expected = scipy.stats.bernoulli.logpmf(x, scipy.special.expit(logits.astype(np.float64))).sum(axis=1)
-    np.testing.assert_allclose(distributions.bernoulli().log_prob(pixels(logits), pixels(x)), expected, rtol=1e-5)
-    np.testing.assert_allclose(
-        distributions.bernoulli().mean(pixels(logits)).ravel(), scipy.special.expit(logits).ravel(), rtol=1e-5
-    )
-
-
-@pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
-def test_bernoulli_and_its_gradient_are_exact_at_any_logit(x):
-    logits = np.float32([-1e4, -200, -89, -88, -3, -1e-6, 1e-6, 0.5, 20, 89, 200, 1e4])[:, None]
-    x = np.full_like(logits, x)
-
-    def log_prob(logits):
-        values = distributions.bernoulli().log_prob(pixels(logits), pixels(x))
-        return values.sum(), values
-
-    gradients, values = jax.grad(log_prob, has_aux=True)(jnp.asarray(logits))
-    wide, wide_x = logits.astype(np.float64), x.astype(np.float64)
-    np.testing.assert_allclose(values, (wide_x * wide - np.logaddexp(0, wide))[:, 0], rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(gradients, wide_x - scipy.special.expit(wide), rtol=1e-6, atol=2e-7)
-
-
-def test_bernoulli_gradient_at_logit_zero_is_x_minus_a_half():
-    x = pixels([[0.0, 0.25, 1.0]])
-    gradient = jax.grad(lambda logits: distributions.bernoulli().log_prob(logits, x)[0])(jnp.zeros_like(x))
-    np.testing.assert_array_equal(gradient, x - 0.5)
-
-
-@pytest.mark.parametrize("sigma", [0.1, 1.0, 3.0])
-def test_gaussian_likelihood_is_scipys_summed_over_pixels(sigma):
-    mean, x = RNG.normal(size=(2, 4, 6)).astype(np.float32)
-    expected = scipy.stats.norm.logpdf(x, mean, sigma).sum(axis=1)
-    likelihood = distributions.gaussian(sigma=sigma)
-    np.testing.assert_allclose(likelihood.log_prob(pixels(mean), pixels(x)), expected, rtol=1e-5)
-    np.testing.assert_array_equal(likelihood.mean(pixels(mean)), pixels(mean))
-
-
-def test_gaussian_likelihood_of_sigma_one_is_half_the_squared_error():
-    a, b = pixels([[0.0, 0.0, 0.0]]), pixels([[1.0, 2.0, 3.0]])
-    likelihood = distributions.gaussian(sigma=1.0)
-    np.testing.assert_allclose(likelihood.log_prob(a, a) - likelihood.log_prob(a, b), [7.0], rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
-def test_a_likelihood_is_one_number_for_each_image_and_grows_with_its_pixels(name):
-    likelihood = distributions.get(name)()
-    x = jnp.asarray(RNG.integers(0, 2, (3, 4, 5, 2)), jnp.float32)
-    parameters = jnp.asarray(RNG.normal(size=(3, 4, 5, 2 * likelihood.channels)), jnp.float32)
-    log_prob = jax.jit(likelihood.log_prob)
-    one = log_prob(parameters, x)
-    double = log_prob(jnp.tile(parameters, (1, 2, 1, 1)), jnp.tile(x, (1, 2, 1, 1)))
-    assert one.shape == (3,)
-    assert likelihood.mean(parameters).shape == x.shape
-    np.testing.assert_allclose(double, 2 * one, rtol=1e-5)
-    np.testing.assert_allclose(one[1:2], log_prob(parameters[1:2], x[1:2]), rtol=1e-6)
-
-
-def test_only_probabilities_are_called_discrete():
-    assert distributions.bernoulli().discrete
-    assert not distributions.gaussian().discrete
-
-
-@pytest.mark.parametrize("sigma", [0.0, -1.0, math.inf, math.nan])
-def test_a_sigma_that_is_no_scale_is_refused(sigma):
-    with pytest.raises(UserError, match=r"^config\.likelihood\.sigma: .*positive") as error:
-        distributions.gaussian(sigma=sigma)
-    assert "\n" not in str(error.value)
-
-
-def test_a_misspelt_likelihood_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match=r"config\.likelihood\.name: 'bernouli' .* did you mean 'bernoulli'\?"):
-        distributions.get("bernouli")

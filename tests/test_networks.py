@@ -268,3 +268,23 @@ def test_networks_are_found_by_name_and_a_misspelt_one_by_its_nearest():
     assert networks.get("conv") is networks.conv
     with pytest.raises(UserError, match=r"config\.net\.name: 'conf' .* did you mean 'conv'\?"):
         networks.get("conf")
+
+
+def test_autoregressive_outputs_see_the_context_and_the_latents_before(key):
+    part = networks.autoregressive(16, 16, outputs=2)
+    z, context = jax.random.normal(jax.random.key(1), (3, 5)), jax.random.normal(jax.random.key(2), (3, 4))
+    params = part.init(key, z, context)
+    by_z, by_context = jax.jacobian(part.apply, (1, 2))(params, z, context)
+    assert part.apply(params, z, context).shape == (3, 5, 2)
+    own = np.einsum("biobj->bioj", np.asarray(by_z))  # of each example by its own latents
+    depends = np.abs(own).sum(axis=(0, 2)) > 0
+    np.testing.assert_array_equal(depends, np.tril(np.ones((5, 5), bool), -1))
+    assert (np.abs(np.einsum("biobj->ioj", np.asarray(by_context))).sum(axis=(1, 2)) > 0).all()
+
+
+def test_one_latent_depends_on_the_context_alone(key):
+    part = networks.autoregressive(8, outputs=1)
+    z, context = jnp.ones((2, 1)), jnp.ones((2, 3))
+    params = part.init(key, z, context)
+    np.testing.assert_array_equal(jax.jacobian(part.apply, 1)(params, z, context), 0)
+    assert np.abs(jax.jacobian(part.apply, 2)(params, z, context)).sum() > 0

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import data, distributions, networks, train
+from vae_jax import data, likelihoods, networks, train
 from vae_jax.data import digits
 from vae_jax.typing import AXIS
 from vae_jax.variants import beta, capacity
 
 SHAPE, LATENT = (4, 4, 1), 3
 NETS = networks.mlp(SHAPE, LATENT, 1, hidden=(8,))
-LIKELIHOOD = distributions.bernoulli()
+LIKELIHOOD = likelihoods.bernoulli()
 CAPACITY, BETA = capacity.make(LIKELIHOOD), beta.make(LIKELIHOOD)
 IMAGES = np.random.default_rng(0).uniform(size=(8, *SHAPE)).astype(np.float32)
 NETS_PARAMS = jax.jit(NETS.init)(train.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))

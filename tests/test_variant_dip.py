@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import data, distributions, networks, train
+from vae_jax import data, likelihoods, networks, train
 from vae_jax.data import digits
 from vae_jax.distributions import Gaussian
 from vae_jax.networks import Nets
@@ -17,7 +17,7 @@ from vae_jax.variants import beta, dip
 
 SHAPE, LATENT = (4, 4, 1), 3
 NETS = networks.mlp(SHAPE, LATENT, 1, hidden=(8,))
-LIKELIHOOD = distributions.bernoulli()
+LIKELIHOOD = likelihoods.bernoulli()
 BETA, DIP = beta.make(LIKELIHOOD), {kind: dip.make(LIKELIHOOD, kind=kind) for kind in dip.KINDS}
 IMAGES = np.random.default_rng(0).uniform(size=(8, *SHAPE)).astype(np.float32)
 NETS_PARAMS = jax.jit(NETS.init)(train.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
@@ -128,7 +128,7 @@ def test_extremes_are_finite():
     far = jax.tree.map(lambda leaf: 6 * leaf, PARAMS)
     loss, _, gradient = evaluate(DIP["II"].loss, far, lambda_od=1e4, lambda_d=1e4)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((loss, gradient)))
-    assert np.all(dip.covariance(jnp.ones((1, 3))) == 0)
+    assert np.all(dip.covariance_of(jnp.ones((1, 3))) == 0)
 
 
 def test_an_unknown_kind_is_refused():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from vae_jax import data, distributions, networks, train
+from vae_jax import data, distributions, likelihoods, networks, train
 from vae_jax.data import digits
 from vae_jax.registry import UserError
 from vae_jax.typing import AXIS
@@ -16,7 +16,7 @@ from vae_jax.variants import autoencoder, beta, info
 
 SHAPE, LATENT = (4, 4, 1), 3
 NETS = networks.mlp(SHAPE, LATENT, 1, hidden=(8,))
-LIKELIHOOD = distributions.bernoulli()
+LIKELIHOOD = likelihoods.bernoulli()
 AUTOENCODER, BETA = autoencoder.make(LIKELIHOOD), beta.make(LIKELIHOOD)
 INFO = {kernel: info.make(LIKELIHOOD, kernel=kernel) for kernel in info.KERNELS}
 POINTS = info.make(LIKELIHOOD, deterministic=True)

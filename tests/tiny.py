@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import data, distributions, networks, train
+from vae_jax import data, likelihoods, networks, train
 from vae_jax.typing import AXIS
 from vae_jax.variants import beta
 
 SHAPE, LATENT, SIZE = (4, 4, 1), 3, 60
 NETS = networks.mlp(SHAPE, LATENT, 1, hidden=(8,))
-VARIANT = beta.make(distributions.bernoulli())
+VARIANT = beta.make(likelihoods.bernoulli())
 
 
 def split():

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import optax
 
-from vae_jax import data, distributions, networks, registry, schedules, train, variants
-from vae_jax.distributions import Likelihood
+from vae_jax import data, likelihoods, networks, registry, schedules, train, variants
+from vae_jax.likelihoods import Likelihood
 from vae_jax.networks import Nets
 from vae_jax.typing import Config
 from vae_jax.variants import Variant
@@ -27,11 +27,7 @@ def _fields(section: Config) -> dict[str, Any]:
 
 def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
     """The model of `config` for images of `image_shape`. Raises UserError naming the field that is wrong."""
-    likelihood = distributions.get(config["likelihood"]["name"])(**_fields(config["likelihood"]))
-    make_nets = networks.get(config["net"]["name"])
-    nets = make_nets(
-        image_shape, config["latent_dim"], likelihood.channels, likelihood.shared, **_fields(config["net"])
-    )
+    likelihood = _likelihood(config)
     make_variant = variants.get(config["variant"]["name"])
     fields = _fields(config["variant"])
     static = {name: fields.pop(name) for name in registry.fields(make_variant)}
@@ -42,7 +38,21 @@ def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
         clip=section["clip"],
     )
     variant = _scheduled(make_variant(likelihood, **static), config)
-    return Model(nets, variant, likelihood, fields, train.with_own(optimizer, variant))
+    make_nets = networks.get(config["net"]["name"])
+    width = variant.encoded(config["latent_dim"])
+    nets = make_nets(image_shape, width, likelihood.channels, likelihood.shared, **_fields(config["net"]))
+    return Model(variant.adapt(nets), variant, likelihood, fields, train.with_own(optimizer, variant))
+
+
+def _likelihood(config: Config) -> Likelihood:
+    name, binarize = config["likelihood"]["name"], config["data"]["binarize"]
+    likelihood = likelihoods.get(name)(**_fields(config["likelihood"]))
+    if binarize not in likelihood.binarize:
+        raise registry.UserError(
+            f"config.data.binarize: {binarize!r} makes no sense with this {name!r} likelihood, which is of other grey "
+            f"levels; take {' or '.join(map(repr, likelihood.binarize))}"
+        )
+    return likelihood
 
 
 def _scheduled(variant: Variant, config: Config) -> Variant:
@@ -91,7 +101,7 @@ def load_data(section: Config) -> data.Dataset:
 def defaults(section: str, name: str) -> dict[str, Any]:
     """All fields of `section`, one of SECTIONS, once its name is `name`, with their defaults."""
     of_packages = {"data": data.defaults, "variant": variants.defaults}
-    of_functions = {"net": networks.get, "likelihood": distributions.get, "schedule": schedules.get}
+    of_functions = {"net": networks.get, "likelihood": likelihoods.get, "schedule": schedules.get}
     if section in of_packages:
         return of_packages[section](name)
     return {"name": name, **registry.fields(of_functions[section](name))}

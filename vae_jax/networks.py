@@ -135,6 +135,27 @@ class ConvDecoder(nn.Module):
         return x
 
 
+class Autoregressive(nn.Module):
+    """Dense layers on (z, context) whose output i sees all of the context and z_1 ... z_{i-1}, no other latent."""
+
+    hidden: Sequence[int]
+    outputs: int
+    activation: Callable
+
+    @nn.compact
+    def __call__(self, z, context):
+        # A unit of degree d sees the first d latents (Germain et al. 2015, eq. 8 and 9), one of degree 0 the context.
+        latents = z.shape[-1]
+        seen, x = jnp.arange(1, latents + 1), z
+        for i, width in enumerate((*self.hidden, latents * self.outputs)):
+            last = i == len(self.hidden)
+            degrees = jnp.repeat(jnp.arange(latents), self.outputs) if last else jnp.arange(width) % latents
+            kernel = self.param(f"kernel_{i}", nn.initializers.lecun_normal(), (x.shape[-1], width))
+            x = nn.Dense(width, name=f"context_{i}")(context) + x @ (kernel * (seen[:, None] <= degrees[None, :]))
+            seen, x = degrees, x if last else self.activation(x)
+        return x.reshape(len(x), latents, self.outputs)
+
+
 def _check(activation: str, dtype: str, latent_dim: int, **widths: Sequence[int]) -> tuple[Callable, jnp.dtype]:
     for name, values in {"latent_dim": [latent_dim], **widths}.items():
         if any(not isinstance(value, int) or value < 1 for value in values):
@@ -229,6 +250,33 @@ def conv(
     encoder = ConvEncoder(layers, hidden, 2 * latent_dim, act, compute)
     decoder = ConvDecoder(sizes, (64, 64, 32, 32, colours * channels), hidden, act, compute)
     return _pair(encoder, decoder, latent_dim, (height, width, colours * channels), shared)
+
+
+class Part(NamedTuple):
+    """A network of a variant's own: `init(key, *inputs) -> params`, `apply(params, *inputs) -> outputs`."""
+
+    init: Callable[..., Params]
+    apply: Callable[..., Array]
+
+
+def _part(module: nn.Module) -> Part:
+    return Part(
+        lambda key, *inputs: module.init(key, *inputs)["params"],
+        lambda params, *inputs: module.apply({"params": params}, *inputs),
+    )
+
+
+def dense(*widths: int, activation: Callable = nn.relu) -> Part:
+    """Dense layers of the given widths, `activation` after each but the last: (batch, any) -> (batch, widths[-1])."""
+    return _part(Mlp(widths, activation, jnp.dtype("float32")))
+
+
+def autoregressive(*hidden: int, outputs: int, activation: Callable = nn.relu) -> Part:
+    """MADE (Germain et al. 2015) with a context: z (batch, latent), context (batch, any) -> (batch, latent, outputs).
+
+    The outputs of latent i are functions of the context and of the latents before i.
+    """
+    return _part(Autoregressive(hidden, outputs, activation))
 
 
 NETWORKS = {"mlp": mlp, "conv": conv}

@@ -48,7 +48,7 @@ class Run:
         self.config, self.image_shape, self.params, self.step = config, tuple(image_shape), params, step
         self.latent_dim = config["latent_dim"]
         self.code_dim = built.variant.examples(self.image_shape, self.latent_dim)[1].shape[-1]
-        self._variant = built.variant
+        self._variant, self._nets = built.variant, built.nets
         self._encode = _compiled(lambda params, batch: built.variant.represent(built.nets, params, batch))
         self._decode = _compiled(lambda params, z: built.likelihood.mean(built.nets.decode(params["nets"], z)))
 
@@ -78,9 +78,15 @@ class Run:
         """The expected image at each image's code."""
         return self.decode(self.encode(images, labels))
 
-    def sample(self, key: Key, n: int) -> np.ndarray:
-        """Expected images at `n` draws from the prior; draw i depends on key and i alone."""
-        return self.decode(np.asarray(self._variant.sample_prior(self.params, key, n, self.latent_dim)))
+    def sample(self, key: Key, n: int, labels: np.ndarray | None = None) -> np.ndarray:
+        """Expected images at `n` draws from the prior; draw i depends on key, i and, where given, label i alone.
+
+        Raises UserError for labels that are not one for each draw, or that this run's prior has no use for.
+        """
+        if labels is not None and np.shape(labels) != (n,):
+            raise UserError(f"labels: shape {np.shape(labels)} is not allowed; give one for each draw")
+        codes = self._variant.sample_prior(self._nets, self.params, key, n, self.latent_dim, labels)
+        return self.decode(np.asarray(codes))
 
     def interpolate(self, a: np.ndarray, b: np.ndarray, n: int = 8, labels: np.ndarray | None = None) -> np.ndarray:
         """`n` images on the straight line between the codes of the images `a` and `b`, both ends included."""

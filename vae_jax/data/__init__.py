@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
+from jaxtyping import Int
 
 from vae_jax import registry
 from vae_jax.distributions import example_keys
@@ -23,17 +24,23 @@ LARGEST = 8 * 2**30
 """Bytes of images above which a set is refused: it would not fit beside a model on most devices."""
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["fetch", "labels"], meta_fields=["size"])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["fetch", "labels", "factors", "partner"], meta_fields=["size"]
+)
 @dataclasses.dataclass(frozen=True)
 class Split:
     """One part of a dataset: `fetch(indices) -> uint8 images`, labels where there are any, and a size.
 
+    Where the factors that made the images are known, `factors(indices)` are their class numbers and
+    `partner(indices, index, key)` are other images that share some of them.
     A pytree: its arrays travel to a device with `jax.device_put` and into a compiled step as arguments.
     """
 
     fetch: Callable[[Indices], Bytes]
     labels: Any
     size: int
+    factors: Callable[[Indices], Int[jax.Array, "batch factor"]] | None = None
+    partner: Callable[[Indices, Indices, Key], Bytes] | None = None
 
 
 class Dataset(NamedTuple):
@@ -141,7 +148,18 @@ def binarizer(name: str) -> Callable[[Bytes, Key, Indices], Images]:
     return registry.choose("config.data.binarize", name, BINARIZE)
 
 
+PAIR = 2**32 - 1
+"""What is folded into the key for pairs: beyond any example's index."""
+
+
 def make_batch(split: Split, binarize: Callable, indices: Indices, index: Indices, key: Key) -> Batch:
     """The batch of the data `indices`; `index` is each example's own number, for its noise."""
-    batch = {"image": binarize(split.fetch(indices), key, index), "index": index}
-    return batch if split.labels is None else {**batch, "label": split.labels[indices]}
+    batch = {"image": binarize(split.fetch(indices), key, index), "index": index, "size": split.size}
+    if split.labels is not None:
+        batch["label"] = split.labels[indices]
+    if split.factors is not None:
+        # What no loss reads is never computed: the compiler drops it.
+        pair, noise = jax.random.split(jax.random.fold_in(key, PAIR))
+        batch["factors"] = split.factors(indices)
+        batch["pair"] = binarize(split.partner(indices, index, pair), noise, index)
+    return batch

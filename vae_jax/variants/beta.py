@@ -11,26 +11,15 @@ and chooses none. `free_bits` nats of each latent's rate go unpenalised (Kingma 
 import jax.numpy as jnp
 
 from vae_jax import divergences
-from vae_jax.distributions import Gaussian, Likelihood
-from vae_jax.variants import Variant
+from vae_jax.likelihoods import Likelihood
+from vae_jax.variants import Variant, elbo_terms
 
 
 def make(likelihood: Likelihood) -> Variant:
     """The beta-VAE under a pixel likelihood."""
 
     def loss(nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
-        posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
-        z = posterior.sample(key, batch["index"])
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
-        kl = posterior.kl()
-        rate = jnp.sum(kl, axis=-1)
-        terms = {
-            "elbo": -(distortion + rate),
-            "distortion": distortion,
-            "rate": rate,
-            "kl": kl,
-            "code": posterior.mean,
-        }
-        return jnp.mean(distortion) + beta * divergences.free_bits(kl, free_bits), terms
+        _, _, terms = elbo_terms(likelihood, nets, params, batch, key)
+        return jnp.mean(terms["distortion"]) + beta * divergences.free_bits(terms["kl"], free_bits), terms
 
     return Variant(loss)

@@ -15,28 +15,17 @@ as spent, whether they are or not (Kingma et al. 2016, eq. 15). No `beta`: the r
 import jax.numpy as jnp
 
 from vae_jax import divergences, schedules
-from vae_jax.distributions import Gaussian, Likelihood
-from vae_jax.variants import Variant
+from vae_jax.likelihoods import Likelihood
+from vae_jax.variants import Variant, elbo_terms
 
 
 def make(likelihood: Likelihood) -> Variant:
     """The capacity-controlled VAE under a pixel likelihood."""
 
     def loss(nets, params, batch, key, step, *, gamma=1000.0, capacity=25.0, ramp_steps=100_000.0, free_bits=0.0):
-        posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
-        z = posterior.sample(key, batch["index"])
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
-        kl = posterior.kl()
-        rate = jnp.sum(kl, axis=-1)
+        _, _, terms = elbo_terms(likelihood, nets, params, batch, key)
         target = schedules.ramp(step, 0.0, capacity, ramp_steps)
-        terms = {
-            "elbo": -(distortion + rate),
-            "distortion": distortion,
-            "rate": rate,
-            "kl": kl,
-            "code": posterior.mean,
-            "capacity": target,
-        }
-        return jnp.mean(distortion) + gamma * jnp.abs(divergences.free_bits(kl, free_bits) - target), terms
+        rate = divergences.free_bits(terms["kl"], free_bits)
+        return jnp.mean(terms["distortion"]) + gamma * jnp.abs(rate - target), {**terms, "capacity": target}
 
     return Variant(loss)

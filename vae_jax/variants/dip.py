@@ -19,22 +19,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax import divergences, registry
-from vae_jax.distributions import Gaussian, Likelihood
+from vae_jax.distributions import Gaussian
+from vae_jax.likelihoods import Likelihood
 from vae_jax.typing import Codes, Scalar
-from vae_jax.variants import Variant
-
-KINDS = ("I", "II")
+from vae_jax.variants import Variant, elbo_terms
 
 
-def covariance(codes: Codes) -> Float[Array, "latent latent"]:
+def covariance_of(codes: Codes) -> Float[Array, "latent latent"]:
     """E[(z - E z)(z - E z)^T] over the examples; centred first, E[z z^T] - E[z] E[z]^T cancels far from 0."""
     centred = codes - jnp.mean(codes, axis=0, keepdims=True)
     return jnp.matmul(centred.T, centred, precision=jax.lax.Precision.HIGHEST) / len(codes)
 
 
+def covariance_of_means(posterior: Gaussian) -> Float[Array, "latent latent"]:
+    """Cov_x[mean] over the examples."""
+    return covariance_of(posterior.mean)
+
+
 def aggregate_covariance(posterior: Gaussian) -> Float[Array, "latent latent"]:
     """Cov_q(z)[z] = Cov_x[mean] + E_x[diag(sigma^2)], q(z) the mean of q(z|x) over the examples (eq. 5)."""
-    return covariance(posterior.mean) + jnp.diag(jnp.mean(jnp.exp(posterior.logvar), axis=0))
+    return covariance_of_means(posterior) + jnp.diag(jnp.mean(jnp.exp(posterior.logvar), axis=0))
+
+
+KINDS = {"I": covariance_of_means, "II": aggregate_covariance}
 
 
 def penalties(s: Float[Array, "latent latent"]) -> tuple[Scalar, Scalar]:
@@ -45,27 +52,13 @@ def penalties(s: Float[Array, "latent latent"]) -> tuple[Scalar, Scalar]:
 
 def make(likelihood: Likelihood, *, kind: str = "I") -> Variant:
     """DIP-VAE of type `kind`, "I" or "II", under a pixel likelihood. Raises UserError for another."""
-    if kind not in KINDS:
-        raise registry.unknown("config.variant.kind", kind, KINDS)
+    covariance = registry.choose("config.variant.kind", kind, KINDS)
 
     def loss(nets, params, batch, key, step, *, lambda_od=10.0, lambda_d=100.0, beta=1.0, free_bits=0.0):
-        posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
-        z = posterior.sample(key, batch["index"])
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
-        kl = posterior.kl()
-        rate = jnp.sum(kl, axis=-1)
-        whole = Gaussian(*map(divergences.gather, posterior))
-        off_diagonal, diagonal = penalties(covariance(whole.mean) if kind == "I" else aggregate_covariance(whole))
-        terms = {
-            "elbo": -(distortion + rate),
-            "distortion": distortion,
-            "rate": rate,
-            "kl": kl,
-            "code": posterior.mean,
-            "covariance_off_diagonal": off_diagonal,
-            "covariance_diagonal": diagonal,
-        }
-        elbo_part = jnp.mean(distortion) + beta * divergences.free_bits(kl, free_bits)
+        posterior, _, terms = elbo_terms(likelihood, nets, params, batch, key)
+        off_diagonal, diagonal = penalties(covariance(Gaussian(*map(divergences.gather, posterior))))
+        terms |= {"covariance_off_diagonal": off_diagonal, "covariance_diagonal": diagonal}
+        elbo_part = jnp.mean(terms["distortion"]) + beta * divergences.free_bits(terms["kl"], free_bits)
         return elbo_part + lambda_od * off_diagonal + lambda_d * diagonal, terms
 
     return Variant(loss)

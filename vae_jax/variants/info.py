@@ -34,7 +34,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax import divergences, registry
-from vae_jax.distributions import Gaussian, Likelihood, example_normal
+from vae_jax.distributions import Gaussian, example_normal
+from vae_jax.likelihoods import Likelihood
 from vae_jax.typing import Codes, Scalar
 from vae_jax.variants import Variant
 

@@ -6,7 +6,7 @@
     TC   = E[log q(z) - sum_j log q(z_j)]        total correlation
     DWKL = E[sum_j log q(z_j) - log p(z_j)]      dimension-wise KL          (eq. 2)
 
-q(z) = 1/N sum_n q(z|x_n) over the `dataset_size` = N training images. At alpha = beta = gamma = 1 the
+q(z) = 1/N sum_n q(z|x_n) over the N images of the split that the batch is from. At alpha = beta = gamma = 1 the
 parts add up to log q(z|x) - log p(z), whose expectation is the rate: the VAE, with a noisier gradient.
 `estimator` says how q(z) and q(z_j), z drawn from image i of a batch of B, follow from the batch:
 
@@ -20,8 +20,8 @@ put 1/N into column 0 of every row, not on the diagonal, are wrong: image i's ow
 then counts 1/M. mss still bends the logarithm: E[log q(z)] is low, so MI is high, at most log N, and TC may
 come out low, below 0 even (on digits -0.10 for 0.20, batch 128, 6 latents).
 mws is a lower bound, log q(z) - log B at most: its MI is high by log B to log(NB). Its TC is off by
-about (L - 1) log N for L latents, and not small in any batch. But N is only a constant there and no
-gradient has it, so 0 (the batch's own size) will do; mss must be told N.
+about (L - 1) log N for L latents, and not small in any batch. But N is only a constant there, which no
+gradient has.
 The logged parts are the estimator's, per image; "rate" and "elbo" take the closed-form KL, unweighted.
 There are no free bits: the loss has no closed-form KL to free them in.
 """
@@ -34,9 +34,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vae_jax import divergences, registry
-from vae_jax.distributions import LOG_2PI, Gaussian, Likelihood, standard_normal
+from vae_jax.distributions import LOG_2PI, Gaussian, standard_normal
+from vae_jax.likelihoods import Likelihood
 from vae_jax.typing import AXIS, Codes, PerExample
-from vae_jax.variants import Variant
+from vae_jax.variants import Variant, elbo_terms
 
 ESTIMATORS = ("mws", "mss")
 
@@ -52,14 +53,8 @@ class Decomposition(NamedTuple):
 def log_weights(estimator: str, own: Int[Array, "share"], whole: int, size: int) -> Float[Array, "share whole"]:
     """log W: the weight of each posterior of a batch of `whole` in q(z), z from the example at `own`.
 
-    `size` is N. A batch of one has no others, and its weight under "mss" is 1. Raises UserError where a batch
-    is larger than the dataset.
+    `size` is N, at least `whole`. A batch of one has no others, and its weight under "mss" is 1.
     """
-    if size < whole:
-        raise registry.UserError(
-            f"config.variant.dataset_size: {size} is not allowed; a batch (of training or evaluation) has {whole} "
-            "images: give the number of training images"
-        )
     if estimator == "mws":
         return jnp.full((len(own), whole), -math.log(size * whole))
     others = whole - 1
@@ -85,35 +80,18 @@ def decompose(
     return Decomposition(posterior.log_prob(z) - joint, joint - marginals, marginals - prior)
 
 
-def make(likelihood: Likelihood, *, estimator: str = "mws", dataset_size: int = 0) -> Variant:
-    """The beta-TCVAE under a pixel likelihood. Raises UserError for an unknown estimator, and "mss" without N."""
+def make(likelihood: Likelihood, *, estimator: str = "mws") -> Variant:
+    """The beta-TCVAE under a pixel likelihood. Raises UserError for an unknown estimator."""
     if estimator not in ESTIMATORS:
         raise registry.unknown("config.variant.estimator", estimator, ESTIMATORS)
-    if dataset_size < 0 or (estimator == "mss" and dataset_size == 0):
-        raise registry.UserError(
-            f"config.variant.dataset_size: {dataset_size} is not allowed with {estimator!r}; "
-            "give the number of training images"
-        )
 
     def loss(nets, params, batch, key, step, *, alpha=1.0, beta=6.0, gamma=1.0):
-        posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
-        z = posterior.sample(key, batch["index"])
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
-        kl = posterior.kl()
-        rate = jnp.sum(kl, axis=-1)
+        posterior, z, terms = elbo_terms(likelihood, nets, params, batch, key)
         # Each device takes its own z against the posteriors of all: the mean over devices is the whole batch's.
         whole = Gaussian(*map(divergences.gather, posterior))
         own = jax.lax.axis_index(AXIS) * len(z) + jnp.arange(len(z))
-        parts = decompose(z, own, posterior, whole, estimator, dataset_size or len(whole.mean))
-        terms = {
-            "elbo": -(distortion + rate),
-            "distortion": distortion,
-            "rate": rate,
-            "kl": kl,
-            "code": posterior.mean,
-            **parts._asdict(),
-        }
+        parts = decompose(z, own, posterior, whole, estimator, batch["size"])
         penalty = alpha * parts.mutual_information + beta * parts.total_correlation + gamma * parts.dimension_wise_kl
-        return jnp.mean(distortion + penalty), terms
+        return jnp.mean(terms["distortion"] + penalty), {**terms, **parts._asdict()}
 
     return Variant(loss)

@@ -1,0 +1,71 @@
+"""What a variant does to a model that is trained: short runs on real digits, whole runs compiled as one program."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from experiments import evaluate, settings
+from vae_jax import data, model, train
+from vae_jax.model import Model
+from vae_jax.trained import Run
+
+CONFIG = Path(__file__).parents[1] / "configs/digits.py"
+LENGTHS = [pytest.param("short", id="short"), pytest.param("full", id="full", marks=pytest.mark.slow)]
+"""A test of an effect takes `length`: the short form runs always, the full one with `-m slow`."""
+
+
+class Trained(NamedTuple):
+    """A finished run on digits: what a user opens, and its numbers as arrays over steps (train) and means (test)."""
+
+    run: Run
+    built: Model
+    params: Any
+    train: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
+    dataset: data.Dataset
+
+
+def on_digits(steps: int, **overrides) -> Trained:
+    """Trains configs/digits.py for `steps` with fields set as on the command line ("variant.beta": 4 and so on).
+
+    Takes seconds: two hidden layers of 128 unless net.hidden says otherwise. The held-out numbers are of
+    the last step's weights, the mean of eight draws of the noise.
+    """
+    fields = {"net.hidden": "(128, 128)", "train.learning_rate": 2e-3, "train.steps": steps, **overrides}
+    config, _ = settings.parse([f"--config={CONFIG}", *(f"--config.{name}={value}" for name, value in fields.items())])
+    dataset = model.load_data(config.data)
+    built = model.build(config, dataset.image_shape)
+    built.variant.check(dataset.train)
+    key, hyper, fetch = train.root_key(config.seed), evaluate.hyper(config, built), evaluate.fetcher(config)
+    split = jax.device_put(dataset.train)
+    one = train.make_train_step(built.nets, built.variant, built.optimizer, fetch(split), config.train.ema)
+    indices = data.index_stream(config.seed, 0, steps, split.size, config.train.batch_size)
+
+    def whole(state, indices):
+        return jax.lax.scan(lambda state, share: one(state, share, key, hyper), state, indices)
+
+    with jax.debug_key_reuse(False):  # the steps are checked in test_variants.py; here it only slows compiling
+        state = jax.jit(lambda: model.initial_state(built, config, dataset.image_shape))()
+        state, metrics = tiny.over_axis(whole, None, 0)(state, jnp.asarray(indices)[None])
+        params = jax.tree.map(np.asarray, train.evaluated(state))
+        run = Run(config.to_dict(), dataset.image_shape, built, params, steps)
+        images, labels = dataset.train.fetch(np.arange(dataset.train.size)), dataset.train.labels
+        params = built.variant.settle(params, lambda: run.encode(np.asarray(images), labels))
+        run = Run(config.to_dict(), dataset.image_shape, built, params, steps)
+        test = held_out(built, params, dataset.test, fetch, hyper, steps)
+    return Trained(run, built, params, jax.tree.map(np.asarray, metrics), test, dataset)
+
+
+def held_out(built: Model, params: Any, split: data.Split, fetch, hyper, step: int) -> dict[str, np.ndarray]:
+    """The mean metrics of all of `split` as one batch, over eight draws of the noise."""
+    step_of = train.make_eval_step(built.nets, built.variant, fetch(jax.device_put(split)))
+    evaluated = tiny.over_axis(partial(step_of), None, 0, None, None, None)
+    indices = jnp.arange(split.size)[None]
+    draws = [evaluated(params, indices, train.root_key(seed), jnp.int32(step), hyper) for seed in range(8)]
+    return {name: np.mean([draw[name] for draw in draws], axis=0) for name in draws[0]}

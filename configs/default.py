@@ -15,8 +15,10 @@ def get_config() -> ConfigDict:
     config.seed = 0  # with the config, decides the whole run: weights, order of data, noise
     config.latent_dim = 16
 
-    # digits, mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset).
+    # digits, mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset);
+    # with known factors: sprites (generated: sizes, resolution), dsprites (its npz).
     # data.path: the folder of the files, where the dataset takes one.
+    # data.split, data.changed: of factors, which images are held out, and how many factors differ in a pair.
     # data.binarize: none (grey levels), static (threshold at 1/2), dynamic (a Bernoulli draw at each visit).
     config.data = section("data", "digits")
 
@@ -24,10 +26,13 @@ def get_config() -> ConfigDict:
     # conv: hidden (width of the dense layers), activation, dtype; for images of 16 pixels and more.
     config.net = section("net", "mlp")
 
-    # bernoulli, for binarised images; gaussian, with its sigma, for grey levels.
+    # bernoulli, for binarised images. For grey levels (data.binarize none): gaussian (sigma), laplace (width), each
+    # with scale fixed, shared (learned, one for all) or pixel (from the decoder); continuous_bernoulli; and for
+    # 256 levels discretized_logistic, logistic_mixture (components).
     config.likelihood = section("likelihood", "bernoulli")
 
-    # beta (beta = 1 is the VAE), autoencoder, capacity, dip, info, tcvae: docs/variants.md.
+    # beta (beta = 1 is the VAE), autoencoder, capacity, tcvae, factor, dip, info, iwae, vamp, vq, rae, conditional,
+    # ladder, flow, joint, ada: docs/variants.md.
     config.variant = section("variant", "beta")
 
     # The factor on variant.beta: constant; linear, sigmoid (warm-up over schedule.steps); cyclical.

@@ -6,13 +6,14 @@ import signal
 import struct
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import evaluate, settings, train
 from experiments.recorder import Diverged, Recorder, check_finite
 from vae_jax import variants
-from vae_jax.data import idx
+from vae_jax.data import idx, sprites
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
@@ -32,6 +33,20 @@ def mnist_files(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def sprites_file(tmp_path_factory):
+    """A small grid in the format of dSprites."""
+    file = tmp_path_factory.mktemp("dsprites") / "grid.npz"
+    sizes = (1, 3, 2, 2, 4, 4)
+    ids = np.arange(np.prod(sizes))
+    images = sprites.render(sizes[1:], 16, jnp.asarray(ids))[..., 0] // 255
+    np.savez(file, imgs=images, latents_classes=np.stack(np.unravel_index(ids, sizes), axis=1))
+    return file
+
+
+SMALL_SPRITES = {"data.sizes": "(3, 2, 4, 4, 4)", "data.resolution": 16}
+
+
 def run(workdir, config, **options):
     options = {"train.steps": 2, "parallel.devices": 2, **options}
     words = [f"--config.{name}={value}" for name, value in options.items()]
@@ -39,8 +54,9 @@ def run(workdir, config, **options):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_trains_two_steps(name, tmp_path, mnist_files):
-    options = {"data.path": mnist_files} if settings.load(f"configs/{name}.py").data.name == "mnist" else {}
+def test_every_config_trains_two_steps(name, tmp_path, mnist_files, sprites_file):
+    of = {"mnist": {"data.path": mnist_files}, "dsprites": {"data.path": sprites_file}, "sprites": SMALL_SPRITES}
+    options = of.get(settings.load(f"configs/{name}.py").data.name, {})
     assert run(tmp_path, f"{name}.py", **options) == 0
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert evaluation["step"] == 2
@@ -48,8 +64,11 @@ def test_every_config_trains_two_steps(name, tmp_path, mnist_files):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_trains_two_steps_on_digits(name, tmp_path):
-    assert run(tmp_path, f"digits.py:{name}") == 0
+def test_every_variant_trains_two_steps(name, tmp_path):
+    if name == "ada":  # learns from pairs of images that share factors, which digits have not
+        assert run(tmp_path, f"sprites.py:{name}", **SMALL_SPRITES) == 0
+    else:
+        assert run(tmp_path, f"digits.py:{name}") == 0
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["config"]["variant"] == json.loads(json.dumps(variants.defaults(name)))
 

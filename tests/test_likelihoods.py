@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import effects
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -266,3 +267,19 @@ def test_a_scale_or_a_count_that_cannot_be_is_refused():
         likelihoods.laplace(width=-1.0)
     with pytest.raises(UserError, match=r"config\.likelihood\.components: 0"):
         likelihoods.logistic_mixture(components=0)
+
+
+GREY = {"data.binarize": "none", "likelihood.name": "gaussian"}
+
+
+@pytest.mark.parametrize("length", effects.LENGTHS)
+def test_a_learned_sigma_beats_guesses_and_comes_near_the_best(length):
+    steps, guesses = {"short": (600, (1.0, 0.1)), "full": (2000, (1.0, 0.3, 0.2, 0.15, 0.1, 0.05))}[length]
+    elbo = lambda **fields: effects.on_digits(steps, **GREY, **fields).test["elbo"]  # noqa: E731
+    learned = elbo(**{"likelihood.scale": "shared"})
+    fixed = {sigma: elbo(**{"likelihood.sigma": sigma}) for sigma in guesses}
+    assert learned > fixed[1.0] + 50, (learned, fixed)
+    assert learned > max(fixed.values()) - 2, (learned, fixed)  # the best guess is found by a search
+    if length == "full":
+        assert learned > max(value for sigma, value in fixed.items() if sigma != 0.1) + 2
+        assert elbo(**{"likelihood.scale": "pixel"}) > learned + 5

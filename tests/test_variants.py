@@ -1,5 +1,6 @@
 """What every variant owes its contract, found by file name: devices, resume, codes, samples."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +28,12 @@ def config_of(name):
 
 
 def split_with_factors():
-    """The tiny split; datasets with factors are for the variants that need them."""
-    return tiny.split()
+    """The tiny split with a factor, its label, and as each image's partner the next one."""
+    split = tiny.split()
+    following = lambda images, indices, index, key: images[(indices + 1) % tiny.SIZE]  # noqa: E731
+    classes = lambda labels, indices: labels[indices][:, None]  # noqa: E731
+    partner = jax.tree_util.Partial(following, split.fetch.args[0])
+    return dataclasses.replace(split, factors=jax.tree_util.Partial(classes, split.labels), partner=partner)
 
 
 @pytest.fixture(scope="module", params=NAMES)

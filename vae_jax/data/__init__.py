@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
+from jax.tree_util import Partial
 from jaxtyping import Int
 
-from vae_jax import registry
+from vae_jax import factors, registry
 from vae_jax.distributions import example_keys
+from vae_jax.factors import Factors
 from vae_jax.registry import UserError
 from vae_jax.typing import Batch, Bytes, Images, Indices, Key
 
@@ -44,11 +46,15 @@ class Split:
 
 
 class Dataset(NamedTuple):
-    """Images of one shape (height, width, channels) in two splits; "test" is never trained on."""
+    """Images of one shape (height, width, channels) in two splits; "test" is never trained on.
+
+    `factors` is the whole grid where the images are of one.
+    """
 
     image_shape: tuple[int, int, int]
     train: Split
     test: Split
+    factors: Factors | None = None
 
 
 def _take(images, indices):
@@ -74,7 +80,7 @@ def split(images: np.ndarray, labels: np.ndarray | None = None) -> Split:
             f"images: {images.nbytes / 2**30:.1f} GiB as uint8; at most {LARGEST // 2**30} GiB fit on a device"
         )
     labels = None if labels is None else np.asarray(labels, np.int32)
-    return Split(jax.tree_util.Partial(_take, images), labels, len(images))
+    return Split(Partial(_take, images), labels, len(images))
 
 
 def from_arrays(train_images, train_labels, test_images, test_labels) -> Dataset:
@@ -83,6 +89,31 @@ def from_arrays(train_images, train_labels, test_images, test_labels) -> Dataset
         raise UserError(f"images: train has shape {train_images.shape[1:]}, test has {test_images.shape[1:]}")
     train, test = split(train_images, train_labels), split(test_images, test_labels)
     return Dataset(tuple(train_images.shape[1:]), train, test)
+
+
+def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
+    """The dataset of a complete grid of factors, cut as `factors.members` reads `split`.
+
+    A pair's partner differs in `changed` factors (0: from one to all but one, drawn for each pair); that of
+    a training image is a training image, that of a held-out one any. Raises UserError where a field is wrong.
+    """
+    varying = sum(size > 1 for size in grid.sizes)
+    if not 0 <= changed <= varying:
+        raise UserError(f"config.data.changed: {changed} is not allowed; give 0 (drawn for each pair) to {varying}")
+    train, test = factors.members(grid, split)
+    shape = jax.eval_shape(lambda render, ids: render(ids), grid.render, np.zeros(1, np.int32)).shape[1:]
+
+    def part(chosen, allowed):
+        ids = np.flatnonzero(chosen).astype(np.int32)
+        return Split(
+            fetch=Partial(factors.fetch, ids, grid.render),
+            labels=None,
+            size=len(ids),
+            factors=Partial(factors.classes_of, ids, grid.sizes),
+            partner=Partial(factors.partner, ids, allowed, grid.sizes, changed, grid.render),
+        )
+
+    return Dataset(tuple(shape), part(train, train), part(test, np.ones_like(test)), grid)
 
 
 def get(name: str) -> Callable[..., Dataset]:

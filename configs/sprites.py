@@ -1,0 +1,24 @@
+"""A beta-VAE on sprites that are drawn inside the step: known factors, no files (vae_jax/data/sprites.py).
+
+Command    python -m experiments.train --config=configs/sprites.py --workdir=runs/sprites
+Time       TO MEASURE
+Measured   TO MEASURE
+
+The full grid has 737,280 images and takes no memory; --config.data.sizes and --config.data.resolution make smaller
+ones, --config.data.split holds combinations out or correlates factors. The argument of the config is the variant:
+configs/sprites.py:ada learns from pairs that share factors.
+"""
+
+from configs import default
+
+
+def get_config(variant: str = "beta"):
+    """A run on sprites of 32 pixels; the argument is a variant's name."""
+    config = default.get_config()
+    config.latent_dim = 10
+    config.data = default.section("data", "sprites", binarize="static", resolution=32)
+    config.net = default.section("net", "mlp", hidden=(512, 256))
+    config.variant = default.section("variant", variant)
+    config.train.steps = 10_000
+    config.train.learning_rate = 5e-4
+    return config

@@ -39,9 +39,9 @@ def reconstructions(images: np.ndarray, decoded: np.ndarray, file: Path) -> None
 
 
 def samples(run: Run, file: Path) -> None:
-    """An 8 x 16 grid of draws from the prior."""
+    """An 8 x 20 grid of draws from the prior; where draws take ten classes in turn, each has two columns."""
     key = jax.random.fold_in(root_key(run.config["seed"]), PICTURES)
-    tiles = run.sample(key, 128).reshape(8, 16, *run.image_shape)
+    tiles = run.sample(key, 160).reshape(8, 20, *run.image_shape)
     plots.mosaic(file, tiles, "Decoded draws from the prior")
 
 

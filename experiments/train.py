@@ -184,10 +184,15 @@ def loop(
                 pending = None
             check_parameters(step, state)
             recorder.file.sync()
-            checkpoints.save(step, state, held_out and held_out.get("elbo", -held_out["loss"]))
+            checkpoints.save(step, state, held_out and score(held_out))
         if stopping and not last:
             return step, state, None
     return step, state, held_out or program.evaluate(train.evaluated(state), state.step)
+
+
+def score(held_out: dict) -> float:
+    """What the best checkpoint is best by: the tightest bound that is logged; the loss where there is none."""
+    return held_out.get("bound", held_out.get("elbo", -held_out["loss"]))
 
 
 def dispatches(first: int, config: ConfigDict) -> Iterator[tuple[int, int]]:

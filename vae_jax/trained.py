@@ -48,7 +48,7 @@ class Run:
         self.config, self.image_shape, self.params, self.step = config, tuple(image_shape), params, step
         self.latent_dim = config["latent_dim"]
         self.code_dim = built.variant.examples(self.image_shape, self.latent_dim)[1].shape[-1]
-        self._variant, self._nets = built.variant, built.nets
+        self.model = built
         self._encode = _compiled(lambda params, batch: built.variant.represent(built.nets, params, batch))
         self._decode = _compiled(lambda params, z: built.likelihood.mean(built.nets.decode(params["nets"], z)))
 
@@ -62,7 +62,10 @@ class Run:
             batch["label"] = np.asarray(labels, np.int32)
             if batch["label"].shape != batch["image"].shape[:1]:
                 raise UserError(f"labels: shape {batch['label'].shape} is not allowed; give one for each image")
-        return self._encode(self.params, batch)
+        codes = self._encode(self.params, batch)
+        if labels is not None and not np.isfinite(codes).all():
+            raise UserError("labels: some are of no class that this run knows")
+        return codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The expected image at each code, float32: grey levels, in [0, 1] if the likelihood keeps them there.
@@ -85,7 +88,8 @@ class Run:
         """
         if labels is not None and np.shape(labels) != (n,):
             raise UserError(f"labels: shape {np.shape(labels)} is not allowed; give one for each draw")
-        codes = self._variant.sample_prior(self._nets, self.params, key, n, self.latent_dim, labels)
+        draw = self.model.variant.sample_prior
+        codes = draw(self.model.nets, self.params, key, n, self.latent_dim, labels)
         return self.decode(np.asarray(codes))
 
     def interpolate(self, a: np.ndarray, b: np.ndarray, n: int = 8, labels: np.ndarray | None = None) -> np.ndarray:

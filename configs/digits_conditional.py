@@ -1,0 +1,26 @@
+"""The conditional VAE on the digits: draws of the digit one asks for.
+
+Command    python -m experiments.train --config=configs/digits_conditional.py --workdir=runs/digits_conditional
+           run = vae_jax.open_run("runs/digits_conditional"); run.sample(jax.random.key(0), 16, labels=[7] * 16)
+Time       TO MEASURE
+Measured   seed 0, held-out 300 images, nats per image, digits drawn anew from grey levels:
+
+    variant            elbo                   distortion   rate    active units
+    beta, beta = 1    -22.77, of log p(x)     16.70        6.06    16 of 16
+    conditional       -20.12, of log p(x|y)   16.59        3.53    16 of 16
+
+The rate falls by 2.5 nats: what the label says, up to log 10 = 2.3 nats, is no longer in the latents. The two ELBOs are
+of different quantities; less log 10 that of the conditional VAE bounds log p(x) too, by -22.42. Of 1,000
+draws with a class asked for, a support vector machine (right on 99.3% of the held-out digits) finds that
+class in 99.3%. samples.png has the classes in turn, 0 to 9 and again.
+"""
+
+from configs import default
+
+
+def get_config(variant: str = "conditional"):
+    """A run on the digits; the argument is a variant's name."""
+    config = default.get_config()
+    config.train.steps = 4000
+    config.variant = default.section("variant", variant)
+    return config

@@ -77,6 +77,11 @@ def posterior_mean(nets: Nets, params: Params, batch: Batch) -> Codes:
     return nets.encode(params["nets"], batch["image"])[0]
 
 
+def gaussian_posterior(nets: Nets, params: Params, batch: Batch) -> Gaussian:
+    """q(z | x) of each image, as the encoder gives it."""
+    return Gaussian(*nets.encode(params["nets"], batch["image"]))
+
+
 def leave_as_trained(params: Params, codes: Callable[[], np.ndarray]) -> Params:
     """Nothing is fitted after the last step."""
     return params
@@ -116,6 +121,10 @@ class Variant(NamedTuple):
     `own_optimizer` trains `own` by itself, learning rate included; None trains all with the config's.
     `settle(params, codes)` may fit something to `codes()`, those of the training split (at most 10,000),
     after the last step. `check` raises UserError for data that the loss cannot use.
+    `posterior` is q(z | x) over the latents where that is a diagonal Gaussian, None where it is not;
+    `draw(nets, params, batch, key) -> (codes, log p(code) - log q(code | x))` draws one code for each image
+    where `posterior` and `log_prior` do not say how, all stochastic layers in the ratio. With neither there is
+    no density of images, only of codes.
     """
 
     loss: Loss
@@ -129,6 +138,22 @@ class Variant(NamedTuple):
     own_optimizer: optax.GradientTransformation | None = None
     settle: Callable[[Params, Callable[[], np.ndarray]], Params] = leave_as_trained
     check: Callable[[Split], None] = any_data
+    posterior: Callable[[Nets, Params, Batch], Gaussian] | None = gaussian_posterior
+    draw: Callable[[Nets, Params, Batch, Key], tuple[Codes, PerExample]] | None = None
+
+
+def draw(variant: Variant, nets: Nets, params: Params, batch: Batch, key: Key) -> tuple[Codes, PerExample]:
+    """One code z ~ q(z | x) for each image, and log p(z) - log q(z | x), nats.
+
+    Raises UserError where the variant's codes have no density.
+    """
+    if variant.draw is not None:
+        return variant.draw(nets, params, batch, key)
+    if variant.posterior is None:
+        raise registry.UserError("config.variant.name: this variant's codes are points, so that images have no density")
+    posterior = variant.posterior(nets, params, batch)
+    z = posterior.sample(key, batch["index"])
+    return z, variant.log_prior(nets, params, z) - posterior.log_prob(z)
 
 
 def get(name: str) -> Callable[..., Variant]:

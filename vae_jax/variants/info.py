@@ -37,7 +37,7 @@ from vae_jax import divergences, registry
 from vae_jax.distributions import Gaussian, example_normal
 from vae_jax.likelihoods import Likelihood
 from vae_jax.typing import Codes, Scalar
-from vae_jax.variants import Variant
+from vae_jax.variants import Variant, gaussian_posterior
 
 KERNELS = {"rbf": lambda u: jnp.exp(-u), "imq": lambda u: 1 / (1 + u)}
 PRIOR = 2**32 - 1
@@ -99,4 +99,4 @@ def make(
         elbo_part = jnp.mean(distortion) + beta * divergences.free_bits(kl, free_bits)
         return elbo_part + lambda_mmd * discrepancy, terms
 
-    return Variant(loss)
+    return Variant(loss, posterior=None if deterministic else gaussian_posterior)

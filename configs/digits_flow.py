@@ -1,0 +1,29 @@
+"""Inverse autoregressive flow on the digits with two latents, which an image cannot settle independently.
+
+Command    python -m experiments.train --config=configs/digits_flow.py --workdir=runs/digits_flow
+Time       TO MEASURE
+Measured   held-out 300 images, nats per image, digits drawn anew from grey levels; seed 0, and the ELBO of seeds 1, 2:
+
+    latents   variant          elbo      distortion   rate    seeds 1, 2
+    2         beta, beta = 1   -23.81    21.12        2.69    -24.27, -23.95
+    2         flow             -23.51    20.62        2.88    -23.76, -23.51
+    16        beta, beta = 1   -22.68    16.51        6.17
+    16        flow             -22.68    16.72        5.96
+
+With two latents the flow is worth 0.3 to 0.5 nats on unseen images. It is worth less where the networks have found
+codes that a Gaussian fits: with two hidden layers of 128 for one of 400, -23.28 against -23.38. With 16 latents it is
+worth nothing here, and takes more than twice as long. The rate is a mean of one draw an image. Codes are the flow of
+the mean; both variants draw the same kind of samples.
+Paper      Kingma et al. 2016 have no experiment of this size; configs/mnist_flow.py is theirs in part.
+"""
+
+from configs import default
+
+
+def get_config(variant: str = "flow"):
+    """A run on the digits with two latents; the argument is a variant's name."""
+    config = default.get_config()
+    config.latent_dim = 2
+    config.train.steps = 6000
+    config.variant = default.section("variant", variant)
+    return config

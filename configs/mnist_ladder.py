@@ -1,0 +1,29 @@
+"""The ladder VAE of five layers on MNIST (Sonderby et al. 2016): 64, 32, 16, 8 and 4 latents, warm-up of 200 epochs.
+
+Command    python -m experiments.train --config=configs/mnist_ladder.py --config.data.path=FOLDER
+Time       TO MEASURE
+Measured   not yet
+Paper      -81.74 nats is its best test log p(x), of five layers by importance sampling, finetuned (not run here)
+
+The paper's: the latents, dense layers of 512, 256, 128, 64 and 32 between them, two at each level, leaky ReLU, Adam,
+beta from 0 to 1 over the first 200 of 2,000 epochs, dynamic binarisation. Not the paper's: no batch normalisation,
+which it found important for deep ladders, batches of 200, one learning rate throughout, and no finetuning with
+more samples. For a first look set config.train.steps and config.schedule.steps to a tenth.
+"""
+
+from configs import default
+
+
+def get_config(variant: str = "ladder"):
+    """Dense networks of 512 and 64 latents on MNIST; the argument is a variant's name."""
+    config = default.get_config()
+    config.latent_dim = 64
+    config.data = default.section("data", "mnist")
+    config.net = default.section("net", "mlp", hidden=(512, 512), activation="leaky_relu")
+    config.variant = default.section("variant", variant)
+    if variant == "ladder":
+        config.variant.update(widths=(32, 16, 8, 4), hidden=(256, 128, 64, 32))
+    config.schedule = default.section("schedule", "linear", steps=60_000)
+    config.train.steps = 600_000
+    config.train.batch_size = 200
+    return config

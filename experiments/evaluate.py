@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 import vae_jax
 from experiments import settings
@@ -56,6 +58,18 @@ def evaluator(config: Config, built: Model, split: data.Split, devices: list) ->
         return metrics
 
     return evaluate
+
+
+MOST_CODES = 10_000
+"""Codes of training images that a variant may fit something to."""
+
+
+def training_codes(run: Any, split: data.Split) -> np.ndarray:
+    """Codes of training images as the model saw them: binarised, where the config says so, by a draw of their own."""
+    some = np.arange(min(MOST_CODES, split.size))
+    key = jax.random.fold_in(train.root_key(run.config["seed"]), train.SETTLING)
+    seen = jax.jit(data.binarizer(run.config["data"]["binarize"]))(jnp.asarray(split.fetch(some)), key, some)
+    return run.encode(np.asarray(seen), None if split.labels is None else np.asarray(split.labels)[some])
 
 
 def summary(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import settings, workdir
-from experiments.evaluate import evaluator, fetcher, hyper
+from experiments.evaluate import evaluator, fetcher, hyper, training_codes
 from experiments.explain import explain
 from experiments.recorder import Diverged, Recorder, check_parameters, conclude, introduce
 from vae_jax import data, model, parallel, train, writers
@@ -99,10 +99,6 @@ def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Mo
     return status
 
 
-MOST_CODES = 10_000
-"""Codes of training images that a variant may fit something to."""
-
-
 class Program(NamedTuple):
     """The compiled parts of a run, and what of its arguments stays the same from call to call."""
 
@@ -135,11 +131,7 @@ def settler(config: ConfigDict, dataset: data.Dataset, built: model.Model, devic
     def settle(state: train.TrainState) -> train.TrainState:
         params = jax.tree.map(np.asarray, train.evaluated(state))
         run = Run(config.to_dict(), dataset.image_shape, built, params, config.train.steps)
-        some, labels = np.arange(min(MOST_CODES, dataset.train.size)), dataset.train.labels
-        images = lambda: np.asarray(dataset.train.fetch(some))  # noqa: E731
-        own = built.variant.settle(params, lambda: run.encode(images(), None if labels is None else labels[some]))[
-            "own"
-        ]
+        own = built.variant.settle(params, lambda: training_codes(run, dataset.train))["own"]
         if own is params["own"]:
             return state
         both = [tree if tree is None else {**tree, "own": own} for tree in (state.params, state.average)]

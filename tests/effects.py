@@ -55,8 +55,7 @@ def on_digits(steps: int, **overrides) -> Trained:
         state, metrics = tiny.over_axis(whole, None, 0)(state, jnp.asarray(indices)[None])
         params = jax.tree.map(np.asarray, train.evaluated(state))
         run = Run(config.to_dict(), dataset.image_shape, built, params, steps)
-        images, labels = dataset.train.fetch(np.arange(dataset.train.size)), dataset.train.labels
-        params = built.variant.settle(params, lambda: run.encode(np.asarray(images), labels))
+        params = built.variant.settle(params, lambda: evaluate.training_codes(run, dataset.train))
         run = Run(config.to_dict(), dataset.image_shape, built, params, steps)
         test = held_out(built, params, dataset.test, fetch, hyper, steps)
     return Trained(run, built, params, jax.tree.map(np.asarray, metrics), test, dataset)

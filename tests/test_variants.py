@@ -13,6 +13,9 @@ import tiny
 from experiments import explain, settings
 from vae_jax import data, model, train, variants
 from vae_jax.checkpoint import Checkpoints
+from vae_jax.metrics import likelihood
+from vae_jax.registry import UserError
+from vae_jax.typing import AXIS
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "vae_jax/variants").glob("*.py") if path.stem != "__init__")
@@ -93,6 +96,28 @@ def test_every_metric_is_finite_and_named(program):
     assert all(np.isfinite(value).all() for value in metrics.values())
     if "elbo" in metrics:
         np.testing.assert_allclose(metrics["elbo"], -metrics["distortion"] - metrics["rate"], rtol=1e-4, atol=1e-3)
+
+
+def test_draws_weigh_as_the_elbo_says(program):
+    # E_q[log p(x|z) + log p(z) - log q(z|x)] is the ELBO, whatever closed forms the loss takes for parts of it.
+    _, built, state, hyper, _ = program
+    batch = data.make_batch(split_with_factors(), data.threshold, jnp.arange(6), jnp.arange(6), train.root_key(1))
+    batch["pair"] = batch["image"]
+    if built.variant.posterior is None and built.variant.draw is None:
+        with pytest.raises(UserError, match="points"):
+            variants.draw(built.variant, built.nets, state.params, batch, train.root_key(2))
+        return
+
+    def one(key):
+        log_w = likelihood.log_weights(built, state.params, batch, key[None])[0]
+        return log_w, built.variant.loss(built.nets, state.params, batch, key, jnp.int32(0), **hyper.variant)[1]["elbo"]
+
+    with jax.debug_key_reuse(False):  # both are of the same draw, on purpose
+        lifted = jax.vmap(jax.vmap(one), axis_name=AXIS)
+        log_w, elbo = jax.jit(lifted)(jax.random.split(train.root_key(3), (1, 2000)))
+    difference = np.asarray(log_w - elbo, np.float64)[0]
+    error = difference.std(axis=0) / np.sqrt(len(difference))
+    assert (np.abs(difference.mean(axis=0)) < 5 * error + 1e-4).all()
 
 
 def test_explain_tells_every_weight(program):

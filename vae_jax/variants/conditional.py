@@ -32,7 +32,7 @@ from vae_jax.distributions import example_normal, standard_normal
 from vae_jax.likelihoods import Likelihood
 from vae_jax.networks import Nets
 from vae_jax.typing import Codes, Images
-from vae_jax.variants import Variant, elbo_terms
+from vae_jax.variants import Variant, elbo_terms, gaussian_posterior
 
 PLANE_SCALE = 0.1
 """Standard deviation of a plane's first values: small beside pixels; at 0 its weights would have no gradient."""
@@ -113,6 +113,14 @@ def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
         known = (label >= 0) & (label < classes)
         return jnp.where(known[:, None], beside(mean, label, classes), jnp.nan)
 
+    def posterior(nets, params, batch):
+        return gaussian_posterior(given(nets, params["own"]["planes"], batch["label"]), params, batch)
+
+    def draw(nets, params, batch, key):
+        q = posterior(nets, params, batch)
+        z = q.sample(key, batch["index"])
+        return beside(z, batch["label"], classes), standard_normal(z).log_prob(z) - q.log_prob(z)
+
     def log_prior(nets, params, code):
         z = code[:, : code.shape[-1] - classes]
         return standard_normal(z).log_prob(z)
@@ -129,4 +137,6 @@ def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
         log_prior=log_prior,
         sample_prior=sample_prior,
         check=lambda split: check_labels(split, classes),
+        posterior=posterior,
+        draw=draw,
     )

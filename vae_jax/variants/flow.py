@@ -85,13 +85,19 @@ def make(likelihood: Likelihood, *, steps: int = 4, hidden: tuple[int, ...] = (6
         h = jnp.concatenate([mean[:, latents:], logvar[:, latents:]], axis=-1)
         return Gaussian(mean[:, :latents], logvar[:, :latents]), h
 
-    def loss(nets, params, batch, key, step, *, beta=1.0):
-        start, h = encode(nets, params, batch["image"])
+    def flow(params, start, h, batch, key):
         noise = example_normal(key, batch["index"], start.mean.shape[-1])
         z, log_det = transform(part, params["own"], start.mean + jnp.exp(0.5 * start.logvar) * noise, h)
         log_q = -0.5 * jnp.sum(jnp.square(noise) + start.logvar + LOG_2PI, axis=-1) - log_det
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
-        rate = log_q - standard_normal(z).log_prob(z)
+        return z, standard_normal(z).log_prob(z) - log_q
+
+    def draw(nets, params, batch, key):
+        return flow(params, *encode(nets, params, batch["image"]), batch, key)
+
+    def loss(nets, params, batch, key, step, *, beta=1.0):
+        start, h = encode(nets, params, batch["image"])
+        z, log_ratio = flow(params, start, h, batch, key)
+        distortion, rate = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"]), -log_ratio
         code, _ = transform(part, params["own"], start.mean, h)
         terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "code": code}
         return jnp.mean(distortion) + beta * jnp.mean(rate), terms
@@ -100,4 +106,5 @@ def make(likelihood: Likelihood, *, steps: int = 4, hidden: tuple[int, ...] = (6
         start, h = encode(nets, params, batch["image"])
         return transform(part, params["own"], start.mean, h)[0]
 
-    return Variant(loss, init, encoded=lambda latent_dim: latent_dim + context // 2, represent=represent)
+    encoded = lambda latent_dim: latent_dim + context // 2  # noqa: E731
+    return Variant(loss, init, encoded=encoded, represent=represent, posterior=None, draw=draw)

@@ -149,6 +149,15 @@ def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Vari
         discrete_off = jnp.abs(divergences.free_bits(kl_discrete) - discrete_target)
         return jnp.mean(terms["distortion_relaxed"]) + gamma * (off + discrete_off), terms
 
+    def draw(nets, params, batch, key):
+        posterior, logits = posterior_of(nets, params, batch["image"], width)
+        z = posterior.sample(key, batch["index"])
+        c = largest(logits + example_gumbel(jax.random.fold_in(key, CATEGORY), batch["index"], width), categories)
+        # log p(c) - log q(c|x), of the categories that were drawn.
+        log_q = jnp.concatenate([jax.nn.log_softmax(part) for part in groups(logits, categories)], axis=-1)
+        of_c = -most - jnp.sum(jnp.where(c > 0, log_q, 0.0), axis=-1)
+        return jnp.concatenate([z, c], axis=-1), standard_normal(z).log_prob(z) - posterior.log_prob(z) + of_c
+
     def represent(nets, params, batch):
         posterior, logits = posterior_of(nets, params, batch["image"], width)
         return jnp.concatenate([posterior.mean, largest(logits, categories)], axis=-1)
@@ -170,4 +179,6 @@ def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Vari
         represent=represent,
         log_prior=log_prior,
         sample_prior=sample_prior,
+        posterior=None,
+        draw=draw,
     )

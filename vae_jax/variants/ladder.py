@@ -162,10 +162,18 @@ def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tupl
         still = [jnp.zeros_like(gaussian.mean) for gaussian in of_x]
         return downwards(params["own"], of_x, still, hidden)[0].z
 
+    def drawn(params, of_x, batch, key):
+        noises = layer_noises(key, batch["index"], tuple(gaussian.mean.shape[-1] for gaussian in of_x))
+        return downwards(params["own"], of_x, noises, hidden)
+
+    def draw_with_ratio(nets, params, batch, key):
+        layers = drawn(params, of_images(nets, params, batch["image"]), batch, key)
+        ratios = [layer.prior.log_prob(layer.z) - layer.posterior.log_prob(layer.z) for layer in layers]
+        return layers[0].z, sum(ratios)
+
     def loss(nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
         of_x = of_images(nets, params, batch["image"])
-        noises = layer_noises(key, batch["index"], tuple(gaussian.mean.shape[-1] for gaussian in of_x))
-        layers = downwards(params["own"], of_x, noises, hidden)
+        layers = drawn(params, of_x, batch, key)
         distortion = -likelihood.log_prob(nets.decode(params["nets"], layers[0].z), batch["image"])
         kls = [kl(layer.posterior, layer.prior) for layer in layers]
         rates = {f"rate_{n}": jnp.sum(part, axis=-1) for n, part in enumerate(kls, start=1)}
@@ -193,4 +201,6 @@ def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tupl
         represent=represent,
         log_prior=no_closed_form if widths else standard_normal_log_prior,
         sample_prior=sample_prior,
+        posterior=None,
+        draw=draw_with_ratio,
     )

@@ -1,0 +1,210 @@
+"""The regularised autoencoder (Ghosh et al. 2020): no noise, a smooth decoder, and a density fitted afterwards.
+
+    loss = distortion + beta_z * |z|^2 / 2 + lambda_reg * R(decoder),    z = the encoder's mean
+
+`regularizer` says what R is:
+
+    none        0;  with beta_z = 0 too this is the autoencoder
+    l2          sum of the squares of the decoder's kernels
+    gradient    |J|_F^2 = sum of squares of d mean(x | z)_i / d z_j, for each example
+    spectral    0, and each kernel of the decoder is divided by its largest singular value, always:
+                what is trained is what is evaluated and sampled from
+
+J is of the expected image and not of the decoder's raw outputs, so it is the slope of what is seen, whatever the
+likelihood's parameters are. |J|_F^2 = E_v |J v|^2 for v of independent signs, one v an example (Hutchinson 1990), by
+one forward derivative. The gradient of the summed outputs, which is what reverse mode gives when no vector
+is named, is J^T 1: pixels that move against each other cancel in it. The paper's released code differentiates the
+sum of the squared outputs, J^T x twice: another quantity again, and dark pixels are free in it.
+
+The kernels of this project's convolutions are matrices from windows to channels or back, and are divided as
+such, like those of Miyato et al. 2018; the map of overlapping windows may stretch by up to twice that. Biases
+are left alone. Singular values are found by ITERATIONS steps of power iteration from a fixed vector at each call,
+which keeps no state between steps; the estimate is low by a percent or so where the two largest are close, as in
+a random matrix, and so a norm may be that much above 1. Under a Bernoulli likelihood such a decoder needs far codes to
+be sure of a pixel, and beta_z holds them back: keep it small.
+
+Codes are points: no rate and no ELBO. After the last step `settle` fits a mixture of `components` Gaussians, full
+covariances, to the codes of the training images ("ex-post density estimation"), which samples are then drawn
+from; until then the prior is N(0, I).
+
+The paper's code takes means where sums stand here: of the squared error over D pixels, and of z^2 over latents.
+Its weights b and l, with a gaussian distortion of sigma, are beta_z = b D / (sigma^2 latents) and
+lambda_reg = l D / (2 sigma^2) here, for l2.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vae_jax import registry
+from vae_jax.distributions import LOG_2PI, example_keys
+from vae_jax.likelihoods import Likelihood
+from vae_jax.networks import Nets
+from vae_jax.typing import Codes, Images, Key, Params, PerExample, Scalar
+from vae_jax.variants import Variant, as_built, refuse_labels
+
+ITERATIONS = 50
+"""Of the power iteration, at each call of the decoder."""
+LEAST = 1e-12
+"""A kernel of smaller norm, one of zeros, is not blown up to norm 1."""
+
+Decode = Callable[[Codes], Images]
+
+
+class Regularizer(NamedTuple):
+    """`penalty(decoder's params, expected image of a code, z, key, index)`, per example; the networks it is for."""
+
+    penalty: Callable[[Params, Decode, Codes, Key, Array], PerExample]
+    adapt: Callable[[Nets], Nets] = as_built
+
+
+def is_kernel(path: tuple) -> bool:
+    """Whether a leaf of a tree of parameters is the matrix of a layer."""
+    return path[-1] == jax.tree_util.DictKey("kernel")
+
+
+def kernels(params: Params) -> list[Float[Array, "rows columns"]]:
+    """The matrices of a network's layers."""
+    return [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if is_kernel(path)]
+
+
+def no_penalty(decoder: Params, decode: Decode, z: Codes, key: Key, index: Array) -> PerExample:
+    """0 for each example."""
+    return jnp.zeros(len(z))
+
+
+def l2(decoder: Params, decode: Decode, z: Codes, key: Key, index: Array) -> PerExample:
+    """sum of w^2 over the decoder's kernels, biases left out; the same for each example."""
+    return jnp.full(len(z), sum(jnp.sum(jnp.square(kernel)) for kernel in kernels(decoder)))
+
+
+def gradient(decoder: Params, decode: Decode, z: Codes, key: Key, index: Array) -> PerExample:
+    """|J v|^2, J the Jacobian of `decode` at each code and v random signs: |J|_F^2 in expectation."""
+    signs = jax.vmap(lambda k: jax.random.rademacher(k, (z.shape[-1],), z.dtype))(example_keys(key, index))
+    _, slope = jax.jvp(decode, (z,), (signs,))
+    return jnp.sum(jnp.square(slope), axis=(1, 2, 3))
+
+
+def unit(vector: Float[Array, "size"]) -> Float[Array, "size"]:
+    """The vector at length 1; 0 stays 0."""
+    return vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(vector.dtype).tiny)
+
+
+def spectral_norm(kernel: Float[Array, "rows columns"]) -> Scalar:
+    """The largest singular value u^T W v and, u and v held, its gradient u v^T (Miyato et al. 2018)."""
+    fixed = jax.lax.stop_gradient(kernel)
+    wide = fixed if fixed.shape[0] <= fixed.shape[1] else fixed.T
+    gram = jnp.matmul(wide, wide.T, precision=jax.lax.Precision.HIGHEST)
+    start = np.random.default_rng(0).normal(size=len(gram)).astype(np.float32)
+    u = jax.lax.fori_loop(0, ITERATIONS, lambda _, u: unit(gram @ u), jnp.asarray(start))
+    v = unit(wide.T @ u)
+    return u @ kernel @ v if wide is fixed else v @ kernel @ u
+
+
+def normalized(params: Params) -> Params:
+    """The parameters with each kernel divided by its largest singular value."""
+
+    def at_one(kernel):
+        return kernel / jnp.maximum(spectral_norm(kernel), LEAST)
+
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: at_one(leaf) if is_kernel(path) else leaf, params)
+
+
+def with_unit_norms(nets: Nets) -> Nets:
+    """The networks, with a decoder whose kernels have largest singular value 1."""
+    return nets._replace(decode=lambda params, z: nets.decode({**params, "decoder": normalized(params["decoder"])}, z))
+
+
+REGULARIZERS = {
+    "none": Regularizer(no_penalty),
+    "l2": Regularizer(l2),
+    "gradient": Regularizer(gradient),
+    "spectral": Regularizer(no_penalty, with_unit_norms),
+}
+
+
+def standard_mixture(components: int, latent_dim: int) -> Params:
+    """`components` equal parts, each N(0, I): weights as logarithms, means, Cholesky factors of the covariances."""
+    return {
+        "log_weights": jnp.full(components, -math.log(components)),
+        "means": jnp.zeros((components, latent_dim)),
+        "factors": jnp.tile(jnp.eye(latent_dim)[None], (components, 1, 1)),
+    }
+
+
+def fitted_mixture(codes: Float[np.ndarray, "n latent"], components: int) -> Params:
+    """The mixture of full-covariance Gaussians that EM from k-means finds for `codes`."""
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(components, max_iter=1000, random_state=0).fit(np.float64(codes))
+    return {
+        "log_weights": np.float32(np.log(mixture.weights_)),
+        "means": np.float32(mixture.means_),
+        "factors": np.float32(np.linalg.cholesky(mixture.covariances_)),
+    }
+
+
+def mixture_log_density(mixture: Params, z: Codes) -> PerExample:
+    """log sum_k w_k N(z; m_k, L_k L_k^T), nats per example."""
+    log_weights, means, factors = map(jnp.asarray, (mixture["log_weights"], mixture["means"], mixture["factors"]))
+
+    def component(mean, factor):
+        whitened = jax.scipy.linalg.solve_triangular(factor, (z - mean[None]).T, lower=True)
+        log_volume = jnp.sum(jnp.log(jnp.diag(factor)))
+        return -0.5 * jnp.sum(jnp.square(whitened), axis=0) - log_volume - 0.5 * len(mean) * LOG_2PI
+
+    return jax.nn.logsumexp(log_weights[:, None] + jax.vmap(component)(means, factors), axis=0)
+
+
+def mixture_draws(mixture: Params, key: Key, count: int) -> Codes:
+    """`count` draws of the mixture; draw i depends on key and i alone."""
+    log_weights, means, factors = map(jnp.asarray, (mixture["log_weights"], mixture["means"], mixture["factors"]))
+
+    def draw(key):
+        which, noise = jax.random.split(key)
+        k = jax.random.categorical(which, log_weights)
+        return means[k] + factors[k] @ jax.random.normal(noise, means.shape[1:])
+
+    return jax.vmap(draw)(example_keys(key, jnp.arange(count)))
+
+
+def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 10) -> Variant:
+    """The regularised autoencoder under a pixel likelihood. Raises UserError for an unknown regulariser.
+
+    Also where the mixture would have no component.
+    """
+    penalty, adapt = registry.choose("config.variant.regularizer", regularizer, REGULARIZERS)
+    if components < 1:
+        raise registry.UserError(f"config.variant.components: {components} is not allowed; give at least 1")
+
+    def init(key, image_shape, latent_dim):
+        return standard_mixture(components, latent_dim)
+
+    def loss(nets, params, batch, key, step, *, beta_z=1e-2, lambda_reg=1e-3):
+        z, _ = nets.encode(params["nets"], batch["image"])
+        decode = lambda z: nets.decode(params["nets"], z)  # noqa: E731
+        distortion = -likelihood.log_prob(decode(z), batch["image"])
+        norm = 0.5 * jnp.sum(jnp.square(z), axis=-1)
+        expected = lambda z: likelihood.mean(decode(z))  # noqa: E731
+        roughness = penalty(params["nets"]["decoder"], expected, z, key, batch["index"])
+        terms = {"distortion": distortion, "code": z, "code_energy": norm, "regularizer": roughness}
+        return jnp.mean(distortion + beta_z * norm + lambda_reg * roughness), terms
+
+    def log_prior(nets, params, z):
+        return mixture_log_density(params["own"], z)
+
+    def sample_prior(nets, params, key, count, latent_dim, labels=None):
+        refuse_labels(labels)
+        return mixture_draws(params["own"], key, count)
+
+    def settle(params, codes):
+        return {**params, "own": fitted_mixture(codes(), components)}
+
+    return Variant(
+        loss, init, adapt=adapt, log_prior=log_prior, sample_prior=sample_prior, settle=settle, posterior=None
+    )

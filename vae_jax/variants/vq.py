@@ -1,0 +1,286 @@
+"""The VQ-VAE (van den Oord et al. 2017, eq. 3): codes of groups of latents, each one of a finite codebook.
+
+    loss = distortion + |sg(e) - c|^2 + commitment * |e - sg(c)|^2,    distortion = -log p(x | z)
+    e = the encoder's means, cut into groups of `dim`;  c = the codebook's vector nearest to each group's e
+    z = c, with the gradient of e:  z = sg(c) + e - sg(e),             sg(.) has no gradient
+
+The distortion trains the decoder, and the encoder as if it had not been rounded; the second term the codebook
+alone (no moving averages), the third the encoder alone. Squares are summed over the latents, as the distortion is
+over pixels. The paper averages both over the groups: its commitment of 0.25 is 0.25 / groups here, against a sum of
+log-probabilities. Its released code averages over latents too, and takes a mean square over the D pixels divided by
+the data's variance v: times D/2 that is a gaussian distortion with sigma^2 = v, and D / (2 latents) times the
+two terms. Adam takes no notice of the weight of the second, which is all the codebook's gradient.
+
+`quantizer` "fsq" (Mentzer et al. 2024) has no codebook to learn and none of the two terms: e goes through
+tanh and each number to the nearest of `levels` evenly spaced values in [-1, 1], so that `dim` is len(levels) and
+there are prod(levels) codes; "vq" has `codes` of them, one codebook for all groups. For an even count the values
+stand half a level off 0, none on it. The paper moves the argument of tanh so that 0 becomes a value, and takes tan for
+the inverse of tanh; with two levels no such shift is finite. Only the encoder's bias knows the difference.
+
+The posterior is a point among codes, so its entropy is 0, the rate is -log p(code) and
+
+    elbo = -(distortion + rate) = log p(x | z) + log p(code) <= log p(x) = log sum_code p(x | code) p(code)
+
+p(code) is uniform, its rate groups * log K, until the last step; then a tree is fitted to the training images' codes
+(`settle`): p(code) = prod_g p(code_g | code_parent(g)), the tree of largest likelihood among all trees (Chow & Liu
+1968). This stands for the paper's autoregressive prior, and is what samples are drawn from; so the held-out rate
+and ELBO of the last step are better than those before. The loss has no gradient of the rate. The prior is
+groups * K^2 numbers, three times that with Adam's moments: keep K in the hundreds.
+
+"perplexity" is exp of the entropy of the batch's use of the codes, all groups together: K at most, 1 at least.
+A codebook that starts far smaller or larger than the encoder's outputs (uniform on +-1/K is common) leaves most
+codes without a vector that they are nearest to, and so without a gradient.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from vae_jax import divergences, registry
+from vae_jax.distributions import example_keys
+from vae_jax.likelihoods import Likelihood
+from vae_jax.typing import Key, Params, PerExample, Scalar
+from vae_jax.variants import Variant, refuse_labels
+
+Codebook = Float[Array, "codes dim"]
+Vectors = Float[Array, "batch groups dim"]
+Index = Int[Array, "batch groups"]
+
+SPREAD = 1.0
+"""Standard deviation of the codebook at the start: about that of the encoder's means there."""
+STRENGTHS = np.geomspace(0.01, 1e4, 25)
+"""Of the smoothing of counts: from next to none to the distribution that stands behind them."""
+
+
+class Quantizer(NamedTuple):
+    """A finite set of vectors: `codebook(own) -> (size, dim)`, of the parameters that `init(key)` gives.
+
+    `bound(e)` is what is rounded, and `penalty(e, c, commitment)` what rounding it to c adds to the loss of an example.
+    """
+
+    size: int
+    dim: int
+    width: str
+    init: Callable[[Key], Params]
+    codebook: Callable[[Params], Codebook]
+    bound: Callable[[Vectors], Vectors]
+    penalty: Callable[[Vectors, Vectors, Scalar], PerExample]
+
+
+def square_error(a: Vectors, b: Vectors) -> PerExample:
+    """|a - b|^2, summed over groups and their numbers."""
+    return jnp.sum(jnp.square(a - b), axis=(1, 2))
+
+
+def _vq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
+    for field, value in (("codes", codes), ("dim", dim)):
+        if value < 1:
+            raise registry.UserError(f"config.variant.{field}: {value} is not allowed; give at least 1")
+    fixed = jax.lax.stop_gradient
+    return Quantizer(
+        size=codes,
+        dim=dim,
+        width="config.variant.dim",
+        init=lambda key: {"codebook": SPREAD * jax.random.normal(key, (codes, dim))},
+        codebook=lambda own: jnp.asarray(own["codebook"]),
+        bound=lambda e: e,
+        penalty=lambda e, c, commitment: square_error(fixed(e), c) + commitment * square_error(e, fixed(c)),
+    )
+
+
+def _fsq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
+    if not levels or min(levels) < 2:
+        raise registry.UserError(f"config.variant.levels: {levels} is not allowed; give whole numbers of at least 2")
+    axes = np.meshgrid(*(np.linspace(-1, 1, level, dtype=np.float32) for level in levels), indexing="ij")
+    grid = np.stack(axes, axis=-1).reshape(-1, len(levels))
+    return Quantizer(
+        size=len(grid),
+        dim=len(levels),
+        width="the number of config.variant.levels",
+        init=lambda key: {},
+        codebook=lambda own: jnp.asarray(grid),
+        bound=jnp.tanh,
+        penalty=lambda e, c, commitment: jnp.zeros(len(e)),
+    )
+
+
+QUANTIZERS = {"vq": _vq, "fsq": _fsq}
+
+
+def nearest(codebook: Codebook, e: Vectors) -> Index:
+    """Which vector of the codebook is nearest to each of `e`; the first, if several are."""
+    # By differences: |e|^2 + |c|^2 - 2ec would cancel far from 0. Codes last, where vectorised loops run.
+    difference = e[:, :, :, None] - codebook.T[None, None]
+    return jnp.argmin(jnp.sum(jnp.square(difference), axis=2), axis=2)
+
+
+def straight_through(e: Vectors, c: Vectors) -> Vectors:
+    """c itself, to the bit, with the gradient of e."""
+    return jax.lax.stop_gradient(c) + (e - jax.lax.stop_gradient(e))
+
+
+def perplexity(index: Index, size: int) -> Scalar:
+    """exp(H) of the use of `size` codes over the whole batch and all groups."""
+    use = jnp.mean(jax.nn.one_hot(index, size), axis=1)
+    share = jnp.mean(divergences.gather(use), axis=0)
+    return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))
+
+
+def uniform(groups: int, size: int) -> Params:
+    """The prior before anything is fitted: all codes equally likely, no group knowing of another.
+
+    Groups in the `order` they are drawn, the `parent` of each (its own for the root) and `table`, the
+    log-probabilities (groups, code of the parent, code). Numbers of groups are floats: integers have no gradient.
+    """
+    numbers = jnp.arange(groups, dtype=jnp.float32)
+    return {"order": numbers, "parent": numbers, "table": jnp.full((groups, size, size), -math.log(size))}
+
+
+def log_probability(prior: Params, index: Index) -> PerExample:
+    """sum_g log p(code_g | code_parent(g)), nats."""
+    order, parent, table = _read(prior)
+    return jnp.sum(table[order[None], index[:, parent[order]], index[:, order]], axis=1)
+
+
+def draws(prior: Params, key: Key, count: int) -> Int[Array, "count groups"]:
+    """`count` draws of all groups' codes, each group after its parent; draw i depends on key and i alone."""
+    order, parent, table = _read(prior)
+
+    def draw(key):
+        noise = jax.random.gumbel(key, table.shape[:2])
+
+        def visit(index, group):
+            code = jnp.argmax(table[group, index[parent[group]]] + noise[group])
+            return index.at[group].set(code), None
+
+        return jax.lax.scan(visit, jnp.zeros(len(order), jnp.int32), order)[0]
+
+    return jax.vmap(draw)(example_keys(key, jnp.arange(count)))
+
+
+def _read(prior: Params) -> tuple[Int[Array, "groups"], Int[Array, "groups"], Float[Array, "groups size size"]]:
+    numbers = (jnp.round(jnp.asarray(prior[name])).astype(jnp.int32) for name in ("order", "parent"))
+    return *numbers, jnp.asarray(prior["table"])
+
+
+def chow_liu(index: Int[np.ndarray, "n groups"], size: int) -> Params:
+    """The tree of largest likelihood for n rows of codes below `size`, as `uniform` lays out a prior.
+
+    A maximum spanning tree of the mutual information of each pair of groups (Chow & Liu 1968), drawn from group 0 on;
+    p(code | parent) is smoothed towards p(code), and that towards the uniform.
+    """
+    from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+    from sklearn.metrics import mutual_info_score
+
+    information = np.array([[mutual_info_score(a, b) for b in index.T] for a in index.T])
+    # To scipy a weight of 0 is no edge, and independent groups must hang on the tree too.
+    tree = minimum_spanning_tree(1 + information.max() - information)
+    order, parent = breadth_first_order(tree, 0, directed=False)
+    parent[0] = 0
+    alone = [smoothed(np.bincount(code, minlength=size)[None], np.full(size, 1 / size))[0] for code in index.T]
+
+    def conditional(group):
+        joint = np.bincount(index[:, parent[group]] * size + index[:, group], minlength=size**2)
+        return smoothed(joint.reshape(size, size), alone[group])
+
+    table = [np.tile(alone[0], (size, 1)), *map(conditional, range(1, len(parent)))]
+    return {"order": np.float32(order), "parent": np.float32(parent), "table": np.float32(np.log(table))}
+
+
+def smoothed(counts: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    """(n_ab + s behind_b) / (n_a + s), rows of probabilities that fall back on `behind` where counts are few.
+
+    The strength s is that of STRENGTHS under which each count is most likely given the others (leave one out).
+    """
+    total, some = counts.sum(axis=1, keepdims=True), counts > 0
+
+    def likelihood(s):
+        others = np.log(
+            (counts - some + s * behind) / (np.maximum(total - 1, 0) + s), where=some, out=np.zeros(counts.shape)
+        )
+        return np.sum(counts * others)
+
+    s = max(STRENGTHS, key=likelihood)
+    return (counts + s * behind) / (total + s)
+
+
+def make(
+    likelihood: Likelihood,
+    *,
+    quantizer: str = "vq",
+    codes: int = 64,
+    dim: int = 4,
+    levels: tuple[int, ...] = (4, 4, 2, 2),
+) -> Variant:
+    """The VQ-VAE under a pixel likelihood. Raises UserError for an unknown quantizer and for counts that cannot be."""
+    size, dim, width, init, codebook, bound, penalty = registry.choose(
+        "config.variant.quantizer", quantizer, QUANTIZERS
+    )(codes, dim, levels)
+
+    def cut(latents):
+        return jnp.asarray(latents).reshape(len(latents), -1, dim)
+
+    def own_init(key, image_shape, latent_dim):
+        return {**init(key), "prior": uniform(latent_dim // dim, size)}
+
+    def encoded(latent_dim):
+        if latent_dim % dim:
+            raise registry.UserError(
+                f"config.latent_dim: {latent_dim} is not allowed; give a multiple of {dim}, {width}"
+            )
+        return latent_dim
+
+    def quantize(nets, params, batch):
+        e = bound(cut(nets.encode(params["nets"], batch["image"])[0]))
+        book = codebook(params["own"])
+        index = nearest(book, e)
+        return e, index, book[index]
+
+    def loss(nets, params, batch, key, step, *, commitment=0.25):
+        e, index, c = quantize(nets, params, batch)
+        code = c.reshape(len(c), -1)
+        z = straight_through(e, c).reshape(code.shape)
+        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
+        rate = -log_probability(jax.lax.stop_gradient(params["own"]["prior"]), index)
+        terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "code": code}
+        terms |= {"rounding_error": square_error(e, c), "perplexity": perplexity(index, size)}
+        return jnp.mean(distortion + penalty(e, c, commitment)), terms
+
+    def represent(nets, params, batch):
+        c = quantize(nets, params, batch)[-1]
+        return c.reshape(len(c), -1)
+
+    def draw(nets, params, batch, key):
+        _, index, c = quantize(nets, params, batch)
+        return c.reshape(len(c), -1), log_probability(params["own"]["prior"], index)
+
+    def log_prior(nets, params, z):
+        return log_probability(params["own"]["prior"], nearest(codebook(params["own"]), cut(z)))
+
+    def sample_prior(nets, params, key, count, latent_dim, labels=None):
+        refuse_labels(labels)
+        index = draws(params["own"]["prior"], key, count)
+        return codebook(params["own"])[index].reshape(count, latent_dim)
+
+    def settle(params, codes):
+        vectors = cut(codes())
+        parts = (vectors[start : start + 256] for start in range(0, len(vectors), 256))
+        index = np.concatenate([nearest(codebook(params["own"]), part) for part in parts])
+        return {**params, "own": {**params["own"], "prior": chow_liu(index, size)}}
+
+    return Variant(
+        loss,
+        own_init,
+        encoded,
+        represent=represent,
+        log_prior=log_prior,
+        sample_prior=sample_prior,
+        settle=settle,
+        posterior=None,
+        draw=draw,
+    )

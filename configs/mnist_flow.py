@@ -6,8 +6,9 @@ Measured   not yet
 Paper      -79.10 nats is its best log p(x), by importance sampling on dynamically binarised MNIST (not run here)
 
 The paper's: 32 latents, two steps of width 320 (its smallest flow; the largest has eight of 1920), dynamic
-binarisation. Not the paper's: the networks, which are ResNets there and the plain convolutions of configs/mnist_conv.py here, the
-learning rate, the 100 epochs, and no free bits. Its numbers are of those networks and no goal for this one.
+binarisation. Not the paper's: the networks, which are ResNets there and the plain convolutions of
+configs/mnist_conv.py here, the learning rate and the 100 epochs. Its numbers are of those networks and no goal
+for this one.
 """
 
 from configs import default

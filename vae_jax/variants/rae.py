@@ -185,7 +185,7 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
     def init(key, image_shape, latent_dim):
         return standard_mixture(components, latent_dim)
 
-    def loss(nets, params, batch, key, step, *, beta_z=1e-2, lambda_reg=1e-3):
+    def loss(nets, params, batch, key, step, *, beta_z=1e-2, lambda_reg=1e-2):
         z, _ = nets.encode(params["nets"], batch["image"])
         decode = lambda z: nets.decode(params["nets"], z)  # noqa: E731
         distortion = -likelihood.log_prob(decode(z), batch["image"])

@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.every = 1000  # steps between passes over the whole held-out split
     config.evaluation.batch_size = 500  # at most, over all devices; the numbers do not depend on it
+    config.evaluation.metrics = ""  # computed after the last step, as in "mig,likelihood:k=5000"; docs/metrics.md
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps

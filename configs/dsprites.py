@@ -19,7 +19,7 @@ from configs import default
 
 OF_THE_STUDY = {
     "capacity": {"gamma": 1000.0, "capacity": 25.0, "ramp_steps": 100_000.0},
-    "factor": {"gamma": 10.0, "hidden": (1000,) * 6},
+    "factor": {"gamma": 10.0, "width": 1000, "depth": 6, "adversary_learning_rate": 1e-4},
     "dip": {"lambda_od": 5.0, "lambda_d": 50.0},
     "tcvae": {"beta": 6.0},
     "beta": {"beta": 4.0},

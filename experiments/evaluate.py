@@ -1,9 +1,10 @@
 """A run's checkpoint to its held-out numbers and pictures.
 
-    python -m experiments.evaluate --workdir=runs/digits [--checkpoint=best]
+    python -m experiments.evaluate --workdir=runs/digits [--checkpoint=best] [--metrics=mig,likelihood:k=5000]
 
 The last step's checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/,
-the latest of a run that has not finished evaluation_<step>.json and pictures_<step>/.
+the latest of a run that has not finished evaluation_<step>.json and pictures_<step>/. With --metrics (docs/metrics.md)
+only those are computed, and join what is in the file.
 """
 
 import math
@@ -17,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import vae_jax
-from experiments import settings
-from vae_jax import data, model, parallel, train, writers
+from experiments import measure, settings
+from vae_jax import data, metrics, model, parallel, train, writers
 from vae_jax.divergences import active_units
 from vae_jax.model import Model
 from vae_jax.registry import UserError
@@ -51,11 +52,11 @@ def evaluator(config: Config, built: Model, split: data.Split, devices: list) ->
     discrete = built.likelihood.levels == (256 if config["data"]["binarize"] == "none" else 2)
 
     def evaluate(params: Params, step: Any) -> dict:
-        metrics = summary(whole(params, key, step, floats))
-        if discrete and "elbo" in metrics:
+        found = summary(whole(params, key, step, floats))
+        if discrete and "elbo" in found:
             pixels = math.prod(split.fetch(jnp.zeros(1, jnp.int32)).shape)
-            metrics["bits_per_dim"] = -metrics["elbo"] / (pixels * math.log(2))
-        return metrics
+            found["bits_per_dim"] = -found["elbo"] / (pixels * math.log(2))
+        return found
 
     return evaluate
 
@@ -72,17 +73,17 @@ def training_codes(run: Any, split: data.Split) -> np.ndarray:
     return run.encode(np.asarray(seen), None if split.labels is None else np.asarray(split.labels)[some])
 
 
-def summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def summary(terms: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics as they are logged: the codes' variances become the number of active units."""
-    shown = {name: value for name, value in metrics.items() if name not in ("code_mean", "code_variance")}
-    return shown | {"active_units": active_units(metrics["code_variance"])}
+    shown = {name: value for name, value in terms.items() if name not in ("code_mean", "code_variance")}
+    return shown | {"active_units": active_units(terms["code_variance"])}
 
 
-def table(metrics: Mapping[str, Any]) -> str:
+def table(found: Mapping[str, Any]) -> str:
     """The held-out numbers as a few aligned lines."""
     units = {"active_units": "latents", "bits_per_dim": "bits/dim"}
-    rows = [name for name in ("elbo", "distortion", "rate", "loss", "active_units", "bits_per_dim") if name in metrics]
-    lines = [f"  {name:<13}{_number(metrics[name]):>10}  {units.get(name, 'nats per image')}" for name in rows]
+    rows = [name for name in ("elbo", "distortion", "rate", "loss", "active_units", "bits_per_dim") if name in found]
+    lines = [f"  {name:<13}{_number(found[name]):>10}  {units.get(name, 'nats per image')}" for name in rows]
     return "\n".join(["held-out split", *lines])
 
 
@@ -94,22 +95,28 @@ def main(argv: list[str]) -> int:
     """Evaluates the run in --workdir; the exit status."""
     from experiments import pictures
 
-    own, overrides = settings.Arguments(("workdir", "checkpoint")).parse(argv)
+    own, overrides = settings.Arguments(("workdir", "checkpoint", "metrics")).parse(argv)
     if overrides or "workdir" not in own:
         raise UserError("--workdir: give the folder of a run, and no other config than its own")
-    workdir, checkpoint = Path(own["workdir"]), own.get("checkpoint", "latest")
+    workdir, checkpoint, words = Path(own["workdir"]), own.get("checkpoint", "latest"), own.get("metrics", "")
+    metrics.parse(words)
     run = vae_jax.open_run(workdir, checkpoint)
     unfinished = "" if run.step == run.config["train"]["steps"] else f"_{run.step}"
     suffix = unfinished if checkpoint == "latest" else f"_{checkpoint}"
     dataset = model.load_data(run.config["data"])
-    built = model.build(run.config, dataset.image_shape)
+    file = workdir / f"evaluation{suffix}.json"
+    if words:
+        measure.check(words, run.model, dataset)
+        print(f"{workdir} at step {run.step} ({checkpoint} checkpoint), into {file}", flush=True)
+        measure.measure(words, run, dataset, file, partial(print, flush=True))
+        return 0
     devices = parallel.local_devices()[:1]
-    evaluate = evaluator(run.config, built, dataset.test, devices)
-    metrics = evaluate(*parallel.replicate((run.params, jnp.int32(run.step)), devices))
-    writers.write_json(workdir / f"evaluation{suffix}.json", metrics | {"step": run.step})
-    pictures.draw(run, dataset, metrics, workdir / f"pictures{suffix}")
+    evaluate = evaluator(run.config, run.model, dataset.test, devices)
+    found = evaluate(*parallel.replicate((run.params, jnp.int32(run.step)), devices))
+    writers.write_json(file, measure.read(file) | found | {"step": run.step})
+    pictures.draw(run, dataset, found, workdir / f"pictures{suffix}")
     print(
-        f"{workdir} at step {run.step} ({checkpoint} checkpoint)\n{table(metrics)}\n"
+        f"{workdir} at step {run.step} ({checkpoint} checkpoint)\n{table(found)}\n"
         f"pictures in {workdir / f'pictures{suffix}'}"
     )
     return 0

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import settings, workdir
+from experiments import measure, settings, workdir
 from experiments.evaluate import evaluator, fetcher, hyper, training_codes
 from experiments.explain import explain
 from experiments.recorder import Diverged, Recorder, check_parameters, conclude, introduce
@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     check_batches(config, dataset, devices)
     for split in (dataset.train, dataset.test):
         built.variant.check(split)
+    measure.check(config.evaluation.metrics, built, dataset)
     if own.get("explain") == "true":
         print(explain(config, built, dataset.image_shape))
         return 0
@@ -231,9 +232,13 @@ def finish(
     trained = Run(config.to_dict(), dataset.image_shape, built, params, config.train.steps)
     for file in pictures.draw(trained, dataset, held_out, folder / "pictures"):
         mirror.picture(file, config.train.steps)
-    mirror.summary(held_out)
+    # Under another name until it is whole.
+    file = folder / "evaluation.unfinished.json"
+    writers.write_json(file, held_out | {"step": config.train.steps})
+    found = measure.measure(config.evaluation.metrics, trained, dataset, file)
+    mirror.summary(found)
     mirror.artifact(folder / "checkpoints")
-    writers.write_json(folder / "evaluation.json", held_out | {"step": config.train.steps})
+    file.replace(folder / "evaluation.json")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import itertools
 import math
 from functools import partial
 
+import effects
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +23,6 @@ LIKELIHOOD = likelihoods.bernoulli()
 VQ = vq.make(LIKELIHOOD, codes=CODES, dim=2)
 FSQ = vq.make(LIKELIHOOD, quantizer="fsq", levels=(3, 2))
 IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 2, (8, *SHAPE)), jnp.float32)
-BATCH = {"image": IMAGES}
 NETS_PARAMS = jax.jit(NETS.init)(train.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
 
 
@@ -331,13 +331,31 @@ def far_from_digits(trained, prior, count=1000):
     return frechet(trained.run.decode(np.asarray(codes)), grey_levels(trained.dataset.test))
 
 
+QUANTIZED = {"vq": {"codes": 64, "dim": 8}, "fsq": {"levels": (4, 4, 2, 2)}}
+"""64 codes each: two groups of eight latents, and four of four."""
+
+
 @pytest.mark.parametrize("length", effects.LENGTHS)
-@pytest.mark.parametrize("quantizer", ["vq", "fsq"])
-def test_the_codebook_is_used_and_the_tree_draws_better_digits_than_chance(quantizer, length):
-    steps, most = {"short": (300, 30.0), "full": (2000, 20.0)}[length]
-    fields = {"variant.name": "vq", "variant.quantizer": quantizer, "variant.dim": 8}
-    trained = effects.on_digits(steps, **fields, **{"variant.levels": (2,) * 8, "variant.codes": 256 if False else 64})
-    print(quantizer, length, {k: trained.test[k] for k in ("perplexity", "distortion", "rate", "elbo")})
+@pytest.mark.parametrize("quantizer", QUANTIZED)
+def test_codes_are_used_and_the_tree_draws_better_digits_than_chance(quantizer, length):
+    # Two seeds of each: distances of the tree over the uniform's 0.76, 0.72 (vq) and 0.92, 0.90 (fsq) at 600 steps.
+    steps, used, best = {"short": (600, 45.0, 18.0), "full": (3000, 52.0, 17.0)}[length]
+    fields = {f"variant.{name}": value for name, value in QUANTIZED[quantizer].items()}
+    trained = effects.on_digits(steps, **{"variant.name": "vq", "variant.quantizer": quantizer, **fields})
+    assert trained.test["perplexity"] > used
+    assert trained.test["distortion"] < best  # the VAE's is 18.8 after 2,000 steps
     prior = trained.params["own"]["prior"]
-    tree, uniform = (far_from_digits(trained, p) for p in (prior, vq.uniform(*prior["table"].shape[:2])))
-    print(tree, uniform)
+    groups, size = prior["table"].shape[:2]
+    # Fitted on training images alone, the tree says something of held-out ones.
+    assert trained.test["rate"] < groups * math.log(size) - 0.1
+    np.testing.assert_allclose(trained.train["rate"], groups * math.log(size), rtol=1e-4)
+    tree, uniform = (far_from_digits(trained, p) for p in (prior, vq.uniform(groups, size)))
+    assert tree < {"vq": 0.85, "fsq": 0.97}[quantizer] * uniform
+
+
+@pytest.mark.slow
+def test_a_codebook_that_starts_small_stays_unused(monkeypatch):
+    fields = {"variant.name": "vq", "variant.codes": 64, "variant.dim": 8}
+    wide = effects.on_digits(1000, **fields).test["perplexity"]
+    monkeypatch.setattr(vq, "SPREAD", 1 / (64 * math.sqrt(3)))  # as wide as uniform on +-1/64
+    assert effects.on_digits(1000, **fields).test["perplexity"] < 0.6 * wide

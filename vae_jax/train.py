@@ -18,7 +18,7 @@ from vae_jax.variants import Variant
 
 BINARIZE, NOISE = range(2)
 """Purposes: each use of randomness folds its own number into the step's key."""
-INIT, EVALUATION, PICTURES, SETTLING = (2**32 - 1 - i for i in range(4))
+INIT, EVALUATION, PICTURES, SETTLING, MEASURING = (2**32 - 1 - i for i in range(5))
 """What stands for the step where there is none: beyond any step that a run reaches."""
 
 Fetch = Callable[[Indices, Indices, Key], Batch]

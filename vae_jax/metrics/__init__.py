@@ -6,6 +6,7 @@ protocol. A result is a function of the run, the data, the key and the parameter
 """
 
 import functools
+import math
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -20,6 +21,7 @@ from vae_jax import data, registry, train
 from vae_jax.data import Dataset
 from vae_jax.distributions import Gaussian
 from vae_jax.factors import to_ids
+from vae_jax.model import Model
 from vae_jax.registry import UserError
 from vae_jax.trained import Run
 from vae_jax.typing import Batch, Key
@@ -50,11 +52,10 @@ class Coded(NamedTuple):
         self, key: Key, shared: Int[np.ndarray, "group"], size: int
     ) -> Float[np.ndarray, "group {size} latent"]:
         """Codes of `size` images for each of `shared`, drawn apart but for the factor whose number stands there."""
-        sizes = jnp.asarray(self.sizes)[None, None]
-        classes = jax.random.randint(key, (len(shared), size, len(self.sizes)), 0, sizes)
-        same = jnp.arange(len(self.sizes))[None, None] == jnp.asarray(shared)[:, None, None]
-        classes = np.asarray(jnp.where(same, classes[:, :1], classes))
-        return self.of(classes.reshape(-1, len(self.sizes))).reshape(len(shared), size, -1)
+        ids = np.asarray(jax.random.randint(key, (len(shared), size), 0, len(self.codes)))
+        step = np.array([math.prod(self.sizes[i + 1 :]) for i in range(len(self.sizes))])[shared][:, None]
+        values = ids // step % np.asarray(self.sizes)[shared][:, None]
+        return self.codes[ids + (values[:, :1] - values) * step]
 
 
 def finite(codes: np.ndarray) -> np.ndarray:
@@ -64,14 +65,14 @@ def finite(codes: np.ndarray) -> np.ndarray:
     return codes
 
 
-def at_least(name: str, least: float, **fields: float) -> None:
+def at_least(name: str, least: float | int, **fields: float | int) -> None:
     """Raises UserError naming the first parameter of the metric `name` that is below `least`."""
     for field, value in fields.items():
         if value < least:
             raise UserError(f"--metrics={name}: {field} = {value} is not allowed; give at least {least}")
 
 
-def named(name: str, score: float, parts: Iterable[str], scores: np.ndarray) -> dict[str, float]:
+def named(name: str, score: float | int, parts: Iterable[str], scores: np.ndarray) -> dict[str, float]:
     """A metric's result: the score under its `name`, and each part's under `name.part`."""
     details = {f"{name}.{part}": float(value) for part, value in zip(parts, scores, strict=True)}
     return {name: float(score), **details}
@@ -112,24 +113,25 @@ class Subject:
 
     def _posterior(self, images: int) -> Gaussian:
         """q(z | x) of the images of `codes`. Raises UserError where it is no Gaussian, or not finite."""
-        return self.posterior_of(self._drawn(images))
+        return self._posterior_of(self._drawn(images))
 
-    def posterior_of(self, batches: Iterable[Batch]) -> Gaussian:
-        """q(z | x) of the images in `batches`. Raises UserError where it is no Gaussian, or not finite."""
+    def posterior_at(self, ids: Int[np.ndarray, "image"]) -> Gaussian:
+        """q(z | x) of the images of the grid with these ids. Raises UserError as `posterior` does."""
+        render, threshold = jax.jit(self.dataset.factors.render), self.run.config["data"]["binarize"] == "static"
+
+        def batch(some):
+            images = render(jnp.asarray(some, jnp.int32)) / jnp.float32(255)
+            return {"image": (images > 0.5).astype(jnp.float32) if threshold else images}
+
+        return self._posterior_of(batch(ids[start : start + 256]) for start in range(0, len(ids), 256))
+
+    def _posterior_of(self, batches: Iterable[Batch]) -> Gaussian:
         if self.model.variant.posterior is None:
             raise UserError(f"config.variant.name: this metric needs {NEEDS['posterior']}")
         posterior = jax.jit(functools.partial(self.model.variant.posterior, self.model.nets))
         parts = [posterior(self.run.params, batch) for batch in batches]
         whole = (np.concatenate(part)[:, : self.run.latent_dim] for part in zip(*parts, strict=True))
         return Gaussian(*(jnp.asarray(finite(part)) for part in whole))
-
-    def at(self, ids: Int[np.ndarray, "image"]) -> Iterator[Batch]:
-        """The images of the grid with these ids, in batches."""
-        render = jax.jit(self.dataset.factors.render)
-        threshold = self.run.config["data"]["binarize"] == "static"
-        for start in range(0, len(ids), 256):
-            images = render(jnp.asarray(ids[start : start + 256], jnp.int32)) / jnp.float32(255)
-            yield {"image": (images > 0.5).astype(jnp.float32) if threshold else images}
 
     def _batches(self, places: np.ndarray, batch_size: int) -> Iterator[Batch]:
         config, split = self.run.config, jax.device_put(self.dataset.test)
@@ -162,6 +164,20 @@ NEEDS = {
     "posterior": "a variant whose posterior is a diagonal Gaussian",
     "models": "several models of one dataset, given to its function `score`",
 }
+
+
+def check(word: str, model: Model, dataset: Dataset) -> None:
+    """Raises UserError unless the model and its data have what the metric of `word` needs."""
+    variant = model.variant
+    has = {
+        "factors": dataset.factors is not None,
+        "label": dataset.train.labels is not None,
+        "density": variant.posterior is not None or variant.draw is not None,
+        "posterior": variant.posterior is not None,
+    }
+    for need in get(word.partition(":")[0]).NEEDS:
+        if not has.get(need, False):
+            raise UserError(f"--metrics={word}: is not for this run; it needs {NEEDS[need]}")
 
 
 def get(name: str) -> Any:

@@ -14,7 +14,7 @@ J is of the expected image and not of the decoder's raw outputs, so it is the sl
 likelihood's parameters are. |J|_F^2 = E_v |J v|^2 for v of independent signs, one v an example (Hutchinson 1990), by
 one forward derivative. The gradient of the summed outputs, which is what reverse mode gives when no vector
 is named, is J^T 1: pixels that move against each other cancel in it. The paper's released code differentiates the
-sum of the squared outputs, J^T x twice: another quantity again, and dark pixels are free in it.
+sum of squared outputs, which gives 2 J^T y, y the expected image: another quantity again, with dark pixels free.
 
 The kernels of this project's convolutions are matrices from windows to channels or back, and are divided as
 such, like those of Miyato et al. 2018; the map of overlapping windows may stretch by up to twice that. Biases

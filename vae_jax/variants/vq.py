@@ -15,21 +15,22 @@ two terms. Adam takes no notice of the weight of the second, which is all the co
 tanh and each number to the nearest of `levels` evenly spaced values in [-1, 1], so that `dim` is len(levels) and
 there are prod(levels) codes; "vq" has `codes` of them, one codebook for all groups. For an even count the values
 stand half a level off 0, none on it. The paper moves the argument of tanh so that 0 becomes a value, and takes tan for
-the inverse of tanh; with two levels no such shift is finite. Only the encoder's bias knows the difference.
+the inverse of tanh; with two levels no such shift is finite. The layers before and after take up the difference.
 
 The posterior is a point among codes, so its entropy is 0, the rate is -log p(code) and
 
     elbo = -(distortion + rate) = log p(x | z) + log p(code) <= log p(x) = log sum_code p(x | code) p(code)
 
 p(code) is uniform, its rate groups * log K, until the last step; then a tree is fitted to the training images' codes
-(`settle`): p(code) = prod_g p(code_g | code_parent(g)), the tree of largest likelihood among all trees (Chow & Liu
+(`settle`): p(code) = prod_g p(code_g | code_parent(g)), of all trees the one of largest likelihood (Chow & Liu
 1968). This stands for the paper's autoregressive prior, and is what samples are drawn from; so the held-out rate
 and ELBO of the last step are better than those before. The loss has no gradient of the rate. The prior is
 groups * K^2 numbers, three times that with Adam's moments: keep K in the hundreds.
 
 "perplexity" is exp of the entropy of the batch's use of the codes, all groups together: K at most, 1 at least.
-A codebook that starts far smaller or larger than the encoder's outputs (uniform on +-1/K is common) leaves most
-codes without a vector that they are nearest to, and so without a gradient.
+A code that is nearest to nothing has no gradient. So a codebook that starts far smaller than the encoder's means
+come to be is left behind by them: uniform on +-1/K, as is common, it had a perplexity of 23 after 1,000 steps on
+digits where a standard normal one had 57 (64 codes of 8 numbers).
 """
 
 import math
@@ -52,7 +53,7 @@ Vectors = Float[Array, "batch groups dim"]
 Index = Int[Array, "batch groups"]
 
 SPREAD = 1.0
-"""Standard deviation of the codebook at the start: about that of the encoder's means there."""
+"""Standard deviation of the codebook at the start: between the encoder's means there, 0.2, and trained, 1.5 to 2."""
 STRENGTHS = np.geomspace(0.01, 1e4, 25)
 """Of the smoothing of counts: from next to none to the distribution that stands behind them."""
 

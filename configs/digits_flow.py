@@ -1,7 +1,7 @@
 """Inverse autoregressive flow on the digits with two latents, which an image cannot settle independently.
 
 Command    python -m experiments.train --config=configs/digits_flow.py --workdir=runs/digits_flow
-Time       TO MEASURE
+Time       6,000 steps in 21 s on 2 CPU cores that others were using (jax 0.10.2)
 Measured   held-out 300 images, nats per image, digits drawn anew from grey levels; seed 0, and the ELBO of seeds 1, 2:
 
     latents   variant          elbo      distortion   rate    seeds 1, 2

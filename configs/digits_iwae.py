@@ -1,7 +1,7 @@
 """IWAE on the digits: ten draws an image inside the logarithm, the encoder's gradient doubly reparameterised.
 
 Command    python -m experiments.train --config=configs/digits_iwae.py --workdir=runs/digits_iwae
-Time       TO MEASURE
+Time       6,000 steps in 39 s on 2 CPU cores that others were using (jax 0.10.2)
 Measured   seed 0, 6,000 steps, held-out 300 images, nats per image, digits drawn anew from grey levels. log p(x) is
            the bound of 500 draws, whatever was trained (`make(likelihood, samples=500)` on the run's
            weights), the mean of eight drawings of the digits, which are the same for each row:

@@ -1,7 +1,7 @@
 """JointVAE on the digits: ten latents and one categorical of ten, which finds much of the digits' classes unasked.
 
 Command    python -m experiments.train --config=configs/digits_joint.py --workdir=runs/digits_joint
-Time       TO MEASURE
+Time       6,000 steps in 28 s on 2 CPU cores that others were using (jax 0.10.2)
 Measured   held-out 300 images, nats per image, digits drawn anew from grey levels; NMI and accuracy are of the most
            likely category and the digit's class (accuracy under the best matching of ten to ten):
 

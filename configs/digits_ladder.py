@@ -1,7 +1,7 @@
 """The ladder VAE on the digits: 16 latents with 8 above them, and warm-up, so that both layers are used.
 
 Command    python -m experiments.train --config=configs/digits_ladder.py --workdir=runs/digits_ladder
-Time       TO MEASURE
+Time       6,000 steps in 22 s on 2 CPU cores that others were using (jax 0.10.2)
 Measured   held-out 300 images, nats per image, digits drawn anew from grey levels; seed 0, and the ELBO of seeds 1, 2:
 
     variant          warm-up   elbo      distortion   rate    rate_1   rate_2   seeds 1, 2

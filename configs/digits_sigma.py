@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/digits_sigma.py --workdir=runs/digits_sigma
            (configs/digits_sigma.py:fixed --config.likelihood.sigma=0.3 and so on for the others)
-Time       TO MEASURE
+Time       2,000 steps in 3 s on 2 CPU cores that others were using (jax 0.10.2)
 Measured   seed 0, held-out 300 images, nats per image, a density of grey levels in [0, 1]:
 
     scale     sigma              elbo     distortion   rate     active units

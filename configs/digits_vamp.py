@@ -1,7 +1,7 @@
 """The VampPrior on the digits, with 50 pseudo-inputs.
 
 Command    python -m experiments.train --config=configs/digits_vamp.py --workdir=runs/digits_vamp
-Time       TO MEASURE
+Time       10,000 steps in 19 s on 2 CPU cores that others were using (jax 0.10.2)
 Measured   seed 0, 10,000 steps, held-out 300 images, nats per image, digits drawn anew from grey levels:
 
     prior                    elbo      distortion   rate    active units

@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/mnist_rae.py --config.data.path=FOLDER
 Time       not run here
-Paper      FID of 10,000 draws from a mixture of ten Gaussians fitted to the codes, as in the released code, not run here:
+Paper      FID of 10,000 draws, a mixture of ten Gaussians fitted to the codes, not run here:
 
     RAE-L2   8.69     RAE    9.81     AE    10.66
     RAE-GP  11.54     RAE-SN 11.74    VAE   17.66 (from N(0, I) 19.21)

@@ -1,32 +1,62 @@
-"""Writes docs/variants.md from the code: each variant's docstring, fields and lab notes.
+"""Writes docs/variants.md and docs/metrics.md from the code: docstrings, fields and lab notes.
 
     python -m experiments.document
 
-What stands in that file from "## Step times" on is measured, and kept as it is.
+What stands in those files from "## Step times" and "## Measured" on is measured, and kept as it is.
 """
 
 import ast
 import importlib
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments import settings
-from vae_jax import likelihoods, variants
+from vae_jax import likelihoods, metrics, registry, variants
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / "docs/variants.md"
-MEASURED = "## Step times"
+
+
+class Page(NamedTuple):
+    """A file of docs/: the part that follows from the code, and the heading from which on it is kept as it is."""
+
+    file: Path
+    generated: Callable[[], str]
+    measured: str
 
 
 def main(argv: list[str]) -> int:
-    """Rewrites the generated part of docs/variants.md; the exit status."""
-    kept = FILE.read_text().partition(MEASURED)[2] if FILE.exists() else "\n"
-    FILE.write_text(generated() + MEASURED + kept)
-    print(FILE.relative_to(ROOT))
+    """Rewrites the generated part of each page; the exit status."""
+    for page in PAGES:
+        kept = page.file.read_text().partition(page.measured)[2] if page.file.exists() else "\n"
+        page.file.write_text(page.generated() + page.measured + kept)
+        print(page.file.relative_to(ROOT))
     return 0
 
 
-def generated() -> str:
+def of_metrics() -> str:
+    """The part of docs/metrics.md that follows from the code."""
+    head = (
+        "# Metrics\n\nEach is one file in vae_jax/metrics, computed from a trained run and its data:\n\n"
+        "    python -m experiments.evaluate --workdir=runs/sprites --metrics=mig,dci,likelihood:k=5000\n\n"
+        "Results join the run's evaluation.json: `mig`, its details `mig.x`, and `mig.protocol`, the parameters that "
+        "made it. With\nparameters other than the defaults, which are the reference protocol, they stand under the words "
+        "that asked for them\n(`likelihood:k=100`). config.evaluation.metrics has them computed after the last step. "
+        "This page is written by\n`python -m experiments.document` from the docstrings; a test holds the two "
+        "together.\n\n"
+    )
+    return head + "".join(_metric(name) for name in metrics.names())
+
+
+def _metric(name: str) -> str:
+    module = metrics.get(name)
+    needs = "; ".join(metrics.NEEDS[need] for need in module.NEEDS) or "nothing but the run"
+    fields = ", ".join(f"`{field}={value}`" for field, value in registry.fields(module.compute).items()) or "none"
+    return f"## {name}\n\n```\n{module.__doc__.strip()}\n```\n\nNeeds {needs}. Parameters: {fields}.\n\n"
+
+
+def of_variants() -> str:
     """The part of docs/variants.md that follows from the code."""
     names = sorted(info.name for info in pkgutil.iter_modules(variants.__path__))
     head = (
@@ -57,6 +87,12 @@ def _notes() -> dict[str, list[str]]:
             name = settings.load(str(path)).variant.name
             notes.setdefault(name, []).append(f"configs/{path.name}:\n\n```\n{doc}\n```\n\n")
     return notes
+
+
+PAGES = (
+    Page(ROOT / "docs/variants.md", of_variants, "## Step times"),
+    Page(ROOT / "docs/metrics.md", of_metrics, "## Measured"),
+)
 
 
 if __name__ == "__main__":

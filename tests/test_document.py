@@ -1,6 +1,9 @@
+import pytest
+
 from experiments import document
 
 
-def test_the_page_of_variants_says_what_the_code_says():
-    text = document.FILE.read_text()
-    assert text.partition(document.MEASURED)[0] == document.generated(), "run: python -m experiments.document"
+@pytest.mark.parametrize("page", document.PAGES, ids=lambda page: page.file.stem)
+def test_the_pages_say_what_the_code_says(page):
+    text = page.file.read_text()
+    assert text.partition(page.measured)[0] == page.generated(), "run: python -m experiments.document"

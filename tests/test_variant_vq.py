@@ -216,9 +216,9 @@ def test_draws_have_the_pairwise_marginals_of_the_tree():
         assert np.all(np.abs(found - pairs) < 5 * np.sqrt(pairs / count) + 1e-4)
 
 
-def test_the_tree_bears_groups_that_say_nothing():
+def test_the_tree_bears_groups_that_say_nothing_or_everything():
     columns = np.random.default_rng(5).integers(0, 4, (200, 1))
-    for rows in (np.concatenate([columns, np.full((200, 2), 3)], axis=1), columns):
+    for rows in (np.concatenate([columns, np.full((200, 2), 3)], axis=1), columns, np.tile(columns, (1, 3))):
         prior = vq.chow_liu(rows, 4)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(prior))
         assert sorted(prior["order"]) == list(range(rows.shape[1]))

@@ -96,24 +96,26 @@ class Subject:
         self.codes, self.posterior = functools.cache(self._codes), functools.cache(self._posterior)
 
     def held_out(self, batch_size: int, images: int = 0) -> Iterator[Batch]:
-        """The first `images` held-out images (0: all) in batches, binarised as the run's own evaluation does."""
-        size = self.dataset.test.size
-        return self._batches(np.arange(min(images or size, size)), batch_size)
+        """`images` held-out images (0: all) in batches, binarised as the run's own evaluation does.
 
-    def _drawn(self, images: int) -> Iterator[Batch]:
-        # A grid's first images are all of one shape: these are from all over it, and more of them include the fewer.
+        Fewer than all are drawn once and for all, and more of them include the fewer.
+        """
+        return self._batches(self._places(images), batch_size)
+
+    def _places(self, images: int) -> np.ndarray:
+        # A grid's first images are all of one shape: these are from all over it.
         order = np.random.Generator(np.random.Philox(key=2)).permutation(self.dataset.test.size)
-        return self._batches(order[:images] if images else order, 256)
+        return order[:images] if images else order
 
     def _codes(self, images: int) -> ArrayCodes:
         """The latents of `images` held-out images (0: all), drawn once and for all. Raises UserError if not finite."""
         represent = jax.jit(functools.partial(self.model.variant.represent, self.model.nets))
-        codes = np.concatenate([represent(self.run.params, batch) for batch in self._drawn(images)])
+        codes = np.concatenate([represent(self.run.params, batch) for batch in self.held_out(256, images)])
         return finite(codes[:, : self.run.latent_dim])
 
     def _posterior(self, images: int) -> Gaussian:
         """q(z | x) of the images of `codes`. Raises UserError where it is no Gaussian, or not finite."""
-        return self._posterior_of(self._drawn(images))
+        return self._posterior_of(self.held_out(256, images))
 
     def posterior_at(self, ids: Int[np.ndarray, "image"]) -> Gaussian:
         """q(z | x) of the images of the grid with these ids. Raises UserError as `posterior` does."""

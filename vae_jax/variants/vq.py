@@ -179,7 +179,7 @@ def chow_liu(index: Int[np.ndarray, "n groups"], size: int) -> Params:
     from sklearn.metrics import mutual_info_score
 
     information = np.array([[mutual_info_score(a, b) for b in index.T] for a in index.T])
-    # To scipy a weight of 0 is no edge, and independent groups must hang on the tree too.
+    # A weight of 0, which the pair that tells most would have without the 1, is no edge to scipy.
     tree = minimum_spanning_tree(1 + information.max() - information)
     order, parent = breadth_first_order(tree, 0, directed=False)
     parent[0] = 0

@@ -1,0 +1,23 @@
+"""How many latents a model uses (Burda et al. 2016, section 5.2).
+
+    active units = #{j : Var_x(E[z_j | x]) > 0.01}
+
+From 0 to the number of latents. Of 10,000 held-out images; it needs no factors. Each latent's variance is beside it.
+The bar is in units of the prior's variance: it means nothing for codes of another scale (a VQ-VAE's, say), and a latent
+whose posterior has collapsed to a mean that still moves a little is not counted.
+"""
+
+import numpy as np
+
+from vae_jax import divergences
+from vae_jax.metrics import Subject, at_least, named
+from vae_jax.typing import Key
+
+NEEDS = ()
+
+
+def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """The count over `images` held-out images (0: all), and the variance of each latent's mean."""
+    at_least("active_units", 0, images=images)
+    variance = np.var(subject.codes(images).astype(np.float64), axis=0)
+    return named("active_units", divergences.active_units(variance), map(str, range(len(variance))), variance)

@@ -1,0 +1,40 @@
+"""What each latent knows of the image: I(x; z_j), from the aggregate posterior of held-out images.
+
+    I(x; z_j) = E_x KL(q(z_j | x) || q(z_j)),    q(z_j) = 1/N sum_n q(z_j | x_n)
+
+In nats. The expectation is over one draw of z for each of N = 10,000 images, the mixture over all N, the image's own
+posterior included (the index-code information of Hoffman & Johnson 2016, one latent at a time). So it is without
+bias what z_j tells of which of these N images it is: at most log N = 9.2, and less than what it tells of an image among
+all that there could be, by little while a posterior is far wider than the range of the means over N. Leaving the own
+posterior out would err upwards instead.
+Never above the latent's KL from a prior of independent latents but for the draw's noise: what is missing is
+KL(q(z_j) || p(z_j)). The first number is the sum over latents: the information of all of them together plus the total
+correlation of q(z), which tells more than once what latents share.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from vae_jax import information
+from vae_jax.distributions import LOG_2PI, Gaussian
+from vae_jax.metrics import Subject, at_least, named
+from vae_jax.typing import Key
+
+NEEDS = ("posterior",)
+
+
+def latent_information(posterior: Gaussian, key: Key) -> Float[np.ndarray, "latent"]:
+    """I(n; z_j) of the number n of an image and each latent, nats; one draw of z for each image."""
+    index = jnp.arange(len(posterior.mean))
+    z = posterior.sample(key, index)
+    own = -0.5 * (jnp.square(z - posterior.mean) * jnp.exp(-posterior.logvar) + posterior.logvar + LOG_2PI)
+    mixture = information.log_mixtures(z, posterior, jnp.ones((len(index), 1)))[:, :, 0]
+    return np.asarray(jnp.mean(own - mixture.T, axis=0), np.float64)
+
+
+def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """The sum over latents, and each one's, from `images` held-out images (0: all)."""
+    at_least("latent_information", 0, images=images)
+    each = latent_information(subject.posterior(images), key)
+    return named("latent_information", each.sum(), map(str, range(len(each))), each)

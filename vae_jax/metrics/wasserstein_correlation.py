@@ -1,0 +1,37 @@
+"""The Wasserstein correlation: how far a Gaussian fitted to the codes is from independence (Locatello et al. 2019).
+
+    W = W_2^2(N(m, S), N(m, D)) = 2 tr S - 2 tr (D^1/2 S D^1/2)^1/2,    D the diagonal of the codes' covariance S
+
+The first number is W / tr S, in [0, 2): 0 where latents are uncorrelated, and free of the codes' common scale;
+`wasserstein_correlation.raw` is W, in squared units of the codes. Of the posterior means of 10,000 held-out images:
+it needs no factors. Unlike the total correlation it is finite for duplicates, and latents count by their
+variance, so those that are not used hardly do. Only second moments count. The square is W_2 squared, as in the study's
+code; its root would be a distance. NaN where all codes are the same, which is no distribution over images at all.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from vae_jax.metrics import Subject, at_least
+from vae_jax.typing import Key
+
+NEEDS = ()
+
+
+def wasserstein(covariance: Float[np.ndarray, "latent latent"]) -> float:
+    """W_2^2 of N(m, covariance) and N(m, its diagonal)."""
+    deviation = np.sqrt(np.diag(covariance))
+    # Similar to D S, and symmetric: real eigenvalues, of which rounding may leave some below 0.
+    spectrum = np.linalg.eigvalsh(deviation[:, None] * covariance * deviation[None, :])
+    return float(2 * np.trace(covariance) - 2 * np.sqrt(np.maximum(spectrum, 0)).sum())
+
+
+def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """W of the posterior means of `images` held-out images (0: all), over their total variance and as it is."""
+    at_least("wasserstein_correlation", 0, images=images)
+    covariance = np.atleast_2d(np.cov(subject.codes(images).astype(np.float64).T))
+    found, total = wasserstein(covariance), np.trace(covariance)
+    return {
+        "wasserstein_correlation": float(found / total) if total > 0 else np.nan,
+        "wasserstein_correlation.raw": found,
+    }

@@ -1,7 +1,7 @@
 """The regularised autoencoder on the digits, its decoder's kernels under a squared norm.
 
 Command    python -m experiments.train --config=configs/digits_rae.py --workdir=runs/digits_rae
-Time       TO MEASURE
+Time       6,000 steps in 19 s on 2 CPU cores that others were using (jax 0.10.2)
 Measured   seed 0, held-out 300 images, nats per image, digits drawn anew from grey levels; 2,000 draws:
 
     regularizer, weights                     distortion    mixture: FD, sure   one Gaussian   N(0, I)

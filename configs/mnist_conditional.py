@@ -1,9 +1,15 @@
 """The conditional VAE of MNIST's digits: the textbook VAE of configs/mnist.py, told which digit it is.
 
 Command    python -m experiments.train --config=configs/mnist_conditional.py --config.data.path=FOLDER
-Time       TO MEASURE
-Measured   not yet; the textbook VAE at the same steps has an ELBO of -103.03 (configs/mnist.py), of log p(x),
-           which this one's, of log p(x|y), may pass by up to log 10 = 2.3 nats for knowing the label alone
+Time       4,690 steps in 134 s on 2 CPU cores that others were using
+Measured   seed 0, test split of 10,000, nats per image, one draw of epsilon an image:
+
+    variant            elbo      distortion   rate    bounds
+    beta, beta = 1   -103.03     75.82       27.21    log p(x)     (configs/mnist.py)
+    conditional       -99.23     74.87       24.36    log p(x|y)
+
+A bound on log p(x|y) may pass one on log p(x) by up to log 10 = 2.3 nats for knowing the label; the rest of the
+3.8 nats is what a label is worth to a network of this size.
 Paper      Sohn et al. 2015 give parts of an MNIST digit and ask for the others, a task that is not this one.
 """
 

@@ -1,7 +1,7 @@
 """Inverse autoregressive flow on MNIST: the flow of Kingma et al. 2016 in a smaller network.
 
 Command    python -m experiments.train --config=configs/mnist_flow.py --config.data.path=FOLDER
-Time       TO MEASURE
+Time       not run here
 Measured   not yet
 Paper      -79.10 nats is its best log p(x), by importance sampling on dynamically binarised MNIST (not run here)
 

@@ -1,7 +1,7 @@
 """The ladder VAE of five layers on MNIST (Sonderby et al. 2016): 64, 32, 16, 8 and 4 latents, warm-up of 200 epochs.
 
 Command    python -m experiments.train --config=configs/mnist_ladder.py --config.data.path=FOLDER
-Time       TO MEASURE
+Time       not run here
 Measured   not yet
 Paper      -81.74 nats is its best test log p(x), of five layers by importance sampling, finetuned (not run here)
 

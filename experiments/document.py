@@ -41,7 +41,7 @@ def of_metrics() -> str:
         "# Metrics\n\nEach is one file in vae_jax/metrics, computed from a trained run and its data:\n\n"
         "    python -m experiments.evaluate --workdir=runs/sprites --metrics=mig,dci,likelihood:k=5000\n\n"
         "Results join the run's evaluation.json: `mig`, its details `mig.x`, and `mig.protocol`, the parameters that "
-        "made it. With\nparameters other than the defaults, which are the reference protocol, they stand under the words "
+        "made it. With\nparameters other than the defaults, the reference protocol, they stand under the words "
         "that asked for them\n(`likelihood:k=100`). config.evaluation.metrics has them computed after the last step. "
         "This page is written by\n`python -m experiments.document` from the docstrings; a test holds the two "
         "together.\n\n"

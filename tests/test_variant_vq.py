@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from functools import partial
+from functools import cache, partial
 
 import effects
 import jax
@@ -239,6 +239,7 @@ def test_smoothing_follows_the_counts_as_far_as_they_can_be_believed():
     np.testing.assert_allclose(empty.sum(axis=1), 1, rtol=1e-6)
 
 
+@cache
 def fitted(variant, seed=0):
     """Parameters with a prior fitted to codes drawn at random, far from uniform, and those codes."""
     params = jax.tree.map(np.asarray, parameters(variant))

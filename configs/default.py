@@ -53,12 +53,12 @@ def get_config() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.every = 1000  # steps between passes over the whole held-out split
-    config.evaluation.batch_size = 500  # at most, over all devices; the numbers do not depend on it
+    config.evaluation.batch_size = 500  # at most, over all devices; only batch-coupled terms depend on it
     config.evaluation.metrics = ""  # computed after the last step, as in "mig,likelihood:k=5000"; docs/metrics.md
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps
-    config.checkpoint.keep = 2  # the newest; the best by held-out ELBO, of those evaluated, is kept beside them
+    config.checkpoint.keep = 2  # the newest; the best by held-out bound, of those evaluated, is kept beside them
 
     config.wandb = ConfigDict()
     config.wandb.mode = "disabled"  # disabled, offline, online

@@ -1,6 +1,6 @@
 """The IWAE of Burda et al. 2016 on MNIST: 784-200-200-50, tanh, 50 latents, K = 50, dynamic binarisation.
 
-Command    python -m experiments.train --config=configs/mnist_iwae.py --config.data.path=FOLDER --workdir=runs/mnist
+Command    python -m experiments.train --config=configs/mnist_iwae.py --config.data.path=FOLDER
            (FOLDER holds MNIST's four IDX files; without a path MNIST comes through TFDS); K with
            --config.variant.samples=5, the estimator with --config.variant.estimator=dreg
 Time       not run whole: 9,840,000 steps

@@ -67,7 +67,7 @@ MOST_CODES = 10_000
 
 def training_codes(run: Any, split: data.Split) -> np.ndarray:
     """Codes of training images as the model saw them: binarised, where the config says so, by a draw of their own."""
-    some = np.arange(min(MOST_CODES, split.size))
+    some = data.some(split, MOST_CODES)
     key = jax.random.fold_in(train.root_key(run.config["seed"]), train.SETTLING)
     seen = jax.jit(data.binarizer(run.config["data"]["binarize"]))(jnp.asarray(split.fetch(some)), key, some)
     return run.encode(np.asarray(seen), None if split.labels is None else np.asarray(split.labels)[some])
@@ -104,6 +104,8 @@ def main(argv: list[str]) -> int:
     unfinished = "" if run.step == run.config["train"]["steps"] else f"_{run.step}"
     suffix = unfinished if checkpoint == "latest" else f"_{checkpoint}"
     dataset = model.load_data(run.config["data"])
+    if run.step < run.config["train"]["steps"]:  # what is fitted after the last step is fitted here
+        run.params = run.model.variant.settle(run.params, lambda: training_codes(run, dataset.train))
     file = workdir / f"evaluation{suffix}.json"
     if words:
         measure.check(words, run.model, dataset)

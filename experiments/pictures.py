@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from scipy.stats import norm
 
-from vae_jax import plots
+from vae_jax import data, plots
 from vae_jax.data import Dataset
 from vae_jax.train import PICTURES, root_key
 from vae_jax.trained import Run
@@ -17,8 +17,9 @@ MOST_CODES = 5000
 def draw(run: Run, dataset: Dataset, evaluation: dict, folder: Path) -> list[Path]:
     """Writes the pictures of `run` on held-out images into `folder`; their files, in order."""
     folder.mkdir(exist_ok=True)
-    images = np.asarray(dataset.test.fetch(np.arange(min(MOST_CODES, dataset.test.size))))
-    labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[: len(images)]
+    some = data.some(dataset.test, MOST_CODES)
+    images = np.asarray(dataset.test.fetch(some))
+    labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[some]
     codes = run.encode(images, labels)
     reconstructions(images, run.decode(codes[:16]), folder / "reconstructions.png")
     samples(run, folder / "samples.png")

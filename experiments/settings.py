@@ -205,7 +205,7 @@ def other_conventions(config: ConfigDict, image_shape: tuple[int, int, int]) -> 
     """How this run's beta (nats per image) reads in the two other conventions in use."""
     pixels, beta = math.prod(image_shape), config.variant.beta
     return (
-        f"beta {beta:g} weighs nats per image; the same loss as a mean over pixels has {beta / pixels:.3g} x KL; "
+        f"beta {beta:g} weighs nats per image; the same loss as a mean over pixels has beta {beta / pixels:.3g}; "
         f"normalised by latents/pixels (Higgins et al. 2017) it is {beta * config.latent_dim / pixels:.3g}"
     )
 

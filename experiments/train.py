@@ -135,7 +135,9 @@ def settler(config: ConfigDict, dataset: data.Dataset, built: model.Model, devic
         own = built.variant.settle(params, lambda: training_codes(run, dataset.train))["own"]
         if own is params["own"]:
             return state
-        both = [tree if tree is None else {**tree, "own": own} for tree in (state.params, state.average)]
+        # Only what was fitted: the rest of the live weights is not that of their average.
+        fitted = lambda live: jax.tree.map(lambda new, old, x: x if new is old else new, own, params["own"], live)  # noqa: E731
+        both = [tree and {**tree, "own": fitted(tree["own"])} for tree in (state.params, state.average)]
         return parallel.replicate(state._replace(params=both[0], average=both[1]), devices)
 
     return settle

@@ -234,6 +234,8 @@ def test_fields_that_cannot_be_are_refused():
         small(changed=6)
     with pytest.raises(UserError, match=r"config.data.sizes"):
         sprites.load(sizes=(4, 1, 1, 1, 1))
+    with pytest.raises(UserError, match=r"config.data.sizes: .* give at most 100,000,000 images"):
+        sprites.load(sizes=(3, 600, 400, 320, 320))
     with pytest.raises(UserError, match=r"config.data.resolution: 4"):
         sprites.load(resolution=4)
 

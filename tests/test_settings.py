@@ -45,7 +45,7 @@ def test_a_config_takes_an_argument():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--config.variant.name=bta", "config.variant.name: 'bta' is unknown; known: autoencoder, beta.*mean 'beta'"),
+        ("--config.variant.name=bta", "config.variant.name: 'bta' is unknown; known: ada, autoencoder, beta.*mean 'beta'"),
         ("--config.data.name=mnits", "config.data.name: 'mnits' is unknown.*mean 'mnist'"),
         ("--config.net.name=mpl", "config.net.name: 'mpl' is unknown; known: conv, mlp.*mean 'mlp'"),
         ("--config.likelihood.name=bernouli", "config.likelihood.name: 'bernouli' is unknown.*mean 'bernoulli'"),
@@ -112,7 +112,7 @@ def test_a_config_file_with_a_misspelt_missing_or_wrong_field_is_refused(tmp_pat
 
 def test_beta_reads_in_the_other_conventions():
     text = settings.other_conventions(parse("--config.variant.beta=4", "--config.latent_dim=10"), (8, 8, 1))
-    assert "0.0625 x KL" in text  # 4 / 64
+    assert "has beta 0.0625" in text  # 4 / 64
     assert text.endswith("it is 0.625")  # 4 * 10 / 64
 
 

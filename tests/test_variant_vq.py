@@ -302,6 +302,8 @@ def test_what_cannot_be_is_refused():
     ):
         VQ.encoded(7)
     assert VQ.encoded(6) == 6
+    with pytest.raises(UserError, match=r"config.variant.codes: 15360 of them are not allowed; .* groups would have"):
+        vq.make(LIKELIHOOD, quantizer="fsq", levels=(8, 8, 8, 6, 5)).encoded(10)
     with pytest.raises(UserError, match=r"quantizer: 'fqs' is unknown.*did you mean 'fsq'"):
         vq.make(LIKELIHOOD, quantizer="fqs")
     for fields in (

@@ -83,6 +83,13 @@ def split(images: np.ndarray, labels: np.ndarray | None = None) -> Split:
     return Split(Partial(_take, images), labels, len(images))
 
 
+def some(split: Split, most: int) -> np.ndarray:
+    """The indices of all of `split`, or of `most` drawn once and for all: the first of a grid are all alike."""
+    if split.size <= most:
+        return np.arange(split.size)
+    return np.sort(np.random.Generator(np.random.Philox(key=3)).permutation(split.size)[:most])
+
+
 def from_arrays(train_images, train_labels, test_images, test_labels) -> Dataset:
     """A dataset of in-memory uint8 arrays; labels may be None. Raises UserError where they do not fit."""
     if train_images.shape[1:] != test_images.shape[1:]:

@@ -41,13 +41,13 @@ def load(*, path: str = "", split: str = "random 0.1", changed: int = 1) -> Data
             images, classes = arrays["imgs"], arrays["latents_classes"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"config.data.path: {str(file)!r} is not in the format of dSprites ({error})") from None
-    if images.ndim != 3 or classes.ndim != 2 or len(classes) != len(images) or images.max() > 1:
+    if images.ndim != 3 or classes.ndim != 2 or len(classes) != len(images) or not images.size or images.max() > 1:
         raise UserError(
-            f"config.data.path: {str(file)!r} has imgs of {images.shape} (largest value {images.max()}) and "
+            f"config.data.path: {str(file)!r} has imgs of {images.shape} (largest value {images.max(initial=0)}) and "
             f"latents_classes of {classes.shape}; give (n, height, width) of 0 and 1, and (n, factors)"
         )
     sizes, order = _grid(file, classes)
-    bits = np.packbits(images[order].reshape(len(images), -1).astype(bool), axis=1)
+    bits = np.packbits(images.reshape(len(images), -1).astype(bool, copy=False), axis=1)[order]
     names = NAMES if len(sizes) == len(NAMES) else tuple(f"factor_{i}" for i in range(len(sizes)))
     return data.from_factors(Factors(names, sizes, Partial(partial(render, images.shape[1:]), bits)), split, changed)
 

@@ -6,6 +6,7 @@ colour, which has one value there. And the 40 orientations are 40 different angl
 published ones reach from 0 to 2 pi inclusive, so that the last repeats the first.
 """
 
+import math
 from functools import partial
 
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from vae_jax.registry import UserError
 from vae_jax.typing import Bytes, Indices
 
 NAMES = ("shape", "scale", "orientation", "x", "y")
+LARGEST = 10**8
+"""Images in a grid, of which the splits keep a list."""
 SQUARE = 0.15
 """Half a side, at scale 1 and in images' widths, as all lengths here."""
 ELLIPSE = (0.2, 0.1125)
@@ -82,6 +85,8 @@ def load(
             f"config.data.sizes: {sizes} is not allowed; give five counts of at least 1, for {', '.join(NAMES)}, "
             "of shapes at most 3"
         )
+    if math.prod(sizes) > LARGEST:
+        raise UserError(f"config.data.sizes: {sizes} is not allowed; give at most {LARGEST:,} images, the product")
     if resolution < 8:
         raise UserError(f"config.data.resolution: {resolution} is not allowed; give at least 8")
     return data.from_factors(Factors(NAMES, sizes, Partial(partial(render, sizes, resolution))), split, changed)

@@ -35,8 +35,8 @@ a second pass through the decoder's activations, not its weights. On the network
 operations a step.
 
 Terms: "bound" is MIWAE(M, K), whatever the objective; "distortion" is the mean over draws, "rate" the closed-form KL,
-and so "elbo" is the bound of K = 1, which a large K does not maximise: the best checkpoint, chosen by "elbo", need not
-have the best bound. "effective_samples" is (sum w)^2 / (K sum w^2), from 1/K, where one draw has all the weight, to 1.
+and so "elbo" is the bound of K = 1, which a large K does not maximise: the best checkpoint is
+chosen by "bound". "effective_samples" is (sum w)^2 / (K sum w^2), from 1/K, where one draw has all the weight, to 1.
 There is no `beta` and there are no free bits: E[w] would not be p(x), and no KL is in the loss to free bits in.
 """
 

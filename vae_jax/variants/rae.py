@@ -182,6 +182,12 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
     if components < 1:
         raise registry.UserError(f"config.variant.components: {components} is not allowed; give at least 1")
 
+    def check(split):
+        if split.size < components:
+            raise registry.UserError(
+                f"config.variant.components: {components} is not allowed; give at most {split.size}, a split's images"
+            )
+
     def init(key, image_shape, latent_dim):
         return standard_mixture(components, latent_dim)
 
@@ -206,5 +212,12 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
         return {**params, "own": fitted_mixture(codes(), components)}
 
     return Variant(
-        loss, init, adapt=adapt, log_prior=log_prior, sample_prior=sample_prior, settle=settle, posterior=None
+        loss,
+        init,
+        adapt=adapt,
+        log_prior=log_prior,
+        sample_prior=sample_prior,
+        settle=settle,
+        check=check,
+        posterior=None,
     )

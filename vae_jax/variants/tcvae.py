@@ -23,7 +23,7 @@ mws is a lower bound, log q(z) - log B at most: its MI is high by log B to log(N
 about (L - 1) log N for L latents, and not small in any batch. But N is only a constant there, which no
 gradient has.
 The logged parts are the estimator's, per image; "rate" and "elbo" take the closed-form KL, unweighted.
-There are no free bits: the loss has no closed-form KL to free them in.
+A schedule ramps `beta`, the weight of TC alone. There are no free bits: the loss has no closed-form KL to free them in.
 """
 
 import math

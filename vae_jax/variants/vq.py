@@ -54,6 +54,8 @@ Index = Int[Array, "batch groups"]
 
 SPREAD = 1.0
 """Standard deviation of the codebook at the start: between the encoder's means there, 0.2, and trained, 1.5 to 2."""
+LARGEST_PRIOR = 2**26
+"""Numbers in the prior's tables; Adam's moments are twice as many again."""
 STRENGTHS = np.geomspace(0.01, 1e4, 25)
 """Of the smoothing of counts: from next to none to the distribution that stands behind them."""
 
@@ -233,6 +235,12 @@ def make(
         if latent_dim % dim:
             raise registry.UserError(
                 f"config.latent_dim: {latent_dim} is not allowed; give a multiple of {dim}, {width}"
+            )
+        numbers = latent_dim // dim * size**2
+        if numbers > LARGEST_PRIOR:
+            raise registry.UserError(
+                f"config.variant.codes: {size} of them are not allowed; the prior of {latent_dim // dim} groups would "
+                f"have {numbers:,} numbers, of at most {LARGEST_PRIOR:,}"
             )
         return latent_dim
 

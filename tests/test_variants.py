@@ -59,6 +59,15 @@ def run(program, state, first, steps, devices=1):
     return state, metrics
 
 
+def test_a_step_gives_back_the_kind_of_state_it_takes(program):
+    # A weak type that a step makes strong would be another program at the second dispatch.
+    _, _, state, hyper, step = program
+    share = jnp.asarray(tiny.indices(0, 1)).reshape(1, -1)
+    after, _ = jax.eval_shape(step, state, share, train.root_key(0), hyper)
+    form = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)  # noqa: E731
+    assert form(jax.eval_shape(lambda: state)) == form(after)
+
+
 def test_devices_agree_with_one(program):
     one, metrics_one = run(program, program[2], 0, 2)
     for devices in (2, 4):

@@ -90,6 +90,8 @@ def init_state(
     nets_key, own_key = jax.random.split(jax.random.fold_in(key, INIT))
     examples = variant.examples(image_shape, latent_dim)
     params = {"nets": nets.init(nets_key, *examples), "own": variant.init(own_key, image_shape, latent_dim)}
+    # Weak types, which constants without a dtype have, would become strong in a step: another program to compile.
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), params)
     average = jax.tree.map(jnp.copy, params) if ema else None
     return TrainState(jnp.int32(0), params, optimizer.init(params), average)
 

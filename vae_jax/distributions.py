@@ -36,10 +36,13 @@ class Gaussian(NamedTuple):
         noise = example_normal(key, index, self.mean.shape[-1])
         return self.mean + jnp.exp(0.5 * self.logvar) * noise
 
+    def log_densities(self, z: Codes) -> Codes:
+        """log N(z_j; mean_j, exp(logvar_j)) of each latent, nats."""
+        return -0.5 * (jnp.square(z - self.mean) * jnp.exp(-self.logvar) + self.logvar + LOG_2PI)
+
     def log_prob(self, z: Codes) -> PerExample:
         """log N(z; mean, diag(exp(logvar))), nats per example."""
-        square = jnp.square(z - self.mean) * jnp.exp(-self.logvar)
-        return -0.5 * jnp.sum(square + self.logvar + LOG_2PI, axis=-1)
+        return jnp.sum(self.log_densities(z), axis=-1)
 
     def kl(self) -> Codes:
         """KL(N(mean, sigma^2) || N(0, 1)) of each latent, nats (Kingma & Welling 2014, appendix B).
@@ -48,6 +51,23 @@ class Gaussian(NamedTuple):
         error is absolute and below 1e-8 where the posterior is close to the prior.
         """
         return 0.5 * (jnp.square(self.mean) + jnp.expm1(self.logvar) - self.logvar)
+
+
+def kl(q: Gaussian, p: Gaussian) -> Codes:
+    """KL(q || p) of each latent, nats: 0.5 * ((mean_q - mean_p)^2 / var_p + r - 1 - log r), r = var_q / var_p."""
+    log_ratio = q.logvar - p.logvar
+    return 0.5 * (jnp.square(q.mean - p.mean) * jnp.exp(-p.logvar) + jnp.expm1(log_ratio) - log_ratio)
+
+
+def product(one: Gaussian, other: Gaussian) -> Gaussian:
+    """The normalised product of two Gaussian densities: precisions add, means weighted by precision.
+
+    With w = sigmoid(logvar' - logvar) the share of `one` in the precision, mean' + w (mean - mean') and
+    logvar' - log(1 + exp(logvar' - logvar)): no variance or precision is formed that could overflow.
+    """
+    gain = other.logvar - one.logvar
+    mean = other.mean + jax.nn.sigmoid(gain) * (one.mean - other.mean)
+    return Gaussian(mean, other.logvar - jax.nn.softplus(gain))
 
 
 def standard_normal(like: Codes) -> Gaussian:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vae_jax import information
-from vae_jax.distributions import LOG_2PI, Gaussian
+from vae_jax.distributions import Gaussian
 from vae_jax.metrics import Subject, at_least, named
 from vae_jax.typing import Key
 
@@ -28,9 +28,8 @@ def latent_information(posterior: Gaussian, key: Key) -> Float[np.ndarray, "late
     """I(n; z_j) of the number n of an image and each latent, nats; one draw of z for each image."""
     index = jnp.arange(len(posterior.mean))
     z = posterior.sample(key, index)
-    own = -0.5 * (jnp.square(z - posterior.mean) * jnp.exp(-posterior.logvar) + posterior.logvar + LOG_2PI)
     mixture = information.log_mixtures(z, posterior, jnp.ones((len(index), 1)))[:, :, 0]
-    return np.asarray(jnp.mean(own - mixture.T, axis=0), np.float64)
+    return np.asarray(jnp.mean(posterior.log_densities(z) - mixture.T, axis=0), np.float64)
 
 
 def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:

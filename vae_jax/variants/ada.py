@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from vae_jax import divergences, registry
+from vae_jax import distributions, divergences, registry
 from vae_jax.data import Split
 from vae_jax.distributions import Gaussian
 from vae_jax.likelihoods import Likelihood
@@ -34,15 +34,9 @@ SECOND = 2**32 - 1
 """What is folded into the key for the noise of the second images: beyond any example's index."""
 
 
-def divergence(q: Gaussian, p: Gaussian) -> Codes:
-    """KL(q || p) of each latent, nats: 1/2 [(m_q - m_p)^2 / v_p + v_q / v_p - 1 - log(v_q / v_p)]."""
-    ratio = q.logvar - p.logvar
-    return 0.5 * (jnp.square(q.mean - p.mean) * jnp.exp(-p.logvar) + jnp.expm1(ratio) - ratio)
-
-
 def shared(one: Gaussian, other: Gaussian) -> Bool[Array, "batch latent"]:
     """Which latents the two posteriors are taken to share: those nearer to the nearest than to the farthest."""
-    distance = divergence(one, other)
+    distance = distributions.kl(one, other)
     threshold = (jnp.max(distance, axis=1, keepdims=True) + jnp.min(distance, axis=1, keepdims=True)) / 2
     return distance < threshold
 
@@ -52,14 +46,13 @@ def group(one: Gaussian, other: Gaussian) -> Gaussian:
     return Gaussian((one.mean + other.mean) / 2, jnp.logaddexp(one.logvar, other.logvar) - math.log(2))
 
 
-def product(one: Gaussian, other: Gaussian) -> Gaussian:
-    """The normalised geometric mean of the densities: precisions and precision-weighted means are averaged."""
-    logvar = math.log(2) - jnp.logaddexp(-one.logvar, -other.logvar)
-    weight = jax.nn.sigmoid(other.logvar - one.logvar)  # of `one`: its share of the precision
-    return Gaussian(weight * one.mean + (1 - weight) * other.mean, logvar)
+def geometric(one: Gaussian, other: Gaussian) -> Gaussian:
+    """The normalised geometric mean of the densities: their product at twice its variance."""
+    both = distributions.product(one, other)
+    return Gaussian(both.mean, both.logvar + math.log(2))
 
 
-AVERAGES = {"group": group, "product": product}
+AVERAGES = {"group": group, "product": geometric}
 
 
 def check(split: Split) -> None:

@@ -22,7 +22,7 @@ out here, for it would couple the examples. `free_bits` nats of each latent of e
 The code is z_1 on the mean path: each layer's mean given the mean above it, no sample on the way.
 There is no "kl": KL_1 of a latent is what it says beyond z_2, nothing for one that z_2 settles, however much that
 varies, and z_1 has no N(0, I) prior to traverse by. p(z_1) is an integral over the layers above, so
-`log_prior` raises UserError, and a bound that needs it must take the layers together.
+`log_prior` raises UserError; `draw` takes the layers together.
 The networks between layers give variances within e^-10 and e^10 (by a tanh): a prior that is sure would make the
 KL infinite. z_1's of x needs no bound, for a product is never wider than the prior.
 """
@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax import divergences, networks, registry
-from vae_jax.distributions import Gaussian, example_normal, standard_normal
+from vae_jax.distributions import Gaussian, example_normal, kl, product, standard_normal
 from vae_jax.likelihoods import Likelihood
 from vae_jax.networks import Part
 from vae_jax.typing import Codes, Indices, Key, Params, PerExample
@@ -52,23 +52,6 @@ class Layer(NamedTuple):
     posterior: Gaussian
     prior: Gaussian
     z: Codes
-
-
-def product(one: Gaussian, other: Gaussian) -> Gaussian:
-    """The normalised product of two Gaussian densities: precisions add, means weighted by precision.
-
-    With w = sigmoid(logvar' - logvar) the share of `one` in the precision, mean' + w (mean - mean') and
-    logvar' - log(1 + exp(logvar' - logvar)): no variance or precision is formed that could overflow.
-    """
-    gain = other.logvar - one.logvar
-    mean = other.mean + jax.nn.sigmoid(gain) * (one.mean - other.mean)
-    return Gaussian(mean, other.logvar - jax.nn.softplus(gain))
-
-
-def kl(q: Gaussian, p: Gaussian) -> Codes:
-    """KL(q || p) of each latent, nats: 0.5 * ((mean_q - mean_p)^2 / var_p + r - 1 - log r), r = var_q / var_p."""
-    log_ratio = q.logvar - p.logvar
-    return 0.5 * (jnp.square(q.mean - p.mean) * jnp.exp(-p.logvar) + jnp.expm1(log_ratio) - log_ratio)
 
 
 def draw(gaussian: Gaussian, noise: Codes) -> Codes:

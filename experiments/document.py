@@ -64,7 +64,8 @@ def of_variants() -> str:
         "`--config.variant.name`.\nThis page is written by `python -m experiments.document` from the docstrings of "
         "the variants and of the configs\nthat train them; a test holds the two together.\n\n"
     )
-    return head + "".join(_section(name, _notes()) for name in names)
+    notes = _notes()
+    return head + "".join(_section(name, notes) for name in names)
 
 
 def _section(name: str, notes: dict[str, list[str]]) -> str:

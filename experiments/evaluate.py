@@ -115,7 +115,7 @@ def main(argv: list[str]) -> int:
     devices = parallel.local_devices()[:1]
     evaluate = evaluator(run.config, run.model, dataset.test, devices)
     found = evaluate(*parallel.replicate((run.params, jnp.int32(run.step)), devices))
-    writers.write_json(file, measure.read(file) | found | {"step": run.step})
+    writers.write_json(file, measure.read(file, run.step) | found | {"step": run.step})
     pictures.draw(run, dataset, found, workdir / f"pictures{suffix}")
     print(
         f"{workdir} at step {run.step} ({checkpoint} checkpoint)\n{table(found)}\n"

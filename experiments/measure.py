@@ -37,17 +37,18 @@ def measure(words: str, run: Run, dataset: Dataset, file: Path, say: Callable[[s
         name = word.partition(":")[0]
         found = {word + detail.removeprefix(name): value for detail, value in found.items()}
         found[f"{word}.protocol"] = " ".join(f"{field}={value}" for field, value in protocol.items())
-        merge(file, word, found)
+        merge(file, word, found, run.step)
         say(f"[{number}/{len(asked)}] {word} = {found[word]:.4f}   ({time.perf_counter() - began:.1f} s)")
-    return read(file)
+    return read(file, run.step)
 
 
-def read(file: Path) -> dict[str, Any]:
-    """What the JSON file holds; nothing where there is none."""
-    return json.loads(file.read_text()) if file.exists() else {}
+def read(file: Path, step: int) -> dict[str, Any]:
+    """What the JSON file holds of the checkpoint of `step`; nothing where there is none, or it is of another."""
+    found = json.loads(file.read_text()) if file.exists() else {}
+    return found if found.get("step") == step else {}
 
 
-def merge(file: Path, word: str, found: dict[str, Any]) -> None:
+def merge(file: Path, word: str, found: dict[str, Any], step: int) -> None:
     """Puts one metric's results in the place of its earlier ones."""
-    kept = {name: value for name, value in read(file).items() if name != word and not name.startswith(f"{word}.")}
-    writers.write_json(file, kept | found)
+    kept = {name: value for name, value in read(file, step).items() if name != word and not name.startswith(f"{word}.")}
+    writers.write_json(file, kept | found | {"step": step})

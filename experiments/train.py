@@ -8,7 +8,6 @@ leaves in its folder, configs/default.py has every field.
 """
 
 import contextlib
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -50,9 +49,9 @@ def main(argv: list[str]) -> int:
 
 
 def finished(folder: Path, steps: int) -> bool:
-    """Whether the run in `folder` has been evaluated at its last step."""
-    file = folder / "evaluation.json"
-    return file.exists() and json.loads(file.read_text()).get("step") == steps
+    """Whether the run in `folder` has been evaluated at its last step; metrics alone, asked for later, do not count."""
+    found = measure.read(folder / "evaluation.json", steps)
+    return "loss" in found
 
 
 def check_batches(config: ConfigDict, dataset: data.Dataset, devices: list) -> None:

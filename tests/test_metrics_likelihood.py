@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import evaluate, train
+from experiments import evaluate, measure, train
 from vae_jax import likelihoods, metrics
 from vae_jax.metrics import likelihood
 from vae_jax.model import Model
@@ -123,6 +123,20 @@ def test_what_is_asked_for_joins_what_is_there(run_folder, capsys):
     assert "[2/2] mig:points=500 =" in capsys.readouterr().out
     assert after.keys() - before.keys() == {name.replace("500", "400") for name in before if name.startswith("mig")}
     assert {name: after[name] for name in before} == before  # the same key: the same numbers
+
+
+def test_results_of_another_checkpoint_are_not_kept(tmp_path):
+    file = tmp_path / "evaluation_best.json"
+    measure.merge(file, "mig", {"mig": 0.1, "mig.protocol": "points=10"}, step=10)
+    measure.merge(file, "sap", {"sap": 0.2}, step=10)
+    assert measure.read(file, 10) == {"mig": 0.1, "mig.protocol": "points=10", "sap": 0.2, "step": 10}
+    measure.merge(file, "sap", {"sap": 0.3}, step=20)
+    assert json.loads(file.read_text()) == {"sap": 0.3, "step": 20}
+
+
+def test_metrics_alone_do_not_finish_a_run(tmp_path):
+    measure.merge(tmp_path / "evaluation.json", "mig", {"mig": 0.1}, step=10)
+    assert not train.finished(tmp_path, 10)
 
 
 REFUSED = {

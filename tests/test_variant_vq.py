@@ -12,7 +12,9 @@ import pytest
 from scipy.linalg import sqrtm
 from scipy.special import logsumexp
 
-from vae_jax import likelihoods, networks, train
+from experiments import settings
+from experiments.train import settler
+from vae_jax import likelihoods, model, networks, parallel, train
 from vae_jax.registry import UserError
 from vae_jax.typing import AXIS
 from vae_jax.variants import vq
@@ -362,3 +364,17 @@ def test_a_codebook_that_starts_small_stays_unused(monkeypatch):
     wide = effects.on_digits(1000, **fields).test["perplexity"]
     monkeypatch.setattr(vq, "SPREAD", 1 / (64 * math.sqrt(3)))  # as wide as uniform on +-1/64
     assert effects.on_digits(1000, **fields).test["perplexity"] < 0.6 * wide
+
+
+def test_settling_leaves_the_live_codebook_beside_its_average():
+    config, _ = settings.parse([f"--config={effects.CONFIG}:vq", "--config.train.ema=0.9", "--config.net.hidden=(16,)"])
+    dataset, devices = model.load_data(config.data), parallel.local_devices(1)
+    built = model.build(config, dataset.image_shape)
+    state = jax.jit(lambda: model.initial_state(built, config, dataset.image_shape))()
+    state = state._replace(average=jax.tree.map(lambda leaf: 0.5 * leaf, state.params))
+    settled = settler(config, dataset, built, devices)(parallel.replicate(state, devices))
+    for before, after in ((state.params, settled.params), (state.average, settled.average)):
+        np.testing.assert_array_equal(before["own"]["codebook"], after["own"]["codebook"])
+        jax.tree.map(np.testing.assert_array_equal, before["nets"], after["nets"])
+    jax.tree.map(np.testing.assert_array_equal, settled.params["own"]["prior"], settled.average["own"]["prior"])
+    assert np.ptp(settled.params["own"]["prior"]["table"]) > 1

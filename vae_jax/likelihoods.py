@@ -80,11 +80,15 @@ LEAST_LOG_SCALE = math.log(1e-3)
 
 
 class Scale(NamedTuple):
-    """Where a scale comes from: (decoder's numbers, log of the start) -> (mean, log scale); how many numbers."""
+    """Where a scale comes from: (decoder's numbers, log of the start) -> (mean, log scale); how many numbers.
+
+    `binarize` as in Likelihood: on two levels a learned scale would go to its least, the density of what is none.
+    """
 
     read: Callable[[Pixels, float], tuple[Images, Values]]
     channels: int
     shared: int
+    binarize: tuple[str, ...] = ("none",)
 
 
 def _fixed(parameters: Pixels, start: float) -> tuple[Images, Values]:
@@ -100,13 +104,17 @@ def _per_pixel(parameters: Pixels, start: float) -> tuple[Images, Values]:
     return mean, _at_least(LEAST_LOG_SCALE, start + relative)
 
 
-SCALES = {"fixed": Scale(_fixed, 1, 0), "shared": Scale(_shared, 1, 1), "pixel": Scale(_per_pixel, 2, 0)}
+SCALES = {
+    "fixed": Scale(_fixed, 1, 0, ("none", "static", "dynamic")),
+    "shared": Scale(_shared, 1, 1),
+    "pixel": Scale(_per_pixel, 2, 0),
+}
 
 
 def _scaled(density: Callable[[Values, Values], Values], field: str, scale: str, start: float) -> Likelihood:
     """The likelihood of a location-scale family: density((x - mean) / s, log s) with s as `scale` says."""
     _positive(field, start)
-    read, channels, shared = registry.choose("config.likelihood.scale", scale, SCALES)
+    read, channels, shared, binarize = registry.choose("config.likelihood.scale", scale, SCALES)
     start = math.log(start)
 
     def log_prob(parameters: Pixels, x: Images) -> PerExample:
@@ -114,8 +122,6 @@ def _scaled(density: Callable[[Values, Values], Values], field: str, scale: str,
         mean, log_scale, x = _flat(mean), _flat(jnp.broadcast_to(log_scale, mean.shape)), _flat(x)
         return jnp.sum(density((x - mean) * jnp.exp(-log_scale), log_scale), axis=1)
 
-    # On two levels a learned scale would go to its least: the density of what is no density.
-    binarize = ("none", "static", "dynamic") if scale == "fixed" else ("none",)
     mean = lambda parameters: read(parameters, start)[0]  # noqa: E731
     return Likelihood(log_prob, mean, channels=channels, levels=0, binarize=binarize, shared=shared)
 

@@ -137,7 +137,10 @@ def _tuples(tree: Any) -> Any:
 
 
 def open_run(folder: str | Path, checkpoint: str = "latest") -> Run:
-    """Opens the run in `folder` at its "latest" or "best" (by held-out ELBO) checkpoint.
+    """Opens the run in `folder` at its "latest" checkpoint, or the "best" by the tightest held-out bound logged.
+
+    What a variant fits after the last step (the mixture of rae, the tree of vq) is not in an earlier checkpoint:
+    its prior there is the one that was trained with.
 
     Raises UserError where the folder holds no run, no checkpoint, or only damaged ones.
     """

@@ -16,7 +16,8 @@ def get_config() -> ConfigDict:
     config.latent_dim = 16
 
     # digits, mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset);
-    # with known factors: sprites (generated: sizes, resolution), dsprites (its npz).
+    # with known factors: sprites, scenes (generated: sizes, resolution), dsprites, shapes3d, smallnorb (npz or TFDS),
+    # cars3d (its .mat files or an npz).
     # data.path: the folder of the files, where the dataset takes one.
     # data.split, data.changed: of factors, which images are held out, and how many factors differ in a pair.
     # data.binarize: none (grey levels), static (threshold at 1/2), dynamic (a Bernoulli draw at each visit).
@@ -70,8 +71,14 @@ def get_config() -> ConfigDict:
     config.wandb.artifact = False  # send the checkpoints at the end
 
     config.parallel = ConfigDict()
-    config.parallel.mode = "data"  # data: the batch is split over devices, gradients are averaged
+    # auto: data for a run of its own, members for a population. data: the batch is split over devices, gradients are
+    # averaged, members follow one another. members: a population is split over devices.
+    config.parallel.mode = "auto"
     config.parallel.devices = 0  # how many of this machine's devices; 0 for all
+
+    config.sweep = ConfigDict()  # for runs that are launched together (docs/sweeps.md)
+    config.sweep.members_per_device = 0  # at once in a program; 0: as many as the memory of a device allows
+    config.sweep.halving = ()  # steps at which the half of the members with the lower held-out bound stops
     return config
 
 

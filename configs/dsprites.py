@@ -2,6 +2,8 @@
 
 Command    python -m experiments.train --config=configs/dsprites.py:factor --config.data.path=FILE
            (FILE is dSprites' npz; configs/sprites.py needs none)
+Sweep      python -m launch.local --config=configs/dsprites.py --config.data.path=FILE --workdir=runs/dsprites_study
+           (the paper's 1,800 runs below, six programs; --dry_run says what they would take)
 Time       the paper's 300,000 steps are not run here: about two hours at 39 steps/s on 2 CPU cores
 Paper      batch 64, Adam 1e-4, ten latents, Bernoulli pixels; 50 seeds of each of
 
@@ -16,6 +18,7 @@ Paper      batch 64, Adam 1e-4, ten latents, Bernoulli pixels; 50 seeds of each 
 """
 
 from configs import default
+from launch.sweep import chain, grid, product, seeds, zipped
 
 OF_THE_STUDY = {
     "capacity": {"gamma": 1000.0, "capacity": 25.0, "ramp_steps": 100_000.0},
@@ -39,3 +42,27 @@ def get_config(variant: str = "beta"):
     config.evaluation.every = 10_000
     config.checkpoint.every = 10_000
     return config
+
+
+def sweep():
+    """The study: 6 families x 6 strengths x 50 seeds."""
+    lambdas = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
+    families = [
+        family("beta", grid(**{"variant.beta": [1.0, 2.0, 4.0, 6.0, 8.0, 16.0]})),
+        family("capacity", grid(**{"variant.capacity": [5.0, 10.0, 25.0, 50.0, 75.0, 100.0]})),
+        family("factor", grid(**{"variant.gamma": [10.0, 20.0, 30.0, 40.0, 50.0, 100.0]})),
+        family("dip", _lambdas(lambdas, 10.0), kind="I"),
+        family("dip", _lambdas(lambdas, 1.0), kind="II"),
+        family("tcvae", grid(**{"variant.beta": [1.0, 2.0, 4.0, 6.0, 8.0, 10.0]})),
+    ]
+    return product(chain(*families), seeds(50))
+
+
+def family(variant: str, strengths: list[dict], **fixed) -> list[dict]:
+    """The variant under the study's own settings, but for the fields that `strengths` sets."""
+    settings = {f"variant.{field}": value for field, value in (OF_THE_STUDY[variant] | fixed).items()}
+    return [{"variant.name": variant} | settings | strength for strength in strengths]
+
+
+def _lambdas(off_diagonal: list[float], ratio: float) -> list[dict]:
+    return zipped(**{"variant.lambda_od": off_diagonal, "variant.lambda_d": [ratio * each for each in off_diagonal]})

@@ -34,9 +34,8 @@ def main(argv: list[str]) -> int:
     if rounds < 1:
         raise UserError(f"--rounds: {own['rounds']!r} is not allowed; give a whole number of at least 1")
     devices = parallel.local_devices(config.parallel.devices)
-    dataset = model.load_data(config.data)
-    built = model.build(config, dataset.image_shape)
-    runner.check_batches(config, dataset, devices)
+    dataset, built = runner.prepare(config)
+    parallel.check_divides("config.train.batch_size", config.train.batch_size, devices)
 
     compiled, compile_seconds = compiled_steps(config, dataset, built, devices)
     flops = flops_per_step(config, dataset, built)
@@ -79,24 +78,18 @@ def in_turn(timed: dict[str, Work], rounds: int) -> dict[str, list[float]]:
 
 def compiled_steps(config: ConfigDict, dataset: data.Dataset, built: model.Model, devices: list) -> tuple[Work, float]:
     """One dispatch of the compiled train step, and the seconds that compiling it took."""
-    fetch, steps = fetcher(config), config.train.dispatch
-    take = parallel.train_steps(
-        lambda split: train.make_train_step(built.nets, built.variant, built.optimizer, fetch(split), config.train.ema),
-        devices,
-        steps,
-    )
-    initial = jax.jit(lambda: model.initial_state(built, config, dataset.image_shape))()
-    split, key, floats, state = parallel.replicate(
-        (dataset.train, train.root_key(config.seed), hyper(config, built), initial), devices
-    )
-    indices = data.index_stream(config.seed, 0, steps, split.size, config.train.batch_size)
+    steps, placement = config.train.dispatch, parallel.data_parallel(devices)
+    program = runner.assemble([config], dataset, built, placement)
+    state = placement.place([jax.jit(lambda: model.initial_state(built, config, dataset.image_shape))()])
+    indices = data.index_stream(config.seed, 0, steps, dataset.train.size, config.train.batch_size)[None]
+    rest = (indices, program.key, program.hyper, np.ones(1, bool))
     began = time.perf_counter()
-    take.lower(split, state, indices, key, floats).compile()
+    program.take_steps.lower(program.split, state, *rest).compile()
     seconds = time.perf_counter() - began
 
     def call():
         nonlocal state
-        state, _ = take(split, state, indices, key, floats)
+        state, _ = program.take_steps(program.split, state, *rest)
         jax.block_until_ready(state)
 
     call()

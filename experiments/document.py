@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments import settings
-from vae_jax import likelihoods, metrics, registry, variants
+from vae_jax import metrics, registry, variants
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,7 +71,7 @@ def of_variants() -> str:
 def _section(name: str, notes: dict[str, list[str]]) -> str:
     doc = importlib.import_module(f"vae_jax.variants.{name}").__doc__.strip()
     fields = {field: value for field, value in variants.defaults(name).items() if field != "name"}
-    floats = variants.floats(variants.get(name)(likelihoods.bernoulli()))
+    floats = variants.traced(name)
     rows = [
         f"| `{field}` | {value!r} | {'swept' if field in floats else 'static'} |" for field, value in fields.items()
     ]

@@ -12,34 +12,58 @@ import jax
 from vae_jax import metrics, train, writers
 from vae_jax.data import Dataset
 from vae_jax.model import Model
+from vae_jax.registry import UserError
 from vae_jax.trained import Run
 
 
-def check(words: str, model: Model, dataset: Dataset) -> None:
-    """Raises UserError for an unknown metric or parameter, and for one that this model or its data cannot have."""
-    for word in metrics.parse(words):
-        metrics.check(word, model, dataset)
+def expand(words: str, model: Model, dataset: Dataset, say: Callable[[str], Any] = print) -> str:
+    """`words` checked, with "all" in the place of every metric that this model and its data can have.
 
-
-def measure(words: str, run: Run, dataset: Dataset, file: Path, say: Callable[[str], Any] = print) -> dict[str, Any]:
-    """Computes the metrics of `words` and merges each, once it is known, into the JSON `file`; all that is in it.
-
-    "mig:bins=30" stands there under that name, its details as "mig:bins=30.x", and the values of all its parameters
-    as "mig:bins=30.protocol".
+    Raises UserError for an unknown metric or parameter, and for one that this model or its data cannot have.
     """
-    subject, asked = metrics.Subject(run, dataset), metrics.parse(words)
+    named = ",".join(word for word in words.split(",") if word != "all")
+    for word in metrics.parse(named):
+        metrics.check(word, model, dataset)
+    if named == words:
+        return words
+    found = [word for word in named.split(",") if word]
+    for name in metrics.names():
+        if need := metrics.lacks(name, model, dataset):
+            say(f"{name} is left out: it needs {need}")
+        elif costly := getattr(metrics.get(name), "BY_NAME", ""):
+            say(f"{name} is left out unless it is named: {costly}")
+        else:
+            found.append(name)
+    return ",".join(dict.fromkeys(found))
+
+
+def measure(
+    words: str, run: Run, dataset: Dataset, file: Path, say: Callable[[str], Any] = print
+) -> tuple[dict[str, Any], list[str]]:
+    """Computes the metrics of `words` and merges each, once it is known, into the JSON `file`.
+
+    Returns all that is in the file, and the words that could not be computed of this run: why is said, and the
+    others go on. "mig:bins=30" stands there under that name, its details as "mig:bins=30.x", and the values of all its
+    parameters as "mig:bins=30.protocol".
+    """
+    subject, asked, failed = metrics.Subject(run, dataset, writers.watched), metrics.parse(words), []
     key = jax.random.fold_in(train.root_key(run.config["seed"]), train.MEASURING)
     for number, (word, compute) in enumerate(asked.items(), start=1):
         say(f"[{number}/{len(asked)}] {word} ...")
         began = time.perf_counter()
-        # A metric's draws are its own, whatever else is asked for.
-        found, protocol = compute(subject, jax.random.fold_in(key, zlib.crc32(word.encode())))
+        try:
+            # A metric's draws are its own, whatever else is asked for.
+            found, protocol = compute(subject, jax.random.fold_in(key, zlib.crc32(word.encode())))
+        except UserError as error:
+            failed.append(word)
+            say(f"[{number}/{len(asked)}] {word}: error: {error}")
+            continue
         name = word.partition(":")[0]
         found = {word + detail.removeprefix(name): value for detail, value in found.items()}
         found[f"{word}.protocol"] = " ".join(f"{field}={value}" for field, value in protocol.items())
         merge(file, word, found, run.step)
         say(f"[{number}/{len(asked)}] {word} = {found[word]:.4f}   ({time.perf_counter() - began:.1f} s)")
-    return read(file, run.step)
+    return read(file, run.step), failed
 
 
 def read(file: Path, step: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,12 @@ from ml_collections import ConfigDict
 
 from experiments import settings
 from experiments.evaluate import summary, table
-from vae_jax import data, parallel, train, writers
+from vae_jax import data, parallel, writers
 
 
-def introduce(
-    config: ConfigDict, folder: Path, dataset: data.Dataset, state: train.TrainState, devices: list, first: int
-) -> None:
+def introduce(config: ConfigDict, folder: Path, dataset: data.Dataset, params: Any, devices: list, first: int) -> None:
     """Prints what is about to be trained, on what, and where its results go."""
-    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
     shape = "x".join(map(str, dataset.image_shape))
     print(
         f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training, {dataset.test.size:,} held-out "
@@ -45,26 +44,39 @@ def conclude(config: ConfigDict, folder: Path, held_out: dict, steps: int, secon
     )
 
 
+Report = Callable[[int, str, bool], Any]
+"""(step, text, whether it is to last) -> shown in a terminal."""
+
+
+def summarize(progress: writers.Progress, step: int, held_out: Sequence[dict[str, Any]]) -> None:
+    """Shows how a population stands; one run tells for itself."""
+    if len(held_out) < 2:
+        return
+    name = next(name for name in ("bound", "elbo", "loss") if name in held_out[0])
+    values = np.array([found[name] for found in held_out])
+    best, median, worst = (np.nanquantile(values, q) for q in (1, 0.5, 0))
+    lost = f", {np.isnan(values).sum()} diverged" if np.isnan(values).any() else ""
+    progress.report(step, f"test   {len(values)} members: {name} {median:.2f} ({worst:.2f} to {best:.2f}){lost}", True)
+
+
 class Diverged(Exception):
     """A loss or a parameter is no longer a number."""
 
 
 class Recorder:
-    """Writes records in `folder`, to the terminal and to W&B, from step `first` on."""
+    """Writes the records of a run in `folder`, to W&B and through `report` to a terminal, from step `first` on."""
 
-    def __init__(self, config: ConfigDict, folder: Path, first: int):
-        self.config = config
-        self.progress = writers.Progress(first, config.train.steps)
+    def __init__(self, config: ConfigDict, folder: Path, first: int, report: Report, say: Callable[[str], Any]):
+        self.config, self.report = config, report
         self.file = writers.MetricsFile(folder / "metrics.jsonl", first)
-        self.mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), self.progress.say)
+        self.mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), say)
         self.began = self.clock = time.perf_counter()
         self.since = None
 
     def train(self, start: int, end: int, metrics: Any) -> None:
         """Records the mean over a dispatch's steps if a record is due. Raises Diverged."""
-        metrics = {name: np.asarray(value, np.float64) for name, value in jax.device_get(metrics).items()}
+        metrics = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
         check_finite(metrics, start)
-        self.progress.advance(end)
         if end % self.config.log.every and end != self.config.train.steps:
             return
         record = {"step": end, "split": "train"} | summary(parallel.combine(metrics, np.ones(end - start)))
@@ -82,8 +94,7 @@ class Recorder:
         self.clock = time.perf_counter()
 
     def close(self, status: int) -> None:
-        """Closes the terminal's bar, the file and the W&B run."""
-        self.progress.close()
+        """Closes the file and the W&B run."""
         self.file.close()
         self.mirror.close(status)
 
@@ -94,7 +105,7 @@ class Recorder:
         shown = [f"{name} {record[name]:.2f}" for name in ("loss", "elbo", "distortion", "rate") if name in record]
         if "images_per_second" in record:
             shown.append(f"{record['images_per_second']:,.0f} images/s")
-        self.progress.report(record["step"], f"{record['split']:<5}  " + "  ".join(shown), lasting)
+        self.report(record["step"], f"{record['split']:<5}  " + "  ".join(shown), lasting)
 
 
 def check_finite(metrics: dict[str, np.ndarray], start: int, where: str = "") -> None:
@@ -108,7 +119,7 @@ def check_finite(metrics: dict[str, np.ndarray], start: int, where: str = "") ->
         raise Diverged(f"step {start + steps[0] + 1}: {where}{', '.join(named)} not finite (loss {loss:g})")
 
 
-def check_parameters(step: int, state: train.TrainState) -> None:
+def check_parameters(step: int, params: Any) -> None:
     """Raises Diverged unless every parameter after `step` is finite: a bad last gradient shows in no loss yet."""
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params))):
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
         raise Diverged(f"step {step}: the gradient not finite")

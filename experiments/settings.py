@@ -1,5 +1,6 @@
 """The command line to a checked config: what is allowed, and one line for what is not."""
 
+import functools
 import importlib.util
 import inspect
 import math
@@ -49,10 +50,15 @@ RULES = {
     "checkpoint.every": AT_LEAST_1,
     "checkpoint.keep": AT_LEAST_1,
     "parallel.devices": AT_LEAST_0,
+    "sweep.members_per_device": AT_LEAST_0,
+    "sweep.halving": Rule(
+        lambda v: all(type(s) is int and s > 0 for s in v) and list(v) == sorted(set(v)),
+        "steps that rise, as in (500, 2000)",
+    ),
 }
 CHOICES = {
     "wandb.mode": ("disabled", "offline", "online"),
-    "parallel.mode": ("data",),
+    "parallel.mode": ("auto", "data", "members"),
     "data.binarize": tuple(data.BINARIZE),
 }
 KINDS = {
@@ -102,19 +108,45 @@ def parse(
     """
     own, overrides = Arguments(known, switches).parse(argv)
     config = load(own.get("config", DEFAULT))
+    override(config, overrides)
+    check(config)
+    return config, own
+
+
+def override(config: ConfigDict, overrides: Sequence[tuple[str, str]]) -> None:
+    """Sets fields of `config` to what these texts are of their types. Raises UserError naming the one that is wrong."""
     for field, value in overrides:
         kind, _, leaf = field.rpartition(".")
         if leaf == "name" and kind in model.SECTIONS and value != config[kind].name:
-            config[kind] = default.section(kind, value)
+            config[kind] = ConfigDict(_defaults(kind, value))
     for field, value in overrides:
         _override(config, field, value)
-    check(config)
-    return config, own
+
+
+@functools.lru_cache(maxsize=256)
+def _defaults(kind: str, name: str) -> dict[str, Any]:
+    return model.defaults(kind, name)
 
 
 def load(argument: str) -> ConfigDict:
     """The config of FILE[:ARGUMENT]. Raises UserError where there is no such file or get_config."""
     file, _, variant = argument.partition(":")
+
+    def call(get_config):
+        if variant and not inspect.signature(get_config).parameters:
+            raise UserError(f"--config: {file!r} takes no argument, and {variant!r} was given")
+        return get_config(variant) if variant else get_config()
+
+    return _from_file(file, "get_config", call)
+
+
+def load_sweep(argument: str) -> list[dict[str, Any]]:
+    """The points of sweep() in FILE[:ARGUMENT]. Raises UserError where there is no such file or sweep."""
+    return _from_file(argument.partition(":")[0], "sweep", lambda sweep: sweep())
+
+
+def _from_file(file: str, name: str, call: Callable) -> Any:
+    """What `call` makes of the function `name` in the user's `file`."""
     path = Path(file)
     if not path.is_file():
         near = [str(found) for found in path.parent.glob("*.py") if found.name != "__init__.py"]
@@ -123,11 +155,9 @@ def load(argument: str) -> ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise UserError(f"--config: {file!r} has no get_config()")
-        if variant and not inspect.signature(module.get_config).parameters:
-            raise UserError(f"--config: {file!r} takes no argument, and {variant!r} was given")
-        return module.get_config(variant) if variant else module.get_config()
+        if not hasattr(module, name):
+            raise UserError(f"--config: {file!r} has no {name}()")
+        return call(getattr(module, name))
     except UserError:
         raise
     except Exception as error:  # it is the user's code: what it raises is said in a line
@@ -144,38 +174,70 @@ def _override(config: ConfigDict, field: str, value: str) -> None:
             raise UserError(f"{path}: {node!r} is a value and has no field {name!r}")
         if name not in node:
             raise registry.unknown(f"{path}.{name}", name, node.keys())
-        node, path = node[name], f"{path}.{name}"
+        parent, node, path = node, node[name], f"{path}.{name}"
     if isinstance(node, ConfigDict):
         raise registry.unknown(path, value, [f"{path}.{name}" for name in node])
-    values, words = flags.FlagValues(), [sys.argv[0], f"--{path}={value}"]
     try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, lock_config=False, sys_argv=words)
-        values(words)
+        parent[leaf] = _read(type(node), value)
     except (flags.Error, ValueError, TypeError, SyntaxError):
         raise UserError(f"{path}: {value!r} is not allowed; give {KINDS[type(node)]}") from None
 
 
-def _leaves(tree: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    leaves = {}
+@functools.lru_cache(maxsize=4096)
+def _read(kind: type, text: str) -> Any:
+    """`text` as a flag of a field of type `kind` reads it; a sweep gives the same few thousands of times."""
+    holder, values = ConfigDict({"field": kind()}), flags.FlagValues()
+    words = [sys.argv[0], f"--config.field={text}"]
+    config_flags.DEFINE_config_dict("config", holder, flag_values=values, lock_config=False, sys_argv=words)
+    values(words)
+    return holder.field
+
+
+def leaves(tree: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Every value of the tree by its dotted name."""
+    found = {}
     for name, value in tree.items():
-        leaves.update(
-            _leaves(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {f"{prefix}{name}": value}
-        )
-    return leaves
+        inside = isinstance(value, ConfigDict)
+        found.update(leaves(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value})
+    return found
 
 
 def expected(config: ConfigDict) -> ConfigDict:
     """The whole tree with every default, for the names that `config` chooses."""
     tree = default.get_config()
-    for kind in model.SECTIONS:
-        if kind in config and "name" in config[kind]:
-            tree[kind] = default.section(kind, config[kind].name)
+    for kind, name in _names(config):
+        tree[kind] = default.section(kind, name)
     return tree
+
+
+def _names(config: ConfigDict) -> tuple[tuple[str, str], ...]:
+    return tuple((kind, config[kind].name) for kind in model.SECTIONS if kind in config and "name" in config[kind])
+
+
+@functools.lru_cache(maxsize=256)
+def _known(names: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Every field with its default, where sections have these names."""
+    return leaves(expected(ConfigDict({kind: {"name": name} for kind, name in names})))
+
+
+UNREAD = ("wandb.",)
+"""Fields that no compiled program reads."""
+
+
+def static(config: ConfigDict) -> dict[str, Any]:
+    """The fields that decide the compiled program: runs that share them can train as one population."""
+    traced = _traced(config.variant.name)
+    return {f: value for f, value in leaves(config).items() if f not in traced and not f.startswith(UNREAD)}
+
+
+@functools.lru_cache(maxsize=256)
+def _traced(variant: str) -> frozenset[str]:
+    return frozenset(model.traced({"variant": {"name": variant}}))
 
 
 def check(config: ConfigDict) -> None:
     """Raises UserError for a field that is unknown, missing, of the wrong type or out of range."""
-    known, given = _leaves(expected(config)), _leaves(config)
+    known, given = _known(_names(config)), leaves(config)
     for field, value in given.items():
         if field not in known:
             parent = field.rpartition(".")[0]

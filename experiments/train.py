@@ -10,7 +10,7 @@ leaves in its folder, configs/default.py has every field.
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import measure, settings, workdir
-from experiments.evaluate import evaluator, fetcher, hyper, training_codes
+from experiments.evaluate import constants, evaluator, fetcher, settler
 from experiments.explain import explain
-from experiments.recorder import Diverged, Recorder, check_parameters, conclude, introduce
+from experiments.member import Member
+from experiments.recorder import conclude, introduce, summarize
 from vae_jax import data, model, parallel, train, writers
 from vae_jax.registry import UserError
 
@@ -32,20 +33,36 @@ def main(argv: list[str]) -> int:
     file, _, variant = own.get("config", settings.DEFAULT).partition(":")
     folder = Path(own.get("workdir", f"runs/{Path(file).stem}" + (f"_{variant}" if variant else "")))
     devices = parallel.local_devices(config.parallel.devices)
-    dataset = model.load_data(config.data)
-    built = model.build(config, dataset.image_shape)
-    check_batches(config, dataset, devices)
-    for split in (dataset.train, dataset.test):
-        built.variant.check(split)
-    measure.check(config.evaluation.metrics, built, dataset)
+    dataset, built = prepare(config)
+    parallel.check_divides("config.train.batch_size", config.train.batch_size, devices)
     if own.get("explain") == "true":
         print(explain(config, built, dataset.image_shape))
         return 0
-    with workdir.claim(folder, {"config": config.to_dict(), "image_shape": list(dataset.image_shape)}):
+    with workdir.claim(folder, record_of(config, dataset)):
         if finished(folder, config.train.steps):
             print(f"{folder}: this run has finished ({config.train.steps} steps); its results are there")
             return 0
         return run(config, folder, dataset, built, devices)
+
+
+def prepare(config: ConfigDict) -> tuple[data.Dataset, model.Model]:
+    """The data and the model of a config. Raises UserError where they do not fit, or cannot be measured as it asks."""
+    dataset = model.load_data(config.data)
+    built = model.build(config, dataset.image_shape)
+    batch, size = config.train.batch_size, dataset.train.size
+    if batch > size:
+        raise UserError(
+            f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}"
+        )
+    for split in (dataset.train, dataset.test):
+        built.variant.check(split)
+    measure.expand(config.evaluation.metrics, built, dataset)
+    return dataset, built
+
+
+def record_of(config: ConfigDict, dataset: data.Dataset) -> dict[str, Any]:
+    """What config.json holds of a run."""
+    return {"config": config.to_dict(), "image_shape": list(dataset.image_shape)}
 
 
 def finished(folder: Path, steps: int) -> bool:
@@ -54,134 +71,155 @@ def finished(folder: Path, steps: int) -> bool:
     return "loss" in found
 
 
-def check_batches(config: ConfigDict, dataset: data.Dataset, devices: list) -> None:
-    """Raises UserError unless batches fit the data and divide over the devices."""
-    batch, size = config.train.batch_size, dataset.train.size
-    if batch > size:
-        raise UserError(
-            f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}"
-        )
-    parallel.check_divides("config.train.batch_size", batch, devices)
-
-
 def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Model, devices: list) -> int:
-    """Trains in `folder`, from its newest checkpoint or from the start; the exit status."""
-    from vae_jax.checkpoint import Checkpoints
-
-    program = assemble(config, dataset, built, devices)
-    checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
-    initial = jax.jit(lambda: model.initial_state(built, config, dataset.image_shape))
-    first, state = checkpoints.restore(jax.eval_shape(initial)) or (0, initial())
-    introduce(config, folder, dataset, state, devices, first)
-    recorder, began, status = Recorder(config, folder, first), time.perf_counter(), 1
+    """Trains one run in `folder`, from its newest checkpoint or from the start; the exit status."""
+    member = Member(config, folder)
+    starter = starting(config, dataset, built)
+    member.load(jax.eval_shape(starter, train.root_key(config.seed)))
+    first, params = member.step, jax.eval_shape(starter, train.root_key(config.seed)).params
+    introduce(config, folder, dataset, params, devices, first)
+    progress, began, status = writers.Progress(first, config.train.steps), time.perf_counter(), 1
+    member.say = progress.say
     try:
         with stop_signals() as stop:
-            state = parallel.replicate(state, devices)
-            step, state, held_out = loop(config, program, state, first, recorder, checkpoints, stop)
-            checkpoints.wait()
-            if held_out is None:
-                recorder.progress.say(f"stopped by a signal at step {step}, saved; the same command goes on from here")
+            placement = parallel.data_parallel(devices)
+            (held_out,) = together([member], config.train.steps, dataset, built, placement, progress, stop)
+            if member.alive and member.step < config.train.steps:
+                progress.say(f"stopped by a signal at step {member.step}, saved; the same command goes on from here")
                 status = 128 + stop[0]
-                return status
-            seconds = time.perf_counter() - began
-            recorder.progress.close()
-            finish(config, folder, dataset, built, state, held_out, recorder.mirror)
-        conclude(config, folder, held_out, config.train.steps - first, seconds)
-        status = 0
-    except Diverged as error:
-        checkpoints.wait()
-        steps = checkpoints.steps()
-        kept = f"the last good checkpoint is that of step {steps[-1]}" if steps else "no checkpoint had been saved yet"
-        recorder.progress.say(f"error: {error}; training stopped, {kept}")
+            elif member.alive:
+                seconds = time.perf_counter() - began
+                progress.close()
+                member.finish(dataset, blank_run(config, dataset, built), held_out)
+                conclude(config, folder, held_out, config.train.steps - first, seconds)
+                status = 0
     finally:
-        recorder.close(status)
-        checkpoints.close()
+        progress.close()
+        member.close(status)
     return status
 
 
+def blank_run(config: ConfigDict, dataset: data.Dataset, built: model.Model) -> Any:
+    """A run without weights, to which those of each member are given: all share what it compiles."""
+    from vae_jax.trained import Run
+
+    return Run(config.to_dict(), dataset.image_shape, built, None, 0)
+
+
+def starting(config: ConfigDict, dataset: data.Dataset, built: model.Model) -> Callable[[jax.Array], train.TrainState]:
+    """root key -> the state before the first step, compiled once for all seeds."""
+    return jax.jit(lambda key: model.initial_state(built, config, dataset.image_shape, key))
+
+
+def together(
+    members: Sequence[Member],
+    until: int,
+    dataset: data.Dataset,
+    built: model.Model,
+    placement: parallel.Placement,
+    progress: writers.Progress,
+    stop: list[int],
+) -> list[dict | None]:
+    """Trains members that stand at one step until all stand at `until`, have diverged, or a signal comes.
+
+    Where each stands is then in its `step` and `state`, and saved; returns their held-out numbers if they were
+    evaluated there.
+    """
+    program = assemble([member.config for member in members], dataset, built, placement)
+    starter = starting(members[0].config, dataset, built)
+    states = [member.state or jax.device_get(starter(train.root_key(member.config.seed))) for member in members]
+    for member in members:
+        member.begin(progress.report if len(members) == 1 else lambda *report: None)
+    step, state, held_out = loop(members, until, program, placement.place(states), progress, stop)
+    if step == members[0].config.train.steps and held_out == [None] * len(members):  # ended before all was written
+        held_out = program.evaluate(train.evaluated(state), state.step)[: len(members)]
+    for member, reached in zip(members, placement.members(state), strict=False):
+        member.step, member.state = step, jax.tree.map(np.array, reached)
+        member.checkpoints.wait()
+    return held_out
+
+
 class Program(NamedTuple):
-    """The compiled parts of a run, and what of its arguments stays the same from call to call."""
+    """The compiled parts of runs that train together, and what of their arguments stays the same from call to call."""
 
     take_steps: Callable
     evaluate: Callable
     settle: Callable[[train.TrainState], train.TrainState]
+    members: Callable[[Any], list[Any]]
     split: data.Split
     key: jax.Array
     hyper: train.Hyper
 
 
-def assemble(config: ConfigDict, dataset: data.Dataset, built: model.Model, devices: list) -> Program:
-    """The train steps and the evaluation over `devices`, with the data and the root key on each."""
-    fetch = fetcher(config)
-    take_steps = parallel.train_steps(
+def assemble(
+    configs: Sequence[ConfigDict], dataset: data.Dataset, built: model.Model, placement: parallel.Placement
+) -> Program:
+    """The train steps and the evaluation, lifted; the data on each device, each member's key and numbers at its place.
+
+    Of the configs only the seed and the numbers that are traced may differ.
+    """
+    config, fetch = configs[0], fetcher(configs[0])
+    take_steps = placement.train_steps(
         lambda split: train.make_train_step(built.nets, built.variant, built.optimizer, fetch(split), config.train.ema),
-        devices,
         config.train.dispatch,
     )
-    evaluate = evaluator(config, built, dataset.test, devices)
-    constant = dataset.train, train.root_key(config.seed), hyper(config, built)
-    settle = settler(config, dataset, built, devices)
-    return Program(take_steps, evaluate, settle, *parallel.replicate(constant, devices))
-
-
-def settler(config: ConfigDict, dataset: data.Dataset, built: model.Model, devices: list) -> Callable:
-    """state -> the state with what the variant fits to the training codes after the last step."""
-    from vae_jax.trained import Run
-
-    def settle(state: train.TrainState) -> train.TrainState:
-        params = jax.tree.map(np.asarray, train.evaluated(state))
-        run = Run(config.to_dict(), dataset.image_shape, built, params, config.train.steps)
-        own = built.variant.settle(params, lambda: training_codes(run, dataset.train))["own"]
-        if own is params["own"]:
-            return state
-        # Only what was fitted: the rest of the live weights is not that of their average.
-        fitted = lambda live: jax.tree.map(lambda new, old, x: x if new is old else new, own, params["own"], live)  # noqa: E731
-        both = [tree and {**tree, "own": fitted(tree["own"])} for tree in (state.params, state.average)]
-        return parallel.replicate(state._replace(params=both[0], average=both[1]), devices)
-
-    return settle
+    evaluate = evaluator(configs, built, dataset.test, placement)
+    settle = settler(configs, dataset, built, placement)
+    split = parallel.replicate(dataset.train, placement.devices)
+    return Program(take_steps, evaluate, settle, placement.members, split, *constants(configs, built, placement))
 
 
 def loop(
-    config: ConfigDict,
+    members: Sequence[Member],
+    until: int,
     program: Program,
     state: train.TrainState,
-    first: int,
-    recorder: Recorder,
-    checkpoints: Any,
+    progress: writers.Progress,
     stop: list[int],
-) -> tuple[int, train.TrainState, dict | None]:
-    """Step, log, evaluate, save: (last step, state, its held-out numbers), or None for those at a signal.
+) -> tuple[int, train.TrainState, list[dict | None]]:
+    """Step, log, evaluate, save: (last step, state, each member's held-out numbers if the last step was evaluated).
 
-    A dispatch's metrics are fetched while the device works on the next one, unless that one must
+    A dispatch's metrics are fetched while the devices work on the next one, unless that one must
     wait: nothing is saved before it is known to be finite.
     """
-    step, pending, held_out = first, None, None
-    for start, step in dispatches(first, config):
-        indices = data.index_stream(config.seed, start, step - start, program.split.size, config.train.batch_size)
-        state, metrics = program.take_steps(program.split, state, indices, program.key, program.hyper)
+    config, first = members[0].config, members[0].step
+    step, pending, held_out = first, None, [None] * len(members)
+
+    def record(start, end, metrics):
+        progress.advance(end)
+        for member, of_member in zip(members, program.members(metrics), strict=False):
+            member.try_to(member.recorder.train, start, end, of_member)
+
+    for start, step in dispatches(first, until, config):
+        streams = [
+            data.index_stream(member.config.seed, start, step - start, program.split.size, config.train.batch_size)
+            for member in members
+        ]
+        alive = np.array([member.alive for member in members])
+        state, metrics = program.take_steps(program.split, state, np.stack(streams), program.key, program.hyper, alive)
         if pending:
-            recorder.train(*pending)
-        pending, held_out = (start, step, metrics), None
+            record(*pending)
+        pending, held_out = (start, step, metrics), [None] * len(members)
 
         last = step == config.train.steps
-        if last or step % config.evaluation.every == 0:
-            recorder.train(*pending)
+        if last or step % config.evaluation.every == 0 or step in config.sweep.halving:
+            record(*pending)
             pending = None
             state = program.settle(state) if last else state
-            held_out = program.evaluate(train.evaluated(state), state.step)
-            recorder.test(step, held_out)
+            held_out = program.evaluate(train.evaluated(state), state.step)[: len(members)]
+            for member, found in zip(members, held_out, strict=True):
+                member.try_to(member.recorder.test, step, found)
+            summarize(progress, step, held_out)
         stopping = bool(stop)  # read once: what is said to be saved must be what is saved
-        if last or stopping or step % config.checkpoint.every == 0:
+        if step == until or stopping or step % config.checkpoint.every == 0:
             if pending:
-                recorder.train(*pending)
+                record(*pending)
                 pending = None
-            check_parameters(step, state)
-            recorder.file.sync()
-            checkpoints.save(step, state, held_out and score(held_out))
-        if stopping and not last:
-            return step, state, None
-    return step, state, held_out or program.evaluate(train.evaluated(state), state.step)
+            for member, reached, found in zip(members, program.members(state), held_out, strict=False):
+                member.try_to(member.save, step, reached, found and score(found))
+        if stopping or not any(member.alive for member in members):
+            break
+    return step, state, held_out
 
 
 def score(held_out: dict) -> float:
@@ -189,12 +227,13 @@ def score(held_out: dict) -> float:
     return held_out.get("bound", held_out.get("elbo", -held_out["loss"]))
 
 
-def dispatches(first: int, config: ConfigDict) -> Iterator[tuple[int, int]]:
+def dispatches(first: int, until: int, config: ConfigDict) -> Iterator[tuple[int, int]]:
     """(start, end) of each compiled call: cut where anything is due, so a function of the step alone."""
     periods = (config.train.dispatch, config.log.every, config.evaluation.every, config.checkpoint.every)
     start = first
-    while start < config.train.steps:
-        end = min(config.train.steps, *((start // period + 1) * period for period in periods))
+    while start < until:
+        due = [(start // period + 1) * period for period in periods]
+        end = min(until, *due, *(rung for rung in config.sweep.halving if rung > start))
         yield start, end
         start = end
 
@@ -214,32 +253,6 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def finish(
-    config: ConfigDict,
-    folder: Path,
-    dataset: data.Dataset,
-    built: model.Model,
-    state: train.TrainState,
-    held_out: dict,
-    mirror: writers.WandbMirror,
-) -> None:
-    """Pictures, then evaluation.json, whose presence says that the run is whole."""
-    from experiments import pictures
-    from vae_jax.trained import Run
-
-    params = jax.tree.map(np.asarray, train.evaluated(state))
-    trained = Run(config.to_dict(), dataset.image_shape, built, params, config.train.steps)
-    for file in pictures.draw(trained, dataset, held_out, folder / "pictures"):
-        mirror.picture(file, config.train.steps)
-    # Under another name until it is whole.
-    file = folder / "evaluation.unfinished.json"
-    writers.write_json(file, held_out | {"step": config.train.steps})
-    found = measure.measure(config.evaluation.metrics, trained, dataset, file)
-    mirror.summary(found)
-    mirror.artifact(folder / "checkpoints")
-    file.replace(folder / "evaluation.json")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,17 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vae_jax.registry import UserError
 from vae_jax.writers import plain, write_json
+
+
+TRIES = 3
+"""Who only looks whether a folder is in use holds it for a moment."""
 
 
 @contextlib.contextmanager
@@ -30,16 +35,21 @@ def claim(workdir: Path, run: dict[str, Any]) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"--workdir: {str(workdir)!r} cannot be read ({error.strerror}); give another") from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--workdir: {str(workdir)!r} is in use by another process; wait for it or give another"
-            ) from None
+        if not any(map(_locked, [handle] * TRIES)):
+            raise UserError(f"--workdir: {str(workdir)!r} is in use by another process; wait for it or give another")
         _same_run(workdir, run)
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.05)
+        return False
+    return True
 
 
 def _same_run(workdir: Path, run: dict[str, Any]) -> None:

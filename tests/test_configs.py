@@ -68,6 +68,7 @@ def home(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_trains_two_steps(name, tmp_path, mnist_files, sprites_file):
     of = {"mnist": {"data.path": mnist_files}, "dsprites": {"data.path": sprites_file}, "sprites": SMALL_SPRITES}
+    of["scenes"] = {"data.sizes": "(3, 2, 3, 2, 4, 3)", "data.resolution": 16}
     options = of.get(settings.load(f"configs/{name}.py").data.name, {})
     assert run(tmp_path, f"{name}.py", **options) == 0
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
@@ -123,9 +124,9 @@ def test_dispatches_end_wherever_anything_is_due():
     config = settings.load(f"{ROOT / 'configs/digits.py'}")
     config.train.steps, config.train.dispatch, config.log.every = 250, 60, 100
     config.evaluation.every, config.checkpoint.every = 70, 1000
-    found = list(train.dispatches(0, config))
+    found = list(train.dispatches(0, config.train.steps, config))
     assert [end for _, end in found] == [60, 70, 100, 120, 140, 180, 200, 210, 240, 250]
-    assert list(train.dispatches(120, config)) == found[4:]
+    assert list(train.dispatches(120, config.train.steps, config)) == found[4:]
 
 
 def test_the_default_config_trains_on_all_eight_devices(tmp_path, capsys):

@@ -17,13 +17,14 @@ DISPATCH, STEPS = 10, 25
 def train_on(devices, steps=STEPS):
     """`steps` steps on the first `devices` devices, in dispatches of ten and the rest."""
     chosen = parallel.local_devices(devices)
-    take = parallel.train_steps(tiny.make_step(ema=0.9), chosen, DISPATCH)
-    split, key, hyper = parallel.replicate((tiny.split(), train.root_key(0), tiny.hyper()), chosen)
-    state, rows = parallel.replicate(tiny.state(ema=0.9), chosen), []
+    placement = parallel.data_parallel(chosen)
+    take = placement.train_steps(tiny.make_step(ema=0.9), DISPATCH)
+    split, (key, hyper) = parallel.replicate(tiny.split(), chosen), placement.place([(train.root_key(0), tiny.hyper())])
+    state, rows = placement.place([tiny.state(ema=0.9)]), []
     for start in range(0, steps, DISPATCH):
-        indices = tiny.indices(start, min(DISPATCH, steps - start))
-        state, metrics = take(split, state, indices, key, hyper)
-        rows.append(jax.device_get(metrics))
+        indices = tiny.indices(start, min(DISPATCH, steps - start))[None]
+        state, metrics = take(split, state, indices, key, hyper, np.ones(1, bool))
+        rows += placement.members(metrics)
     return state, jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
 

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from matplotlib.path import Path as Polygon
 
-from vae_jax import data, factors
+from vae_jax import data, factors, grids
 from vae_jax.data import dsprites, sprites
 from vae_jax.registry import UserError
 
@@ -88,6 +89,32 @@ def test_changes_reach_every_factor_that_can_and_every_other_value():
     moved = np.asarray(jax.jit(jax.vmap(lambda k: factors.change(k, sizes, 1, start)))(keys))
     assert {tuple(row) for row in moved.tolist()} == {(0, 0, 2), (2, 0, 2), (1, 0, 0), (1, 0, 1), (1, 0, 3)}
     assert 0.4 < np.mean(moved[:, 0] != 1) < 0.6
+
+
+def test_a_pair_counts_the_factors_that_are_scored(key):
+    sizes = (5, 10, 4, 6)
+    start, noise = jnp.int32([1, 3, 0, 5]), (False, True, False, False)
+    for changed, expected in ((1, {1}), (3, {3}), (0, {1, 2})):
+        keys = jax.random.split(jax.random.fold_in(key, changed), 3000)
+        one = lambda k: factors.change(k, sizes, changed, start, noise)  # noqa: B023, E731
+        moved = np.asarray(jax.jit(jax.vmap(one))(keys))
+        assert set((moved != np.asarray(start)[None])[:, [0, 2, 3]].sum(axis=1)) == expected
+        np.testing.assert_allclose(np.bincount(moved[:, 1]) / 3000, 0.1, atol=0.03)
+
+
+def test_a_partner_of_a_split_has_a_nuisance_of_its_own(key):
+    sizes = (3, 8, 5)
+    images = jnp.arange(120, dtype=jnp.uint8)[:, None, None, None]
+    grid = factors.Factors(("a", "b", "c"), sizes, Partial(grids.take, images), ("b",))
+    part = data.from_factors(grid, "random 0.4", 1).train
+    indices = jnp.arange(2000) % part.size
+    found = np.asarray(jax.jit(lambda part, key: part.partner(indices, jnp.arange(2000), key))(part, key)).ravel()
+    assert set(found) <= set(np.asarray(part.fetch(np.arange(part.size))).ravel())
+    own, other = np.asarray(part.factors(indices)), np.stack(np.unravel_index(found, sizes), axis=1)
+    assert ((own != other)[:, [0, 2]].sum(axis=1) == 1).all()
+    assert 0.05 < np.mean(own[:, 1] == other[:, 1]) < 0.2  # 1 in 8
+    with pytest.raises(UserError, match=r"config.data.changed: 3 is not allowed; give 0 .* to 2"):
+        data.from_factors(grid, "random 0.4", 3)
 
 
 def test_pairs_share_the_factor_asked_for():

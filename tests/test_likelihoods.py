@@ -269,6 +269,103 @@ def test_a_scale_or_a_count_that_cannot_be_is_refused():
         likelihoods.logistic_mixture(components=0)
 
 
+DRAWN = [
+    *((name, {}) for name in likelihoods.LIKELIHOODS),
+    *((name, {"scale": scale}) for name in SCALED for scale in ("shared", "pixel")),
+]
+
+
+def masses(likelihood, p):
+    """The probability of each of the levels at one pixel's parameters."""
+    levels = LEVELS if likelihood.levels == 256 else np.float32([0, 1])
+    rows = jnp.repeat(jnp.reshape(p, (1, 1, 1, -1)), len(levels), axis=0)
+    return levels, np.exp(np.asarray(likelihood.log_prob(rows, pixels(levels[:, None])), np.float64))
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "discretized_logistic", "logistic_mixture"])
+@pytest.mark.parametrize(("spread", "narrower"), [(0.5, 3.0), (2.0, 0.0)])
+def test_levels_are_drawn_as_often_as_they_are_probable(name, spread, narrower, key):
+    likelihood = likelihoods.get(name)()
+    p = np.random.default_rng(2).normal(0, spread, likelihood.channels).astype(np.float32)
+    p[-max(1, likelihood.channels // 3) :] -= narrower  # a scale of a few levels
+    levels, probability = masses(likelihood, p)
+    wide = jnp.tile(jnp.reshape(p, (1, 1, 1, -1)), (100, 20, 20, 1))
+    drawn = np.asarray(likelihood.sample(wide, key, jnp.arange(100))).ravel()
+    number = np.abs(np.round(drawn * (len(levels) - 1))).astype(int)
+    np.testing.assert_allclose(levels[number], drawn, rtol=1e-6)
+    counts = np.bincount(number, minlength=len(levels))
+    expected = probability / probability.sum() * len(drawn)
+    rare = expected < 10
+    merge = lambda each: [*each[~rare], each[rare].sum()] if rare.any() else each  # noqa: E731
+    observed, expected = np.asarray(merge(counts)), np.asarray(merge(expected)) + 1e-9
+    assert observed[-1] < expected[-1] + 5 * math.sqrt(expected[-1]) + 1
+    assert scipy.stats.chisquare(observed, expected / expected.sum() * len(drawn)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("name", "fields"), [given for given in DRAWN if likelihoods.get(given[0])().levels == 0])
+def test_grey_levels_are_drawn_from_the_density(name, fields, key):
+    likelihood = likelihoods.get(name)(**fields)
+    p = jnp.float32([0.4, 0.7][: likelihood.channels + likelihood.shared])
+    drawn = np.asarray(likelihood.sample(jnp.tile(p.reshape(1, 1, 1, -1), (5000, 1, 1, 1)), key, jnp.arange(5000)))
+    ends = (0, 1) if name == "continuous_bernoulli" else (-6, 6)
+    grid = np.linspace(*ends, 40_001, dtype=np.float32)
+    rows = jnp.repeat(p.reshape(1, 1, 1, -1), len(grid), axis=0)
+    density = np.exp(np.asarray(likelihood.log_prob(rows, pixels(grid[:, None])), np.float64))
+    below = scipy.integrate.cumulative_trapezoid(density, np.float64(grid), initial=0)
+    np.testing.assert_allclose(below[-1], 1, atol=1e-3)
+    assert scipy.stats.kstest(np.interp(drawn.ravel(), grid, below), "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_continuous_bernoulli_draws_have_its_mean_at_any_logit(logit, key):
+    likelihood = likelihoods.continuous_bernoulli()
+    drawn = np.asarray(likelihood.sample(jnp.full((4, 50, 50, 1), logit, jnp.float32), key, jnp.arange(4)))
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    mean = likelihood.mean(jnp.full((1, 1, 1, 1), logit, jnp.float32)).item()
+    np.testing.assert_allclose(drawn.mean(dtype=np.float64), mean, atol=4 * drawn.std() / 100)
+
+
+@pytest.mark.parametrize(("name", "fields"), DRAWN)
+def test_draws_of_each_channel_of_each_pixel_have_its_mean(name, fields, key):
+    likelihood = likelihoods.get(name)(**fields)
+    p = parameters(likelihood, 1, np.random.default_rng(5))
+    drawn = np.asarray(likelihood.sample(jnp.repeat(p, 4000, axis=0), key, jnp.arange(4000)), np.float64)
+    assert drawn.shape == (4000, 2, 2, 3)
+    mean = np.asarray(likelihood.mean(p), np.float64)[0]
+    if likelihood.levels == 256:  # whose `mean` is that of the logistic
+        own = np.asarray(p).reshape(12, -1)
+        mean = np.reshape([levels @ mass for levels, mass in (masses(likelihood, one) for one in own)], (2, 2, 3))
+    error = drawn.std(axis=0) / math.sqrt(4000)
+    assert (np.abs(drawn.mean(axis=0) - mean) < 4.5 * error + 1e-6).all()
+    apart = (drawn - drawn.mean(axis=0)[None]).reshape(4000, 12) / np.maximum(drawn.std(axis=0), 1e-6).reshape(1, 12)
+    between = apart.T @ apart / 4000
+    assert np.abs(between - np.diag(np.diag(between))).max() < 0.1  # pixels are independent given z
+
+
+@pytest.mark.parametrize("name", likelihoods.LIKELIHOODS)
+def test_a_draw_belongs_to_its_example(name, key):
+    likelihood = likelihoods.get(name)()
+    p, index = parameters(likelihood, 3), jnp.array([3, 900, 7])
+    drawn = likelihood.sample(p, key, index)
+    np.testing.assert_array_equal(likelihood.sample(p[1:], key, index[1:]), drawn[1:])
+    same = likelihood.sample(jnp.repeat(p[:1], 3, axis=0), key, index)
+    assert not np.array_equal(same[0], same[1])
+
+
+@pytest.mark.parametrize("name", likelihoods.LIKELIHOODS)
+def test_draws_are_images_at_extremes(name, key):
+    likelihood = likelihoods.get(name)()
+    numbers = likelihood.channels + likelihood.shared
+    for others in (0.0, -1e4, 40.0):
+        p = jnp.full((len(EXTREME), 2, 2, numbers), others, jnp.float32).at[..., 0].set(EXTREME[:, None, None])
+        drawn = np.asarray(likelihood.sample(p, key, jnp.arange(len(EXTREME))))
+        assert np.isfinite(drawn).all()
+        if likelihood.levels:
+            number = drawn * np.float64(likelihood.levels - 1)
+            np.testing.assert_allclose(number, np.clip(np.round(number), 0, likelihood.levels - 1), atol=1e-4)
+
+
 GREY = {"data.binarize": "none", "likelihood.name": "gaussian"}
 
 

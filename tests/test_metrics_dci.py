@@ -10,7 +10,6 @@ import pytest
 from experiments.benchmark_metrics import Given
 from vae_jax import boosting, train
 from vae_jax.metrics import dci
-from vae_jax.registry import UserError
 
 SIZES = (3, 8, 8)
 GRID = np.stack(np.unravel_index(np.arange(math.prod(SIZES)), SIZES), axis=1)
@@ -183,8 +182,3 @@ def test_a_value_that_was_never_seen_counts_as_missed():
     seen = classes[:, 0] < 5
     _, accuracy = dci.importances(jax.random.key(0), codes[seen], classes[seen], codes, classes, 8, 20)
     np.testing.assert_allclose(accuracy, 5 / 6)
-
-
-def test_too_few_of_anything_is_refused(key):
-    with pytest.raises(UserError, match="rounds = 0 is not allowed; give at least 1"):
-        dci.compute(Given(GRID.astype(np.float32), ("a", "b", "c"), SIZES), key, rounds=0)

@@ -1,25 +1,19 @@
-"""The importance bound against an exact likelihood, and the metrics of a run from the command line."""
+"""The importance bound against an exact likelihood."""
 
 import functools
-import json
 import math
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
-from experiments import evaluate, measure, train
 from vae_jax import likelihoods, metrics
 from vae_jax.metrics import likelihood
 from vae_jax.model import Model
 from vae_jax.networks import Nets
-from vae_jax.registry import UserError
 from vae_jax.variants import beta
 
-ROOT = Path(__file__).parents[1]
 LATENT, PIXELS, SIGMA = 2, 6, 0.5
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.normal(size=(LATENT, PIXELS)).astype(np.float32)
@@ -86,82 +80,6 @@ def test_images_far_from_the_model_are_finite():
     far = {**BATCH, "image": 1e4 * BATCH["image"]}
     found = compiled(1.0, 100, 7)({"nets": {}, "own": {}}, far, jax.random.key(0))
     assert all(np.isfinite(part).all() for part in found)
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """A short run on small sprites, measured at its end."""
-    folder = tmp_path_factory.mktemp("run")
-    words = [
-        f"--config={ROOT / 'configs/sprites.py'}",
-        "--config.data.sizes=(3, 2, 5, 4, 4)",
-        "--config.train.steps=30",
-    ]
-    words += ["--config.data.resolution=16", "--config.net.hidden=(32,)", "--config.parallel.devices=1"]
-    words += ["--config.evaluation.metrics=mig:points=500,likelihood:k=20:images=30"]
-    assert train.main([*words, f"--workdir={folder}"]) == 0
-    return folder
-
-
-def results(folder):
-    return json.loads((folder / "evaluation.json").read_text())
-
-
-def test_a_run_is_measured_at_its_end(run_folder):
-    found = results(run_folder)
-    assert {"elbo", "step", "mig:points=500", "mig:points=500.shape", "likelihood:k=20:images=30"} <= found.keys()
-    assert found["mig:points=500.protocol"] == "points=500 bins=20"
-    assert found["likelihood:k=20:images=30.images"] == 30
-    assert found["likelihood:k=20:images=30"] > found["elbo"] - 3
-    assert not (run_folder / "evaluation.unfinished.json").exists()
-
-
-def test_what_is_asked_for_joins_what_is_there(run_folder, capsys):
-    before = results(run_folder)
-    assert evaluate.main([f"--workdir={run_folder}", "--metrics=mig:points=400,mig:points=500"]) == 0
-    after = results(run_folder)
-    assert "[2/2] mig:points=500 =" in capsys.readouterr().out
-    assert after.keys() - before.keys() == {name.replace("500", "400") for name in before if name.startswith("mig")}
-    assert {name: after[name] for name in before} == before  # the same key: the same numbers
-
-
-def test_results_of_another_checkpoint_are_not_kept(tmp_path):
-    file = tmp_path / "evaluation_best.json"
-    measure.merge(file, "mig", {"mig": 0.1, "mig.protocol": "points=10"}, step=10)
-    measure.merge(file, "sap", {"sap": 0.2}, step=10)
-    assert measure.read(file, 10) == {"mig": 0.1, "mig.protocol": "points=10", "sap": 0.2, "step": 10}
-    measure.merge(file, "sap", {"sap": 0.3}, step=20)
-    assert json.loads(file.read_text()) == {"sap": 0.3, "step": 20}
-
-
-def test_metrics_alone_do_not_finish_a_run(tmp_path):
-    measure.merge(tmp_path / "evaluation.json", "mig", {"mig": 0.1}, step=10)
-    assert not train.finished(tmp_path, 10)
-
-
-REFUSED = {
-    "migg": r"--metrics: 'migg' is unknown; .* did you mean 'mig'\?",
-    "mig,likelihood:kk=3": r"--metrics=likelihood:kk=3: 'kk' is unknown; known: images, k; did you mean 'k'\?",
-    "likelihood:k=many": "--metrics=likelihood:k=many: 'many' is not allowed",
-    "likelihood:k=0": "--metrics=likelihood: k = 0 is not allowed; give at least 1",
-}
-
-
-@pytest.mark.parametrize("words", REFUSED)
-def test_what_cannot_be_measured_is_refused_before_anything_is(words, run_folder):
-    before = results(run_folder)
-    with pytest.raises(UserError, match=REFUSED[words]):
-        evaluate.main([f"--workdir={run_folder}", f"--metrics={words}"])
-    assert results(run_folder) == before
-
-
-def test_metrics_that_the_data_or_the_variant_cannot_have_are_refused_before_training(tmp_path):
-    words = [f"--config={ROOT / 'configs/digits.py'}:autoencoder", f"--workdir={tmp_path / 'run'}"]
-    words += ["--config.parallel.devices=1", "--config.train.steps=2"]
-    for metric, needs in {"mig": "a dataset with factors", "likelihood": "codes have a density"}.items():
-        with pytest.raises(UserError, match=f"--metrics={metric}: is not for this run; it needs .*{needs}"):
-            train.main([*words, f"--config.evaluation.metrics={metric}"])
-    assert not (tmp_path / "run").exists()
 
 
 def test_every_metric_says_what_it_needs_and_means():

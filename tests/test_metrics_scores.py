@@ -229,14 +229,8 @@ def test_codes_that_are_not_finite_are_refused():
         udr.score([codes, codes], [np.ones(4)] * 2)
 
 
-def test_wrong_parameters_are_refused_by_name():
+def test_what_cannot_be_scored_is_refused_by_name():
     subject = given(noise())
-    for name in PARAMETERS:
-        for field, value in metrics_fields(name).items():
-            with pytest.raises(UserError, match=rf"--metrics={name}: {field} = -1"):
-                score(metrics.get(name), subject, **{field: type(value)(-1)})
-    with pytest.raises(UserError, match="quantile = 2"):
-        score(irs, subject, quantile=2.0)
     with pytest.raises(UserError, match="one factor alone varies"):
         score(modularity, given(noise()[:8], ("a",), (8,)))
     with pytest.raises(UserError, match="several models"):

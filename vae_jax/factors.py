@@ -28,11 +28,15 @@ TRIES = 32
 
 
 class Factors(NamedTuple):
-    """A complete grid: `render(ids) -> uint8 images`, and each factor's name and number of values."""
+    """A complete grid: `render(ids) -> uint8 images`, and each factor's name and number of values.
+
+    Factors named in `nuisance` are drawn like the others, but no score and no pair counts them.
+    """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     render: Render
+    nuisance: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -48,7 +52,10 @@ class Factors(NamedTuple):
         return jax.random.randint(key, (count, len(self.sizes)), 0, jnp.asarray(self.sizes)[None])
 
     def pairs(self, key: Key, shared: Int[Array, "batch"]) -> tuple[Classes, Classes]:
-        """Two vectors of classes for each of `shared`, drawn apart but for the factor whose number stands there."""
+        """Two vectors of classes for each of `shared`, drawn apart but for the factor whose number stands there.
+
+        Nuisance factors are drawn apart too, unless their own number stands there.
+        """
         one, other = (self.draw(part, len(shared)) for part in jax.random.split(key))
         same = jnp.arange(len(self.sizes))[None] == shared[:, None]
         return one, jnp.where(same, one, other)
@@ -71,15 +78,23 @@ def to_ids(sizes: tuple, classes: Classes) -> Indices:
     return ids
 
 
-def change(key: Key, sizes: tuple, changed: Any, classes: Int[Array, "factor"]) -> Int[Array, "factor"]:
-    """One image's classes with `changed` of its factors at another value; 0 draws from 1 to all but one."""
+def change(
+    key: Key, sizes: tuple, changed: Any, classes: Int[Array, "factor"], nuisance: tuple = ()
+) -> Int[Array, "factor"]:
+    """One image's classes with `changed` of its factors at another value; 0 draws from 1 to all but one.
+
+    Factors marked in `nuisance` (none when empty) are not counted, and drawn anew: they are noise, and in the pairs
+    of Locatello et al. 2020 each image has its own. A pair that shared them would tell what no factor says.
+    """
     which, how_many, values = jax.random.split(key, 3)
-    many = jnp.asarray(sizes) > 1
+    noise = jnp.asarray(nuisance or (False,) * len(sizes))
+    many = (jnp.asarray(sizes) > 1) & ~noise
     varying = jnp.sum(many)
     drawn = jax.random.randint(how_many, (), 1, jnp.maximum(varying, 2))
     order = jnp.argsort(jnp.argsort(jnp.where(many, jax.random.uniform(which, many.shape), 2.0)))
-    moved = many & (order < jnp.where(changed > 0, changed, drawn))
-    shift = jax.random.randint(values, many.shape, 1, jnp.maximum(jnp.asarray(sizes), 2))
+    moved = noise | (many & (order < jnp.where(changed > 0, changed, drawn)))
+    # By at least one, to another value; noise by zero too, to any.
+    shift = jax.random.randint(values, many.shape, 1 - noise, jnp.maximum(jnp.asarray(sizes), 2 - noise))
     return jnp.where(moved, (classes + shift) % jnp.asarray(sizes), classes)
 
 
@@ -94,13 +109,23 @@ def classes_of(members: Members, sizes: tuple, indices: Places) -> Classes:
 
 
 def partner(
-    members: Members, allowed: Any, sizes: tuple, changed: Any, render: Render, indices: Places, index: Places, key: Key
+    members: Members,
+    allowed: Any,
+    sizes: tuple,
+    changed: Any,
+    render: Render,
+    indices: Places,
+    index: Places,
+    key: Key,
+    nuisance: tuple = (),
 ) -> Bytes:
-    """Images that differ from those at `indices` in `changed` factors; where no try is allowed, the image itself."""
+    """Images that differ from those at `indices` as `change` says; where no try is allowed, the image itself."""
     ids, allowed = jnp.asarray(members)[indices], jnp.asarray(allowed)
 
     def one(key, classes, own):
-        tries = jax.vmap(lambda i: change(jax.random.fold_in(key, i), sizes, changed, classes))(jnp.arange(TRIES))
+        tries = jax.vmap(lambda i: change(jax.random.fold_in(key, i), sizes, changed, classes, nuisance))(
+            jnp.arange(TRIES)
+        )
         found = to_ids(sizes, tries)
         fit = allowed[found]
         return jnp.where(fit.any(), found[jnp.argmax(fit)], own)

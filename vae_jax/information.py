@@ -1,4 +1,4 @@
-"""Entropies and mutual information of counted things, in nats: codes in bins against the factors' classes."""
+"""Entropies and mutual information in nats: of codes in bins against factors' classes, and mixtures of posteriors."""
 
 import jax
 import jax.numpy as jnp
@@ -78,3 +78,28 @@ def log_mixtures(
         return jax.lax.map(at, z, batch_size=128)
 
     return jax.lax.map(of_latent, (z.T, posterior.mean.T, posterior.logvar.T))
+
+
+@jax.jit
+def log_aggregate(
+    z: Float[Array, "image latent"], posterior: Gaussian
+) -> tuple[Float[Array, "image"], Float[Array, "image"]]:
+    """log 1/N sum_n q(z | x_n) at each image's own draw z, and the same without the image's own posterior.
+
+    By differences and not as matrix products of squares, which cancel: where posteriors are narrow and far apart, an
+    image's own density decides, and has to be right. images x images x latents of them, few images at a time.
+    """
+    count = len(z)
+
+    def at(one):
+        z, own = one
+
+        def add(whole, latent):
+            z, mean, logvar = latent
+            return whole + jnp.square(z - mean) * jnp.exp(-logvar) + logvar + LOG_2PI, None
+
+        log_q = -0.5 * jax.lax.scan(add, jnp.zeros(count), (z, posterior.mean.T, posterior.logvar.T))[0]
+        others = jnp.where(jnp.arange(count) == own, -jnp.inf, log_q)
+        return jax.nn.logsumexp(log_q) - jnp.log(count), jax.nn.logsumexp(others) - jnp.log(count - 1)
+
+    return jax.lax.map(at, (z, jnp.arange(count)), batch_size=128)

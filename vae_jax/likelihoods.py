@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax import registry
-from vae_jax.distributions import LOG_2PI
-from vae_jax.typing import Images, PerExample, Pixels
+from vae_jax.distributions import LOG_2PI, example_keys
+from vae_jax.typing import Images, Indices, Key, PerExample, Pixels
 
 Values = Float[Array, "..."]
 
@@ -23,7 +23,8 @@ class Likelihood(NamedTuple):
     """p(x | z) over pixels, given what the decoder returns.
 
     `log_prob(parameters, x)` is in nats per image, summed over pixels; `mean(parameters)` is the
-    expected image. Parameters are (batch, height, width, channels of an image * `channels` + `shared`):
+    expected image; `sample(parameters, key, index)` draws an image for each example, a function of key and the
+    example's index. Parameters are (batch, height, width, channels of an image * `channels` + `shared`):
     for each channel of each pixel its `channels` numbers side by side, then `shared` learned numbers
     that are the same everywhere. `levels` is how many values a pixel may take: 2, 256, or 0 for a density.
     `binarize` names the settings of config.data.binarize under which the likelihood makes sense.
@@ -31,6 +32,7 @@ class Likelihood(NamedTuple):
 
     log_prob: Callable[[Pixels, Images], PerExample]
     mean: Callable[[Pixels], Images]
+    sample: Callable[[Pixels, Key, Indices], Images]
     channels: int
     levels: int
     binarize: tuple[str, ...] = ("none", "static", "dynamic")
@@ -47,6 +49,11 @@ def _split(parameters: Pixels, parts: int) -> tuple[Images, ...]:
     shape = parameters.shape
     grouped = parameters.reshape(*shape[:-1], shape[-1] // parts, parts)
     return tuple(grouped[..., i] for i in range(parts))
+
+
+def _noise(draw: Callable[[Key, tuple[int, ...]], Values], key: Key, index: Indices, like: Values) -> Values:
+    """`draw(key, shape)` for each example, in the shape of `like`."""
+    return jax.vmap(lambda key: draw(key, like.shape[1:]))(example_keys(key, index))
 
 
 def _positive(field: str, value: float) -> None:
@@ -67,7 +74,11 @@ def bernoulli() -> Likelihood:
         softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(jnp.minimum(logits, -logits)))
         return jnp.sum(x * logits - softplus, axis=1)
 
-    return Likelihood(log_prob, jax.nn.sigmoid, channels=1, levels=2)
+    def sample(logits: Pixels, key: Key, index: Indices) -> Images:
+        uniform = _noise(jax.random.uniform, key, index, logits)
+        return (uniform < jax.nn.sigmoid(logits)).astype(jnp.float32)
+
+    return Likelihood(log_prob, jax.nn.sigmoid, sample, channels=1, levels=2)
 
 
 def _at_least(least: float, value: Values) -> Values:
@@ -111,8 +122,13 @@ SCALES = {
 }
 
 
-def _scaled(density: Callable[[Values, Values], Values], field: str, scale: str, start: float) -> Likelihood:
-    """The likelihood of a location-scale family: density((x - mean) / s, log s) with s as `scale` says."""
+def _scaled(
+    density: Callable[[Values, Values], Values], draw: Callable[..., Values], field: str, scale: str, start: float
+) -> Likelihood:
+    """The likelihood of a location-scale family: density((x - mean) / s, log s) with s as `scale` says.
+
+    `draw(key, shape)` are draws of mean 0 and scale 1.
+    """
     _positive(field, start)
     read, channels, shared, binarize = registry.choose("config.likelihood.scale", scale, SCALES)
     start = math.log(start)
@@ -122,8 +138,12 @@ def _scaled(density: Callable[[Values, Values], Values], field: str, scale: str,
         mean, log_scale, x = _flat(mean), _flat(jnp.broadcast_to(log_scale, mean.shape)), _flat(x)
         return jnp.sum(density((x - mean) * jnp.exp(-log_scale), log_scale), axis=1)
 
+    def sample(parameters: Pixels, key: Key, index: Indices) -> Images:
+        mean, log_scale = read(parameters, start)
+        return mean + jnp.exp(log_scale) * _noise(draw, key, index, mean)
+
     mean = lambda parameters: read(parameters, start)[0]  # noqa: E731
-    return Likelihood(log_prob, mean, channels=channels, levels=0, binarize=binarize, shared=shared)
+    return Likelihood(log_prob, mean, sample, channels=channels, levels=0, binarize=binarize, shared=shared)
 
 
 def gaussian(*, sigma: float = 0.1, scale: str = "fixed") -> Likelihood:
@@ -135,7 +155,8 @@ def gaussian(*, sigma: float = 0.1, scale: str = "fixed") -> Likelihood:
     The squared error of the textbooks, summed over pixels and halved, is a fixed sigma of 1 without the
     constant. Raises UserError unless sigma is positive and finite, and for an unknown scale.
     """
-    return _scaled(lambda u, log_s: -0.5 * jnp.square(u) - log_s - 0.5 * LOG_2PI, "sigma", scale, sigma)
+    density = lambda u, log_s: -0.5 * jnp.square(u) - log_s - 0.5 * LOG_2PI  # noqa: E731
+    return _scaled(density, jax.random.normal, "sigma", scale, sigma)
 
 
 def laplace(*, width: float = 0.1, scale: str = "fixed") -> Likelihood:
@@ -144,7 +165,7 @@ def laplace(*, width: float = 0.1, scale: str = "fixed") -> Likelihood:
     b is `width`, "fixed", or learned from there as for the gaussian. Raises UserError unless width is
     positive and finite, and for an unknown scale.
     """
-    return _scaled(lambda u, log_b: -jnp.abs(u) - log_b - math.log(2), "width", scale, width)
+    return _scaled(lambda u, log_b: -jnp.abs(u) - log_b - math.log(2), jax.random.laplace, "width", scale, width)
 
 
 NEAR_HALF = 0.5
@@ -171,7 +192,8 @@ def log_normalizer(logit: Values) -> Values:
 def continuous_bernoulli() -> Likelihood:
     """Grey levels in [0, 1] with density C lambda^x (1 - lambda)^(1 - x) (Loaiza-Ganem & Cunningham 2019, eq. 6).
 
-    The Bernoulli's formula with the normaliser that makes it a density. The expected grey level is not
+    The Bernoulli's formula with the normaliser that makes it a density. A draw is the quantile of a uniform u,
+    -log(1 - u (1 - e^-|l|)) / |l|, counted from the end of [0, 1] that has more density. The expected grey level is not
     lambda but lambda / (2 lambda - 1) + 1 / (2 artanh(1 - 2 lambda)) (eq. 8), the derivative of
     log(1 + e^l) - log C by the logit.
     """
@@ -184,7 +206,13 @@ def continuous_bernoulli() -> Likelihood:
         slope = jax.grad(lambda logits: jnp.sum(log_normalizer(logits)))(logits)
         return jnp.clip(jax.nn.sigmoid(logits) - slope, 0.0, 1.0)
 
-    return Likelihood(log_prob, mean, channels=1, levels=0, binarize=("none",))
+    def sample(logits: Pixels, key: Key, index: Indices) -> Images:
+        uniform = _noise(jax.random.uniform, key, index, logits)
+        size = jnp.maximum(jnp.abs(logits), 1e-6)  # flat there to 1e-6, and no 0 / 0
+        from_end = -jnp.log1p(uniform * jnp.expm1(-size)) / size
+        return jnp.clip(jnp.where(logits > 0, 1 - from_end, from_end), 0.0, 1.0)
+
+    return Likelihood(log_prob, mean, sample, channels=1, levels=0, binarize=("none",))
 
 
 HALF_LEVEL = 1 / 510
@@ -216,6 +244,11 @@ def _log_scale(raw: Values) -> Values:
     return _at_least(math.log(HALF_LEVEL / 25), raw + math.log(0.1))
 
 
+def nearest_level(x: Values) -> Values:
+    """The grey level in whose bin x is."""
+    return jnp.clip(jnp.round(255 * x), 0, 255) / 255
+
+
 def discretized_logistic() -> Likelihood:
     """256 grey levels, each the mass that a logistic of the decoder's mean and scale has in the level's bin.
 
@@ -230,7 +263,15 @@ def discretized_logistic() -> Likelihood:
     def mean(parameters: Pixels) -> Images:
         return jnp.clip(_split(parameters, 2)[0] + 0.5, 0.0, 1.0)
 
-    return Likelihood(log_prob, mean, channels=2, levels=256, binarize=("none",))
+    def sample(parameters: Pixels, key: Key, index: Indices) -> Images:
+        mean, raw = _split(parameters, 2)
+        return nearest_level(mean + 0.5 + jnp.exp(_log_scale(raw)) * _noise(jax.random.logistic, key, index, mean))
+
+    return Likelihood(log_prob, mean, sample, channels=2, levels=256, binarize=("none",))
+
+
+COMPONENT = 2**32 - 1
+"""What is folded into the key for a pixel's component: beyond any example's index."""
 
 
 def logistic_mixture(*, components: int = 5) -> Likelihood:
@@ -261,7 +302,14 @@ def logistic_mixture(*, components: int = 5) -> Likelihood:
         weights, means, _ = parts(parameters)
         return jnp.sum(jnp.exp(weights) * jnp.clip(means, 0.0, 1.0), axis=-1)
 
-    return Likelihood(log_prob, mean, channels=3 * components, levels=256, binarize=("none",))
+    def sample(parameters: Pixels, key: Key, index: Indices) -> Images:
+        weights, means, log_scales = parts(parameters)
+        gumbel = _noise(jax.random.gumbel, jax.random.fold_in(key, COMPONENT), index, weights)
+        chosen = jnp.argmax(weights + gumbel, axis=-1, keepdims=True)
+        mean, log_scale = (jnp.take_along_axis(part, chosen, axis=-1)[..., 0] for part in (means, log_scales))
+        return nearest_level(mean + jnp.exp(log_scale) * _noise(jax.random.logistic, key, index, mean))
+
+    return Likelihood(log_prob, mean, sample, channels=3 * components, levels=256, binarize=("none",))
 
 
 LIKELIHOODS = {

@@ -7,7 +7,7 @@ import optax
 from vae_jax import data, likelihoods, networks, registry, schedules, train, variants
 from vae_jax.likelihoods import Likelihood
 from vae_jax.networks import Nets
-from vae_jax.typing import Config
+from vae_jax.typing import Config, Key
 from vae_jax.variants import Variant
 
 
@@ -73,9 +73,17 @@ def _scheduled(variant: Variant, config: Config) -> Variant:
     return variant._replace(loss=loss)
 
 
-def initial_state(model: Model, config: Config, image_shape: tuple[int, int, int]) -> train.TrainState:
-    """The state of a run before its first step: a function of (config, seed)."""
-    key = train.root_key(config["seed"])
+def traced(config: Config) -> set[str]:
+    """The fields that are arguments of the compiled program: runs that differ in no other share one."""
+    name = config["variant"]["name"]
+    return {"seed", "train.learning_rate", *(f"variant.{field}" for field in variants.traced(name))}
+
+
+def initial_state(
+    model: Model, config: Config, image_shape: tuple[int, int, int], key: Key | None = None
+) -> train.TrainState:
+    """The state of a run before its first step: a function of the config and the root key, by default its seed's."""
+    key = train.root_key(config["seed"]) if key is None else key
     ema, latent_dim = config["train"]["ema"], config["latent_dim"]
     return train.init_state(key, model.nets, model.variant, model.optimizer, image_shape, latent_dim, ema)
 

@@ -279,6 +279,12 @@ def autoregressive(*hidden: int, outputs: int, activation: Callable = nn.relu) -
     return _part(Autoregressive(hidden, outputs, activation))
 
 
+def convolutions(*channels: int, hidden: int, outputs: int, activation: Callable = nn.relu) -> Part:
+    """4x4 convolutions at stride 2, a dense layer, the outputs: (batch, height, width, any) -> (batch, outputs)."""
+    layers = tuple((width, 4) for width in channels)
+    return _part(ConvEncoder(layers, hidden, outputs, activation, jnp.dtype("float32")))
+
+
 NETWORKS = {"mlp": mlp, "conv": conv}
 
 

@@ -5,6 +5,7 @@ z = run.encode(images)              # (n, height, width, channels) -> (n, latent
 pictures = run.sample(jax.random.key(0), 16)
 """
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,12 @@ class Run:
         self.model = built
         self._encode = _compiled(lambda params, batch: built.variant.represent(built.nets, params, batch))
         self._decode = _compiled(lambda params, z: built.likelihood.mean(built.nets.decode(params["nets"], z)))
+
+    def at(self, config: Config, params: Params, step: int) -> "Run":
+        """Another run of the same program, which shares what this one has compiled."""
+        other = copy.copy(self)
+        other.config, other.params, other.step = config, params, step
+        return other
 
     def encode(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
         """The code of each image: its posterior mean, (n, code). Variants given labels in training need them here.
@@ -118,15 +125,15 @@ class Run:
         if images.shape[1:] != self.image_shape:
             raise UserError(f"images: shape {images.shape} is not allowed; give {expected}")
         if images.dtype == np.uint8:
-            images = images.astype(np.float32) / 255
+            images = images / np.float32(255)
         elif images.dtype not in (np.float32, np.float64):
             raise UserError(f"images: dtype {images.dtype} is not allowed; give uint8 (0 to 255) or float (0 to 1)")
-        if not np.all((images >= 0) & (images <= 1)):
+        elif not np.all((images >= 0) & (images <= 1)):
             raise UserError(
                 f"images: values from {images.min():g} to {images.max():g}; give uint8 (0 to 255) or float (0 to 1)"
             )
         static = self.config["data"]["binarize"] == "static"
-        return (images > 0.5).astype(np.float32) if static else images.astype(np.float32)
+        return (images > 0.5).astype(np.float32) if static else images.astype(np.float32, copy=False)
 
 
 def _tuples(tree: Any) -> Any:

@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -115,6 +115,13 @@ class Progress:
             self._bar.close()
 
 
+def watched(items: Iterable, total: int) -> Iterable:
+    """The items; in a terminal, under a bar with the time that remains, which goes when they are all taken."""
+    if total < 2 or not sys.stderr.isatty():
+        return items
+    return tqdm(items, total=total, leave=False, dynamic_ncols=True)
+
+
 class WandbMirror:
     """Sends scalars, pictures, the config, a summary and a checkpoint to W&B from its own thread.
 
@@ -148,9 +155,9 @@ class WandbMirror:
 
         self._put(send)
 
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """Mirrors the final evaluation as the run's summary."""
-        self._put(lambda run: run.summary.update({f"final/{name}": plain(value) for name, value in values.items()}))
+    def summary(self, values: Mapping[str, Any], of: str = "final") -> None:
+        """Mirrors an evaluation of the "final" or another checkpoint in the run's summary."""
+        self._put(lambda run: run.summary.update({f"{of}/{name}": plain(value) for name, value in values.items()}))
 
     def artifact(self, folder: Path) -> None:
         """Mirrors a folder of checkpoints as an artifact, if the config asks for it."""
@@ -212,7 +219,7 @@ class WandbMirror:
     def _init(self, wandb, mode: str):
         names = {name: self._settings[name] or None for name in ("project", "entity", "group", "name")}
         return wandb.init(
-            **names,
+            **{**names, "name": names["name"] or self._workdir.resolve().name},
             tags=list(self._settings["tags"]) or None,
             id=_identity(self._workdir / "wandb" / "id"),
             resume="allow",

@@ -101,10 +101,12 @@ def from_arrays(train_images, train_labels, test_images, test_labels) -> Dataset
 def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
     """The dataset of a complete grid of factors, cut as `factors.members` reads `split`.
 
-    A pair's partner differs in `changed` factors (0: from one to all but one, drawn for each pair); that of
-    a training image is a training image, that of a held-out one any. Raises UserError where a field is wrong.
+    A pair's partner differs in `changed` factors (0: from one to all but one, drawn for each pair), nuisance factors
+    not counted and drawn anew; that of a training image is a training image, that of a held-out one any. Raises
+    UserError where a field is wrong.
     """
-    varying = sum(size > 1 for size in grid.sizes)
+    noise = tuple(name in grid.nuisance for name in grid.names)
+    varying = sum(size > 1 for size, drawn in zip(grid.sizes, noise, strict=True) if not drawn)
     if not 0 <= changed <= varying:
         raise UserError(f"config.data.changed: {changed} is not allowed; give 0 (drawn for each pair) to {varying}")
     train, test = factors.members(grid, split)
@@ -117,7 +119,7 @@ def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
             labels=None,
             size=len(ids),
             factors=Partial(factors.classes_of, ids, grid.sizes),
-            partner=Partial(factors.partner, ids, allowed, grid.sizes, changed, grid.render),
+            partner=Partial(factors.partner, ids, allowed, grid.sizes, changed, grid.render, nuisance=noise),
         )
 
     return Dataset(tuple(shape), part(train, train), part(test, np.ones_like(test)), grid)

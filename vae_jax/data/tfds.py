@@ -5,12 +5,14 @@ already prepared as TFRECORD, and the preparing of most of TFDS's own datasets, 
 TFDS reuses unpacked downloads by file name, unchecked: give mnist, fashion_mnist and kmnist a folder each.
 """
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from vae_jax import registry
 from vae_jax.data import Dataset, from_arrays
+from vae_jax.grids import Stored
 from vae_jax.registry import UserError
 
 CHUNK = 1024
@@ -32,13 +34,43 @@ def load(*, dataset: str = "mnist", path: str = "", train: str = "train", test: 
     return from_arrays(*parts[0], *parts[1])
 
 
+def grid(dataset: str, path: str, features: Mapping[str, str], splits: tuple[str, ...] = ("train",)) -> Stored:
+    """The images of a complete grid in `splits` of the TFDS dataset `dataset`, kept in the folder `path`.
+
+    `features` are the TFDS features of each factor, by its name, in the grid's order. Raises UserError as `load` does.
+    """
+    builder = _builder(dataset, path)
+    info = builder.info
+    sizes = tuple(info.features[feature].num_classes for feature in features.values())
+
+    def chunks() -> Iterator:
+        examples = itertools.chain.from_iterable(_examples(builder, split, "name") for split in splits)
+        while some := list(itertools.islice(examples, CHUNK)):
+            classes = [[int(example[feature]) for example in some] for feature in features.values()]
+            yield np.stack([example["image"] for example in some]), np.ravel_multi_index(classes, sizes)
+
+    where = f"config.data.path: {str(builder.data_dir)!r}"
+    count = sum(info.splits[split].num_examples for split in splits)
+    return Stored(where, tuple(features), sizes, info.features["image"].shape, count, chunks())
+
+
+def resized(stored: Stored, size: int) -> Stored:
+    """The same grid of images scaled to size x size (Lanczos), as they are for 0. Raises UserError for other sizes."""
+    if size and size < 8:
+        raise UserError(f"config.data.size: {size} is not allowed; give at least 8, or 0 to leave images as they are")
+    if not size:
+        return stored
+    chunks = ((np.stack([resize(image, size) for image in images]), ids) for images, ids in stored.chunks)
+    return stored._replace(shape=(size, size, *stored.shape[2:]), chunks=chunks)
+
+
 def _builder(dataset: str, path: str):
     try:
         import tensorflow_datasets as tfds
     except ImportError:
         raise UserError(
             "config.data.name: reading from TFDS needs the extra 'tfds' (pip install -e .[tfds]); "
-            "MNIST-like data needs none with config.data.path"
+            "with config.data.path, MNIST-like data and grids of factors in an npz need none"
         ) from None
     try:
         builder = tfds.builder(dataset, data_dir=path or None, file_format="array_record")
@@ -52,8 +84,8 @@ def _builder(dataset: str, path: str):
             builder.download_and_prepare()
         except (Exception, SystemExit) as error:
             raise UserError(
-                f"config.data.dataset: TFDS could not prepare {dataset!r} ({_first_line(error)}); "
-                "set config.data.path to a folder where it is prepared"
+                f"config.data.path: TFDS could not prepare {dataset!r} ({_first_line(error)}); "
+                "give a folder where it is prepared"
             ) from None
     return builder
 
@@ -82,7 +114,7 @@ def _with_tensorflow(builder, split: str) -> Iterable[dict]:
         return tfds.as_numpy(builder.as_dataset(split=split))
     except ImportError:
         raise UserError(
-            f"config.data.dataset: {builder.name!r} is prepared as {builder.info.file_format.value}, which only "
+            f"config.data.path: {builder.name!r} is prepared there as {builder.info.file_format.value}, which only "
             "TensorFlow reads; prepare it as array_record, or install tensorflow"
         ) from None
 
@@ -90,7 +122,7 @@ def _with_tensorflow(builder, split: str) -> Iterable[dict]:
 def _arrays(examples: Iterable[dict], size: int) -> tuple[np.ndarray, np.ndarray | None]:
     images, labels = [], []
     for example in examples:
-        image = _resize(example["image"], size) if size else example["image"]
+        image = resize(example["image"], size) if size else example["image"]
         if images and image.shape != images[0].shape:
             raise UserError(
                 f"config.data.size: 0 keeps images as they are, and they differ "
@@ -102,7 +134,8 @@ def _arrays(examples: Iterable[dict], size: int) -> tuple[np.ndarray, np.ndarray
     return np.stack(images), np.asarray(labels) if scalar else None
 
 
-def _resize(image: np.ndarray, size: int) -> np.ndarray:
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of the image (height, width, channels), scaled to size x size."""
     from PIL import Image
 
     height, width, channels = image.shape

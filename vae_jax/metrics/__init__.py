@@ -2,11 +2,13 @@
 
 A metric's file has `compute(subject, key, *, parameters) -> {name: number}` and `NEEDS`, the parts of the subject that
 it reads beside the run. Parameters are the keyword-only ones of `compute`; their defaults are the reference
-protocol. A result is a function of the run, the data, the key and the parameters alone.
+protocol, and `LEAST` and `MOST`, where a file has them, say between what they may be. A result is a function of the
+run, the data, the key and the parameters alone.
 """
 
 import functools
 import math
+import operator
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -17,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax import data, registry, train
+from vae_jax import data, registry, train, variants
 from vae_jax.data import Dataset
 from vae_jax.distributions import Gaussian
 from vae_jax.factors import to_ids
@@ -28,11 +30,16 @@ from vae_jax.typing import Batch, Key
 
 ArrayCodes = Float[np.ndarray, "image latent"]
 ArrayClasses = Int[np.ndarray, "image factor"]
-CHUNK = 4096
+CHUNK = 1024
+BATCH = 250
+"""Images encoded at once; the 10,000 of most protocols are a whole number of them, so that one size is compiled."""
 
 
 class Coded(NamedTuple):
-    """The code of every image of a grid of factors, by id; a factor of one value is left out, as nothing to know."""
+    """The code of every image of a grid of factors, by id; a factor of one value is left out, as nothing to know.
+
+    The last of `sizes` may be without a name: nuisance factors, which vary in all that is drawn and are not scored.
+    """
 
     codes: ArrayCodes
     names: tuple[str, ...]
@@ -46,7 +53,7 @@ class Coded(NamedTuple):
         """Codes and classes of `count` images, every factor uniform and independent of the others."""
         sizes = jnp.asarray(self.sizes)[None]
         classes = np.asarray(jax.random.randint(key, (count, len(self.sizes)), 0, sizes))
-        return self.of(classes), classes
+        return self.of(classes), classes[:, : len(self.names)]
 
     def sharing(
         self, key: Key, shared: Int[np.ndarray, "group"], size: int
@@ -65,34 +72,42 @@ def finite(codes: np.ndarray) -> np.ndarray:
     return codes
 
 
-def at_least(name: str, least: float | int, **fields: float | int) -> None:
-    """Raises UserError naming the first parameter of the metric `name` that is below `least`."""
-    for field, value in fields.items():
-        if value < least:
-            raise UserError(f"--metrics={name}: {field} = {value} is not allowed; give at least {least}")
-
-
 def named(name: str, score: float | int, parts: Iterable[str], scores: np.ndarray) -> dict[str, float]:
     """A metric's result: the score under its `name`, and each part's under `name.part`."""
     details = {f"{name}.{part}": float(value) for part, value in zip(parts, scores, strict=True)}
     return {name: float(score), **details}
 
 
-def coded(codes: np.ndarray, names: tuple[str, ...], sizes: tuple[int, ...]) -> Coded:
+def coded(codes: np.ndarray, names: tuple[str, ...], sizes: tuple[int, ...], nuisance: tuple[str, ...] = ()) -> Coded:
     """`Coded` of the grid `sizes`. Raises UserError for codes that are not finite, and where no factor varies."""
     finite(codes)
-    varying = [i for i, size in enumerate(sizes) if size > 1]
-    if not varying:
-        raise UserError("factors: none takes more than one value, so there is nothing to score")
     # A factor of one value moves no id: the grid is in the same order without it.
-    return Coded(np.asarray(codes, np.float32), tuple(names[i] for i in varying), tuple(sizes[i] for i in varying))
+    varying = [(name, size) for name, size in zip(names, sizes, strict=True) if size > 1]
+    order = sorted(range(len(varying)), key=lambda i: varying[i][0] in nuisance)
+    scored = tuple(name for name, _ in varying if name not in nuisance)
+    if not scored:
+        raise UserError("factors: none that is scored takes more than one value, so there is nothing to score")
+    grid = np.asarray(codes, np.float32).reshape(*(size for _, size in varying), -1)
+    ordered = grid.transpose(*order, len(order)).reshape(len(codes), -1)
+    return Coded(ordered, scored, tuple(varying[i][1] for i in order))
+
+
+Watched = Callable[[Iterable, int], Iterable]
+
+
+def unwatched(items: Iterable, total: int) -> Iterable:
+    """The items as they are."""
+    return items
 
 
 class Subject:
-    """A trained run and its data, and what metrics take from them, each computed once and only if it is asked for."""
+    """A trained run and its data, and what metrics take from them, each computed once and only if it is asked for.
 
-    def __init__(self, run: Run, dataset: Dataset):
-        self.run, self.dataset, self.model = run, dataset, run.model
+    `watched(items, total)` gives the items of a long loop, and tells a progress bar how far it has come.
+    """
+
+    def __init__(self, run: Run, dataset: Dataset, watched: Watched = unwatched):
+        self.run, self.dataset, self.model, self.watched = run, dataset, run.model, watched
         self.codes, self.posterior = functools.cache(self._codes), functools.cache(self._posterior)
 
     def held_out(self, batch_size: int, images: int = 0) -> Iterator[Batch]:
@@ -109,40 +124,62 @@ class Subject:
 
     def _codes(self, images: int) -> ArrayCodes:
         """The latents of `images` held-out images (0: all), drawn once and for all. Raises UserError if not finite."""
-        represent = jax.jit(functools.partial(self.model.variant.represent, self.model.nets))
-        codes = np.concatenate([represent(self.run.params, batch) for batch in self.held_out(256, images)])
+        codes = np.concatenate([self._represent(self.run.params, batch) for batch in self.held_out(BATCH, images)])
         return finite(codes[:, : self.run.latent_dim])
 
     def _posterior(self, images: int) -> Gaussian:
         """q(z | x) of the images of `codes`. Raises UserError where it is no Gaussian, or not finite."""
-        return self._posterior_of(self.held_out(256, images))
+        return self._posterior_of(self.held_out(BATCH, images))
 
     def posterior_at(self, ids: Int[np.ndarray, "image"]) -> Gaussian:
         """q(z | x) of the images of the grid with these ids. Raises UserError as `posterior` does."""
-        render, threshold = jax.jit(self.dataset.factors.render), self.run.config["data"]["binarize"] == "static"
+        threshold = self.run.config["data"]["binarize"] == "static"
 
         def batch(some):
-            images = render(jnp.asarray(some, jnp.int32)) / jnp.float32(255)
+            images = self._render(jnp.asarray(some, jnp.int32)) / jnp.float32(255)
             return {"image": (images > 0.5).astype(jnp.float32) if threshold else images}
 
-        return self._posterior_of(batch(ids[start : start + 256]) for start in range(0, len(ids), 256))
+        return self._posterior_of(batch(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH))
 
     def _posterior_of(self, batches: Iterable[Batch]) -> Gaussian:
         if self.model.variant.posterior is None:
             raise UserError(f"config.variant.name: this metric needs {NEEDS['posterior']}")
-        posterior = jax.jit(functools.partial(self.model.variant.posterior, self.model.nets))
-        parts = [posterior(self.run.params, batch) for batch in batches]
+        parts = [self._gaussian(self.run.params, batch) for batch in batches]
         whole = (np.concatenate(part)[:, : self.run.latent_dim] for part in zip(*parts, strict=True))
         return Gaussian(*(jnp.asarray(finite(part)) for part in whole))
 
     def _batches(self, places: np.ndarray, batch_size: int) -> Iterator[Batch]:
-        config, split = self.run.config, jax.device_put(self.dataset.test)
-        key = jax.random.fold_in(train.root_key(config["seed"]), train.EVALUATION)
-        binarize = data.binarizer(config["data"]["binarize"])
-        make = jax.jit(lambda indices, key: data.make_batch(split, binarize, indices, indices, key))
-        for start in range(0, len(places), batch_size):
+        split = jax.device_put(self.dataset.test)
+        key = jax.random.fold_in(train.root_key(self.run.config["seed"]), train.EVALUATION)
+        starts = range(0, len(places), batch_size)
+        for start in self.watched(starts, len(starts)):
             indices = jnp.asarray(places[start : start + batch_size], jnp.int32)
-            yield make(indices, jax.random.fold_in(key, train.BINARIZE))
+            yield self._batch(split, indices, jax.random.fold_in(key, train.BINARIZE))
+
+    @cached_property
+    def _batch(self) -> Callable:
+        binarize = data.binarizer(self.run.config["data"]["binarize"])
+
+        def make(split, indices, key):
+            batch = data.make_batch(split, binarize, indices, indices, key)
+            # A loss alone reads it, and what a program does not return is not computed: to draw it takes longest.
+            batch.pop("pair", None)
+            return batch
+
+        return jax.jit(make)
+
+    @cached_property
+    def _represent(self) -> Callable:
+        return jax.jit(functools.partial(self.model.variant.represent, self.model.nets))
+
+    @cached_property
+    def _gaussian(self) -> Callable:
+        return jax.jit(functools.partial(self.model.variant.posterior, self.model.nets))
+
+    @cached_property
+    def _render(self) -> Callable:
+        # Its images are an argument: closed over they were a constant of the program, 5.9 GB for shapes3d.
+        return functools.partial(jax.jit(lambda render, ids: render(ids)), jax.device_put(self.dataset.factors.render))
 
     @cached_property
     def coded(self) -> Coded:
@@ -150,9 +187,9 @@ class Subject:
         grid = self.dataset.factors
         starts = range(0, grid.count, CHUNK)
         ids = [np.arange(start, min(start + CHUNK, grid.count), dtype=np.int32) for start in starts]
-        render = jax.jit(grid.render)
-        codes = [self.run.encode(np.asarray(render(_padded(some))))[: len(some)] for some in ids]
-        return coded(np.concatenate(codes)[:, : self.run.latent_dim], grid.names, grid.sizes)
+        watched = self.watched(ids, len(ids))
+        codes = [self.run.encode(np.asarray(self._render(_padded(some))))[: len(some)] for some in watched]
+        return coded(np.concatenate(codes)[:, : self.run.latent_dim], grid.names, grid.sizes, grid.nuisance)
 
 
 def _padded(ids: np.ndarray) -> np.ndarray:
@@ -160,26 +197,36 @@ def _padded(ids: np.ndarray) -> np.ndarray:
 
 
 NEEDS = {
-    "factors": "a dataset with factors (sprites, dsprites)",
+    "factors": "a dataset with factors (sprites, scenes, dsprites, shapes3d, smallnorb, cars3d)",
     "label": "a dataset with labels",
+    "classes": "a dataset with labels or factors",
     "density": "a variant whose codes have a density",
     "posterior": "a variant whose posterior is a diagonal Gaussian",
+    "prior": "a variant whose prior has a density that can be differentiated by the whole code",
     "models": "several models of one dataset, given to its function `score`",
 }
 
 
-def check(word: str, model: Model, dataset: Dataset) -> None:
-    """Raises UserError unless the model and its data have what the metric of `word` needs."""
+def lacks(word: str, model: Model, dataset: Dataset) -> str:
+    """What the metric of `word` needs and the model and its data do not have; empty where they have it all."""
     variant = model.variant
     has = {
         "factors": dataset.factors is not None,
         "label": dataset.train.labels is not None,
+        "classes": dataset.train.labels is not None or dataset.factors is not None,
         "density": variant.posterior is not None or variant.draw is not None,
         "posterior": variant.posterior is not None,
+        # Without a draw of its own a code is the posterior's latents, and log_prior their density.
+        "prior": variant.draw is None or variant.log_prior is variants.standard_normal_log_prior,
     }
-    for need in get(word.partition(":")[0]).NEEDS:
-        if not has.get(need, False):
-            raise UserError(f"--metrics={word}: is not for this run; it needs {NEEDS[need]}")
+    missing = (NEEDS[need] for need in get(word.partition(":")[0]).NEEDS if not has.get(need, False))
+    return next(missing, "")
+
+
+def check(word: str, model: Model, dataset: Dataset) -> None:
+    """Raises UserError unless the model and its data have what the metric of `word` needs."""
+    if need := lacks(word, model, dataset):
+        raise UserError(f"--metrics={word}: is not for this run; it needs {need}")
 
 
 def get(name: str) -> Any:
@@ -203,7 +250,8 @@ def parse(words: str) -> dict[str, Callable]:
 
 def _one(word: str) -> Callable:
     name, *settings = word.split(":")
-    compute = get(name).compute
+    module = get(name)
+    compute = module.compute
     defaults, given = registry.fields(compute), {}
     for setting in settings:
         field, _, value = setting.partition("=")
@@ -217,4 +265,8 @@ def _one(word: str) -> Callable:
                 f"--metrics={word}: {value!r} is not allowed; {field} is like {defaults[field]!r}"
             ) from None
     protocol = {**defaults, **given}
+    for limits, within, words in (("LEAST", operator.ge, "at least"), ("MOST", operator.le, "at most")):
+        for field, limit in getattr(module, limits, {}).items():
+            if not within(protocol[field], limit):
+                raise UserError(f"--metrics={word}: {field} = {protocol[field]} is not allowed; give {words} {limit}")
     return lambda subject, key: (compute(subject, key, **given), protocol)

@@ -27,10 +27,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vae_jax import boosting, information
-from vae_jax.metrics import Subject, at_least
+from vae_jax.metrics import Subject
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
+LEAST = {"train": 2, "bins": 2, "test": 1, "rounds": 1}
 Importances = Float[np.ndarray, "latent factor"]
 
 
@@ -85,8 +86,6 @@ def compute(
     subject: Subject, key: Key, *, train: int = 10_000, test: int = 5_000, bins: int = 64, rounds: int = 100
 ) -> dict[str, float]:
     """D, C and I, and the accuracy of each factor's classifier."""
-    at_least("dci", 2, train=train, bins=bins)
-    at_least("dci", 1, test=test, rounds=rounds)
     first, second, lot = jax.random.split(key, 3)
     draw = subject.coded.draw
     matrix, accuracy = importances(lot, *draw(first, train), *draw(second, test), bins, rounds)

@@ -15,10 +15,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vae_jax.metrics import Subject, at_least, named
+from vae_jax.metrics import Subject, named
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
+LEAST = {"train": 2, "test": 2}
 
 
 def areas(scores: Float[np.ndarray, "image value"], is_value: Bool[np.ndarray, "image value"]) -> np.ndarray:
@@ -54,7 +55,6 @@ def explicitness(
 
 def compute(subject: Subject, key: Key, *, train: int = 10_000, test: int = 5_000) -> dict[str, float]:
     """The mean over factors, and each one's."""
-    at_least("explicitness", 2, train=train, test=test)
     (codes, classes), (test_codes, test_classes) = map(subject.coded.draw, jax.random.split(key), (train, test))
     factors = zip(classes.T, test_classes.T, strict=True)
     each = np.asarray([explicitness(codes, values, test_codes, judged) for values, judged in factors])

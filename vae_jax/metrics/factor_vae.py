@@ -16,10 +16,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vae_jax.metrics import Coded, Subject, at_least
+from vae_jax.metrics import Coded, Subject
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
+LEAST = {"train": 1, "test": 1, "points": 2, "images": 2, "least_deviation": 0}
 
 
 def stillest(
@@ -55,9 +56,6 @@ def compute(
     least_deviation: float = 0.05,
 ) -> dict[str, float]:
     """The accuracy on `test` votes, on those it was learnt from, and how many latents were not dropped."""
-    at_least("factor_vae", 1, train=train, test=test)
-    at_least("factor_vae", 2, points=points, images=images)
-    at_least("factor_vae", 0, least_deviation=least_deviation)
     whole, first, second = jax.random.split(key, 3)
     coded = subject.coded
     variance = coded.draw(whole, points)[0].astype(np.float64).var(axis=0, ddof=1)

@@ -16,11 +16,12 @@ of 32 values is never really held; here values are as they are. Constant latents
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax.metrics import Subject, at_least, named
-from vae_jax.registry import UserError
+from vae_jax.metrics import Subject, named
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
+LEAST = {"points": 2, "quantile": 0.01}
+MOST = {"quantile": 1.0}
 
 
 def moved(
@@ -50,9 +51,6 @@ def robustness(
 
 def compute(subject: Subject, key: Key, *, points: int = 10_000, quantile: float = 0.99) -> dict[str, float]:
     """The weighted mean over latents, and each one's."""
-    at_least("irs", 2, points=points)
-    if not 0 < quantile <= 1:
-        raise UserError(f"--metrics=irs: quantile = {quantile} is not allowed; give more than 0 and at most 1")
     each, weight = robustness(*subject.coded.draw(key, points), quantile)
     some = weight > 0
     score = np.average(each[some], weights=weight[some]) if some.any() else np.nan

@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vae_jax import information
-from vae_jax.metrics import Subject, at_least, named
+from vae_jax.metrics import Subject, named
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
+LEAST = {"points": 2, "bins": 2}
 
 
 def gaps(
@@ -30,6 +31,5 @@ def gaps(
 
 def compute(subject: Subject, key: Key, *, points: int = 10_000, bins: int = 20) -> dict[str, float]:
     """The gap, averaged over factors and of each."""
-    at_least("mig", 2, points=points, bins=bins)
     each = gaps(*subject.coded.draw(key, points), bins)
     return named("mig", each.mean(), subject.coded.names, each)

@@ -20,10 +20,11 @@ from jaxtyping import Float, Int
 from vae_jax import information
 from vae_jax.distributions import Gaussian
 from vae_jax.factors import to_classes
-from vae_jax.metrics import Subject, at_least, named
+from vae_jax.metrics import Subject, named
 from vae_jax.typing import Key
 
 NEEDS = ("factors", "posterior")
+LEAST = {"images": 2}
 
 
 def known(
@@ -45,11 +46,10 @@ def known(
 
 def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
     """The gap, averaged over factors and of each, from `images` of the grid, all where it has no more."""
-    at_least("mig_sampled", 2, images=images)
     grid, (which, noise) = subject.dataset.factors, jax.random.split(key)
     ids = np.asarray(jax.random.choice(which, grid.count, (min(images, grid.count),), replace=False))
     classes = np.asarray(to_classes(grid.sizes, jnp.asarray(ids)))
-    varying = [i for i, size in enumerate(grid.sizes) if size > 1]
+    varying = [i for i, size in enumerate(grid.sizes) if size > 1 and grid.names[i] not in grid.nuisance]
     found, entropies = known(subject.posterior_at(ids), classes[:, varying], noise)
     gaps = information.gap(found) / np.where(entropies > 0, entropies, np.nan)
     return named("mig_sampled", gaps.mean(), [grid.names[i] for i in varying], gaps)

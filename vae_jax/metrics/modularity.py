@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Float
 
 from vae_jax import information
-from vae_jax.metrics import Subject, at_least, named
+from vae_jax.metrics import Subject, named
 from vae_jax.registry import UserError
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
+LEAST = {"points": 2, "bins": 2}
 
 
 def modularity(known: Float[np.ndarray, "latent factor"]) -> Float[np.ndarray, "latent"]:
@@ -31,7 +32,6 @@ def modularity(known: Float[np.ndarray, "latent factor"]) -> Float[np.ndarray, "
 
 def compute(subject: Subject, key: Key, *, points: int = 10_000, bins: int = 20) -> dict[str, float]:
     """The mean over latents that know of anything, and each one's. Raises UserError where one factor alone varies."""
-    at_least("modularity", 2, points=points, bins=bins)
     if len(subject.coded.names) < 2:
         raise UserError("--metrics=modularity: one factor alone varies, so there is no second to know of")
     each = modularity(information.informative(*subject.coded.draw(key, points), bins)[0])

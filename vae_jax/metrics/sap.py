@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vae_jax import information
-from vae_jax.metrics import Subject, at_least, named
+from vae_jax.metrics import Subject, named
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
+LEAST = {"train": 2, "test": 2}
 
 
 def accuracy(
@@ -41,7 +42,6 @@ def accuracy(
 
 def compute(subject: Subject, key: Key, *, train: int = 10_000, test: int = 5_000) -> dict[str, float]:
     """The gap, averaged over factors and of each."""
-    at_least("sap", 2, train=train, test=test)
     (codes, classes), (test_codes, test_classes) = map(subject.coded.draw, jax.random.split(key), (train, test))
     each = np.zeros((codes.shape[1], classes.shape[1]))
     for j, k in np.ndindex(*each.shape):

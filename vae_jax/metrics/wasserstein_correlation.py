@@ -12,10 +12,11 @@ code; its root would be a distance. NaN where all codes are the same, which is n
 import numpy as np
 from jaxtyping import Float
 
-from vae_jax.metrics import Subject, at_least
+from vae_jax.metrics import Subject
 from vae_jax.typing import Key
 
 NEEDS = ()
+LEAST = {"images": 0}
 
 
 def wasserstein(covariance: Float[np.ndarray, "latent latent"]) -> float:
@@ -28,7 +29,6 @@ def wasserstein(covariance: Float[np.ndarray, "latent latent"]) -> float:
 
 def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
     """W of the posterior means of `images` held-out images (0: all), over their total variance and as it is."""
-    at_least("wasserstein_correlation", 0, images=images)
     covariance = np.atleast_2d(np.cov(subject.codes(images).astype(np.float64).T))
     found, total = wasserstein(covariance), np.trace(covariance)
     return {

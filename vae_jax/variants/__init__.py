@@ -168,7 +168,11 @@ def floats(variant: Variant) -> dict[str, float]:
     return registry.fields(variant.loss)
 
 
+def traced(name: str) -> dict[str, float]:
+    """The traced floats of the variant `name`, with their defaults."""
+    return floats(get(name)(likelihoods.bernoulli()))
+
+
 def defaults(name: str) -> dict[str, Any]:
     """The config section of the variant `name`: its name, its static fields and its floats."""
-    make = get(name)
-    return {"name": name, **registry.fields(make), **floats(make(likelihoods.bernoulli()))}
+    return {"name": name, **registry.fields(get(name)), **traced(name)}

@@ -1,0 +1,89 @@
+"""A run while it trains, alone or among others: its folder, its records, where it stands, and how it ended."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from experiments import measure
+from experiments.recorder import Diverged, Recorder, Report, check_parameters
+from vae_jax import writers
+from vae_jax.data import Dataset
+from vae_jax.train import TrainState, evaluated
+from vae_jax.trained import Run
+
+
+class Member:
+    """One of the runs that train together; a run of its own is the only one.
+
+    `step` and `state` are where it stands, the state on the host and None at the start; `alive` is False once it
+    has diverged.
+    """
+
+    def __init__(self, config: ConfigDict, folder: Path, say: Callable[[str], Any] = print):
+        from vae_jax.checkpoint import Checkpoints
+
+        self.config, self.folder, self.say, self.alive = config, folder, say, True
+        (folder / "failed.json").unlink(missing_ok=True)
+        self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
+        self.step, self.state = max(self.checkpoints.steps(), default=0), None
+        self.recorder: Recorder | None = None
+
+    def load(self, like: TrainState) -> None:
+        """Reads the newest whole checkpoint, shaped as `like`, which may be an earlier one than there seemed to be."""
+        if self.state is None and self.step:
+            self.step, self.state = self.checkpoints.restore(like) or (0, None)
+
+    def begin(self, report: Report) -> None:
+        """Opens its records where it stands; what came after is forgotten."""
+        if self.recorder is None:
+            self.recorder = Recorder(self.config, self.folder, self.step, report, self.say)
+
+    def try_to(self, record: Callable[..., Any], *arguments: Any) -> None:
+        """Calls what may find that this member has diverged, which ends it, and no other."""
+        if not self.alive:
+            return
+        try:
+            record(*arguments)
+        except Diverged as error:
+            self.alive = False
+            self.checkpoints.wait()
+            steps = self.checkpoints.steps()
+            kept = (
+                f"the last good checkpoint is that of step {steps[-1]}" if steps else "no checkpoint had been saved yet"
+            )
+            writers.write_json(self.folder / "failed.json", {"step": steps[-1] if steps else 0, "error": str(error)})
+            self.say(f"error: {error}; training stopped, {kept}")
+
+    def save(self, step: int, state: TrainState, score: float | None) -> None:
+        """Starts to save a state of the host. Raises Diverged where its parameters are not finite."""
+        check_parameters(step, state.params)
+        self.recorder.file.sync()
+        self.checkpoints.save(step, state, score)
+
+    def finish(self, dataset: Dataset, blank: Run, held_out: dict[str, Any]) -> None:
+        """Pictures, metrics, then evaluation.json, whose presence says that the run is whole."""
+        from experiments import pictures
+
+        config, mirror = self.config, self.recorder.mirror
+        run = blank.at(config.to_dict(), jax.tree.map(jnp.asarray, evaluated(self.state)), self.step)
+        for file in pictures.draw(run, dataset, held_out, self.folder / "pictures"):
+            mirror.picture(file, self.step)
+        # Under another name until it is whole.
+        file = self.folder / "evaluation.unfinished.json"
+        writers.write_json(file, held_out | {"step": self.step})
+        words = measure.expand(config.evaluation.metrics, run.model, dataset, self.say)
+        found, _ = measure.measure(words, run, dataset, file, self.say)
+        mirror.summary(found)
+        mirror.artifact(self.folder / "checkpoints")
+        file.replace(self.folder / "evaluation.json")
+        self.state = None
+
+    def close(self, status: int) -> None:
+        """Lets go of its files, once all is written."""
+        if self.recorder is not None:
+            self.recorder.close(status)
+        self.checkpoints.close()

@@ -1,0 +1,265 @@
+"""A population's members against the runs that they would be alone."""
+
+import json
+import signal
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from test_variants import NAMES, SHAPE, config_of, split_with_factors
+
+from experiments import population, train
+from vae_jax import data, model, parallel
+from vae_jax import train as steps_of
+from vae_jax.registry import UserError
+from vae_jax.writers import TIMINGS, read_metrics
+
+ROOT = Path(__file__).parents[1]
+COUNT, DISPATCH = 5, 3
+"""Five members on two devices: one place is filled up."""
+
+
+def several(name):
+    """(program's make_step, states, indices, keys, hyper) of five members of a variant: seeds and floats differ."""
+    config = config_of(name)
+    built = model.build(config, SHAPE)
+    start = jax.jit(lambda key: model.initial_state(built, config, SHAPE, key))
+    keys = [steps_of.root_key(seed) for seed in range(COUNT)]
+    floats = [{field: jnp.float32(value * (1 + i / 8)) for field, value in built.floats.items()} for i in range(COUNT)]
+    hyper = [steps_of.Hyper(jnp.float32(1e-3 * (1 + i)), floats[i]) for i in range(COUNT)]
+    indices = np.stack([data.index_stream(seed, 0, DISPATCH, tiny.SIZE, 12) for seed in range(COUNT)])
+
+    def make_step(split):
+        fetch = partial(data.make_batch, split, data.draw)
+        return steps_of.make_train_step(built.nets, built.variant, built.optimizer, fetch)
+
+    return make_step, [jax.device_get(start(key)) for key in keys], indices, keys, hyper
+
+
+def trained(placement, make_step, states, indices, keys, hyper, alive):
+    """One dispatch: each member's state and metrics."""
+    take = placement.train_steps(make_step, DISPATCH)
+    split = parallel.replicate(split_with_factors(), placement.devices)
+    key, hyper = placement.place(list(zip(keys, hyper, strict=True)))
+    with jax.debug_key_reuse(False):  # the check is of the step, made elsewhere, and slow to compile
+        state, metrics = take(split, placement.place(states), indices, key, hyper, np.asarray(alive))
+    return placement.members(state), placement.members(metrics)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_member_is_the_run_it_would_be_alone(name):
+    make_step, states, indices, keys, hyper = several(name)
+    alive = np.ones(COUNT, bool)
+    on_two = parallel.member_parallel(parallel.local_devices(2))
+    many, rows = trained(on_two, make_step, states, indices, keys, hyper, alive)
+    solo = parallel.data_parallel(parallel.local_devices(1))
+    one = lambda of_members: of_members[-1:]  # noqa: E731
+    (alone,), (row,) = trained(solo, make_step, one(states), one(indices), one(keys), one(hyper), alive[:1])
+    # Bit for bit for most; where XLA fuses the sums of the two programs in another way, to their last bits.
+    near = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(near, alone, many[COUNT - 1])
+    jax.tree.map(near, row, rows[COUNT - 1])
+    assert not np.allclose(rows[0]["loss"], row["loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("over", [parallel._all_at_once, parallel._one_by_one])
+def test_members_that_have_ended_stay_and_disturb_nobody(over, monkeypatch):
+    monkeypatch.setitem(parallel.OVER_MEMBERS, "cpu", over)
+    make_step, states, indices, keys, hyper = several("beta")
+    states[1] = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan) if leaf.dtype == np.float32 else leaf, states[1])
+    placement = parallel.member_parallel(parallel.local_devices(2))
+    alive = np.array([True, False, True, False, True])
+    after, rows = trained(placement, make_step, states, indices, keys, hyper, alive)
+    for i in (1, 3):
+        jax.tree.map(np.testing.assert_array_equal, after[i], states[i])
+    solo = parallel.data_parallel(parallel.local_devices(1))
+    (alone,), (row,) = trained(solo, make_step, states[2:3], indices[2:3], keys[2:3], hyper[2:3], alive[:1])
+    # All at once is another program, whose sums run in another order.
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), alone, after[2])
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), row, rows[2])
+
+
+def test_a_population_is_evaluated_as_each_would_be_alone():
+    placement = parallel.member_parallel(parallel.local_devices(2))
+    states = [tiny.state() for _ in range(3)]
+    states = [
+        jax.tree.map(lambda leaf, i=i: np.asarray(leaf) + np.asarray(i / 10, leaf.dtype), s.params)
+        for i, s in enumerate(states)
+    ]
+    constants = lambda: [(steps_of.root_key(i), jnp.int32(7), tiny.hyper(beta=1.0 + i)) for i in range(3)]  # noqa: E731
+    for batch in (16, 20, 100):  # with a rest, without, all in one
+        found = placement.evaluation(tiny.make_eval_step, batch, tiny.split())
+        found = found(placement.place(states), *placement.place(constants()))
+        for i in range(3):
+            chosen = parallel.local_devices(1)
+            one = parallel.evaluation(tiny.make_eval_step, chosen, batch, tiny.split())
+            alone = one(*parallel.replicate((states[i], *constants()[i]), chosen))
+            assert alone.keys() == found[i].keys()
+            for name, value in alone.items():
+                np.testing.assert_allclose(found[i][name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+WORDS = [
+    f"--config={ROOT / 'configs/digits.py'}",
+    "--config.train.steps=60",
+    "--config.train.dispatch=10",
+    "--config.log.every=20",
+    "--config.evaluation.every=30",
+    "--config.checkpoint.every=20",
+    "--config.net.hidden=(16,)",
+    "--config.latent_dim=3",
+    "--config.parallel.devices=2",
+]
+
+
+def members_file(folder, members):
+    """The file of members by name, each with its own words."""
+    listed = [{"workdir": str(folder / name), "words": [*WORDS, *own]} for name, own in members.items()]
+    (folder / "members.json").write_text(json.dumps(listed))
+    return f"--members={folder / 'members.json'}"
+
+
+def seeds(count, *more):
+    return {f"s{seed}": [f"--config.seed={seed}", *more] for seed in range(count)}
+
+
+def records(folder):
+    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in read_metrics(folder / "metrics.jsonl")]
+
+
+def digest_of(folder):
+    newest = max(int(step.name) for step in (folder / "checkpoints").iterdir())
+    return newest, json.loads((folder / "checkpoints" / str(newest) / "check" / "metadata").read_text())["digest"]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    assert population.main([members_file(folder, seeds(3))]) == 0
+    return folder
+
+
+def test_each_member_leaves_the_folder_of_a_run_of_its_own(three, tmp_path):
+    alone = tmp_path / "alone"
+    assert train.main([*WORDS, "--config.seed=2", "--config.parallel.devices=1", f"--workdir={alone}"]) == 0
+    member = three / "s2"
+    assert records(member) == records(alone)
+    assert digest_of(member) == digest_of(alone)
+    assert json.loads((member / "evaluation.json").read_text()) == json.loads((alone / "evaluation.json").read_text())
+    files = lambda folder: {str(file.relative_to(folder)) for file in folder.rglob("*.p*")}  # noqa: E731
+    assert files(member) == files(alone)
+    kept = lambda folder: {step.name for step in (folder / "checkpoints").iterdir()}  # noqa: E731
+    assert kept(member) == kept(alone)
+
+
+def test_finished_members_are_left_alone(three, capsys):
+    before = {file: file.stat().st_mtime_ns for file in three.rglob("*") if file.is_file()}
+    assert population.main([f"--members={three / 'members.json'}"]) == 0
+    assert "3 members, 3 of them ended before" in capsys.readouterr().out
+    assert before == {file: file.stat().st_mtime_ns for file in three.rglob("*") if file.is_file()}
+
+
+def stop_after(monkeypatch, step):
+    """Stops the population as a signal does, once it has reached `step`."""
+    index_stream, sent = data.index_stream, []
+
+    def stream(seed, start, *more):
+        if start >= step and not sent:
+            sent.append(signal.raise_signal(signal.SIGTERM))
+        return index_stream(seed, start, *more)
+
+    monkeypatch.setattr(data, "index_stream", stream)
+
+
+def test_members_that_stand_apart_meet_and_end_the_same(three, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_after(patched, 30)
+        assert population.main([members_file(tmp_path, seeds(1))]) == 128 + 15
+    assert digest_of(tmp_path / "s0")[0] == 40
+    assert population.main([members_file(tmp_path, seeds(3))]) == 0
+    for name in seeds(3):
+        assert records(tmp_path / name)[-1] == records(three / name)[-1]
+        assert digest_of(tmp_path / name) == digest_of(three / name)
+
+
+def test_members_in_rounds_end_the_same(three, tmp_path):
+    assert population.main([members_file(tmp_path, seeds(3, "--config.sweep.members_per_device=1"))]) == 0
+    for name in seeds(3):
+        assert records(tmp_path / name) == records(three / name)
+
+
+def test_data_parallel_members_follow_one_another(three, tmp_path):
+    assert population.main([members_file(tmp_path, seeds(2, "--config.parallel.mode=data"))]) == 0
+    for name in seeds(2):
+        ours, theirs = records(tmp_path / name)[-1], records(three / name)[-1]
+        np.testing.assert_allclose(ours["elbo"], theirs["elbo"], rtol=1e-3)
+
+
+def test_a_member_that_diverges_is_reported_and_the_others_go_on(three, tmp_path, capsys):
+    members = seeds(2) | {"bad": ["--config.seed=1", "--config.train.learning_rate=1e30"]}
+    file = members_file(tmp_path, members)
+    assert population.main([file]) == 1
+    failed = json.loads((tmp_path / "bad/failed.json").read_text())
+    assert "not finite" in failed["error"]
+    assert not (tmp_path / "bad/evaluation.json").exists()
+    assert "bad: error: step" in capsys.readouterr().out
+    for name in seeds(2):
+        assert records(tmp_path / name) == records(three / name)
+    assert population.main([file]) == 1  # and is not tried again
+    assert "3 members, 3 of them ended before" in capsys.readouterr().out
+
+
+def test_halving_drops_the_lower_half_at_each_step(tmp_path, monkeypatch):
+    rates = {f"r{i}": [f"--config.train.learning_rate={rate}"] for i, rate in enumerate((1e-2, 1e-5, 1e-6, 3e-3, 1e-4))}
+    members = {name: [*own, "--config.sweep.halving=(20,45)"] for name, own in rates.items()}
+    file = members_file(tmp_path, members)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 40)
+        assert population.main([file]) == 128 + 15
+    assert population.main([file]) == 0
+    dropped = {name: json.loads(f.read_text()) for name in members if (f := tmp_path / name / "dropped.json").exists()}
+    assert {name: (why["step"], why["place"], why["of"]) for name, why in dropped.items()} == {
+        "r4": (45, 3, 3),
+        "r1": (20, 4, 5),
+        "r2": (20, 5, 5),
+    }
+    assert {name for name in members if (tmp_path / name / "evaluation.json").exists()} == {"r0", "r3"}
+    assert records(tmp_path / "r1")[-1]["step"] == 20
+    assert digest_of(tmp_path / "r4")[0] == 45
+    assert population.main([file]) == 0
+    assert sorted(dropped) == sorted(name for name in members if (tmp_path / name / "dropped.json").exists())
+
+
+def test_what_needs_another_program_is_refused_by_name(tmp_path):
+    file = members_file(tmp_path, {"a": ["--config.seed=1"], "b": ["--config.latent_dim=4"]})
+    with pytest.raises(
+        UserError, match=r"config.latent_dim: 4 and 3 do not fit in one program.*only seed, train.learn"
+    ):
+        population.main([file])
+    with pytest.raises(UserError, match="is no list of workdir and words"):
+        population.main([f"--members={tmp_path / 'absent.json'}"])
+
+
+def test_as_many_members_as_memory_allows(monkeypatch):
+    from experiments import capacity, settings
+
+    config, _ = settings.parse(WORDS)
+    dataset, built = train.prepare(config)
+    placement = parallel.member_parallel(parallel.local_devices(2))
+    one = capacity.bytes_of_member(config, dataset, built, placement)
+    state = capacity.bytes_of(jax.eval_shape(lambda: model.initial_state(built, config, dataset.image_shape)))
+    assert state < one < 100 * state
+    held = capacity.bytes_of(jax.eval_shape(lambda split: split, dataset.train))
+    free = lambda members: lambda devices: (members * one + held + 1) / capacity.SHARE  # noqa: E731
+    at_once = lambda count: capacity.members_at_once(config, dataset, built, placement, count)  # noqa: E731
+    monkeypatch.setattr(parallel, "free_bytes", free(4))
+    assert at_once(3) == 3
+    assert at_once(8) == 8
+    assert at_once(9) == 5  # two even rounds, and not eight and one
+    monkeypatch.setattr(parallel, "free_bytes", free(0.5))
+    with pytest.raises(UserError, match=r"one member takes .* GiB with batches of 128"):
+        at_once(3)

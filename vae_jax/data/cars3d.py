@@ -1,0 +1,71 @@
+"""Cars3D (Reed et al. 2015): 17,568 renderings of 183 cars from 4 elevations and 24 azimuths, 128 x 128 x 3.
+
+Read from the published files, one car_*_mesh.mat a car: the folder data/cars of nips2015-analogy-data.tar.gz. TFDS has
+no such dataset. Locatello et al. 2019 scale the images to 64 x 64. Their cars are numbered in whatever order the file
+system lists them, here in the order of their names; the numbers mean nothing either way.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax import data, grids
+from vae_jax.data import Dataset, tfds
+from vae_jax.grids import Stored
+from vae_jax.registry import UserError
+
+NAMES = ("elevation", "azimuth", "car")
+
+
+def load(*, path: str = "", size: int = 64, split: str = "random 0.1", changed: int = 1) -> Dataset:
+    """The grid in the folder `path` of .mat files, or in an npz file there, of the format that dsprites reads.
+
+    Images are scaled to size x size, or left as they are for 0; `split` and `changed` are those of
+    `data.from_factors`. Raises UserError where there are no such files, or they are of another format.
+    """
+    file = grids.npz_file(path)
+    stored = grids.from_npz(file, NAMES) if file else _meshes(path)
+    return data.from_factors(grids.look_up(tfds.resized(stored, size)), split, changed)
+
+
+def _meshes(path: str) -> Stored:
+    files = sorted(Path(path).expanduser().glob("*.mat")) if path else []
+    if not files:
+        raise UserError(
+            f"config.data.path: {path!r} has no .mat files and no npz; give the folder data/cars of Cars3D "
+            "(nips2015-analogy-data.tar.gz, scottreed.info), which TFDS does not have"
+        )
+    first = _views(files[0])
+    *sizes, height, width, channels = first.shape
+
+    def chunks() -> Iterator:
+        for car, file in enumerate(files):
+            views = _views(file)
+            if views.shape != first.shape:
+                raise UserError(
+                    f"config.data.path: {str(file)!r} has views of {views.shape}, {files[0].name} of {first.shape}"
+                )
+            images = views.reshape(-1, height, width, channels)
+            yield images, np.arange(len(images)) * len(files) + car
+
+    where = f"config.data.path: {path!r}"
+    count = len(files) * sizes[0] * sizes[1]
+    return Stored(where, NAMES, (*sizes, len(files)), (height, width, channels), count, chunks())
+
+
+def _views(file: Path) -> np.ndarray:
+    """The images of one car, (elevation, azimuth, height, width, channels)."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        views = loadmat(file, variable_names=["im"])["im"]
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
+        raise UserError(f"config.data.path: {str(file)!r} is not in the format of Cars3D ({error})") from None
+    if views.dtype != np.uint8 or views.ndim != 5 or views.shape[2] != 3:
+        raise UserError(
+            f"config.data.path: {str(file)!r} has an im of {views.dtype} {views.shape}; give uint8 of (height, width, "
+            "3, azimuths, elevations)"
+        )
+    return views.transpose(4, 3, 0, 1, 2)

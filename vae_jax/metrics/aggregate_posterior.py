@@ -1,0 +1,100 @@
+"""How far the aggregate posterior is from the prior, and the parts of the rate (Hoffman & Johnson 2016).
+
+    E KL(q(z|x) || p(z)) = I(x; z) + KL(q(z) || p(z)),    q(z) = 1/N sum_n q(z|x_n)
+    KL(q(z) || p(z)) = TC + sum_j KL(q(z_j) || p(z_j)),   TC = KL(q(z) || prod_j q(z_j))
+
+The second line (Chen et al. 2018) holds where the prior is factorised: N(0, I). In nats, all at least 0 but for the
+draws' noise. The first number is KL(q(z) || p(z)): what a decoder is given from the prior that it never saw in
+training, and the other way round. One z is drawn from each of N = 10,000 held-out images, and q(z) is the whole mixture
+over all N, the image's own posterior included. For these N images that is exact and each mean without bias. The
+estimators of a minibatch that train beta-TCVAE are not: variants/tcvae.py.
+
+For all images there could be, the N stand for too few. In expectation over them
+
+    E log q(z|x)/q(z)  <=  I(x; z)  <=  E log q(z|x)/q'(z),    q' without the image's own posterior
+
+(Poole et al. 2019). The left is `mutual_information`, at most log N: near it (9.21 for 10,000) it says how
+many images there were, and what it lacks is in KL(q(z) || p(z)) in its place, which is then too high, as TC is, by
+(latents - 1) log N where each latent alone tells the images apart. The right, by Jensen's inequality on the mean of
+posteriors that z knows nothing of, is `mutual_information_leave_one_out`, without an upper end where posteriors are
+narrow and far apart. Where both agree the split is right, and else rate - leave_one_out <= KL <= the first number.
+
+The rate is in closed form under N(0, I), of each image's z under any other prior. The KLs are the rate less the
+information, image by image: the parts add up to the rate but for rounding. The standard errors are of means over
+images, as if each were drawn anew with its z; for these images alone they are too large. TC is of the posterior's
+draws, that of gaussian_tc of its means and of a Gaussian. A conditional variant is told of each image's label, and its
+q(z) is over images and labels.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from vae_jax import information
+from vae_jax.distributions import Gaussian
+from vae_jax.metrics import Subject
+from vae_jax.registry import UserError
+from vae_jax.typing import Codes, Key, PerExample
+from vae_jax.variants import standard_normal_log_prior
+
+NEEDS = ("posterior",)
+LEAST = {"images": 0}
+CHUNK = 1000
+"""Codes whose density under the prior is taken at once."""
+
+PerImage = Float[np.ndarray, "image"]
+
+
+def parts(posterior: Gaussian, key: Key, log_prior: Callable[[Codes], PerExample] | None) -> dict[str, PerImage]:
+    """The parts of the rate at one z of each image, nats, the KL of q(z) from the prior first.
+
+    The prior is N(0, I) where `log_prior` is None; each latent's own KL is there for that prior alone.
+    """
+    z = posterior.sample(key, jnp.arange(len(posterior.mean)))
+    log_q, of_latents = posterior.log_prob(z), posterior.log_densities(z)
+    whole, others = information.log_aggregate(z, posterior)
+    single = information.log_mixtures(z, posterior, jnp.ones((len(z), 1)))[:, :, 0].T
+    known, shared = log_q - whole, whole - jnp.sum(single, axis=1)
+    rate = jnp.sum(posterior.kl(), axis=1) if log_prior is None else log_q - log_prior(z)
+    found = {
+        "": rate - known,
+        "mutual_information": known,
+        "mutual_information_leave_one_out": log_q - others,
+        "total_correlation": shared,
+        "rate": rate,
+    }
+    if log_prior is None:
+        found["dimension_wise_kl"] = jnp.sum(posterior.kl() - (of_latents - single), axis=1)
+    return {name: np.asarray(values, np.float64) for name, values in found.items()}
+
+
+def prior_of(subject: Subject) -> Callable[[Codes], PerExample] | None:
+    """The density of latents under the variant's prior, None for N(0, I)."""
+    run, variant = subject.run, subject.model.variant
+    if variant.log_prior is standard_normal_log_prior:
+        return None
+
+    @jax.jit
+    def some(params, z):
+        # What a code has beside its latents is a label, of which the latents are independent under the prior.
+        code = jnp.pad(z, ((0, 0), (0, run.code_dim - z.shape[1])))
+        return variant.log_prior(subject.model.nets, params, code)
+
+    return lambda z: jnp.concatenate([some(run.params, z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)])
+
+
+def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """The KL of q(z) from the prior, and the parts of the rate, of `images` held-out images (0: all)."""
+    posterior = subject.posterior(images)
+    if len(posterior.mean) < 2:
+        raise UserError(f"--metrics=aggregate_posterior: {len(posterior.mean)} image is not enough; give at least 2")
+    result = {}
+    for part, values in parts(posterior, key, prior_of(subject)).items():
+        name = f"aggregate_posterior.{part}".rstrip(".")
+        result[name] = float(values.mean())
+        result[f"{name}.standard_error"] = float(values.std(ddof=1) / math.sqrt(len(values)))
+    return {**result, "aggregate_posterior.images": len(posterior.mean)}

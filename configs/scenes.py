@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/scenes.py --workdir=runs/scenes
 Time       10,000 steps: not run whole here (a step of 64 images takes about 0.25 s of one CPU core)
-Measured   600 steps at --config.data.resolution=32 --config.train.learning_rate=2e-3, seed 0, nats per image, a density:
+Measured   600 steps at --config.data.resolution=32 --config.train.learning_rate=2e-3, seed 0, nats per image:
            ELBO 1,805, rate 31.5, 10 of 10 latents active; hues of walls and floor are there, shapes not yet
 
 The gaussian's sigma is one learned number, so that beta = 1 weighs distortion and rate as their own units ask (the

@@ -24,6 +24,7 @@ from experiments.train import blank_run, finished, prepare, record_of, run, scor
 from vae_jax import data, model, parallel, train, writers
 from vae_jax.registry import UserError
 
+
 def main(argv: list[str]) -> int:
     """Trains the members in --members; the exit status: 0 all is well, 1 some have diverged, 128 + n stopped by n."""
     own, overrides = settings.Arguments(("members",)).parse(argv)

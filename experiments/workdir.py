@@ -12,7 +12,6 @@ from typing import Any
 from vae_jax.registry import UserError
 from vae_jax.writers import plain, write_json
 
-
 TRIES = 3
 """Who only looks whether a folder is in use holds it for a moment."""
 

@@ -31,7 +31,8 @@ def expand(words: str, model: Model, dataset: Dataset, say: Callable[[str], Any]
         if need := metrics.lacks(name, model, dataset):
             say(f"{name} is left out: it needs {need}")
         elif costly := getattr(metrics.get(name), "BY_NAME", ""):
-            say(f"{name} is left out unless it is named: {costly}")
+            if not any(word.partition(":")[0] == name for word in found):
+                say(f"{name} is left out unless it is named: it takes {costly}")
         else:
             found.append(name)
     return ",".join(dict.fromkeys(found))

@@ -1,6 +1,10 @@
 """A run while it trains, alone or among others: its folder, its records, where it stands, and how it ended."""
 
+import functools
+import platform
+import subprocess
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,23 @@ from vae_jax import writers
 from vae_jax.data import Dataset
 from vae_jax.train import TrainState, evaluated
 from vae_jax.trained import Run
+
+
+@functools.cache
+def environment() -> dict[str, Any]:
+    """With what a run is trained: versions, the commit of the code where it is in a repository, devices."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        git = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        git = ""
+    return {
+        "vae_jax": metadata.version("vae_jax"),
+        "git": git,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+    }
 
 
 class Member:
@@ -40,6 +61,7 @@ class Member:
     def begin(self, report: Report) -> None:
         """Opens its records where it stands; what came after is forgotten."""
         if self.recorder is None:
+            writers.write_json(self.folder / "environment.json", environment())
             self.recorder = Recorder(self.config, self.folder, self.step, report, self.say)
 
     def try_to(self, record: Callable[..., Any], *arguments: Any) -> None:

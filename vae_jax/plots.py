@@ -29,17 +29,21 @@ def mosaic(file: Path, tiles: np.ndarray, title: str, rows: Sequence[str] = (), 
     """A grid of images (rows, columns, height, width, channels), with names beside rows and above columns."""
     picture = _mosaic(tiles)
     height, width = picture.shape[:2]
-    inches = 0.62 * tiles.shape[1] * (tiles.shape[3] / max(tiles.shape[2:4]))
-    figure = Figure(figsize=(max(inches, 3.0) + 0.1 + (1.3 if rows else 0), max(inches, 3.0) * height / width + 0.5))
-    axes = figure.add_subplot()
-    axes.imshow(picture, interpolation="nearest")
+    across = max(0.62 * tiles.shape[1] * (tiles.shape[3] / max(tiles.shape[2:4])), 3.0)
+    down = across * height / width
+    # Margins in inches, not a tight box around what is drawn, for which all would be drawn twice.
+    left, bottom, top = 0.1 + (1.2 if rows else 0), 0.1 + (0.2 if columns else 0), 0.35
+    whole = (left + across + 0.1, bottom + down + top)
+    figure = Figure(figsize=whole)
+    axes = figure.add_axes((left / whole[0], bottom / whole[1], across / whole[0], down / whole[1]))
+    axes.imshow(picture, interpolation="nearest", aspect="auto")
     axes.set_title(title, fontsize=10, loc="left")
     count = tiles.shape[:2]
     axes.set_yticks([(i + 0.5) * height / count[0] for i in range(len(rows))], rows, fontsize=8)
     axes.set_xticks([(j + 0.5) * width / count[1] for j in range(len(columns))], columns, fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.savefig(file, dpi=150, bbox_inches="tight")
+    figure.savefig(file, dpi=150)
 
 
 def latent_map(file: Path, codes: np.ndarray, labels: np.ndarray | None, title: str, axis_names: Sequence[str]) -> None:
@@ -67,4 +71,4 @@ def latent_map(file: Path, codes: np.ndarray, labels: np.ndarray | None, title: 
     axes.set_ylabel(axis_names[1])
     axes.set_aspect("equal", adjustable="datalim")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=150, bbox_inches="tight")
+    figure.savefig(file, dpi=150)

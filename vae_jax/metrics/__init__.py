@@ -2,8 +2,8 @@
 
 A metric's file has `compute(subject, key, *, parameters) -> {name: number}` and `NEEDS`, the parts of the subject that
 it reads beside the run. Parameters are the keyword-only ones of `compute`; their defaults are the reference
-protocol, and `LEAST` and `MOST`, where a file has them, say between what they may be. A result is a function of the
-run, the data, the key and the parameters alone.
+protocol, and `LEAST` and `MOST`, where a file has them, say between what they may be. `BY_NAME` says why a metric takes
+too long to be among "all". A result is a function of the run, the data, the key and the parameters alone.
 """
 
 import functools

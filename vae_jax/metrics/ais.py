@@ -55,8 +55,7 @@ from vae_jax.registry import UserError
 from vae_jax.typing import Codes, Images, Indices, Key, Params, Pixels
 
 NEEDS = ("density", "prior")
-BY_NAME = "minutes to hours of decoder gradients"
-"""Why `all` does not stand for it too."""
+BY_NAME = "thousands of gradients of the decoder for every image"
 LEAST = {"chains": 1, "temperatures": 1, "leapfrog": 1, "images": 0, "simulated": 0}
 VALUES = 2**19
 """Numbers in the decoder's output at once: images x chains x pixels, 2 MiB."""

@@ -24,6 +24,7 @@ from vae_jax.model import Model
 from vae_jax.typing import Batch, Key, KeyArray, Params, PerExample
 
 NEEDS = ("density",)
+BY_NAME = "K passes of the decoder over every held-out image"
 LEAST = {"k": 1, "images": 0}
 VALUES = 2**21
 """Numbers in the decoder's output for one chunk: images x draws x pixels, 8 MiB; more leave a CPU's cache."""

@@ -13,7 +13,7 @@ from scipy.linalg import sqrtm
 from scipy.special import logsumexp
 
 from experiments import settings
-from experiments.train import settler
+from experiments.evaluate import settler
 from vae_jax import likelihoods, model, networks, parallel, train
 from vae_jax.registry import UserError
 from vae_jax.typing import AXIS
@@ -368,11 +368,11 @@ def test_a_codebook_that_starts_small_stays_unused(monkeypatch):
 
 def test_settling_leaves_the_live_codebook_beside_its_average():
     config, _ = settings.parse([f"--config={effects.CONFIG}:vq", "--config.train.ema=0.9", "--config.net.hidden=(16,)"])
-    dataset, devices = model.load_data(config.data), parallel.local_devices(1)
+    dataset, placement = model.load_data(config.data), parallel.data_parallel(parallel.local_devices(1))
     built = model.build(config, dataset.image_shape)
     state = jax.jit(lambda: model.initial_state(built, config, dataset.image_shape))()
     state = state._replace(average=jax.tree.map(lambda leaf: 0.5 * leaf, state.params))
-    settled = settler(config, dataset, built, devices)(parallel.replicate(state, devices))
+    settled = settler([config], dataset, built, placement)(placement.place([state]))
     for before, after in ((state.params, settled.params), (state.average, settled.average)):
         np.testing.assert_array_equal(before["own"]["codebook"], after["own"]["codebook"])
         jax.tree.map(np.testing.assert_array_equal, before["nets"], after["nets"])

@@ -110,14 +110,14 @@ def whole(own: dict[str, str], count: int, sample: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         words = [[*run.words, f"--workdir={folder}/alone{i}"] for i, run in enumerate(runs[:sample])]
         half = -(-sample // 2)
-        for part in (words[:half], words[half:]):
+        for number, part in enumerate((words[:half], words[half:])):
             for some in part:
                 taken["processes"].append(_seconds([sys.executable, "-m", "experiments.train", *some]))
             again = [" ".join(some) + "_anew" for some in part]
             if again:
                 each = _seconds([sys.executable, "-c", ANEW, *again]) / len(again)
                 taken["one process, each compiled anew"].append(each)
-            if part is words[:half]:
+            if number == 0:
                 members = Path(folder) / "members.json"
                 write(members, runs, folder)
                 cores = len(os.sched_getaffinity(0))

@@ -28,10 +28,10 @@ clean:
 
 .venv/installed: .venv/bin/pip pyproject.toml constraints.txt
 	@echo 'installing into .venv (a minute or two, the first time) ...'
-	@$(PIP) -e .
+	@$(PIP) -e '.[compare]'
 	@touch $@
 
 .venv/installed-dev: .venv/bin/pip pyproject.toml constraints.txt
 	@echo 'installing with the test tools into .venv (a minute or two, the first time) ...'
-	@$(PIP) -e '.[dev,tfds]'
+	@$(PIP) -e '.[dev,tfds,compare]'
 	@touch $@ .venv/installed

@@ -191,7 +191,7 @@ def problem(folder: Path) -> str | None:
 
 def foreign(study: Path, planned: list[Planned]) -> list[str]:
     """The names in the study's folder that its plan does not have."""
-    known = {run.id for run in planned} | {"plan.json", "programs"}
+    known = {run.id for run in planned} | {"plan.json", "programs", "comparison"}
     return sorted(path.name for path in study.iterdir() if path.name not in known and not path.name.startswith("."))
 
 

@@ -60,8 +60,8 @@ class Checkpoints:
         )
         self._manager.save(step, args=arguments, metrics=None if score is None else {"score": score})
 
-    def restore(self, like: Any, which: str = "latest") -> tuple[int, Any] | None:
-        """The newest whole state shaped as `like` and its step, or the best by score; None where there is none.
+    def restore(self, like: Any, which: str | int = "latest") -> tuple[int, Any] | None:
+        """The newest whole state shaped as `like` and its step, the best by score, or that of a step; None where none.
 
         A damaged one is named in a warning and the one before it (or next best) is taken instead; in a
         folder open for writing it is deleted once another is found whole. Raises UserError where none is.
@@ -69,6 +69,8 @@ class Checkpoints:
         steps = self.steps()[::-1]
         if which == "best":
             steps = sorted(steps, key=lambda step: (self._score(step), step), reverse=True)
+        elif which != "latest":
+            steps = [step for step in steps if step == which]
         damaged: list[int] = []
         for step in steps:
             try:

@@ -1,13 +1,34 @@
 """Pictures of what a model learned, as PNG files; the only file that imports matplotlib."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib
 import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 GAP = 0.08
 """Space between tiles, as a share of a tile."""
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a51a3", "#8c564b")
+"""Told apart by eyes of every kind (Okabe and Ito's, two more behind)."""
+
+INK, FAINT = "#333333", "#b4b4b4"
+SIDES = ({"xytext": (7, 6), "ha": "left", "va": "bottom"}, {"xytext": (-7, -6), "ha": "right", "va": "top"})
+"""Of a dot, for the labels of one curve and of the next."""
+
+OUTSIDE = {"text.parse_math": False, "svg.hashsalt": "vae_jax"}
+"""Names come from folders and configs: a dollar sign in them is one."""
+
+CLEAR = (patheffects.withStroke(linewidth=2.5, foreground="white"),)
+"""Text that can be read over lines."""
 
 
 def _mosaic(tiles: np.ndarray) -> np.ndarray:
@@ -32,7 +53,11 @@ def mosaic(file: Path, tiles: np.ndarray, title: str, rows: Sequence[str] = (), 
     across = max(0.62 * tiles.shape[1] * (tiles.shape[3] / max(tiles.shape[2:4])), 3.0)
     down = across * height / width
     # Margins in inches, not a tight box around what is drawn, for which all would be drawn twice.
-    left, bottom, top = 0.1 + (1.2 if rows else 0), 0.1 + (0.2 if columns else 0), 0.35
+    left, bottom, top = (
+        0.1 + (max(1.2, 0.066 * max(map(len, rows))) if rows else 0),
+        0.1 + (0.2 if columns else 0),
+        0.35,
+    )
     whole = (left + across + 0.1, bottom + down + top)
     figure = Figure(figsize=whole)
     axes = figure.add_axes((left / whole[0], bottom / whole[1], across / whole[0], down / whole[1]))
@@ -72,3 +97,278 @@ def latent_map(file: Path, codes: np.ndarray, labels: np.ndarray | None, title: 
     axes.set_aspect("equal", adjustable="datalim")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=150)
+
+
+class Curve(NamedTuple):
+    """Runs as (rate, distortion) (n, 2), which of them are pale (n), and their groups' means (k, 2) and labels (k)."""
+
+    name: str
+    colour: int
+    points: np.ndarray
+    pale: np.ndarray
+    means: np.ndarray
+    labels: Sequence[str]
+
+
+@matplotlib.rc_context(OUTSIDE)
+def rate_distortion(
+    files: Sequence[Path], curves: Sequence[Curve], ends: Mapping[str, Sequence[float]], title: str
+) -> None:
+    """What rate buys in distortion, a curve for each family, over lines of equal ELBO.
+
+    `ends` are distortions at the right edge, of runs that have no rate or one far out, under their names.
+    """
+    figure, axes = _plot(title, "rate, nats per image", "distortion, nats per image")
+    for curve in curves:
+        colour = _colour(curve)
+        axes.plot(*curve.means.T, color=colour, linewidth=1.4, alpha=0.85, zorder=3, label=curve.name)
+        for pale in (True, False):
+            some = curve.points[curve.pale == pale]
+            axes.scatter(*some.T, s=22, color=colour, alpha=0.22 if pale else 0.9, linewidths=0, zorder=4)
+    axes.margins(0.08)
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    if ends:
+        every = np.concatenate(list(ends.values()))
+        bottom, top = min(bottom, every.min()), max(top, every.max())
+        bottom, top = bottom - 0.05 * (top - bottom), top + 0.02 * (top - bottom)
+        right += 0.12 * (right - left)
+    axes.set_xlim(max(left, -0.03 * right), right)
+    axes.set_ylim(bottom, top)
+    for place_of, curve in zip(itertools.cycle(SIDES), curves, strict=False):
+        if len(curve.labels) == 1 < len(curves):
+            continue  # the legend has its name
+        style = {"fontsize": 8.5, "color": _colour(curve), "fontweight": "bold", "zorder": 6, "path_effects": CLEAR}
+        for place, label in _apart(axes, curve):
+            axes.annotate(label, place, textcoords="offset points", **place_of, **style)
+    floor, line = bottom, 0.038 * (top - bottom)
+    for text, distortions in sorted(ends.items(), key=lambda end: np.mean(end[1])):
+        mean = float(np.mean(distortions))
+        axes.scatter(np.full(len(distortions), right), distortions, s=12, color=INK, alpha=0.5, linewidths=0, zorder=5)
+        axes.scatter(right, mean, s=60, marker=">", color=INK, zorder=5, clip_on=False)
+        axes.axhline(mean, color=INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=2)
+        floor = max(mean + 0.3 * line, floor)
+        style = {"ha": "right", "fontsize": 8, "color": INK, "path_effects": CLEAR, "zorder": 6}
+        axes.annotate(text, (right, floor), (-9, 0), textcoords="offset points", **style)
+        floor += line
+    _equal_elbo(axes, floor)
+    if len(curves) > 1:
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
+    _save(figure, files)
+
+
+def _equal_elbo(axes: Axes, floor: float) -> None:
+    """Lines of equal -(distortion + rate), each with its number where it leaves the picture, above the floor."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for level in MaxNLocator(9).tick_values(left + bottom, right + top):
+        start, end = max(left, level - top), min(right, level - bottom)
+        if end - start < 0.06 * (right - left):
+            continue
+        axes.plot([start, end], [level - start, level - end], color=FAINT, linewidth=0.6, zorder=1)
+        at = min(end - 0.012 * (right - left), level - floor)
+        if at - start < 0.05 * (right - left):
+            continue
+        axes.text(
+            *(at, level - at),
+            f"ELBO {-level:g}".replace("-", "\N{MINUS SIGN}"),
+            fontsize=6.5,
+            color="#8a8a8a",
+            rotation=-45,
+            rotation_mode="anchor",
+            transform_rotates_text=True,
+            ha="right",
+            va="bottom",
+            zorder=1,
+        )
+
+
+class Line(NamedTuple):
+    """Groups by their strength (k): mean, low and high (k, 3), and their runs as (strength, score) (n, 2)."""
+
+    name: str
+    colour: int
+    strength: np.ndarray
+    band: np.ndarray
+    runs: np.ndarray
+
+
+@matplotlib.rc_context(OUTSIDE)
+def against_strength(
+    files: Sequence[Path], lines: Sequence[Line], levels: Sequence[Line], x_name: str, y_name: str, title: str
+) -> None:
+    """A score against a strength: runs as dots, means joined, intervals as a band; `levels` have no strength."""
+    figure, axes = _plot(title, x_name, y_name)
+    ticks = np.unique(np.concatenate([line.strength for line in lines]))
+    _spaced(axes, ticks)
+    for line in lines:
+        colour = _colour(line)
+        mean, low, high = line.band.T
+        axes.fill_between(line.strength, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(line.strength, mean, "o-", color=colour, linewidth=1.6, markersize=4.5, label=line.name, zorder=3)
+        axes.scatter(*line.runs.T, s=12, color=colour, alpha=0.35, linewidths=0, zorder=2)
+    for level in levels:
+        mean, low, high = level.band[0]
+        axes.axhspan(low, high, color=INK, alpha=0.08, linewidth=0)
+        axes.axhline(mean, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+        axes.annotate(level.name, (1, mean), (-3, 3), fontsize=8, color=INK, path_effects=CLEAR, **place)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    _save(figure, files)
+
+
+def _spaced(axes: Axes, ticks: np.ndarray) -> None:
+    """Evenly spaced by factor where the strengths span many, with 0 a step below the least; each has its tick."""
+    positive = ticks[ticks > 0]
+    if np.all(ticks >= 0) and len(positive) and positive[-1] / positive[0] >= 8:
+        if len(positive) < len(ticks):
+            axes.set_xscale("symlog", linthresh=positive[0], linscale=0.5)
+        else:
+            axes.set_xscale("log", base=2)
+    if len(ticks) <= 12:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    else:
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _plot(title: str, x_name: str, y_name: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.4, 5.2))
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10, loc="left", color=INK)
+    axes.set_xlabel(x_name, fontsize=9, color=INK)
+    axes.set_ylabel(y_name, fontsize=9, color=INK)
+    axes.tick_params(labelsize=8, color=FAINT, labelcolor=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(FAINT)
+    return figure, axes
+
+
+def _colour(item: Curve | Line) -> str:
+    return COLOURS[item.colour % len(COLOURS)]
+
+
+def _apart(axes: Axes, curve: Curve) -> list[tuple[np.ndarray, str]]:
+    """Where the labels of a curve go; those of means that fall together are one."""
+    size = np.array([np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())])
+    found: list[tuple[np.ndarray, str]] = []
+    for mean, label in zip(curve.means, curve.labels, strict=True):
+        if found and np.max(np.abs(mean - found[-1][0]) / size) < 0.04:
+            found[-1] = (found[-1][0], f"{found[-1][1]}, {label}")
+        else:
+            found.append((mean, label))
+    return found
+
+
+def _save(figure: Figure, files: Sequence[Path]) -> None:
+    """The same bytes for the same picture."""
+    for file in files:
+        dated = {"metadata": {"Date": None}} if file.suffix == ".svg" else {}
+        figure.savefig(file, dpi=150, bbox_inches="tight", **dated)
+
+
+class Course(NamedTuple):
+    """A measure over training: steps (k), and its mean, low and high at each (k, 3)."""
+
+    name: str
+    steps: np.ndarray
+    band: np.ndarray
+
+
+def over_steps(file: Path, panels: Mapping[str, Sequence[Course]], title: str) -> None:
+    """Measures over training, a panel for each, on a logarithmic scale where they span much: means and intervals."""
+    figure, places = _panels(len(panels), title, height=3.0)
+    for axes, (name, courses) in zip(places, panels.items(), strict=True):
+        for colour, course in _in_colours(courses):
+            mean, low, high = course.band.T
+            axes.fill_between(course.steps, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(course.steps, mean, color=colour, linewidth=1.6, marker="o", markersize=3, label=course.name)
+        means = np.concatenate([course.band[:, 0] for course in courses])
+        if means.min() > 0 and means.max() > 20 * means.min():
+            axes.set_yscale("log")
+        axes.set_title(name, fontsize=9, loc="left", color=INK)
+        axes.set_xlabel("step", fontsize=8, color=INK)
+    places[0].legend(frameon=False, fontsize=8)
+    _save(figure, [file])
+
+
+def strips(file: Path, panels: Mapping[str, Mapping[str, tuple[np.ndarray, tuple]]], title: str) -> None:
+    """Groups' values, a dot a seed, with the mean and its interval (low, high) or (None, None); a panel a measure."""
+    groups = list(next(iter(panels.values())))
+    figure, places = _panels(len(panels), title, height=0.7 + 0.34 * len(groups), width=2.3)
+    for number, (axes, (name, values)) in enumerate(zip(places, panels.items(), strict=True)):
+        for row, (colour, group) in enumerate(_in_colours(groups)):
+            numbers, (low, high) = values[group]
+            if not len(numbers):
+                continue
+            axes.scatter(numbers, np.full(len(numbers), row), s=18, color=colour, alpha=0.45, linewidths=0)
+            if low is not None:
+                axes.plot([low, high], [row + 0.25] * 2, color=colour, linewidth=2)
+            axes.plot([np.mean(numbers)], [row + 0.25], marker="|", markersize=8, color=INK)
+        axes.set_yticks(range(len(groups)), groups if number % COLUMNS == 0 else [""] * len(groups))
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.margins(x=0.1)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_title(name, fontsize=9, loc="left", color=INK)
+    _save(figure, [file])
+
+
+def scatters(file: Path, panels: Mapping[str, Mapping[str, np.ndarray]], y_name: str, title: str) -> None:
+    """Named sets of points (n, 2), a panel for each meaning of x, which the panel's name says."""
+    figure, places = _panels(len(panels), title, height=3.4, width=3.4 if len(panels) > 1 else 6.4)
+    for axes, (name, sets) in zip(places, panels.items(), strict=True):
+        for number, (colour, points) in enumerate(_in_colours([*sets.values()])):
+            axes.scatter(
+                *points.T, s=24 if len(points) < 50 else 7, color=colour, marker="os^D"[number // len(COLOURS) % 4],
+                alpha=0.8 if len(points) < 50 else 0.45, linewidths=0, label=list(sets)[number],
+            )  # fmt: skip
+        ys = np.concatenate([points[:, 1] for points in sets.values()])
+        if ys.min() > 0 and ys.max() > 20 * ys.min():
+            axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(name, fontsize=8, color=INK)
+        if len(sets) > 1:
+            axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    places[0].set_ylabel(y_name, fontsize=8, color=INK)
+    _save(figure, [file])
+
+
+def clouds(file: Path, panels: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: np.ndarray, title: str) -> None:
+    """Gaussians in the plane, means and sigmas (n, 2), as ellipses coloured by label; the prior's 2 sd dashed."""
+    figure, places = _panels(len(panels), title, height=2.4, width=2.4)
+    colours = matplotlib.colormaps["tab10"](labels % 10)
+    for axes, (name, (means, sigmas)) in zip(places, panels.items(), strict=True):
+        ellipses = EllipseCollection(
+            *(2 * sigmas.T), np.zeros(len(means)), units="xy", offsets=means, transOffset=axes.transData,
+            facecolors=colours, edgecolors=colours, alpha=0.22, linewidths=0.4,
+        )  # fmt: skip
+        axes.add_collection(ellipses)
+        axes.scatter(*means.T, s=3, color=colours, linewidths=0)
+        axes.add_patch(Circle((0, 0), 2, fill=False, edgecolor=INK, linestyle="--", linewidth=0.9, zorder=5))
+        reach = max(2.4, 1.05 * float(np.abs(np.concatenate([means - sigmas, means + sigmas])).max()))
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(-reach, reach)
+        axes.set_aspect("equal")
+        axes.set_title(name, fontsize=9, loc="left", color=INK)
+    _save(figure, [file])
+
+
+def _in_colours(items: Sequence) -> list[tuple]:
+    return [(COLOURS[i % len(COLOURS)], item) for i, item in enumerate(items)]
+
+
+COLUMNS = 4
+"""Panels side by side, at most."""
+
+
+def _panels(count: int, title: str, height: float, width: float = 2.9) -> tuple[Figure, list[Axes]]:
+    columns = min(count, COLUMNS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width * columns + 0.8, height * rows + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
+    places = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+    for axes in places:
+        axes.tick_params(labelsize=8, color=FAINT, labelcolor=INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["bottom", "left"]].set_color(FAINT)
+    return figure, places

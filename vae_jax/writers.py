@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -158,6 +158,26 @@ class WandbMirror:
     def summary(self, values: Mapping[str, Any], of: str = "final") -> None:
         """Mirrors an evaluation of the "final" or another checkpoint in the run's summary."""
         self._put(lambda run: run.summary.update({f"{of}/{name}": plain(value) for name, value in values.items()}))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Mirrors a table."""
+
+        def send(run):
+            import wandb
+
+            run.log({name: wandb.Table(columns=list(columns), data=[list(plain(row)) for row in rows])})
+
+        self._put(send)
+
+    def page(self, file: Path) -> None:
+        """Mirrors one self-contained HTML file."""
+
+        def send(run):
+            import wandb
+
+            run.log({file.stem: wandb.Html(str(file))})
+
+        self._put(send)
 
     def artifact(self, folder: Path) -> None:
         """Mirrors a folder of checkpoints as an artifact, if the config asks for it."""

@@ -1,0 +1,80 @@
+"""What a comparison of runs found: plain values, which compare.py computes and report.py shows."""
+
+from typing import Any, NamedTuple
+
+
+class ComparedRun(NamedTuple):
+    """One run folder. `config` is flat, by dotted name; `metrics` those of evaluation.json that are numbers.
+
+    `status` is done, failed, dropped, running or missing; `error` says why it failed. `environment` is that of
+    environment.json (versions, git hash, devices), `steps_per_second` the median of its records.
+    """
+
+    name: str
+    folder: str
+    group: str
+    seed: int
+    config: dict[str, Any]
+    metrics: dict[str, float]
+    status: str
+    error: str
+    environment: dict[str, Any]
+    steps_per_second: float | None
+
+
+class Summary(NamedTuple):
+    """A metric over the seeds of a group: the interval is a 95% bootstrap one of the mean, None for one seed."""
+
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+    interquartile_mean: float
+
+
+class Group(NamedTuple):
+    """Runs that differ in their seeds alone: `values` are those of the fields that tell groups apart."""
+
+    name: str
+    values: dict[str, Any]
+    runs: tuple[str, ...]
+    failed: int
+    summaries: dict[str, Summary]
+
+
+class Difference(NamedTuple):
+    """A group against the baseline over shared seeds: mean paired difference, its 95% interval, Holm-corrected p.
+
+    `verdict` is better, worse or cannot tell; `more_seeds` how many more would tell, where they would.
+    """
+
+    group: str
+    metric: str
+    pairs: int
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    verdict: str
+    more_seeds: int | None
+
+
+class Comparison(NamedTuple):
+    """All of it. The first of `metrics` is the score of choice; `skipped` are folders and why.
+
+    `correlation` is Spearman's between metrics over runs, in their order; `explained` the share of each metric's
+    variance by "variant", "strength" and "seed", and what is left. `command` is what made it.
+    """
+
+    folder: str
+    command: str
+    by: tuple[str, ...]
+    baseline: str
+    metrics: tuple[str, ...]
+    higher_is_better: dict[str, bool]
+    runs: list[ComparedRun]
+    groups: list[Group]
+    differences: list[Difference]
+    correlation: list[list[float]]
+    explained: dict[str, dict[str, float]]
+    skipped: list[tuple[str, str]]

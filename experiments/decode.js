@@ -1,0 +1,116 @@
+// A decoder in the browser, of the layers and weights that export.py makes of a run. explore.py says why it is here.
+globalThis.vaeDecoder ??= (() => {
+  "use strict";
+
+  // Numbers, as export.py packs them: little-endian, base64.
+
+  const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const float32 = (text) => new Float32Array(bytes(text).buffer);
+
+  function float16(text) {
+    return Float32Array.from(new Uint16Array(bytes(text).buffer), (word) => {
+      const exponent = (word >> 10) & 31, fraction = word & 1023;
+      const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
+      return word >> 15 ? -size : size;
+    });
+  }
+
+  const UNPACK = { float32, float16 };
+
+  // The decoder: layers, activations and expected grey levels as in vae_jax/networks.py and vae_jax/likelihoods.py.
+
+  const sigmoid = (v) => 1 / (1 + Math.exp(-v));
+
+  const ACTIVATIONS = {
+    none: (v) => v,
+    relu: (v) => Math.max(v, 0),
+    tanh: Math.tanh,
+    gelu: (v) => 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3))),
+    silu: (v) => v * sigmoid(v),
+    elu: (v) => (v > 0 ? v : Math.expm1(v)),
+    leaky_relu: (v) => (v > 0 ? v : 0.01 * v),
+    softplus: (v) => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v))),
+  };
+
+  const clipped = (v) => Math.min(Math.max(v, 0), 1);
+
+  // Of the `parts` numbers that start at `at`, the expected grey level.
+  const MEANS = {
+    value: (v, at) => v[at],
+    sigmoid: (v, at) => sigmoid(v[at]),
+    shifted: (v, at) => clipped(v[at] + 0.5),
+    continuous(v, at) {
+      const l = v[at];
+      return Math.abs(l) < 0.1 ? 0.5 + l / 12 - l ** 3 / 720 : clipped(1 / -Math.expm1(-l) - 1 / l);
+    },
+    mixture(v, at, parts) {
+      const count = parts / 3, largest = Math.max(...v.subarray(at, at + count));
+      let total = 0, sum = 0;
+      for (let k = 0; k < count; k++) {
+        const weight = Math.exp(v[at + k] - largest);
+        total += weight;
+        sum += weight * clipped(v[at + count + k] + (k + 0.5) / count);
+      }
+      return sum / total;
+    },
+  };
+
+  const LAYERS = {
+    dense(x, { shape: [inputs, outputs], kernel, bias }) {
+      const y = bias.slice();
+      for (let i = 0; i < inputs; i++)
+        if (x[i]) for (let j = 0, at = i * outputs; j < outputs; j++) y[j] += x[i] * kernel[at + j];
+      return y;
+    },
+    // Input pixel (r, s) meets output pixel (2r + a - 1, 2s + b - 1) through tap (a, b) of the 4x4 kernel.
+    transposed(x, { shape: [height, width, inputs, tall, wide, outputs], kernel, bias }) {
+      const y = new Float32Array(tall * wide * outputs);
+      for (let at = 0; at < y.length; at++) y[at] = bias[at % outputs];
+      for (let pixel = 0; pixel < height * width; pixel++)
+        for (let tap = 0; tap < 16; tap++) {
+          const row = 2 * Math.floor(pixel / width) + (tap >> 2) - 1, column = 2 * (pixel % width) + (tap & 3) - 1;
+          if (row < 0 || row >= tall || column < 0 || column >= wide) continue;
+          const to = (row * wide + column) * outputs;
+          for (let i = 0; i < inputs; i++) {
+            const value = x[pixel * inputs + i], from = (tap * inputs + i) * outputs;
+            if (value) for (let j = 0; j < outputs; j++) y[to + j] += value * kernel[from + j];
+          }
+        }
+      return y;
+    },
+  };
+
+  const SIZES = {
+    dense: ([inputs, outputs]) => [inputs * outputs, outputs],
+    transposed: ([, , inputs, , , outputs]) => [16 * inputs * outputs, outputs],
+  };
+
+  // code -> image, both Float32Array.
+  function decoder({ layers, weights, dtype, mean, parts }) {
+    const numbers = UNPACK[dtype](weights);
+    let at = 0;
+    const take = (count) => numbers.subarray(at, (at += count));
+    const read = layers.map((layer) => {
+      const [kernel, bias] = SIZES[layer.kind](layer.shape).map(take);
+      return { ...layer, kernel, bias };
+    });
+    return (code) => {
+      let x = code;
+      for (const layer of read) x = LAYERS[layer.kind](x, layer).map(ACTIVATIONS[layer.activation]);
+      return Float32Array.from({ length: x.length / parts }, (_, i) => MEANS[mean](x, i * parts, parts));
+    };
+  }
+
+  function largestDifference(decode, { codes, images }, size) {
+    const given = float32(codes), expected = float32(images), pixels = (expected.length / given.length) * size;
+    let largest = 0;
+    for (let n = 0; n * size < given.length; n++)
+      decode(given.subarray(n * size, (n + 1) * size)).forEach((value, i) => {
+        const difference = Math.abs(value - expected[n * pixels + i]);
+        if (!(difference <= largest)) largest = difference; // and so NaN is kept
+      });
+    return largest;
+  }
+
+  return { float32, decoder, largestDifference };
+})();

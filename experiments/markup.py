@@ -1,0 +1,87 @@
+"""HTML in which text cannot become markup: what is not made by `tag` is escaped."""
+
+import base64
+import hashlib
+import html
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+MINUS = "\N{MINUS SIGN}"
+VOID = ("meta", "img", "br")
+
+
+class Html(str):
+    """Markup, which is not escaped again."""
+
+    __slots__ = ()
+
+
+def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
+    """An element of elements and of text, which is escaped; `class_` is the attribute class, None leaves one out."""
+    words = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Html(f"<{name}{words}>" if name in VOID else f"<{name}{words}>{join(*children)}</{name}>")
+
+
+def join(*children: Any) -> Html:
+    """Elements and text one after the other."""
+    return Html("".join(child if isinstance(child, Html) else html.escape(str(child)) for child in children))
+
+
+def data(id_: str, value: Any) -> Html:
+    """A value for the scripts of the page, which find it as JSON by its id."""
+    written = json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return Html(f'<script type="application/json" id="{html.escape(id_)}">{written}</script>')
+
+
+def table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]) -> Html:
+    """A table that a click on a heading sorts: columns of text, then columns of numbers."""
+    kinds = [(name, None) for name in names] + [(name, "number") for name in numbers]
+    # No <button>: Chromium repeats no heading that holds one on the next sheet of paper.
+    button = {"role": "button", "tabindex": "0"}
+    headings = [tag("th", tag("span", name, **button), class_=kind, scope="col") for name, kind in kinds]
+    whole = tag("table", tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="sortable")
+    return tag("div", whole, class_="scroll", tabindex="0")
+
+
+def text(value: float) -> str:
+    """A number to four digits."""
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: f"{MINUS}∞"}.get(value, "NaN")
+    whole = abs(value) < 1e9 and (abs(value) >= 10_000 or value == int(value))
+    written = f"{value:,.0f}" if whole else f"{value:#.4g}".rstrip(".")
+    return written.replace("-", MINUS)
+
+
+def number(value: float | None, *below: Any, shown: Callable[[float], str] = text) -> Html:
+    """A cell with a number, which it is sorted by; what is missing, or is NaN, shows as that."""
+    if value is None or math.isnan(value):
+        word, meaning = ("none", "not measured") if value is None else ("NaN", "not a number")
+        return tag("td", word, *below, class_="number missing", title=meaning)
+    return tag("td", shown(value), *below, class_="number", data_value=str(value).replace("inf", "Infinity"))
+
+
+def page(title: str, style: str, body: Html, script: str, also: Sequence[str] = ()) -> Html:
+    """A whole page whose policy lets it load nothing, and run `script` and those that it adds, `also`, alone."""
+    allowed = " ".join(f"'sha256-{_hash(source)}'" for source in (script, *also))
+    closed = "default-src 'none'; base-uri 'none'; form-action 'none'"
+    policy = f"{closed}; style-src 'unsafe-inline'; img-src data: blob:; script-src {allowed}"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Html(style)),
+    )
+    whole = tag("html", head, tag("body", body, tag("script", Html(script))), lang="en")
+    return Html(f"<!doctype html>\n{whole}\n")
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -151,7 +151,7 @@ def whole_runner(config: ConfigDict, dataset: data.Dataset, built: model.Model, 
         path = Path(folder)
         print(f"the whole runner, {config.train.steps} steps ...", flush=True)
         with open(path / "log", "w") as log, contextlib.redirect_stdout(log):
-            runner.run(config, path, dataset, model.build(config, dataset.image_shape), devices)
+            runner.run(config, path, dataset, model.build(config, dataset.image_shape), devices, [])
         records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     first = next(record for record in records if record["split"] == "test")
     steps = records[-1]["step"] - first["step"]

@@ -68,9 +68,12 @@ def measure(
 
 
 def read(file: Path, step: int) -> dict[str, Any]:
-    """What the JSON file holds of the checkpoint of `step`; nothing where there is none, or it is of another."""
-    found = json.loads(file.read_text()) if file.exists() else {}
-    return found if found.get("step") == step else {}
+    """What the JSON file holds of the checkpoint of `step`; nothing where it is missing, damaged or of another."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and found.get("step") == step else {}
 
 
 def merge(file: Path, word: str, found: dict[str, Any], step: int) -> None:

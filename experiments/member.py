@@ -16,6 +16,7 @@ from experiments import measure
 from experiments.recorder import Diverged, Recorder, Report, check_parameters
 from vae_jax import writers
 from vae_jax.data import Dataset
+from vae_jax.registry import UserError
 from vae_jax.train import TrainState, evaluated
 from vae_jax.trained import Run
 
@@ -64,21 +65,20 @@ class Member:
             writers.write_json(self.folder / "environment.json", environment())
             self.recorder = Recorder(self.config, self.folder, self.step, report, self.say)
 
-    def try_to(self, record: Callable[..., Any], *arguments: Any) -> None:
-        """Calls what may find that this member has diverged, which ends it, and no other."""
+    def try_to(self, act: Callable[..., Any], *arguments: Any, but: type[Exception] = Diverged) -> None:
+        """Calls what may fail by `but`, which ends this member, and no other."""
         if not self.alive:
             return
         try:
-            record(*arguments)
-        except Diverged as error:
+            act(*arguments)
+        except but as error:
             self.alive = False
             self.checkpoints.wait()
             steps = self.checkpoints.steps()
-            kept = (
-                f"the last good checkpoint is that of step {steps[-1]}" if steps else "no checkpoint had been saved yet"
-            )
-            writers.write_json(self.folder / "failed.json", {"step": steps[-1] if steps else 0, "error": str(error)})
-            self.say(f"error: {error}; training stopped, {kept}")
+            kept = f"the last good checkpoint is that of step {steps[-1]}" if steps else "no checkpoint was saved yet"
+            why = str(error) if isinstance(error, (Diverged, UserError)) else f"{type(error).__name__}: {error}"
+            writers.write_json(self.folder / "failed.json", {"step": steps[-1] if steps else 0, "error": why})
+            self.say(f"error: {why}; training stopped, {kept}")
 
     def save(self, step: int, state: TrainState, score: float | None) -> None:
         """Starts to save a state of the host. Raises Diverged where its parameters are not finite."""

@@ -10,6 +10,7 @@ or were dropped by config.sweep.halving (dropped.json) are left as they are.
 
 import contextlib
 import json
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from vae_jax.registry import UserError
 def main(argv: list[str]) -> int:
     """Trains the members in --members; the exit status: 0 all is well, 1 some have diverged, 128 + n stopped by n."""
     own, overrides = settings.Arguments(("members",)).parse(argv)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each member holds its folder and its records open
     if overrides or "members" not in own:
         raise UserError("--members: give the file of the members' command lines, which hold their configs")
     every = read(Path(own["members"]))
@@ -84,12 +87,17 @@ def ended(folder: Path, config: ConfigDict) -> bool:
 
 def in_turn(waiting: Sequence[tuple], dataset: data.Dataset, built: model.Model, devices: list) -> int:
     """Trains one after another, each on all devices, its batches split over them; the exit status."""
+    if waiting[0][0].sweep.halving:
+        raise UserError(
+            "config.sweep.halving: compares members that train together; with config.parallel.mode='data' they follow "
+            "one another, take 'members' or leave it empty"
+        )
     worst = 0
-    for config, folder in waiting:
-        status = run(config, folder, dataset, built, devices)
-        if status > 128:
-            return status
-        worst = max(worst, status)
+    with stop_signals() as stop:
+        for config, folder in waiting:
+            worst = max(worst, run(config, folder, dataset, built, devices, stop))
+            if stop:
+                return 128 + stop[0]
     return worst
 
 
@@ -125,22 +133,22 @@ def population(
                 step = min(member.step for member in going)
                 cohort = [member for member in going if member.step == step][:at_once]
                 for member in cohort:
-                    member.load(like)
-                if any(member.step != step for member in cohort):
+                    member.try_to(member.load, like, but=UserError)
+                if any(member.step != step or not member.alive for member in cohort):
                     continue  # the newest checkpoint of some was damaged
                 ahead = [member.step for member in going if member.step > step]
                 until = min([rung for rung in config.sweep.halving if rung > step] + ahead + [config.train.steps])
                 held_out = together(cohort, until, dataset, built, placement, progress, stop)
-                if stop and cohort[0].step < config.train.steps:
+                for member, found in zip(cohort, held_out, strict=True):
+                    if not stop and member.alive and member.step == config.train.steps:
+                        member.try_to(member.finish, dataset, blank, found, but=Exception)
+                        member.close(0 if member.alive else 1)
+                if stop:
                     progress.say(
                         f"stopped by a signal at step {cohort[0].step}, saved; the same command goes on from here"
                     )
                     status = 128 + stop[0]
                     return status
-                for member, found in zip(cohort, held_out, strict=True):
-                    if member.alive and member.step == config.train.steps:
-                        member.finish(dataset, blank, found)
-                        member.close(0)
         status = 0
     finally:
         progress.close()
@@ -156,6 +164,8 @@ def halve(members: Sequence[Member], folders: Sequence[Path], rungs: Sequence[in
     a restart decides the same.
     """
     for rung in rungs:
+        if members and rung >= members[0].config.train.steps:  # who is there has finished
+            return
         going = [member for member in members if member.alive and not ended(member.folder, member.config)]
         if any(member.step < rung for member in going):
             return

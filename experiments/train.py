@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
         if finished(folder, config.train.steps):
             print(f"{folder}: this run has finished ({config.train.steps} steps); its results are there")
             return 0
-        return run(config, folder, dataset, built, devices)
+        with stop_signals() as stop:
+            return run(config, folder, dataset, built, devices, stop)
 
 
 def prepare(config: ConfigDict) -> tuple[data.Dataset, model.Model]:
@@ -71,7 +72,9 @@ def finished(folder: Path, steps: int) -> bool:
     return "loss" in found
 
 
-def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Model, devices: list) -> int:
+def run(
+    config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Model, devices: list, stop: list[int]
+) -> int:
     """Trains one run in `folder`, from its newest checkpoint or from the start; the exit status."""
     member = Member(config, folder)
     starter = starting(config, dataset, built)
@@ -81,18 +84,17 @@ def run(config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Mo
     progress, began, status = writers.Progress(first, config.train.steps), time.perf_counter(), 1
     member.say = progress.say
     try:
-        with stop_signals() as stop:
-            placement = parallel.data_parallel(devices)
-            (held_out,) = together([member], config.train.steps, dataset, built, placement, progress, stop)
-            if member.alive and member.step < config.train.steps:
-                progress.say(f"stopped by a signal at step {member.step}, saved; the same command goes on from here")
-                status = 128 + stop[0]
-            elif member.alive:
-                seconds = time.perf_counter() - began
-                progress.close()
-                member.finish(dataset, blank_run(config, dataset, built), held_out)
-                conclude(config, folder, held_out, config.train.steps - first, seconds)
-                status = 0
+        placement = parallel.data_parallel(devices)
+        (held_out,) = together([member], config.train.steps, dataset, built, placement, progress, stop)
+        if member.alive and member.step < config.train.steps:
+            progress.say(f"stopped by a signal at step {member.step}, saved; the same command goes on from here")
+            status = 128 + stop[0]
+        elif member.alive:
+            seconds = time.perf_counter() - began
+            progress.close()
+            member.finish(dataset, blank_run(config, dataset, built), held_out)
+            conclude(config, folder, held_out, config.train.steps - first, seconds)
+            status = 0
     finally:
         progress.close()
         member.close(status)
@@ -191,10 +193,12 @@ def loop(
             member.try_to(member.recorder.train, start, end, of_member)
 
     for start, step in dispatches(first, until, config):
-        streams = [
-            data.index_stream(member.config.seed, start, step - start, program.split.size, config.train.batch_size)
-            for member in members
-        ]
+        size, batch = program.split.size, config.train.batch_size
+        of_seed = {
+            seed: data.index_stream(seed, start, step - start, size, batch)
+            for seed in dict.fromkeys(member.config.seed for member in members)
+        }
+        streams = [of_seed[member.config.seed] for member in members]
         alive = np.array([member.alive for member in members])
         state, metrics = program.take_steps(program.split, state, np.stack(streams), program.key, program.hyper, alive)
         if pending:
@@ -211,12 +215,14 @@ def loop(
                 member.try_to(member.recorder.test, step, found)
             summarize(progress, step, held_out)
         stopping = bool(stop)  # read once: what is said to be saved must be what is saved
-        if step == until or stopping or step % config.checkpoint.every == 0:
+        regular = last or step % config.checkpoint.every == 0 or step in config.sweep.halving
+        if regular or step == until or stopping:
             if pending:
                 record(*pending)
                 pending = None
             for member, reached, found in zip(members, program.members(state), held_out, strict=False):
-                member.try_to(member.save, step, reached, found and score(found))
+                # Which is the best must not depend on where a run was stopped.
+                member.try_to(member.save, step, reached, score(found) if found and regular else None)
         if stopping or not any(member.alive for member in members):
             break
     return step, state, held_out

@@ -13,6 +13,7 @@ import tiny
 from test_variants import NAMES, SHAPE, config_of, split_with_factors
 
 from experiments import population, train
+from experiments.member import Member
 from vae_jax import data, model, parallel
 from vae_jax import train as steps_of
 from vae_jax.registry import UserError
@@ -211,6 +212,59 @@ def test_a_member_that_diverges_is_reported_and_the_others_go_on(three, tmp_path
         assert records(tmp_path / name) == records(three / name)
     assert population.main([file]) == 1  # and is not tried again
     assert "3 members, 3 of them ended before" in capsys.readouterr().out
+
+
+def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatch, capsys):
+    file = members_file(tmp_path, seeds(3))
+    with monkeypatch.context() as patched:
+        stop_after(patched, 30)
+        assert population.main([file]) == 128 + 15
+    for check in (tmp_path / "s0/checkpoints").glob("*/check/metadata"):
+        check.write_text(json.dumps({"digest": "0", "score": None}))
+    (tmp_path / "s1/evaluation.json").write_text('{"step": 60, "lo')
+    finish = Member.finish
+
+    def broken(member, *arguments):
+        if member.folder.name == "s2":
+            raise ZeroDivisionError("in a picture")
+        finish(member, *arguments)
+
+    monkeypatch.setattr(Member, "finish", broken)
+    assert population.main([file]) == 1
+    assert "none of the checkpoints" in json.loads((tmp_path / "s0/failed.json").read_text())["error"]
+    assert json.loads((tmp_path / "s2/failed.json").read_text())["error"] == "ZeroDivisionError: in a picture"
+    assert records(tmp_path / "s1") == records(three / "s1")
+    assert json.loads((tmp_path / "s1/evaluation.json").read_text())["step"] == 60
+    monkeypatch.setattr(Member, "finish", finish)
+    (tmp_path / "s2/failed.json").unlink()  # to try it again
+    assert population.main([file]) == 1
+    assert digest_of(tmp_path / "s2") == digest_of(three / "s2")
+    assert (tmp_path / "s2/evaluation.json").exists()
+
+
+def test_a_signal_while_one_is_finished_leaves_the_others_for_later(tmp_path, monkeypatch):
+    file, finish = members_file(tmp_path, seeds(3)), Member.finish
+
+    def stopped(member, *arguments):
+        finish(member, *arguments)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Member, "finish", stopped)
+        assert population.main([file]) == 128 + 15
+    assert [name for name in seeds(3) if (tmp_path / name / "evaluation.json").exists()] == ["s0"]
+    assert population.main([file]) == 0
+    assert all((tmp_path / name / "evaluation.json").exists() for name in seeds(3))
+
+
+def test_halving_at_the_end_and_of_members_in_turn(tmp_path):
+    file = members_file(tmp_path, seeds(2, "--config.sweep.halving=(60,)"))
+    assert population.main([file]) == 0
+    assert not any((tmp_path / name / "dropped.json").exists() for name in seeds(2))
+    (tmp_path / "turn").mkdir()
+    file = members_file(tmp_path / "turn", seeds(2, "--config.sweep.halving=(20,)", "--config.parallel.mode=data"))
+    with pytest.raises(UserError, match=r"config.sweep.halving: compares members that train together"):
+        population.main([file])
 
 
 def test_halving_drops_the_lower_half_at_each_step(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def images():
 
 
 def test_a_run_leaves_its_folder_whole(folder):
-    names = {"config.json", "metrics.jsonl", "checkpoints", "pictures", "evaluation.json"}
+    names = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "pictures", "evaluation.json"}
     assert {file.name for file in folder.iterdir()} == names
     pictures = {"reconstructions", "samples", "interpolations", "traversals", "latents", "manifold"}
     assert {file.stem for file in (folder / "pictures").iterdir()} == pictures

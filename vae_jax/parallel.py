@@ -7,6 +7,7 @@ split, nothing is exchanged. On CPU, GPU and TPU alike, one device is the same p
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +37,11 @@ def free_bytes(devices: Sequence[jax.Device]) -> int:
     known = [stats for device in devices if (stats := device.memory_stats())]
     if known:
         return min(stats["bytes_limit"] - stats["bytes_in_use"] for stats in known)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
+    file = Path("/proc/meminfo")
+    words = file.read_text().split() if file.exists() else []
+    if "MemAvailable:" in words:
+        return 1024 * int(words[words.index("MemAvailable:") + 1]) // len(devices)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // len(devices)
 
 
 def check_divides(field: str, batch_size: int, devices: list[jax.Device]) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from launch import study
+from launch import machine, study
 from launch.study import Planned
 from launch.sweep import Program
 from vae_jax import data, model, train
@@ -242,7 +242,18 @@ def describe(programs: Sequence[Program], folder: Path, at_once: int, asked: Ask
         row[0].ljust(widths[0]) + "".join(f"  {row[i]:>{widths[i]}}" for i in range(1, len(widths))) for row in rows
     ]
     lines = [f"{text}  {row[-1]}" for text, row in zip(left, rows, strict=True)]
+    remarks += [_rounds(program, at_once) for program in programs]
     return "\n".join([*lines, "", _totals(programs, found, sum(ended.values()), at_once), *dict.fromkeys(remarks)])
+
+
+def _rounds(program: Program, at_once: int) -> str:
+    """In how many rounds its members train, if the config says; the compiled program's memory decides otherwise."""
+    each = program.runs[0].config.sweep.members_per_device
+    if not each:
+        return "rounds: set by the memory that one compiled member takes, when a program starts; its log says how many"
+    devices = max(1, len(machine.gpus() or machine.cores()) // at_once)
+    rounds = math.ceil(len(program.runs) / (each * devices))
+    return f"{program.id}: {rounds} round{'s' * (rounds != 1)} of at most {each} members on each of {devices} devices"
 
 
 def _totals(programs: Sequence[Program], found: Sequence[Estimate], ended: int, at_once: int) -> str:

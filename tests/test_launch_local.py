@@ -476,3 +476,11 @@ def test_the_calibration_counts_a_steps_operations_and_a_states_bytes():
     assert plan.size(1.5e9) == "1.5 GB"
     # 10,000 steps: the two newest checkpoints and the best; a record every 100 steps and an evaluation every 1000.
     assert plan.run_bytes(run.config, 1000) == 3 * 1000 + (100 + 10) * plan.RECORD + plan.PICTURES
+
+
+def test_the_plan_says_how_many_rounds_a_set_number_of_members_makes(monkeypatch):
+    monkeypatch.setattr(machine, "gpus", lambda: ["0", "1"])
+    file = str(ROOT / "configs/digits.py")
+    for each, expected in ((3, "6 rounds of at most 3 members on each of 2 devices"), (0, "rounds: set by the memory")):
+        runs = sweep.runs(file, [("sweep.members_per_device", str(each))], settings.load_sweep(file))
+        assert expected in plan._rounds(sweep.programs(runs)[0], 1)

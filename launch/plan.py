@@ -5,6 +5,7 @@ XLA's cost analysis before compiling, at the rate of a matrix product here, whic
 for programs that the calibration's few seconds did not reach, from the mean of the others ("like the others").
 """
 
+import math
 import multiprocessing
 import time
 from collections.abc import Mapping, Sequence

@@ -14,11 +14,10 @@ name fewer metrics and each needs fewer seeds. Where nothing differs, 2 to 5% of
 study's group.
 """
 
-import contextlib
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ def compare(
         for group, of in members.items()
     ]
     columns = {name: np.array([run.metrics.get(name, math.nan) for run in done]) for name in names}
-    return Comparison(
+    comparison = Comparison(
         folder=folder,
         command=command,
         by=by,
@@ -129,11 +128,12 @@ def compare(
         higher_is_better={name: higher_is_better(name) for name in names},
         runs=runs,
         groups=groups,
-        differences=differences(seeds, reference, names),
+        differences=[],
         correlation=[[statistics.rank_correlation(columns[a], columns[b]) for b in names] for a in names],
         explained={name: statistics.explained(*labelled(runs, name)) for name in names},
         skipped=skipped,
     )
+    return comparison._replace(differences=differences(seeds, reference, names, compare_text.apart(comparison)))
 
 
 def chosen_fields(by: tuple[str, ...], runs: Sequence[ComparedRun]) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ def grouped(runs: Sequence[ComparedRun], by: tuple[str, ...]) -> tuple[list[Comp
     values = {str(place(run)): run.config for run in runs}
     fields = dict(zip(values, compare_text.telling(list(values.values()), by), strict=True))
     named = [
-        run._replace(group=compare_text.group_name(run.config, fields[str(place(run))]))
+        run._replace(group=compare_text.group_name(run.config, fields[str(place(run))], by))
         for run in sorted(runs, key=lambda run: (place(run), run.seed))
     ]
     members: dict[str, list[ComparedRun]] = {}
@@ -228,13 +228,22 @@ def higher_is_better(metric: str) -> bool:
     return (f"{head}.{detail}" if detail.isidentifier() else head) not in LOWER
 
 
-def differences(seeds: dict[str, dict[str, dict[int, float]]], baseline: str, names: Sequence[str]) -> list[Difference]:
-    """Every group against the baseline in every metric that both have, over shared seeds: one family of comparisons."""
+def differences(
+    seeds: dict[str, dict[str, dict[int, float]]], baseline: str, names: Sequence[str], apart: Collection[str] = ()
+) -> list[Difference]:
+    """Every group against the baseline in every metric that both have, over shared seeds: one family of comparisons.
+
+    Of the groups `apart` nothing in nats is compared.
+    """
     found, tested = [], []
     for name in names:
         for group in seeds:
             first, second = seeds[group][name], seeds[baseline][name]
             if group == baseline or not first or not second:
+                continue
+            if group in apart and compare_text.in_nats(name):
+                found.append(Difference(group, name, 0, math.nan, None, None, None, "not comparable", None))
+                tested.append(None)
                 continue
             shared = sorted(first.keys() & second.keys())
             pairs = statistics.differences(*(np.array([of[seed] for seed in shared]) for of in (first, second)))
@@ -286,15 +295,19 @@ def _report(file: Path, comparison: Comparison) -> None:
     chosen += [pair for pair in _by_score(comparison, best) if pair not in chosen][:1]
     explorers = []
     for group, run in chosen:
-        with contextlib.suppress(UserError):  # a copied study may lack checkpoints or data
+        try:
             explorers.append(explore.of_folder(Path(run.folder), group.name))
+        except UserError as problem:  # a copied study may lack checkpoints or data
+            print(f"left out: the latent explorer of {group.name}: {problem}")
     report.write(file, comparison, explorers)
 
 
 def _by_score(comparison: Comparison, best: list[tuple[Group, ComparedRun]]) -> list[tuple[Group, ComparedRun]]:
     score = comparison.metrics[0]
     sign = 1 if comparison.higher_is_better[score] else -1
-    mean = lambda group: sign * group.summaries[score].mean if score in group.summaries else -math.inf  # noqa: E731
+    other = compare_text.apart(comparison) if compare_text.in_nats(score) else ()
+    known = lambda group: score in group.summaries and group.name not in other  # noqa: E731
+    mean = lambda group: sign * group.summaries[score].mean if known(group) else -math.inf  # noqa: E731
     return sorted(best, key=lambda pair: -mean(pair[0]) if math.isfinite(mean(pair[0])) else math.inf)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import statistics
-from experiments.compare_text import UNITS, group_name, shown, telling
+from experiments.compare_text import UNITS, apart, group_name, shown, telling
 from experiments.comparison import ComparedRun, Comparison, Group
 from vae_jax import plots
 
@@ -45,7 +45,7 @@ def families(comparison: Comparison) -> list[Family]:
         field = fields[variant]
         others = {name: value for name, value in group.values.items() if name != field}
         needed = [name for name in telling_fields[group.name] if name != field]
-        name = group_name(others, needed) if others else variant
+        name = group_name(others, needed, comparison.by) if others else variant
         found.setdefault((name, field), []).append(group)
     result = []
     for (name, field), groups in found.items():
@@ -71,7 +71,10 @@ def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:
     """Every run a dot, paler where another has less of both; at the right end those without a rate, or far out."""
     points: dict[str, list[tuple[float, float]]] = {}
     rateless: dict[str, list[float]] = {}
+    other = apart(comparison)
     for run in comparison.runs:
+        if run.group in other:  # its distortion is of something else
+            continue
         if _finite(run, "rate", "distortion"):
             points.setdefault(run.group, []).append((run.metrics["rate"], run.metrics["distortion"]))
         elif _finite(run, "distortion"):
@@ -141,7 +144,8 @@ def score(comparison: Comparison, out: Path) -> list[Path]:
             (lines if family.field else levels).append(line)
     if not lines:
         return []
-    fields = dict.fromkeys(family.field.rpartition(".")[2] for family in found if family.field)
+    drawn = {line.name for line in lines}
+    fields = dict.fromkeys(family.field.rpartition(".")[2] for family in found if family.field and family.name in drawn)
     unit = UNITS.get(metric.partition(":")[0])
     better = "higher" if comparison.higher_is_better[metric] else "lower"
     files = [out / f"score.{kind}" for kind in FORMATS]

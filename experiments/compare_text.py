@@ -98,7 +98,8 @@ def notes(comparison: Comparison) -> list[str]:
     for field in ("data.name", "data.binarize", "likelihood.name"):
         values = dict.fromkeys(shown(run.config.get(field)) for run in done)
         if len(values) > 1:
-            found.append(f"runs differ in {field} ({named([*values], 3)}): their nats may not be comparable")
+            of = f"runs differ in {field} ({named([*values], 3)})"
+            found.append(f"{of}: what differs so from the baseline is not compared in nats")
     for name in ("git", "jax", "devices"):
         values = dict.fromkeys(str(run.environment.get(name)) for run in done if run.environment.get(name))
         if len(values) > 1:
@@ -135,6 +136,8 @@ def metric_table(comparison: Comparison, metric: str, paint) -> list[str]:
 
 def verdict(difference: Difference) -> str:
     """What may be said of a difference."""
+    if difference.verdict == "not comparable":
+        return difference.verdict
     if difference.pairs == 0:
         return "no shared seed"
     if difference.pairs == 1:
@@ -240,10 +243,14 @@ def chance(p: float | None) -> str:
     return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def group_name(values: Mapping[str, Any], by: Sequence[str]) -> str:
-    """The variant, then the other fields of `by` that there are, with their values: "tcvae beta=4"."""
-    leaves, words = [field.rpartition(".")[2] for field in by], []
-    for field, leaf in zip(by, leaves, strict=True):
+def group_name(values: Mapping[str, Any], told: Sequence[str], by: Sequence[str] = ()) -> str:
+    """The variant, then the other fields of `told` that there are, with their values: "tcvae beta=4".
+
+    A field is called by its last word where no other of `by`, by default of `told`, ends so.
+    """
+    leaves, words = [field.rpartition(".")[2] for field in by or told], []
+    for field in told:
+        leaf = field.rpartition(".")[2]
         if field == "variant.name":
             words.append(shown(values[field]))
         elif field in values:
@@ -272,6 +279,24 @@ def shown(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(shown, value))})"
     return str(value)
+
+
+LIKENESS = ("data.name", "data.binarize", "likelihood.name")
+"""Fields that decide what a nat of a run is about: a density of grey levels is not a probability of black and white."""
+
+NATS = frozenset(["elbo", "distortion", "loss", "bits_per_dim", "bound", "likelihood", "ais"])
+"""Metrics that compare only among runs which share LIKENESS."""
+
+
+def apart(comparison: Comparison) -> frozenset[str]:
+    """The groups whose nats are of other things than the baseline's."""
+    of = {run.group: tuple(run.config.get(field) for field in LIKENESS) for run in comparison.runs}
+    return frozenset(group for group, like in of.items() if like != of.get(comparison.baseline, like))
+
+
+def in_nats(metric: str) -> bool:
+    """Whether a metric is of NATS, whatever its parameters."""
+    return metric.partition(":")[0].partition(".")[0] in NATS
 
 
 def cut(text: str, width: int) -> str:

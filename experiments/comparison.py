@@ -45,7 +45,7 @@ class Group(NamedTuple):
 class Difference(NamedTuple):
     """A group against the baseline over shared seeds: mean paired difference, its 95% interval, Holm-corrected p.
 
-    `verdict` is better, worse or cannot tell; `more_seeds` how many more would tell, where they would.
+    `verdict` is better, worse, cannot tell or not comparable; `more_seeds` how many more would tell, where they would.
     """
 
     group: str

@@ -37,14 +37,18 @@ def gather(roots: list[Path]) -> tuple[list[ComparedRun], list[tuple[str, str]]]
             try:
                 run = read_run(name, folder)
                 same = study.digest(run.config)
-                if same in seen:
-                    raise NoRun(f"is the same run as {seen[same]}")
+                earlier = seen.get(same)
+                if earlier and (earlier.status == study.DONE or run.status != study.DONE):
+                    raise NoRun(f"is the same run as {earlier.name}")
             except NoRun as problem:
                 skipped.append((name, str(problem)))
             except OSError as error:
                 skipped.append((name, f"cannot be read ({error.strerror})"))
             else:
-                seen[same] = name
+                if earlier:
+                    runs.remove(earlier)
+                    skipped.append((earlier.name, f"is the same run as {name}, which has finished"))
+                seen[same] = run
                 runs.append(run)
         skipped += [(name, "is planned and not begun") for name in _not_begun(root)]
     return runs, skipped

@@ -41,7 +41,8 @@ def sign(comparison: Comparison, metric: str) -> int:
 def best_group(comparison: Comparison) -> str:
     """Which group has the best mean score of choice; that says nothing of how sure its lead is."""
     score = comparison.metrics[0]
-    known = [group for group in comparison.groups if math.isfinite(_mean(group, score))]
+    other = compare_text.apart(comparison) if compare_text.in_nats(score) else ()
+    known = [group for group in comparison.groups if group.name not in other and math.isfinite(_mean(group, score))]
     if not known:
         return f"No group has a finite {score}."
     best = max(known, key=lambda group: sign(comparison, score) * _mean(group, score))

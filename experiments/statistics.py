@@ -6,6 +6,7 @@ Products go through einsum: on a busy machine the threads of a matrix product wa
 
 import bisect
 import functools
+import math
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
@@ -119,12 +120,13 @@ def power(n: int, effect: float, level: float) -> float:
 def more_seeds(found: np.ndarray, level: float) -> int | None:
     """How many more pairs would be told apart at `level` with a chance of POWER, were they to go on as these did.
 
-    At least one; None where that is over MOST_SEEDS or these have no spread. The effect is itself an estimate: of a
-    difference that is none it is a large number that means nothing, and of 3 seeds it is rough.
+    At least one; None where that is over MOST_SEEDS, or these are all nothing or but one. The effect is itself an
+    estimate: of a difference that is none it is a large number that means nothing, and of 3 seeds it is rough.
     """
     n, spread = len(found), float(np.std(found, ddof=1)) if len(found) > 1 else 0.0
     if spread <= SAME * np.max(np.abs(found)):
-        return None
+        # One constant number is told from none by its sign alone, as `paired` does: p = 2^(1 - n).
+        return max(1, math.ceil(1 - math.log2(level)) - n) if n > 1 and np.mean(found) else None
     effect = float(np.mean(found)) / spread
     more = 1 + bisect.bisect_left(
         range(n + 1, n + MOST_SEEDS + 1), POWER, key=lambda pairs: power(pairs, effect, level)

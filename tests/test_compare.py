@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from studies import compared, config, made_up, measured, write_run
 
-from experiments import compare, compare_text, statistics
+from experiments import compare, compare_text, report_words, statistics
 from vae_jax.registry import UserError
 
 
@@ -267,6 +267,17 @@ def test_shares_and_correlations(comparison):
     assert comparison.correlation[0][3] == comparison.correlation[3][0] == pytest.approx(expected)
 
 
+def test_fields_of_one_last_word_do_not_run_together(tmp_path):
+    for seed in range(2):
+        for i in range(6):
+            tree = config(seed, beta=1.0)
+            tree["net"]["scale"], tree["likelihood"]["scale"] = {0: (3, 1), 1: (1, 3)}.get(i % 3, (1, 1))
+            tree["latent_dim"] = 2 + i
+            write_run(tmp_path, tree, measured(5, 10 + i))
+    found = compared(tmp_path, "--by=net.scale,likelihood.scale")
+    assert {group.name for group in found.groups} >= {"net.scale=3", "likelihood.scale=3"}
+
+
 def test_a_name_leaves_out_what_most_groups_share():
     by = ("variant.name", "variant.beta", "likelihood.name", "latent_dim")
     groups = [dict(zip(by, ("beta", beta, "bernoulli", 2), strict=True)) for beta in (1.0, 4.0)]
@@ -281,3 +292,17 @@ def test_a_name_leaves_out_what_most_groups_share():
         "beta beta=1 likelihood=gaussian latent_dim=8",
         "beta beta=1 latent_dim=8",
     ]
+
+
+def test_nats_of_other_things_are_not_compared(tmp_path):
+    for seed in range(3):
+        for name, elbo in (("bernoulli", -20.0), ("gaussian", 60.0)):
+            tree = config(seed, beta=1.0)
+            tree["likelihood"]["name"] = name
+            write_run(tmp_path, tree, measured(5 + 0.1 * seed * (elbo > 0), -elbo))
+    found = compared(tmp_path, "--by=likelihood.name", "--baseline=likelihood=bernoulli")
+    verdicts = {d.metric: compare_text.verdict(d) for d in found.differences}
+    assert verdicts["elbo"] == verdicts["distortion"] == "not comparable"
+    assert all(d.p is None for d in found.differences if d.metric in ("elbo", "distortion"))
+    assert "rate" in [d.metric for d in found.differences if d.p is not None]
+    assert "bernoulli" in report_words.best_group(found)

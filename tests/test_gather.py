@@ -137,3 +137,11 @@ def test_a_thousand_runs_take_seconds(tmp_path):
     assert time.process_time() - began < 15
     assert (len(found.runs), len(found.groups), len(found.metrics)) == (1000, 20, 11)
     assert len(lines) < 700
+
+
+def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_the_same_config(tmp_path):
+    write_run(tmp_path, config(0, beta=1.0), name="a")
+    write_run(tmp_path, config(0, beta=1.0), measured(5, 10), name="b")
+    runs, skipped = gather([tmp_path])
+    assert [(run.name, run.status) for run in runs] == [("b", "done")]
+    assert skipped == [("a", "is the same run as b, which has finished")]

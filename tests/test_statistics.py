@@ -157,7 +157,7 @@ def test_as_many_more_seeds_do_tell(n, effect, level):
 def test_more_seeds_where_no_number_would():
     assert statistics.more_seeds(standard(10, 1e-6), 0.05) is None
     assert statistics.more_seeds(np.zeros(5), 0.05) is None
-    assert statistics.more_seeds(np.full(5, 1.0), 0.05) is None
+    assert statistics.more_seeds(np.full(5, 1.0), 0.05 / 6) == 3  # 2^(1 - 8) is below it, 2^(1 - 7) is not
     assert statistics.more_seeds(np.array([1.0]), 0.05) is None
     assert statistics.more_seeds(standard(3, 100.0), 0.05) == 1  # never none
 

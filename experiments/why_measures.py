@@ -34,7 +34,9 @@ NEIGHBOURS, BALL = 10, 5
 PAIRED = 1000
 """Images of which every pair of clouds is compared, at most."""
 SURE = 0.05
-PRIOR, FITTED, CODES, VISITING, MOVING, AGGREGATE = range(6)
+DRAWS = 3000
+"""Of each density at least so many are judged, in sets as large as the held-out split."""
+PRIOR, CODES, VISITING, MOVING, AGGREGATE = range(5)
 """Purposes: each use of randomness folds its own number into the run's key."""
 
 Rows = Float[np.ndarray, "image latent"]
@@ -127,14 +129,13 @@ def cloud(lab: Lab, run: Run, images: Pictures) -> Cloud:
 def measured(lab: Lab, run: Run) -> dict[str, float]:
     """All numbers of a run that is at its last step."""
     key = jax.random.fold_in(train.root_key(run.config["seed"]), train.MEASURING)
-    of = [jax.random.fold_in(key, purpose) for purpose in range(6)]
+    of = [jax.random.fold_in(key, purpose) for purpose in range(5)]
     training, held_out = (cloud(lab, run, images.seen) for images in (lab.train, lab.test))
     codes, count = training.draw(of[CODES]), len(lab.test.seen)
-    prior = normal(of[PRIOR], count, run.latent_dim)
-    fitted = gaussian_draws(codes, normal(of[FITTED], count, run.latent_dim))
-    of_fitted = draws(lab, run.decode(fitted))
+    noise = normal(of[PRIOR], count * -(-DRAWS // count), run.latent_dim)
+    prior, of_fitted = noise[:count], of_sets(lab, run, gaussian_draws(codes, noise))
     return {
-        **draws(lab, run.decode(prior)),
+        **of_sets(lab, run, noise),
         "frechet_fitted": of_fitted["frechet"],
         "sure_fitted": of_fitted["sure"],
         "prior_covered": covered(normal(of[PRIOR], len(codes), run.latent_dim), codes),
@@ -174,6 +175,12 @@ def draws(lab: Lab, images: Pictures) -> dict[str, float]:
         "confidence": float(confidence.mean()),
         "sure": float(np.mean(confidence >= bar)),
     }
+
+
+def of_sets(lab: Lab, run: Run, codes: Rows) -> dict[str, float]:
+    """How good decoded codes are, a mean over sets that are each as large as the held-out split."""
+    found = [draws(lab, run.decode(some)) for some in np.split(codes, len(codes) // len(lab.test.seen))]
+    return {name: float(np.mean([of_set[name] for of_set in found])) for name in found[0]}
 
 
 def gaussian_draws(codes: Rows, noise: Rows) -> Rows:
@@ -237,11 +244,12 @@ def visits(lab: Lab, run: Run, held_out: Cloud, own: Key, moving: Key) -> dict[s
     alike = Cloud(held_out.mean, np.broadcast_to(step[None], held_out.mean.shape))
     visited = np.stack([held_out.draw(jax.random.fold_in(own, visit)) for visit in range(VISITS)])
     moved = [alike.draw(jax.random.fold_in(moving, visit)) for visit in range(VISITS)]
-    still = at(held_out.mean)
+    still, away = at(held_out.mean), float(np.mean([at(z) for z in moved]))
     return {
         "visited": float(np.sqrt(visited.var(axis=0, ddof=1, dtype=np.float64).mean())),
         "rise": float(np.mean([at(z) for z in visited])) - still,
-        "rise_moved": float(np.mean([at(z) for z in moved])) - still,
+        "rise_moved": away - still,
+        "moved": away,
     }
 
 

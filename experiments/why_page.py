@@ -67,7 +67,9 @@ def render(found: dict[str, Any], pictures: str) -> str:
             "with a 95% interval of the mean (experiments/statistics.py). A check says yes or no where the whole 95% "
             "interval of a mean, or of a difference over the seeds that two groups share, does. Intervals are of one "
             "check each: among as many as here some are wrong by chance. A claim holds where all its checks say yes, "
-            "in part where some say no, and does not hold where some say no and none yes."
+            "as far as these seeds can tell where some cannot be decided and none says no, in part where some say "
+            "yes and some no, and does not hold where some say no and none yes. A premise is what has to be true for "
+            "its checks to say anything: where it is not shown to be, nothing is told."
         ),
         *map(_filled, about["notes"]),
         _summary(values),
@@ -101,7 +103,10 @@ def _section(number: int, claim: Claim, found: dict[str, Any], pictures: str) ->
         f"![{claim.title}]({pictures}/{claim.picture}.png)",
         _filled(claim.caption),
         _filled(f"**{said}.** {(MEANS | claim.means)[said]}"),
-        "\n".join(f"- {check.outcome}: {check.words} ({check.number})" for check in [*premises, *checks]),
+        "\n".join(
+            [f"- premise, {check.outcome}: {check.words} ({check.number})" for check in premises]
+            + [f"- {check.outcome}: {check.words} ({check.number})" for check in checks]
+        ),
     ]
     return "\n\n".join(parts)
 

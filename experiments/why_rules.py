@@ -54,6 +54,7 @@ MEASURES = {
     "relative": Measure("sigma / sd of z"),
     "rise": Measure("rise at own z, nats", more=False),
     "rise_moved": Measure("rise where moved alike, nats", more=False),
+    "moved": Measure("distortion where moved alike, nats", more=False),
     "spread": Measure("sd of means"),
     "deviation": Measure("sd of z"),
     "centre": Measure("distance of the centre from 0", more=False),
@@ -123,15 +124,17 @@ def differences(values: Values, one: str, other: str, measure: str, of_other: st
     return sign * (np.array([ours[seed] for seed in shared]) - np.array([theirs[seed] for seed in shared]))
 
 
-def better(measure: str, one: str, other: str, words: str, of_other: str = "") -> Rule:
-    """Whether `one` is better than `other`, of which another measure may be taken."""
+def better(measure: str, one: str, other: str | Callable[[Values], str], words: str, of_other: str = "") -> Rule:
+    """Whether `one` is better than `other`, of which another measure may be taken, and which the values may choose."""
 
     def rule(values: Values) -> Check:
-        found = differences(values, one, other, measure, of_other)
+        chosen = other(values) if callable(other) else other
+        found = differences(values, one, chosen, measure, of_other)
         if not len(found):
             return Check(words, ABSENT, "-")
         mean, low, high, _ = statistics.paired(found)
-        return Check(words, outcome(low, high, 0.0), f"by {with_interval(mean, low, high)}")
+        than = f"{chosen}: " if callable(other) else ""
+        return Check(words, outcome(low, high, 0.0), f"{than}by {with_interval(mean, low, high)}")
 
     return rule
 

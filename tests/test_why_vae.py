@@ -109,6 +109,13 @@ def test_the_fitted_gaussian_has_the_mean_and_covariance_of_the_codes():
     np.testing.assert_allclose(np.cov(found.T), np.cov(codes.T), rtol=1e-3, atol=1e-4)
 
 
+def test_sets_of_draws_are_averaged(monkeypatch):
+    monkeypatch.setattr(why_measures, "draws", lambda lab, images: {"mean": float(images.mean())})
+    lab = SimpleNamespace(test=SimpleNamespace(seen=np.zeros((4, 1))))
+    codes = np.repeat(np.float32([1, 2, 6]), 4)[:, None]
+    assert why_measures.of_sets(lab, SimpleNamespace(decode=lambda z: z), codes) == {"mean": 3.0}
+
+
 def test_fresh_images_are_as_near_to_training_as_to_held_out_images():
     training, held_out, fresh = normal(1300, 5), normal(300, 5, seed=1), normal(300, 5, seed=2)
     assert abs(why_measures.nearer(fresh, training, held_out) - 0.5) < 0.06
@@ -200,6 +207,13 @@ def test_a_difference_counts_once_its_interval_leaves_zero():
     paired = made(vae=[1, 50, 100], ae=[2, 51.1, 101.2])  # seeds differ more than groups
     assert outcome(rule, paired) == YES
     assert "by 1.1 [" in rule(paired).number
+
+
+def test_the_values_may_choose_whom_to_compare_with():
+    values = made(vae=[10, 11, 12.5], **{"weight decay 0.1": [3, 4, 5], "weight decay 0.3": [12, 13, 14]})
+    found = better("frechet", VAE, matched_decay, "")(values)
+    assert found.outcome == YES
+    assert found.number.startswith("weight decay 0.3: by 1.83 [")
 
 
 def test_bars():

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 GAP = 0.08
 """Space between tiles, as a share of a tile."""
@@ -267,6 +267,14 @@ def _save(figure: Figure, files: Sequence[Path]) -> None:
         figure.savefig(file, dpi=150, bbox_inches="tight", **dated)
 
 
+def _by_factors(axes: Axes) -> None:
+    """A logarithmic y with plain numbers at 1, 2, 5, 10."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
 class Course(NamedTuple):
     """A measure over training: steps (k), and its mean, low and high at each (k, 3)."""
 
@@ -285,7 +293,7 @@ def over_steps(file: Path, panels: Mapping[str, Sequence[Course]], title: str) -
             axes.plot(course.steps, mean, color=colour, linewidth=1.6, marker="o", markersize=3, label=course.name)
         means = np.concatenate([course.band[:, 0] for course in courses])
         if means.min() > 0 and means.max() > 20 * means.min():
-            axes.set_yscale("log")
+            _by_factors(axes)
         axes.set_title(name, fontsize=9, loc="left", color=INK)
         axes.set_xlabel("step", fontsize=8, color=INK)
     places[0].legend(frameon=False, fontsize=8)
@@ -324,7 +332,7 @@ def scatters(file: Path, panels: Mapping[str, Mapping[str, np.ndarray]], y_name:
             )  # fmt: skip
         ys = np.concatenate([points[:, 1] for points in sets.values()])
         if ys.min() > 0 and ys.max() > 20 * ys.min():
-            axes.set_yscale("log")
+            _by_factors(axes)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(name, fontsize=8, color=INK)
         if len(sets) > 1:

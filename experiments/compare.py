@@ -9,9 +9,9 @@ The first of --metrics is the score of choice. Into --out (runs/study/comparison
 run with its config, metrics, speed and versions; rate_distortion and score, pictures as .png and .svg; and report.html.
 
 A group against the baseline is a paired t test over the seeds that both have, corrected for the number of comparisons:
-name fewer metrics and each needs fewer seeds. Where nothing differs, 2 to 5% of simulated studies (5 groups, 2 metrics,
-2 to 20 seeds, normal, skewed or heavy-tailed) call anything better or worse. --wandb sends table and report to the
-study's group.
+name fewer metrics and each needs fewer seeds. Metrics of which neither way is better (rate, active units, your own) are
+tested only where --metrics names them, and are then higher or lower. docs/comparing.md says how often this is wrong
+where nothing differs, and how many seeds it takes to tell. --wandb sends table and report to the study's group.
 """
 
 import math
@@ -27,33 +27,11 @@ from experiments import compare_text, settings, statistics
 from experiments.compare_figures import draw
 from experiments.compare_table import write_csv, write_parquet
 from experiments.comparison import ComparedRun, Comparison, Difference, Group, Summary
+from experiments.directions import higher_is_better
 from experiments.gather import gather
 from launch import study
 from vae_jax import metrics, writers
 from vae_jax.registry import UserError, unknown
-
-LOWER = frozenset(
-    [
-        "loss",
-        "distortion",
-        "distortion_relaxed",
-        "rate",
-        "bits_per_dim",
-        "aggregate_posterior",
-        "aggregate_posterior.total_correlation",
-        "aggregate_posterior.dimension_wise_kl",
-        "aggregate_posterior.rate",
-        "ais.gap",
-        "gaussian_tc",
-        "samples",
-        "samples.near_copies",
-        "smoothness.path",
-        "smoothness.pixel_path",
-        "wasserstein_correlation",
-        "wasserstein_correlation.raw",
-    ]
-)
-"""Metrics of which less is better, whatever their parameters; of all others more is."""
 
 SCORES = ("elbo", "distortion", "loss")
 """The score of choice is the first of these that a run has."""
@@ -118,22 +96,29 @@ def compare(
         )
         for group, of in members.items()
     ]
-    columns = {name: np.array([run.metrics.get(name, math.nan) for run in done]) for name in names}
+    ways = {name: higher_is_better(name) for name in names}
     comparison = Comparison(
         folder=folder,
         command=command,
         by=by,
         baseline=reference,
         metrics=names,
-        higher_is_better={name: higher_is_better(name) for name in names},
+        higher_is_better=ways,
         runs=runs,
         groups=groups,
         differences=[],
-        correlation=[[statistics.rank_correlation(columns[a], columns[b]) for b in names] for a in names],
-        explained={name: statistics.explained(*labelled(runs, name)) for name in names},
+        correlation=[],
+        explained={},
         skipped=skipped,
     )
-    return comparison._replace(differences=differences(seeds, reference, names, compare_text.apart(comparison)))
+    alike = compare_text.comparable(comparison)
+    columns = {name: np.array([run.metrics.get(name, math.nan) for run in alike]) for name in names}
+    untested = () if asked else [name for name in names if ways[name] is None]
+    return comparison._replace(
+        differences=differences(seeds, reference, names, compare_text.apart(comparison), untested),
+        correlation=[[statistics.rank_correlation(columns[a], columns[b]) for b in names] for a in names],
+        explained={name: statistics.explained(*compare_text.labelled(alike, name)) for name in names},
+    )
 
 
 def chosen_fields(by: tuple[str, ...], runs: Sequence[ComparedRun]) -> tuple[str, ...]:
@@ -221,19 +206,16 @@ def summary(values: np.ndarray) -> Summary:
     return Summary(len(values), float(np.mean(values)), low, high, statistics.interquartile_mean(values))
 
 
-def higher_is_better(metric: str) -> bool:
-    """Whether more of a metric is better, by its name without its parameters."""
-    head, colon, parameters = metric.partition(":")
-    detail = parameters.rpartition(".")[2] if colon else ""
-    return (f"{head}.{detail}" if detail.isidentifier() else head) not in LOWER
-
-
 def differences(
-    seeds: dict[str, dict[str, dict[int, float]]], baseline: str, names: Sequence[str], apart: Collection[str] = ()
+    seeds: dict[str, dict[str, dict[int, float]]],
+    baseline: str,
+    names: Sequence[str],
+    apart: Collection[str] = (),
+    untested: Collection[str] = (),
 ) -> list[Difference]:
     """Every group against the baseline in every metric that both have, over shared seeds: one family of comparisons.
 
-    Of the groups `apart` nothing in nats is compared.
+    Of the groups `apart` nothing in nats is compared. The metrics `untested` have intervals, no p, and no part in it.
     """
     found, tested = [], []
     for name in names:
@@ -248,26 +230,28 @@ def differences(
             shared = sorted(first.keys() & second.keys())
             pairs = statistics.differences(*(np.array([of[seed] for seed in shared]) for of in (first, second)))
             mean, low, high, p = statistics.paired(pairs) if shared else (math.nan, None, None, None)
-            found.append(Difference(group, name, len(shared), mean, low, high, p, "cannot tell", None))
+            if name in untested:
+                found.append(Difference(group, name, len(shared), mean, low, high, None, "not tested", None))
+            else:
+                found.append(Difference(group, name, len(shared), mean, low, high, p, "cannot tell", None))
             tested.append(pairs)
     places = [i for i, difference in enumerate(found) if difference.p is not None]
     corrected = statistics.holm(np.array([found[i].p for i in places]))
     told = int(np.sum(corrected <= statistics.LEVEL))
     for i, p in zip(places, corrected.tolist(), strict=True):
         if p <= statistics.LEVEL:
-            better = (found[i].mean > 0) == higher_is_better(found[i].metric)
-            found[i] = found[i]._replace(p=p, verdict="better" if better else "worse")
+            found[i] = found[i]._replace(p=p, verdict=word(found[i].mean > 0, higher_is_better(found[i].metric)))
         else:  # at the level that Holm's procedure leaves to the next one to be told apart
             more = statistics.more_seeds(tested[i], statistics.LEVEL / (len(places) - told))
             found[i] = found[i]._replace(p=p, more_seeds=more)
     return found
 
 
-def labelled(runs: Sequence[ComparedRun], metric: str) -> tuple[np.ndarray, list[str], list[str], list[int]]:
-    """(values, variants, groups, seeds) of the runs in which a metric is finite."""
-    some = [run for run in runs if math.isfinite(run.metrics.get(metric, math.nan))]
-    values = np.array([run.metrics[metric] for run in some])
-    return values, [run.config["variant.name"] for run in some], [run.group for run in some], [run.seed for run in some]
+def word(more: bool, higher: bool | None) -> str:
+    """What a difference is called that has been told: better or worse, or which way where neither is better."""
+    if higher is None:
+        return "higher" if more else "lower"
+    return "better" if more == higher else "worse"
 
 
 def write(out: Path, comparison: Comparison) -> list[Path]:
@@ -304,7 +288,7 @@ def _report(file: Path, comparison: Comparison) -> None:
 
 def _by_score(comparison: Comparison, best: list[tuple[Group, ComparedRun]]) -> list[tuple[Group, ComparedRun]]:
     score = comparison.metrics[0]
-    sign = 1 if comparison.higher_is_better[score] else -1
+    sign = compare_text.sign(comparison, score)
     other = compare_text.apart(comparison) if compare_text.in_nats(score) else ()
     known = lambda group: score in group.summaries and group.name not in other  # noqa: E731
     mean = lambda group: sign * group.summaries[score].mean if known(group) else -math.inf  # noqa: E731

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import statistics
-from experiments.compare_text import UNITS, apart, group_name, shown, telling
+from experiments.compare_text import UNITS, apart, direction, group_name, in_nats, shown, telling
 from experiments.comparison import ComparedRun, Comparison, Group
 from vae_jax import plots
 
@@ -84,7 +84,7 @@ def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:
         return []
     pale = dict(zip(every, statistics.dominated(*np.array(every).T), strict=True))
     ends = {f"{group}: {np.mean(of):.2f}, no rate": of for group, of in rateless.items() if group not in points}
-    for group in _beyond({group: float(np.mean(of, axis=0)[0]) for group, of in points.items()}):
+    for group in beyond({group: float(np.mean(of, axis=0)[0]) for group, of in points.items()}):
         rates, distortions = zip(*points.pop(group), strict=True)
         ends[f"{group}: {np.mean(distortions):.2f}, rate {np.mean(rates):.0f}"] = distortions
     count = len(every) + sum(map(len, rateless.values()))
@@ -101,7 +101,7 @@ def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:
     return files
 
 
-def _beyond(rates: dict[str, float]) -> list[str]:
+def beyond(rates: dict[str, float]) -> list[str]:
     """The few groups whose rate leaves no room for the others in a picture: more than BEYOND times that of the next."""
     order = sorted(rates, key=rates.__getitem__)
     first = max(2, len(order) - max(1, len(order) // 4))
@@ -125,12 +125,13 @@ def _finite(run: ComparedRun, *metrics: str) -> bool:
 def score(comparison: Comparison, out: Path) -> list[Path]:
     """The score of choice against the strength, with its intervals; groups that have none as levels."""
     metric, found = comparison.metrics[0], families(comparison)
+    other = apart(comparison) if in_nats(metric) else ()
     lines, levels = [], []
     for number, family in enumerate(found):
         strengths = {
             group.name: (strength, group.summaries[metric])
             for strength, group in zip(family.strengths, family.groups, strict=True)
-            if metric in group.summaries
+            if metric in group.summaries and group.name not in other
         }
         if strengths:
             dots = [
@@ -147,14 +148,13 @@ def score(comparison: Comparison, out: Path) -> list[Path]:
     drawn = {line.name for line in lines}
     fields = dict.fromkeys(family.field.rpartition(".")[2] for family in found if family.field and family.name in drawn)
     unit = UNITS.get(metric.partition(":")[0])
-    better = "higher" if comparison.higher_is_better[metric] else "lower"
     files = [out / f"score.{kind}" for kind in FORMATS]
     plots.against_strength(
         files,
         lines,
         levels,
         f"strength: {', '.join(fields)}" if len(fields) > 1 else next(iter(fields)),
-        ", ".join([metric, *([unit] if unit else []), f"{better} is better"]),
+        ", ".join([metric, *([unit] if unit else []), direction(comparison, metric)]),
         f"Means over seeds with their 95% intervals: {comparison.folder}",
     )
     return files

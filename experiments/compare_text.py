@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from experiments.comparison import ComparedRun, Comparison, Difference, Summary
 from experiments.statistics import LEVEL, PARTS, POWER, by_chance
 from launch.study import DONE, DROPPED, FAILED, MISSING, RUNNING, named
@@ -30,8 +32,6 @@ UNITS = {
     "bits_per_dim": "bits per dimension",
 }
 
-MOST_NAME = 24
-
 BOLD, DIM, PLAIN = "1", "2", "0"
 COLOURS = {"better": "32", "worse": "31"}
 """Codes of ANSI terminals."""
@@ -44,7 +44,7 @@ def lines(comparison: Comparison, colour: bool | None = None) -> list[str]:
     for metric in comparison.metrics:
         found += ["", *metric_table(comparison, metric, paint)]
     found += ["", *legend(comparison)]
-    found += ["", *explained_table(comparison, paint)]
+    found += ["", *wrapped(of_which(comparison)), *explained_table(comparison, paint)]
     if len(comparison.metrics) > 1:
         found += ["", *correlation_table(comparison, paint)]
     return found
@@ -113,15 +113,15 @@ def metric_table(comparison: Comparison, metric: str, paint) -> list[str]:
     found = {difference.group: difference for difference in comparison.differences if difference.metric == metric}
     digits, names = decimals(summaries.values()), [*summaries][:MOST_GROUPS]
     against = f"against {comparison.baseline}"
-    width = min(max(map(len, [against, *names])), MOST_NAME)
-    better = "higher" if comparison.higher_is_better[metric] else "lower"
+    longest = max((len(verdict(difference)) for difference in found.values()), default=0)
+    width = min(max(map(len, [against, *names])), WIDTH - 60, WIDTH - 50 - longest)  # what the columns leave
     unit = UNITS.get(metric.partition(":")[0], "")
     rows = [["group", "seeds", "mean", "95% interval", "interquartile mean"]]
     for name in names:
         n, mean, low, high, middle = summaries[name]
         rows.append([name, str(n), number(mean, digits), span(low, high, digits), number(middle, digits)])
     table = [
-        paint(metric, BOLD) + f"   {unit}{', ' * bool(unit)}{better} is better",
+        paint(metric, BOLD) + f"   {unit}{', ' * bool(unit)}{direction(comparison, metric)}",
         *_aligned(rows, width, (6, 11, 21, 20), paint),
     ]
     if len(summaries) > len(names):
@@ -134,9 +134,20 @@ def metric_table(comparison: Comparison, metric: str, paint) -> list[str]:
     return [*table, *(["", *_aligned(rows, width, (6, 11, 21, 8), paint)] if found else [])]
 
 
+def direction(comparison: Comparison, metric: str) -> str:
+    """Which way is better."""
+    words = {True: "higher is better", False: "lower is better", None: "neither way is better"}
+    return words[comparison.higher_is_better[metric]]
+
+
+def sign(comparison: Comparison, metric: str) -> int:
+    """1 where higher is better, -1 where lower is, 0 where neither way is."""
+    return {True: 1, False: -1, None: 0}[comparison.higher_is_better[metric]]
+
+
 def verdict(difference: Difference) -> str:
     """What may be said of a difference."""
-    if difference.verdict == "not comparable":
+    if difference.verdict in ("not comparable", "not tested"):
         return difference.verdict
     if difference.pairs == 0:
         return "no shared seed"
@@ -162,23 +173,33 @@ def legend(comparison: Comparison) -> list[str]:
             f"{LEVEL:.0%}. How many more seeds would tell is for a chance of {POWER:.0%}, "
             f"should the differences go on as they are."
         )
+    if any(difference.verdict == "not tested" for difference in comparison.differences):
+        text += " Where neither way is better nothing is tested, but for what --metrics names."
     return wrapped(text)
 
 
 def explained_table(comparison: Comparison, paint) -> list[str]:
     """What share of a metric's spread comes from where."""
     rows = [["variance explained", "by variant", "by strength", "by seed", "not explained"]]
-    for metric in comparison.metrics:
-        some = [run for run in comparison.runs if math.isfinite(run.metrics.get(metric, math.nan))]
-        shares = comparison.explained[metric]
-        if len(some) < 2 or math.isnan(shares["rest"]):
+    alike = comparable(comparison)
+    for metric, shares in comparison.explained.items():
+        if math.isnan(shares["rest"]):
             rows.append([metric, "", "", "", "does not vary"])
             continue
-        labels = ([run.config["variant.name"] for run in some], [run.group for run in some], [run.seed for run in some])
-        luck = by_chance(*labels)
+        luck = by_chance(*labelled(alike, metric)[1:])
         rows.append([metric, *(f"{shares[part]:.0%} ({luck[part]:.0%})" for part in PARTS)])
     table = _aligned(rows, 28, (14, 14, 14, 16), paint)
     return [*table, "  in brackets: what as many labels explain of pure noise"]
+
+
+def of_which(comparison: Comparison) -> str:
+    """Which runs shares and correlations are of, where it is not all; nothing where it is."""
+    alike = comparable(comparison)
+    if len(alike) == len(comparison.runs):
+        return ""
+    if not alike:
+        return f"The runs of the baseline differ in {LIKE}: no run is comparable with them."
+    return f"Over the {len(alike):,} of {len(comparison.runs):,} runs that share {LIKE} with the baseline."
 
 
 def correlation_table(comparison: Comparison, paint) -> list[str]:
@@ -288,10 +309,28 @@ NATS = frozenset(["elbo", "distortion", "loss", "bits_per_dim", "bound", "likeli
 """Metrics that compare only among runs which share LIKENESS."""
 
 
+LIKE = "data, binarize and likelihood"
+
+
 def apart(comparison: Comparison) -> frozenset[str]:
-    """The groups whose nats are of other things than the baseline's."""
-    of = {run.group: tuple(run.config.get(field) for field in LIKENESS) for run in comparison.runs}
-    return frozenset(group for group, like in of.items() if like != of.get(comparison.baseline, like))
+    """The groups whose nats are of other things than the baseline's, or of several at once."""
+    of = defaultdict(set)
+    for run in comparison.runs:
+        of[run.group].add(tuple(run.config.get(field) for field in LIKENESS))
+    return frozenset(group for group, like in of.items() if len(like) > 1 or like != of[comparison.baseline])
+
+
+def comparable(comparison: Comparison) -> list[ComparedRun]:
+    """The runs whose nats are of what the baseline's are."""
+    other = apart(comparison)
+    return [run for run in comparison.runs if run.group not in other]
+
+
+def labelled(runs: Sequence[ComparedRun], metric: str) -> tuple[np.ndarray, list[str], list[str], list[int]]:
+    """(values, variants, groups, seeds) of the runs in which a metric is finite."""
+    some = [run for run in runs if math.isfinite(run.metrics.get(metric, math.nan))]
+    values = np.array([run.metrics[metric] for run in some])
+    return values, [run.config["variant.name"] for run in some], [run.group for run in some], [run.seed for run in some]
 
 
 def in_nats(metric: str) -> bool:

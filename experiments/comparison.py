@@ -45,7 +45,8 @@ class Group(NamedTuple):
 class Difference(NamedTuple):
     """A group against the baseline over shared seeds: mean paired difference, its 95% interval, Holm-corrected p.
 
-    `verdict` is better, worse, cannot tell or not comparable; `more_seeds` how many more would tell, where they would.
+    `verdict` is better or worse (higher or lower where neither way is better), cannot tell, not tested or not
+    comparable; `more_seeds` how many more would tell, where they would.
     """
 
     group: str
@@ -63,7 +64,8 @@ class Comparison(NamedTuple):
     """All of it. The first of `metrics` is the score of choice; `skipped` are folders and why.
 
     `correlation` is Spearman's between metrics over runs, in their order; `explained` the share of each metric's
-    variance by "variant", "strength" and "seed", and what is left. `command` is what made it.
+    variance by "variant", "strength" and "seed", and what is left; both over the runs that are comparable with the
+    baseline. `higher_is_better` is None where neither way is. `command` is what made it.
     """
 
     folder: str
@@ -71,7 +73,7 @@ class Comparison(NamedTuple):
     by: tuple[str, ...]
     baseline: str
     metrics: tuple[str, ...]
-    higher_is_better: dict[str, bool]
+    higher_is_better: dict[str, bool | None]
     runs: list[ComparedRun]
     groups: list[Group]
     differences: list[Difference]

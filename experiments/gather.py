@@ -5,8 +5,10 @@ the others, without metrics.
 """
 
 import math
+import os
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,43 +31,58 @@ class NoRun(Exception):
 
 def gather(roots: list[Path]) -> tuple[list[ComparedRun], list[tuple[str, str]]]:
     """(runs, what was skipped and why) of folders of runs, or of one run. Raises UserError where one is no folder."""
-    runs, skipped, seen = [], [], {}
     for root in roots:
         if not root.is_dir():
             raise UserError(f"--runs: {str(root)!r} is no folder; give one that holds runs")
-        for name, folder in _named(root, alone=len(roots) == 1):
-            try:
-                run = read_run(name, folder)
-                same = study.digest(run.config)
-                earlier = seen.get(same)
-                if earlier and (earlier.status == study.DONE or run.status != study.DONE):
-                    raise NoRun(f"is the same run as {earlier.name}")
-            except NoRun as problem:
-                skipped.append((name, str(problem)))
-            except OSError as error:
-                skipped.append((name, f"cannot be read ({error.strerror})"))
-            else:
-                if earlier:
-                    runs.remove(earlier)
-                    skipped.append((earlier.name, f"is the same run as {name}, which has finished"))
-                seen[same] = run
-                runs.append(run)
-        skipped += [(name, "is planned and not begun") for name in _not_begun(root)]
+    runs, skipped, seen = [], [], {}
+    for name, folder in _named(roots):
+        try:
+            run = read_run(name, folder)
+            same = study.digest(run.config)
+            earlier = seen.get(same)
+            if earlier and (earlier.status == study.DONE or run.status != study.DONE):
+                raise NoRun(f"is the same run as {earlier.name}")
+        except NoRun as problem:
+            skipped.append((name, str(problem)))
+        except OSError as error:
+            skipped.append((name, f"cannot be read ({error.strerror})"))
+        else:
+            if earlier:
+                runs.remove(earlier)
+                skipped.append((earlier.name, f"is the same run as {name}, which has finished"))
+            seen[same] = run
+            runs.append(run)
     return runs, skipped
 
 
-def _named(root: Path, alone: bool) -> Iterator[tuple[str, Path]]:
+def _named(roots: list[Path]) -> list[tuple[str, Path]]:
+    """Each folder once, by its name; with that above it where --runs names several, with more where names meet."""
+    folders, parts = {}, {}
+    for root in roots:
+        for path in _inside(root):
+            place = root.resolve() if path == root else root.resolve() / path.name
+            folders.setdefault(place, path)
+            parts.setdefault(place, 1 if path == root or len(roots) == 1 else 2)
+    while True:
+        names = {place: str(Path(*place.parts[-count:])) for place, count in parts.items()}
+        times = Counter(names.values())
+        if max(times.values(), default=1) == 1:
+            return [(names[place], path) for place, path in folders.items()]
+        parts = {place: count + (times[names[place]] > 1) for place, count in parts.items()}
+
+
+def _inside(root: Path) -> Iterator[Path]:
+    """The root itself where it is a run; what is in it, and those of its plan that are not begun."""
     if (root / "config.json").exists():
-        yield root.resolve().name, root
+        yield root
         return
-    for path in sorted(root.iterdir()):
-        if path.name not in KNOWN and not path.name.startswith("."):
-            yield path.name if alone else f"{root.resolve().name}/{path.name}", path
+    yield from (path for path in sorted(root.iterdir()) if path.name not in KNOWN and not path.name.startswith("."))
+    yield from _not_begun(root)
 
 
-def _not_begun(root: Path) -> list[str]:
+def _not_begun(root: Path) -> list[Path]:
     try:
-        return [run.id for run in study.read_plan(root) if not (root / run.id).exists()]
+        return [root / run.id for run in study.read_plan(root) if not os.path.lexists(root / run.id)]
     except UserError:  # without a plan, or with a damaged one, the folders are what there is
         return []
 
@@ -77,14 +94,16 @@ def read_run(name: str, folder: Path) -> ComparedRun:
     if file.exists() and not (found := study.read(file)):
         raise NoRun("evaluation.json is damaged")
     status = study.state(folder, config["train.steps"])
-    done = status == study.DONE
+    metrics = numbers(found) if status == study.DONE else {}
+    if status == study.DONE and "loss" not in metrics:
+        raise NoRun("evaluation.json is damaged")
     return ComparedRun(
         name=name,
         folder=str(folder),
         group="",
         seed=config["seed"],
         config=config,
-        metrics=numbers(found) if done else {},
+        metrics=metrics,
         status=status,
         error=_error(folder) if status == study.FAILED else "",
         environment=study.read(folder / "environment.json"),
@@ -93,6 +112,8 @@ def read_run(name: str, folder: Path) -> ComparedRun:
 
 
 def _config(folder: Path) -> dict[str, Any]:
+    if not os.path.lexists(folder):
+        raise NoRun("is planned and not begun")
     if not folder.is_dir():
         raise NoRun("is no folder")
     file = folder / "config.json"

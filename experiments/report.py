@@ -6,18 +6,17 @@ Nothing is loaded from elsewhere, which the page's own policy forbids too; names
 import base64
 import gzip
 import math
-import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from experiments import commands as remade
 from experiments import compare_text, statistics
 from experiments import report_words as words
 from experiments.compare_text import shown
 from experiments.comparison import ComparedRun, Comparison, Group, Summary
 from experiments.markup import Html, data, join, number, page, table, tag, text
 from experiments.report_figures import figures
-from launch import study
 from vae_jax.registry import UserError
 
 PICTURES = ("reconstructions", "samples", "traversals", "latents")
@@ -26,7 +25,8 @@ MOST_BYTES = 3_000_000
 
 CAPTIONS = {
     "rate_distortion": "Rate and distortion. A dot is a run, pale where another is no worse in both; lines join "
-    "the means of groups. Dotted: equal ELBO. Runs without a rate are at the right end: a code without noise has none.",
+    "the means of groups. Dotted: equal ELBO. At the right end are runs without a rate, as a code without noise has "
+    "none, and those whose rate is far out.",
     "strength": "The score of choice. Dots are runs, lines join the means of groups, bands are their 95% intervals.",
     "correlation": "Rank correlation of metrics over runs (Spearman).",
 }
@@ -82,8 +82,8 @@ def header(comparison: Comparison) -> Html:
         tag(
             "p",
             f"{words.count(len(comparison.runs), 'run')} in {words.count(len(comparison.groups), 'group')} "
-            f"by {', '.join(comparison.by) or 'nothing'}: {standing}. "
-            f"The baseline is {comparison.baseline or 'none'}. The runs of a group are averaged over, seed by seed.",
+            f"by {', '.join(comparison.by) or 'nothing but the seed'}: {standing}. "
+            f"The baseline is {comparison.baseline}. The runs of a group are averaged over, seed by seed.",
         ),
         tag("pre", tag("code", comparison.command)),
         *([tag("ul", *(tag("li", line) for line in cautions))] if cautions else []),
@@ -92,18 +92,14 @@ def header(comparison: Comparison) -> Html:
 
 def verdicts(comparison: Comparison) -> Html:
     """In words: which group has the best score of choice, and how each stands against the baseline."""
-    if not comparison.metrics:
-        return tag("p", "No metric was compared.")
+    score = comparison.metrics[0]
     lines = [
         tag("li", tag("b", words.verdict(found)), f" {words.evidence(found)}", class_=found.verdict)
         for found in comparison.differences
-        if found.metric == comparison.metrics[0]
+        if found.metric == score
     ]
-    lines += [
-        tag("li", tag("b", f"{group.name} has no {comparison.metrics[0]}."))
-        for group in comparison.groups
-        if comparison.metrics[0] not in group.summaries
-    ]
+    if without := [group.name for group in comparison.groups if score not in group.summaries]:
+        lines.append(tag("li", tag("b", f"Without {score}: "), ", ".join(without), "."))
     note = (
         f"Against {comparison.baseline}: means over shared seeds, 95% intervals, p-values corrected for their number."
     )
@@ -117,8 +113,12 @@ def plots(comparison: Comparison) -> Html:
     """Places for the plots and what they show; the page's script draws them."""
     drawn = figures(comparison)
     waiting = "Plots need a browser that runs JavaScript."
+    alike = compare_text.of_which(comparison)
+    told = {name: f"{CAPTIONS[name]} {alike}" for name in drawn}
+    if not compare_text.in_nats(comparison.metrics[0]):
+        told["strength"] = CAPTIONS["strength"]
     places = [
-        tag("figure", tag("div", waiting, id=name, class_="plot"), tag("figcaption", CAPTIONS[name])) for name in drawn
+        tag("figure", tag("div", waiting, id=name, class_="plot"), tag("figcaption", told[name])) for name in drawn
     ]
     shown = tag("div", *places, class_="plots") if places else tag("p", "No run has the numbers for a plot.")
     return join(shown, data("figures", drawn))
@@ -138,7 +138,7 @@ def groups(comparison: Comparison) -> Html:
         )
         for group in comparison.groups
     ]
-    ways = "; ".join(f"{name}: {words.direction(comparison, name)}" for name in comparison.metrics)
+    ways = "; ".join(f"{name}: {compare_text.direction(comparison, name)}" for name in comparison.metrics)
     note = f"Mean over seeds, its 95% bootstrap interval, and the interquartile mean (IQM). {ways}."
     return join(table(["group"], ["done", "failed", *comparison.metrics], rows), tag("p", note, class_="quiet"))
 
@@ -159,8 +159,8 @@ def differences(comparison: Comparison) -> Html | None:
             "tr",
             tag("th", found.group, scope="row"),
             tag("td", found.metric),
-            tag("td", compare_text.verdict(found), class_=found.verdict),
-            *map(number, (found.mean, found.low, found.high)),
+            tag("td", words.short(found), class_=found.verdict),
+            *map(number, (found.mean if found.pairs else None, found.low, found.high)),
             number(found.p, shown=compare_text.chance),
             number(found.pairs),
         )
@@ -188,7 +188,8 @@ def pictures(comparison: Comparison) -> Html | None:
             parts += [tag("h3", kind.capitalize()), tag("div", *shown, class_=f"pictures {kind}")]
     if not parts:
         return None
-    note = f"Of each group its best run by {comparison.metrics[0]}. " if comparison.metrics else ""
+    score = comparison.metrics[0]
+    note = f"Of each group its {f'best run by {score}' if compare_text.sign(comparison, score) else 'first run'}. "
     note += "A click makes a picture wide."
     note += f" {words.count(missed, 'picture')} left out for size." if missed else ""
     return join(tag("p", note, class_="quiet"), *parts)
@@ -208,9 +209,9 @@ def picture(kind: str, group: Group, run: ComparedRun, content: bytes) -> Html:
 
 
 def best_runs(comparison: Comparison) -> list[tuple[Group, ComparedRun]]:
-    """Of each group the finished run with the best score of choice; the first, where none has it."""
-    score = comparison.metrics[0] if comparison.metrics else ""
-    value = lambda run: words.sign(comparison, score) * run.metrics.get(score, math.nan)  # noqa: E731
+    """Of each group the finished run with the best score of choice; the first, where none has it or is better."""
+    score = comparison.metrics[0]
+    value = lambda run: compare_text.sign(comparison, score) * run.metrics.get(score, math.nan)  # noqa: E731
     by_name = {run.name: run for run in comparison.runs if run.status == "done"}
     found = []
     for group in comparison.groups:
@@ -235,7 +236,7 @@ def config_differences(comparison: Comparison) -> Html | None:
     return table(["group", *columns], [], rows) if columns else None
 
 
-def runs(comparison: Comparison) -> Html | None:
+def runs(comparison: Comparison) -> Html:
     """The table of every run."""
     rows = [
         tag(
@@ -249,7 +250,7 @@ def runs(comparison: Comparison) -> Html | None:
         )
         for run in comparison.runs
     ]
-    return table(["run", "group", "status"], ["seed", *comparison.metrics, "steps/s"], rows) if rows else None
+    return table(["run", "group", "status"], ["seed", *comparison.metrics, "steps/s"], rows)
 
 
 def lost(comparison: Comparison) -> Html | None:
@@ -260,19 +261,21 @@ def lost(comparison: Comparison) -> Html | None:
     return table(["run or folder", "group", "status", "why"], [], rows) if rows else None
 
 
-def explained(comparison: Comparison) -> Html | None:
+def explained(comparison: Comparison) -> Html:
     """The share of each metric's variance by variant, its strength and the seed, beside that of pure noise."""
-    rows = []
+    rows, alike = [], compare_text.comparable(comparison)
     for metric, shares in comparison.explained.items():
-        some = [run for run in comparison.runs if math.isfinite(run.metrics.get(metric, math.nan))]
-        variants = [run.config.get("variant.name") for run in some]
-        labels = variants, [run.group for run in some], [run.seed for run in some]
-        luck = statistics.by_chance(*labels) if len(some) > 1 else {}
+        luck = {}
+        if not math.isnan(shares["rest"]):
+            luck = statistics.by_chance(*compare_text.labelled(alike, metric)[1:])
         below = {part: [tag("small", f"noise {share:.0%}")] for part, share in luck.items()}
         cells = [number(shares[part], *below.get(part, []), shown="{:.1%}".format) for part in statistics.PARTS]
         rows.append(tag("tr", tag("th", metric, scope="row"), *cells))
-    note = "Below each share: what as many labels explain of pure noise."
-    return join(table(["metric"], statistics.PARTS, rows), tag("p", note, class_="quiet")) if rows else None
+    note = (
+        "Strength: what tells groups of a variant apart. Below each share: what as many labels explain of pure noise."
+    )
+    note = f"{compare_text.of_which(comparison)} {note}"
+    return join(table(["metric"], statistics.PARTS, rows), tag("p", note, class_="quiet"))
 
 
 def correlations(comparison: Comparison) -> Html | None:
@@ -281,36 +284,35 @@ def correlations(comparison: Comparison) -> Html | None:
         tag("tr", tag("th", name, scope="row"), *(number(value, shown="{:.2f}".format) for value in values))
         for name, values in zip(comparison.metrics, comparison.correlation, strict=True)
     ]
-    return table(["metric"], comparison.metrics, rows) if len(rows) > 1 else None
+    if len(rows) < 2:
+        return None
+    return join(
+        table(["metric"], comparison.metrics, rows), tag("p", compare_text.of_which(comparison), class_="quiet")
+    )
 
 
-def definitions(comparison: Comparison) -> Html | None:
+def definitions(comparison: Comparison) -> Html:
     """What each metric is, in a line."""
     rows = [
         tag(
             "tr",
             tag("th", name, scope="row"),
-            tag("td", words.direction(comparison, name)),
+            tag("td", compare_text.direction(comparison, name)),
             tag("td", words.definition(name)),
         )
         for name in comparison.metrics
     ]
-    return table(["metric", "which way", "what it is"], [], rows) if rows else None
+    return table(["metric", "which way", "what it is"], [], rows)
 
 
-def commands(comparison: Comparison) -> Html | None:
-    """The command that makes the best run of each group alone, as the plan of its study has it."""
-    lines = []
+def commands(comparison: Comparison) -> Html:
+    """The command of the best run of each group; folded away those of all runs and of this report."""
+    line, parts = remade.of_runs(comparison.runs), []
     for group, run in best_runs(comparison):
-        folder = Path(run.folder)
-        try:
-            planned = next((known.words for known in study.read_plan(folder.parent) if known.id == folder.name), None)
-        except UserError:  # a run of no study
-            continue
-        if planned is not None:
-            lines.append(tag("p", group.name, class_="quiet"))
-            lines.append(tag("pre", tag("code", shlex.join(["python", "-m", "experiments.train", *planned]))))
-    return join(*lines) if lines else None
+        parts += [tag("p", group.name, class_="quiet"), tag("pre", tag("code", line[run.name]))]
+    lines = "\n".join([*line.values(), comparison.command])
+    every = tag("summary", f"All of it: {words.count(len(comparison.runs), 'run')}, then this report")
+    return join(*parts, tag("details", every, tag("pre", tag("code", lines))))
 
 
 def versions(comparison: Comparison) -> Html | None:
@@ -323,7 +325,7 @@ def versions(comparison: Comparison) -> Html | None:
         tag("tr", *(tag("td", dict(environment).get(name, "none")) for name in names), number(amount))
         for environment, amount in made.most_common()
     ]
-    return table(names, ["runs"], rows) if rows else None
+    return table(names, ["runs"], rows) if names else None
 
 
 SECTIONS: dict[str, Callable[[Comparison], Html | None]] = {

@@ -2,13 +2,14 @@
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments import statistics
-from experiments.compare_figures import Family, families
+from experiments.compare_figures import Family, beyond, families
+from experiments.compare_text import apart, in_nats
 from experiments.comparison import ComparedRun, Comparison, Group, Summary
 from experiments.markup import text
 
@@ -33,11 +34,14 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 
 
 def rate_distortion(comparison: Comparison) -> Figure | None:
-    """Every run a dot, dominated ones pale, the means of a family's groups joined; without a rate, at the right end."""
-    runs = _measured(comparison, "distortion")
-    rated = _measured(comparison, "rate", among=runs)
+    """Every run a dot, dominated ones pale, the means of a family's groups joined.
+
+    At the right end those without a rate, or far out; those whose distortion is of other things are left out.
+    """
+    runs = _comparable(comparison, "distortion")
     if not runs:
         return None
+    rated = _within(comparison, {name: run for name, run in runs.items() if _finite(run.metrics.get("rate"))})
     points = [(run.metrics["rate"], run.metrics["distortion"]) for run in rated.values()]
     pale = statistics.dominated(*np.array(points).reshape(-1, 2).T)
     shade = {name: PALE if beaten else FULL for name, beaten in zip(rated, pale, strict=True)}
@@ -56,31 +60,39 @@ def rate_distortion(comparison: Comparison) -> Figure | None:
         dots[-1]["marker"]["opacity"] = [shade[run.name] for run in own]
         if rest := [runs[name] for name in group.runs if name in runs and name not in rated]:
             ends = [(0.0, run.metrics["distortion"]) for run in rest]
-            dots.append(_dots(group, rest, ends, ("distortion",), colour, symbol) | {"xaxis": "x2"})
-    keys = [_key(*style) for style in styled(comparison)]
+            dots.append(_dots(group, rest, ends, ("distortion", "rate"), colour, symbol) | {"xaxis": "x2"})
+    placed = {run.group for run in runs.values()}
+    keys = [_key(*style) for style in styled(comparison) if style[0].name in placed]
     axes = _axis("rate, nats per image", range=x), _axis("distortion, nats per image", range=y)
     figure = _figure(lines + joined + dots + keys, *axes, names=len(keys), annotations=notes)
     if len(rated) < len(runs):
         figure["layout"]["xaxis"]["domain"] = (0, 0.86)
+        far = any(_finite(run.metrics.get("rate")) for name, run in runs.items() if name not in rated)
+        words = "no rate,<br>or far out" if far else "no rate"
         figure["layout"]["xaxis2"] = _axis(
-            "", domain=(0.9, 1), range=(-1, 1), tickvals=[0], ticktext=["no rate"], tickangle=0
+            "", domain=(0.9, 1), range=(-1, 1), tickvals=[0], ticktext=[words], tickangle=0
         )
     return figure
 
 
 def score_by_strength(comparison: Comparison) -> Figure | None:
     """The score of choice against the strength of each family with its band; by group where none has a strength."""
-    score = comparison.metrics[0] if comparison.metrics else ""
-    runs = _measured(comparison, score)
+    score = comparison.metrics[0]
+    runs = _comparable(comparison, score)
     if not runs:
         return None
-    place, axis = _strengths(families(comparison)) or _names(comparison.groups)
+    scored = {run.group for run in runs.values()}
+    some = [family for family in families(comparison) if any(group.name in scored for group in family.groups)]
+    shown = [group for group in comparison.groups if group.name in scored]
+    place, axis = _strengths(some, scored) or _names(shown)
     left, right = axis["range"]
-    style = {group.name: (colour, symbol) for group, colour, symbol in styled(comparison)}
+    styles = [each for each in styled(comparison) if each[0].name in scored]
+    style = {group.name: (colour, symbol) for group, colour, symbol in styles}
     traces, dots = [], []
-    for family in families(comparison):
-        colour = style[family.groups[0].name][0]
-        found = [(place.get(group.name), group.summaries[score]) for group in family.groups if score in group.summaries]
+    for family in some:
+        own = [group for group in family.groups if group.name in scored]
+        colour = style[own[0].name][0]
+        found = [(place.get(group.name), group.summaries[score]) for group in own if score in group.summaries]
         known = [(x, summary) for x, summary in found if x is not None and math.isfinite(summary.mean)]
         if family.field:
             traces += [_band(known, colour), _line(family.name, [(x, summary.mean) for x, summary in known], colour)]
@@ -89,19 +101,19 @@ def score_by_strength(comparison: Comparison) -> Figure | None:
         elif found:
             level = found[0][1].mean
             traces.append(_line(family.name, [(left, level), (right, level)], colour, dash="dash"))
-    for group in comparison.groups:
+    for group in shown:
         own = [runs[name] for name in group.runs if name in runs]
         points = [(place.get(group.name, right), run.metrics[score]) for run in own]
         dots.append(_dots(group, own, points, (score,), *style[group.name]))
         dots[-1]["marker"]["opacity"] = 0.6
-    keys = [_key(*style) for style in styled(comparison)]
+    keys = [_key(*each) for each in styles]
     return _figure([trace for trace in traces if trace] + dots + keys, axis, _axis(score), names=len(keys))
 
 
 def correlation(comparison: Comparison) -> Figure | None:
     """Spearman's correlation between the metrics as a heat map; what is not known is left empty."""
     names = [_plain(name) for name in comparison.metrics]
-    if len(names) < 2 or not comparison.correlation:
+    if len(names) < 2:
         return None
     heat = {
         "type": "heatmap",
@@ -133,26 +145,36 @@ def styled(comparison: Comparison) -> list[tuple[Group, str, str]]:
     return [(group, COLOURS[i % len(COLOURS)], symbols[group.name]) for i, group in enumerate(comparison.groups)]
 
 
-def _strengths(some: list[Family]) -> tuple[dict[str, float], Figure] | None:
-    """Where each group stands by its strength, and that axis: a logarithm where they span much, 0 below the rest."""
+def _strengths(some: list[Family], scored: Collection[str]) -> tuple[dict[str, float], Figure] | None:
+    """Where each scored group stands by its strength, and that axis: a logarithm where they span much, 0 below."""
     of = {
         group.name: at
         for family in some
         if family.field
         for group, at in zip(family.groups, family.strengths, strict=True)
+        if group.name in scored
     }
     if not of:
         return None
     values = sorted(set(of.values()))
     positive = [value for value in values if value > 0]
     place = {value: value for value in values}
-    if values[0] >= 0 and positive[-1] / positive[0] >= 8:
+    if values[0] >= 0 and positive and positive[-1] / positive[0] >= 8:
         step = math.log(positive[-1] / positive[0]) / (len(positive) - 1)
         place = {value: math.log(value) if value else math.log(positive[0]) - step for value in values}
-    shown = values[:: math.ceil(len(values) / 10)]
+    shown = _apart(values, place)
     ticks = {"tickvals": [place[value] for value in shown], "ticktext": [f"{value:.4g}" for value in shown]}
     title = ", ".join(dict.fromkeys(family.field for family in some if family.field))
     return {name: place[value] for name, value in of.items()}, _axis(title, range=_limits(place.values()), **ticks)
+
+
+def _apart(values: list[float], place: dict[float, float]) -> list[float]:
+    """The values whose ticks leave each other room, from the first."""
+    room, found = (place[values[-1]] - place[values[0]]) / 16, values[:1]
+    for value in values[1:]:
+        if place[value] - place[found[-1]] >= room:
+            found.append(value)
+    return found
 
 
 def _names(groups: Sequence[Group]) -> tuple[dict[str, float], Figure]:
@@ -184,10 +206,20 @@ def _elbo_lines(x: tuple[float, float], y: tuple[float, float], sums: list[float
     return lines, notes
 
 
-def _measured(comparison: Comparison, metric: str, among: dict | None = None) -> dict[str, ComparedRun]:
-    """The finished runs for which the metric is a finite number, by name."""
-    runs = comparison.runs if among is None else among.values()
-    return {run.name: run for run in runs if run.status == "done" and _finite(run.metrics.get(metric))}
+def _comparable(comparison: Comparison, metric: str) -> dict[str, ComparedRun]:
+    """The finished runs, by name, for which the metric is a finite number, and of what the baseline's is."""
+    other = apart(comparison) if in_nats(metric) else ()
+    done = [run for run in comparison.runs if run.status == "done" and run.group not in other]
+    return {run.name: run for run in done if _finite(run.metrics.get(metric))}
+
+
+def _within(comparison: Comparison, rated: dict[str, ComparedRun]) -> dict[str, ComparedRun]:
+    """Those of groups whose rate leaves room for the others."""
+    rates = {}
+    for run in rated.values():
+        rates.setdefault(run.group, []).append(run.metrics["rate"])
+    far = beyond({group: float(np.mean(of)) for group, of in rates.items()})
+    return {name: run for name, run in rated.items() if run.group not in far}
 
 
 def _centre(found: list[dict[str, float]]) -> tuple[float, float] | None:

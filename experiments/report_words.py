@@ -26,31 +26,22 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"[{text(low)}, {text(high)}]"
 
 
-def direction(comparison: Comparison, metric: str) -> str:
-    """Which way is better."""
-    return {True: "higher is better", False: "lower is better"}.get(
-        comparison.higher_is_better.get(metric), "neither way is better"
-    )
-
-
-def sign(comparison: Comparison, metric: str) -> int:
-    """1 where higher is better, or neither way; -1 where lower is."""
-    return 1 if comparison.higher_is_better.get(metric, True) else -1
-
-
 def best_group(comparison: Comparison) -> str:
     """Which group has the best mean score of choice; that says nothing of how sure its lead is."""
     score = comparison.metrics[0]
+    sign, way = compare_text.sign(comparison, score), compare_text.direction(comparison, score)
+    if not sign:
+        return f"Of {score} {way}: no group is best."
     other = compare_text.apart(comparison) if compare_text.in_nats(score) else ()
     known = [group for group in comparison.groups if group.name not in other and math.isfinite(_mean(group, score))]
     if not known:
-        return f"No group has a finite {score}."
-    best = max(known, key=lambda group: sign(comparison, score) * _mean(group, score))
+        return f"No group has a finite {score} that can be compared."
+    best = max(known, key=lambda group: sign * _mean(group, score))
     found = best.summaries[score]
-    most = "highest" if sign(comparison, score) > 0 else "lowest"
+    most = "highest" if sign > 0 else "lowest"
     sure = interval(found.low, found.high)
     return (
-        f"The {most} mean {score} ({direction(comparison, score)}) is that of {best.name}: "
+        f"The {most} mean {score} ({way}) is that of {best.name}: "
         f"{text(found.mean)} {sure + ' ' if sure else ''}over {count(found.n, 'seed')}."
     )
 
@@ -61,9 +52,14 @@ def _mean(group: Group, metric: str) -> float:
 
 def verdict(difference: Difference) -> str:
     """The verdict on a group, as a sentence."""
-    if difference.verdict in ("better", "worse"):
+    if difference.verdict in ("better", "worse", "higher", "lower"):
         return f"{difference.group} is {difference.verdict} in {difference.metric}."
-    return f"{difference.group}: {compare_text.verdict(difference).replace('more would', 'more seeds would')}."
+    return f"{difference.group}: {short(difference)}."
+
+
+def short(difference: Difference) -> str:
+    """The verdict in a few words."""
+    return compare_text.verdict(difference).replace("more would", "more seeds would")
 
 
 def evidence(difference: Difference) -> str:

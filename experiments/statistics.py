@@ -91,8 +91,8 @@ def paired(found: np.ndarray) -> Paired:
     error = float(np.std(found, ddof=1)) / np.sqrt(n)
     if error <= SAME * np.max(np.abs(found)):
         return Paired(mean, mean, mean, 1.0 if mean == 0 else 2.0 ** (1 - n))
-    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * error
-    return Paired(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, n - 1)))
+    half = -float(special.stdtrit(n - 1, LEVEL / 2)) * error
+    return Paired(mean, mean - half, mean + half, float(2 * special.stdtr(n - 1, -abs(mean) / error)))
 
 
 def holm(p: np.ndarray) -> np.ndarray:

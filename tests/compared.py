@@ -8,6 +8,8 @@ from experiments.comparison import ComparedRun, Comparison, Difference, Group, S
 EVIL = "<script>document.title = 'attacked'</script>"
 QUOTES = "\"' onmouseover='document.title=1' </script><img src=x onerror=\"document.title='attacked'\"> & {{x}} \u2028"
 
+SHARES = {"variant": 0.25, "strength": 0.5, "seed": 0.125, "rest": 0.125}
+
 
 def summary(values):
     mean = sum(values) / len(values)
@@ -41,18 +43,19 @@ def made_up(betas=(1.0, 4.0), seeds=4, autoencoder=True, evil="", folder="runs/s
         for group in groups[1:]
         if "elbo" in group.summaries
     ]
+    varying = [m for m in metrics if sum(m in run.metrics for run in runs) > 1]
     return Comparison(
         folder=folder + evil,
         command=f"python -m experiments.compare --runs={folder}{evil}",
         by=("variant.name", "variant.beta"),
         baseline=groups[0].name,
         metrics=tuple(metrics),
-        higher_is_better={"elbo": True, "distortion": False, "rate": False},
+        higher_is_better={"elbo": True, "distortion": False, "rate": None},
         runs=runs,
         groups=groups,
         differences=differences,
         correlation=[[1.0 if a == b else math.nan for b in metrics] for a in metrics],
-        explained={m: {"variant": 0.25, "strength": 0.5, "seed": 0.125, "rest": 0.125} for m in metrics},
+        explained={m: SHARES if m in varying else dict.fromkeys(SHARES, math.nan) for m in metrics},
         skipped=[("foreign", "has no config.json")],
     )
 

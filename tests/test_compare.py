@@ -33,7 +33,7 @@ def test_groups_are_of_the_fields_in_which_runs_differ(comparison):
     assert comparison.baseline == "beta beta=1"
     assert [len(group.runs) for group in comparison.groups] == [8] * 5
     assert comparison.metrics == ("elbo", "distortion", "rate", "mig")
-    assert comparison.higher_is_better == {"elbo": True, "distortion": False, "rate": False, "mig": True}
+    assert comparison.higher_is_better == {"elbo": True, "distortion": False, "rate": None, "mig": True}
 
 
 def test_solo_runs_need_nothing_but_their_folders(tmp_path):
@@ -109,19 +109,6 @@ def test_what_cannot_be_a_folder_is_said(root, tmp_path):
         compare.main([f"--runs={root}", f"--out={tmp_path / 'file'}"])
 
 
-@pytest.mark.parametrize(
-    ("metric", "higher"),
-    [
-        ("elbo", True), ("loss", False), ("rate", False), ("samples", False), ("samples:images=500", False),
-        ("samples.precision", True), ("samples:images=500.precision", True), ("samples:images=500.near_copies", False),
-        ("likelihood:k=5000", True), ("mig:x=0.05", True), ("gaussian_tc", False),
-        ("factor_vae:least_deviation=0.1", True),
-    ],
-)  # fmt: skip
-def test_which_way_is_better(metric, higher):
-    assert compare.higher_is_better(metric) == higher
-
-
 # --- what is claimed ------------------------------------------------------------------------------
 
 
@@ -155,12 +142,35 @@ def test_numbers_are_those_of_scipy(comparison):
 
 
 def test_the_family_is_all_that_is_compared(comparison):
-    raw = [
-        statistics.paired(statistics.differences(*shared(comparison, difference)))[3]
-        for difference in comparison.differences
-    ]
-    assert len(raw) == 13  # 3 betas in 4 metrics, and the autoencoder's distortion
-    assert [d.p for d in comparison.differences] == pytest.approx(statistics.holm(np.array(raw)))
+    tested = [difference for difference in comparison.differences if difference.metric != "rate"]
+    raw = [statistics.paired(statistics.differences(*shared(comparison, difference)))[3] for difference in tested]
+    assert len(raw) == 10  # 3 betas in 3 metrics, and the autoencoder's distortion
+    assert [d.p for d in tested] == pytest.approx(statistics.holm(np.array(raw)))
+
+
+def test_where_neither_way_is_better_nothing_is_better(root, comparison):
+    """Not tested and not counted, unless --metrics names it; then higher or lower."""
+    rates = [difference for difference in comparison.differences if difference.metric == "rate"]
+    assert [(d.verdict, d.p, d.more_seeds) for d in rates] == [("not tested", None, None)] * 3
+    assert all(d.low < d.mean < d.high for d in rates)
+    asked = compared(root, "--metrics=rate")
+    assert [d.verdict for d in asked.differences] == ["higher", "lower", "lower"]
+    raw = [statistics.paired(statistics.differences(*shared(asked, difference)))[3] for difference in asked.differences]
+    assert [d.p for d in asked.differences] == pytest.approx(statistics.holm(np.array(raw)))
+    text = "\n".join(compare_text.lines(asked))
+    assert "rate   nats per image, neither way is better" in text
+    assert "higher is better" not in text
+    assert report_words.best_group(asked) == "Of rate neither way is better: no group is best."
+    assert report_words.verdict(asked.differences[0]) == "beta beta=0.5 is higher in rate."
+
+
+def test_a_metric_of_ones_own_is_higher_or_lower_or_cannot_be_told(tmp_path):
+    for seed in range(4):
+        for beta, mine in ((1.0, 0.0), (2.0, 5.0), (4.0, 0.01 * (-1) ** seed)):
+            write_run(tmp_path, config(seed, beta=beta), measured(1, 2, mine=mine + 0.01 * seed * beta))
+    higher, same = compared(tmp_path, "--metrics=mine").differences
+    assert (higher.verdict, same.verdict) == ("higher", "cannot tell")
+    assert "mine" not in compared(tmp_path).metrics
 
 
 def test_more_seeds_are_for_the_level_that_is_left(comparison):
@@ -258,6 +268,7 @@ def test_as_many_more_seeds_as_it_says_do_tell():
 
 
 def test_shares_and_correlations(comparison):
+    assert compare_text.of_which(comparison) == ""
     shares = comparison.explained["elbo"]
     assert shares["variant"] == 0  # one variant has an ELBO
     assert shares["seed"] > 0.5 > shares["strength"] > 0.2 > 0.1 > shares["rest"]
@@ -300,9 +311,45 @@ def test_nats_of_other_things_are_not_compared(tmp_path):
             tree = config(seed, beta=1.0)
             tree["likelihood"]["name"] = name
             write_run(tmp_path, tree, measured(5 + 0.1 * seed * (elbo > 0), -elbo))
-    found = compared(tmp_path, "--by=likelihood.name", "--baseline=likelihood=bernoulli")
+    words = "--by=likelihood.name", "--baseline=likelihood=bernoulli", "--metrics=elbo,distortion,rate"
+    found = compared(tmp_path, *words)
     verdicts = {d.metric: compare_text.verdict(d) for d in found.differences}
     assert verdicts["elbo"] == verdicts["distortion"] == "not comparable"
     assert all(d.p is None for d in found.differences if d.metric in ("elbo", "distortion"))
     assert "rate" in [d.metric for d in found.differences if d.p is not None]
     assert "bernoulli" in report_words.best_group(found)
+
+
+def of_two_likelihoods(root):
+    """2 betas of 4 seeds under each of two likelihoods, whose nats are 80 apart."""
+    rng = np.random.default_rng(0)
+    for seed in range(4):
+        for name, elbo in (("bernoulli", -20.0), ("gaussian", 60.0)):
+            for beta in (1.0, 4.0):
+                tree = config(seed, beta=beta)
+                tree["likelihood"]["name"] = name
+                rate = 5 / beta + rng.normal()
+                write_run(root, tree, measured(rate, -elbo + rng.normal() - rate, mig=rng.uniform()))
+    return root
+
+
+def test_shares_and_correlations_do_not_mix_nats(tmp_path):
+    found = compared(of_two_likelihoods(tmp_path))
+    baseline = {run.config["likelihood.name"] for run in found.runs if run.group == found.baseline}
+    own = [run for run in found.runs if {run.config["likelihood.name"]} == baseline]
+    assert len(own) == 8
+    values = [np.array([run.metrics[name] for run in own]) for name in ("elbo", "mig")]
+    groups, seeds = [run.group for run in own], [run.seed for run in own]
+    assert found.explained["elbo"] == statistics.explained(values[0], ["beta"] * 8, groups, seeds)
+    place = found.metrics.index("mig")
+    assert found.correlation[0][place] == pytest.approx(stats.spearmanr(*values).statistic)
+    text = "\n".join(compare_text.lines(found))
+    assert "Over the 8 of 16 runs that share data, binarize and likelihood with the baseline." in text
+
+
+def test_groups_of_several_likelihoods_have_no_nats_to_compare(tmp_path):
+    found = compared(of_two_likelihoods(tmp_path), "--by=variant.beta", "--metrics=elbo,mig")
+    assert {d.metric: d.verdict for d in found.differences} == {"elbo": "not comparable", "mig": "cannot tell"}
+    assert all(math.isnan(share) for share in found.explained["elbo"].values())
+    assert "no run is comparable" in "\n".join(compare_text.lines(found))
+    assert report_words.best_group(found) == "No group has a finite elbo that can be compared."

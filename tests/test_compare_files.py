@@ -7,8 +7,10 @@ import sys
 import xml.etree.ElementTree
 from pathlib import Path
 
+import matplotlib.text
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from studies import compared, config, made_up, measured, write_run
 
@@ -57,7 +59,7 @@ def test_the_terminal_has_the_table(out, comparison):
     assert [float(row[3]), float(row[4]), float(row[6])] == pytest.approx([*summary[1:4]], abs=5e-4)
     text = "\n".join(lines)
     assert "elbo   nats per image, higher is better" in text
-    assert "rate   nats per image, lower is better" in text
+    assert "rate   nats per image, neither way is better" in text
     assert "against beta beta=1" in text
     assert "cannot tell" in text
     assert "13 comparisons" in text
@@ -233,3 +235,52 @@ def test_wandb_gets_the_table_and_the_report(root, tmp_path, monkeypatch):
     assert table.columns[:5] == ["group", "metric", "failed", "n", "mean"]
     assert len(table.data) == 4 * 4 + 1
     assert "hello" in io.StringIO(page.html).read()
+
+
+@pytest.mark.parametrize("count", [3, 8, 20])
+@pytest.mark.parametrize("alone", [False, True], ids=["one family", "families of one"])
+def test_names_in_a_crowded_picture_stand_apart(tmp_path, monkeypatch, count, alone):
+    rng, drawn = np.random.default_rng(count), []
+    for seed in range(2):
+        for i in range(count):
+            tree = config(seed, beta=1.0 if alone else float(round(0.25 * 1.35**i, 3)))
+            tree["variant"]["name"] = f"variant{i}" if alone else "beta"
+            rate = 14 / (1 + 0.3 * i) + 0.1 * rng.normal()
+            write_run(tmp_path, tree, measured(rate, 28 - 1.3 * rate + 0.2 * rng.normal()))
+        for noise in range(3):
+            tree = config(seed, noise=float(noise))
+            tree["variant"]["name"] = "autoencoder"
+            write_run(tmp_path, tree, {"distortion": 3 + 0.2 * noise})
+    monkeypatch.setattr(compare_figures.plots, "_save", lambda figure, files: drawn.append(figure))
+    compare_figures.rate_distortion(compared(tmp_path), tmp_path)
+    (figure,) = drawn
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    (axes,) = figure.axes
+    # Of a name with a line to it the box of the text alone.
+    names = [matplotlib.text.Text.get_window_extent(text, renderer) for text in axes.texts if not is_diagonal(text)]
+    assert len(names) == 3 + (0 if alone else sum(text.get_fontweight() == "bold" for text in axes.texts))
+    assert not any(first.overlaps(second) for i, first in enumerate(names) for second in names[:i])
+    if alone:
+        keys = axes.get_legend().get_lines()
+        assert len({(line.get_color(), line.get_marker()) for line in keys}) == count
+
+
+def is_diagonal(text):
+    return text.get_text().startswith("ELBO")
+
+
+def test_the_score_leaves_out_what_is_in_other_nats(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(compare_figures.plots, "against_strength", lambda files, *what: seen.extend(what))
+    for beta in (1.0, 2.0):
+        for name in ("bernoulli", "gaussian"):
+            tree = config(0, beta=beta)
+            tree["likelihood"]["name"] = name
+            write_run(tmp_path, tree, measured(5, 10 if name == "bernoulli" else -90))
+    found = compared(tmp_path)
+    compare_figures.score(found, tmp_path)
+    (line,), levels, *_ = seen
+    assert levels == []
+    baseline = next(run for run in found.runs if run.group == found.baseline)
+    assert set(line.band[:, 0]) == {baseline.metrics["elbo"]}

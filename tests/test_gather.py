@@ -125,6 +125,36 @@ def test_several_folders_of_runs(tmp_path):
         gather([tmp_path / "d"])
 
 
+def test_names_that_meet_are_told_apart_by_their_paths(tmp_path):
+    places = ("old/study", "new/study", "other")
+    for seed, place in enumerate(places):
+        write_run(tmp_path / place, config(seed, beta=1.0), measured(1, 2), name="run")
+        (tmp_path / place / "empty").mkdir()
+    plan = {"id": "later", "program": "p", "steps": STEPS, "halving": [], "words": []}
+    for place in places[:2]:
+        (tmp_path / place / "plan.json").write_text(json.dumps({"runs": [plan]}))
+    runs, skipped = gather([tmp_path / place for place in places])
+    assert [run.name for run in runs] == ["old/study/run", "new/study/run", "other/run"]
+    assert [run.folder for run in runs] == [str(tmp_path / place / "run") for place in places]
+    assert dict(skipped) == {
+        **dict.fromkeys(["old/study/empty", "new/study/empty", "other/empty"], "is empty"),
+        **dict.fromkeys(["old/study/later", "new/study/later"], "is planned and not begun"),
+    }
+    alone, _ = gather([tmp_path / place / "run" for place in places])
+    assert [run.name for run in alone] == ["old/study/run", "new/study/run", "other/run"]
+    twice, skipped = gather([tmp_path / "other", tmp_path / "other" / "run", tmp_path / "other"])
+    assert [run.name for run in twice] == ["other/run"]
+    assert skipped == [("other/empty", "is empty")]
+
+
+def test_an_evaluation_without_a_loss_is_damaged(tmp_path):
+    write_run(tmp_path, config(0, beta=1.0), {"loss": "low"}, name="text")
+    write_run(tmp_path, config(1, beta=1.0), {"loss": None}, name="nan")  # NaN is a number that is missing
+    runs, skipped = gather([tmp_path])
+    assert [run.name for run in runs] == ["nan"]
+    assert skipped == [("text", "evaluation.json is damaged")]
+
+
 def test_a_thousand_runs_take_seconds(tmp_path):
     rng = np.random.default_rng(0)
     for seed in range(50):

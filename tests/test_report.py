@@ -4,15 +4,19 @@ import html.parser
 import json
 import math
 import re
+import shlex
 import struct
 import sys
 import zlib
 
 import pytest
 from compared import EVIL, QUOTES, broken, made_up, written
+from studies import config, measured, write_run
 
-from experiments import explore, markup, report, report_figures, report_words
+from experiments import compare, explore, markup, report, report_figures, report_words, settings
 from experiments.comparison import Difference
+from experiments.gather import gather
+from launch import study
 from vae_jax.registry import UserError
 
 pytest.importorskip("plotly", reason="plotly is not installed; the extra 'compare' brings it")
@@ -131,6 +135,7 @@ def test_a_group_without_the_score_is_told_of_without_a_number(tmp_path):
     assert "The highest mean elbo (higher is better) is that of beta beta=4" in page.text
     assert "autoencoder" in page.texts
     assert [given["title"] for _, given in page.elements if given.get("title") == "not measured"]
+    assert "Without elbo:" in page.text
 
 
 @pytest.mark.parametrize(
@@ -199,15 +204,72 @@ def test_pictures_of_the_best_runs_are_in_the_page_up_to_a_size(tmp_path, monkey
     assert "2 pictures left out for size" in page.text
 
 
-def test_commands_come_from_the_plan_of_the_study(tmp_path):
-    comparison = made_up(folder=str(tmp_path))
-    assert report.commands(comparison) is None
-    best = comparison.groups[0].runs[0]
-    words = ["--config=configs/digits.py", "--config.data.path=a folder"]
-    plan = {"runs": [{"id": best, "program": "p", "steps": 100, "halving": [], "words": words}]}
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    section = report.commands(comparison)
-    assert "python -m experiments.train --config=configs/digits.py &#x27;--config.data.path=a folder&#x27;" in section
+def test_two_runs_of_one_name_are_two_in_the_report(tmp_path):
+    for seed, place in enumerate(("old/study", "new/study")):
+        write_run(tmp_path / place, config(seed, beta=1.0), measured(1, 2 + seed), name="run")
+    runs, skipped = gather([tmp_path / "old" / "study", tmp_path / "new" / "study"])
+    comparison = compare.compare("both", "python -m experiments.compare", runs, skipped)
+    rows = re.findall(r'<tr><td class="name".*?</tr>', str(report.runs(comparison)))
+    assert [re.findall(r"(?:old|new)/study/run", row)[-1] for row in rows] == ["old/study/run", "new/study/run"]
+    figure = report_figures.rate_distortion(comparison)
+    assert sum(len(trace["x"]) for trace in figure["data"] if trace["mode"] == "markers" and trace["hovertext"]) == 2
+
+
+def commands_of(comparison):
+    """The train commands of the report's last part but two, each as its words."""
+    parser = html.parser.HTMLParser()
+    texts = []
+    parser.handle_data = texts.append
+    parser.feed(str(report.commands(comparison)))
+    lines = [line for text in texts for line in text.splitlines()]
+    return [shlex.split(line)[3:] for line in lines if line.startswith("python -m experiments.train")], lines
+
+
+def as_trained(root, words, name):
+    """The folder of a run of these words, as training leaves it."""
+    tree, _ = settings.parse(words)
+    return write_run(root, json.loads(tree.to_json()), measured(1, 2) | {"step": tree.train.steps}, name=name)
+
+
+def test_commands_make_the_very_runs_again(tmp_path):
+    """Of a study's plan, of a run of no study, and where the plan's words give another config by now."""
+    plans = {
+        "planned": ["--config=configs/digits.py", "--config.variant.beta=4.0", "--config.wandb.group=a group"],
+        "solo": ["--config=configs/digits.py:tcvae", "--config.net.hidden=(32, 16)", "--config.train.cosine=true"],
+        "edited": ["--config=configs/mnist.py", "--config.wandb.name=it's", "--config.likelihood.name=gaussian"],
+    }
+    for name, words in plans.items():
+        as_trained(tmp_path, words, name)
+    listed = [("planned", plans["planned"]), ("edited", ["--config=configs/digits.py", "--config.seed=7"])]
+    plan = [{"id": name, "program": "p", "steps": 1, "halving": [], "words": words} for name, words in listed]
+    (tmp_path / "plan.json").write_text(json.dumps({"runs": plan}))
+    runs, _ = gather([tmp_path])
+    assert len(runs) == 3
+    comparison = compare.compare(str(tmp_path), f"python -m experiments.compare --runs={tmp_path}", runs, [])
+    commands, lines = commands_of(comparison)
+    assert lines[-1] == comparison.command
+    assert [*plans["planned"], f"--workdir={tmp_path / 'planned'}"] in commands
+    by_folder = {run.folder: run.config for run in runs}
+    assert len(commands) == 3 + len(comparison.groups)  # of each group its best, then all
+    for words in commands:
+        tree, own = settings.parse(words)
+        assert study.canonical(settings.leaves(tree)) == study.canonical(by_folder[own["workdir"]])
+    assert {settings.parse(words)[1]["workdir"] for words in commands} == by_folder.keys()
+
+
+def test_a_field_newer_than_a_run_is_no_hindrance():
+    comparison = made_up(autoencoder=False)  # whose configs have few fields
+    commands, _ = commands_of(comparison)
+    assert len(commands) == len(comparison.runs) + len(comparison.groups)
+    assert settings.parse(commands[-1])[0].variant.beta == comparison.runs[-1].config["variant.beta"]
+
+
+def test_where_no_command_makes_a_run_that_is_said():
+    comparison = made_up(autoencoder=False)
+    gone = [run._replace(config=run.config | {"train.extinct": 1}) for run in comparison.runs]
+    commands, lines = commands_of(comparison._replace(runs=gone))
+    assert commands == []
+    assert lines.count("# beta_1.0_s1: no command gives its config with this version of vae_jax") == 1
 
 
 @pytest.mark.parametrize(
@@ -215,12 +277,11 @@ def test_commands_come_from_the_plan_of_the_study(tmp_path):
     [
         made_up(betas=(), seeds=1),
         made_up(betas=(1.0,), seeds=1, autoencoder=False),
-        made_up()._replace(runs=[], groups=[], differences=[], baseline="", skipped=[]),
-        made_up()._replace(metrics=(), correlation=[], explained={}, differences=[]),
         made_up()._replace(metrics=("elbo",), correlation=[[math.nan]]),
+        made_up(metrics=("rate", "elbo"))._replace(differences=[]),
         made_up(betas=[1.0 + i for i in range(40)], seeds=1),
     ],
-    ids=["rateless", "one run", "no runs", "no metrics", "one metric", "many groups"],
+    ids=["rateless", "one run", "one metric", "neither way", "many groups"],
 )
 def test_odd_comparisons_have_a_page_too(tmp_path, comparison):
     assert comparison.command in Page(written(tmp_path, comparison)).texts

@@ -45,3 +45,31 @@ def test_the_score_against_strength_has_a_band_and_room_for_zero():
 def test_groups_without_a_strength_stand_side_by_side():
     figure = report_figures.score_by_strength(made_up(betas=(1.0,))._replace(metrics=("distortion",)))
     assert figure["layout"]["xaxis"]["ticktext"] == ["beta beta=1", "autoencoder"]
+
+
+def test_what_is_of_other_nats_or_far_out_leaves_room_for_the_rest():
+    comparison = made_up(betas=(0.0, 1.0, 2.0, 4.0), autoencoder=False)
+    far = [
+        run._replace(metrics=run.metrics | {"rate": 400.0}) if run.group == "beta beta=0" else run
+        for run in comparison.runs
+    ]
+    runs = [
+        run._replace(config=run.config | {"likelihood.name": "gaussian" if run.group == "beta beta=4" else "bernoulli"})
+        for run in far
+    ]
+    comparison = comparison._replace(runs=runs, baseline="beta beta=1")
+    figure = report_figures.rate_distortion(comparison)
+    dots = [trace for trace in figure["data"] if trace["mode"] == "markers" and trace["hovertext"]]
+    told = {trace["name"]: trace.get("xaxis", "x") for trace in dots if trace["hovertext"]}
+    assert told == {"beta beta=0": "x2", "beta beta=1": "x", "beta beta=2": "x"}
+    assert figure["layout"]["xaxis"]["range"][1] < 10
+    assert "far out" in figure["layout"]["xaxis2"]["ticktext"][0]
+    score = report_figures.score_by_strength(comparison)
+    assert "4" not in score["layout"]["xaxis"]["ticktext"]
+    assert not any(trace["name"] == "beta beta=4" for trace in score["data"])
+
+
+def test_ticks_of_strengths_that_are_near_do_not_meet():
+    figure = report_figures.score_by_strength(made_up(betas=(0.1, 0.185, 0.19, 1.0, 4.0, 16.0, 64.0, 128.0)))
+    assert "0.185" in figure["layout"]["xaxis"]["ticktext"]
+    assert "0.19" not in figure["layout"]["xaxis"]["ticktext"]

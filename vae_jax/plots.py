@@ -1,6 +1,5 @@
 """Pictures of what a model learned, as PNG files; the only file that imports matplotlib."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
+from vae_jax import placing
+
 GAP = 0.08
 """Space between tiles, as a share of a tile."""
 
@@ -21,8 +22,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 """Told apart by eyes of every kind (Okabe and Ito's, two more behind)."""
 
 INK, FAINT = "#333333", "#b4b4b4"
-SIDES = ({"xytext": (7, 6), "ha": "left", "va": "bottom"}, {"xytext": (-7, -6), "ha": "right", "va": "top"})
-"""Of a dot, for the labels of one curve and of the next."""
+SMALL = 8.5
+LEADER = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
 
 OUTSIDE = {"text.parse_math": False, "svg.hashsalt": "vae_jax"}
 """Names come from folders and configs: a dollar sign in them is one."""
@@ -120,11 +121,11 @@ def rate_distortion(
     """
     figure, axes = _plot(title, "rate, nats per image", "distortion, nats per image")
     for curve in curves:
-        colour = _colour(curve)
-        axes.plot(*curve.means.T, color=colour, linewidth=1.4, alpha=0.85, zorder=3, label=curve.name)
+        style = {"color": _colour(curve), "marker": _marker(curve.colour)}
+        axes.plot(*curve.means.T, linewidth=1.4, alpha=0.85, markersize=4, zorder=3, label=curve.name, **style)
         for pale in (True, False):
             some = curve.points[curve.pale == pale]
-            axes.scatter(*some.T, s=22, color=colour, alpha=0.22 if pale else 0.9, linewidths=0, zorder=4)
+            axes.scatter(*some.T, s=22, alpha=0.22 if pale else 0.9, linewidths=0, zorder=4, **style)
     axes.margins(0.08)
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
@@ -135,38 +136,61 @@ def rate_distortion(
         right += 0.12 * (right - left)
     axes.set_xlim(max(left, -0.03 * right), right)
     axes.set_ylim(bottom, top)
-    for place_of, curve in zip(itertools.cycle(SIDES), curves, strict=False):
-        if len(curve.labels) == 1 < len(curves):
-            continue  # the legend has its name
-        style = {"fontsize": 8.5, "color": _colour(curve), "fontweight": "bold", "zorder": 6, "path_effects": CLEAR}
-        for place, label in _apart(axes, curve):
-            axes.annotate(label, place, textcoords="offset points", **place_of, **style)
-    floor, line = bottom, 0.038 * (top - bottom)
-    for text, distortions in sorted(ends.items(), key=lambda end: np.mean(end[1])):
-        mean = float(np.mean(distortions))
-        axes.scatter(np.full(len(distortions), right), distortions, s=12, color=INK, alpha=0.5, linewidths=0, zorder=5)
-        axes.scatter(right, mean, s=60, marker=">", color=INK, zorder=5, clip_on=False)
-        axes.axhline(mean, color=INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=2)
-        floor = max(mean + 0.3 * line, floor)
-        style = {"ha": "right", "fontsize": 8, "color": INK, "path_effects": CLEAR, "zorder": 6}
-        axes.annotate(text, (right, floor), (-9, 0), textcoords="offset points", **style)
-        floor += line
-    _equal_elbo(axes, floor)
-    if len(curves) > 1:
-        axes.legend(frameon=False, fontsize=8, loc="upper right")
+    _end_names(axes, ends)
+    _mean_names(axes, curves)
+    _equal_elbo(axes)
+    if len(curves) > 1:  # below the picture, where it hides no run
+        columns = max(1, min(len(curves), 100 // (8 + max(len(curve.name) for curve in curves))))
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.0, -0.11), ncols=columns)
     _save(figure, files)
 
 
-def _equal_elbo(axes: Axes, floor: float) -> None:
-    """Lines of equal -(distortion + rate), each with its number where it leaves the picture, above the floor."""
+def _end_names(axes: Axes, ends: Mapping[str, Sequence[float]]) -> None:
+    """Arrows at the right edge, and beyond it their names one below the other, with lines to what they name."""
+    right = axes.get_xlim()[1]
+    order = sorted(ends, key=lambda name: float(np.mean(ends[name])))
+    means = np.array([np.mean(ends[name]) for name in order])
+    line = 0.034 * np.ptp(axes.get_ylim())
+    for name, mean, height in zip(order, means, placing.spread(means, line), strict=True):
+        axes.scatter(np.full(len(ends[name]), right), ends[name], s=12, color=INK, alpha=0.5, linewidths=0, zorder=5)
+        axes.scatter(right, mean, s=60, marker=">", color=INK, zorder=5, clip_on=False)
+        axes.axhline(mean, color=INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=2)
+        axes.annotate(
+            name, (right, mean), (1.03, height), textcoords=("axes fraction", "data"), fontsize=8, color=INK,
+            va="center", arrowprops={**LEADER, "relpos": (0, 0.5)}, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _mean_names(axes: Axes, curves: Sequence[Curve]) -> None:
+    """The names of means, beside them; of a curve of one mean the legend has it."""
+    scale = 72 / axes.figure.dpi
+    room = 0.04 * np.array([np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())])
+    some = [curve for curve in curves if len(curve.labels) > 1 or len(curves) == 1]
+    named = [(*of, _colour(curve)) for curve in some for of in placing.merged(curve.means, curve.labels, room)]
+    if not named:
+        return
+    means, labels, colours = zip(*named, strict=True)
+    places = axes.transData.transform(np.array(means)) * scale
+    dots = axes.transData.transform(np.concatenate([[*curve.points, *curve.means] for curve in curves])) * scale
+    sizes = np.array([(0.66 * SMALL * len(label), 1.15 * SMALL) for label in labels])
+    corners, far = placing.beside(places, sizes, dots, axes.get_window_extent().get_points() * scale)
+    for mean, label, colour, offset, away in zip(means, labels, colours, corners - places, far, strict=True):
+        axes.annotate(
+            label, mean, offset, textcoords="offset points", fontsize=SMALL, color=colour, fontweight="bold", zorder=6,
+            path_effects=CLEAR, arrowprops={**LEADER, "color": colour} if away else None,
+        )  # fmt: skip
+
+
+def _equal_elbo(axes: Axes) -> None:
+    """Lines of equal -(distortion + rate), each with its number where it leaves the picture."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     for level in MaxNLocator(9).tick_values(left + bottom, right + top):
         start, end = max(left, level - top), min(right, level - bottom)
-        if end - start < 0.06 * (right - left):
+        if end <= start:
             continue
         axes.plot([start, end], [level - start, level - end], color=FAINT, linewidth=0.6, zorder=1)
-        at = min(end - 0.012 * (right - left), level - floor)
-        if at - start < 0.05 * (right - left):
+        at = min(end - 0.012 * (right - left), level - bottom)
+        if at - start < 0.1 * (right - left):
             continue
         axes.text(
             *(at, level - at),
@@ -248,16 +272,9 @@ def _colour(item: Curve | Line) -> str:
     return COLOURS[item.colour % len(COLOURS)]
 
 
-def _apart(axes: Axes, curve: Curve) -> list[tuple[np.ndarray, str]]:
-    """Where the labels of a curve go; those of means that fall together are one."""
-    size = np.array([np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())])
-    found: list[tuple[np.ndarray, str]] = []
-    for mean, label in zip(curve.means, curve.labels, strict=True):
-        if found and np.max(np.abs(mean - found[-1][0]) / size) < 0.04:
-            found[-1] = (found[-1][0], f"{found[-1][1]}, {label}")
-        else:
-            found.append((mean, label))
-    return found
+def _marker(number: int) -> str:
+    """What tells apart those that share a colour."""
+    return "os^D"[number // len(COLOURS) % 4]
 
 
 def _save(figure: Figure, files: Sequence[Path]) -> None:
@@ -327,7 +344,7 @@ def scatters(file: Path, panels: Mapping[str, Mapping[str, np.ndarray]], y_name:
     for axes, (name, sets) in zip(places, panels.items(), strict=True):
         for number, (colour, points) in enumerate(_in_colours([*sets.values()])):
             axes.scatter(
-                *points.T, s=24 if len(points) < 50 else 7, color=colour, marker="os^D"[number // len(COLOURS) % 4],
+                *points.T, s=24 if len(points) < 50 else 7, color=colour, marker=_marker(number),
                 alpha=0.8 if len(points) < 50 else 0.45, linewidths=0, label=list(sets)[number],
             )  # fmt: skip
         ys = np.concatenate([points[:, 1] for points in sets.values()])

@@ -1,9 +1,11 @@
 """How fast a config trains here, against this machine's own limit.
 
     python -m experiments.benchmark --config=configs/mnist.py --config.data.path=FOLDER [--torch] [--rounds=7]
+    python -m experiments.benchmark --config=configs/dsprites.py --config.data.path=FILE --layers [--torch] [--rounds=7]
 
 Everything that is compared is measured in turn, round after round, and medians are printed: machines
-are noisy, and ratios taken in one run hold where single times do not.
+are noisy, and ratios taken in one run hold where single times do not. --torch adds PyTorch's loop, and the
+memory that both take; --layers measures the network's convolutions one by one instead (benchmark_layers.py).
 """
 
 import contextlib
@@ -22,6 +24,7 @@ from ml_collections import ConfigDict
 from experiments import settings
 from experiments import train as runner
 from experiments.evaluate import fetcher, hyper
+from experiments.stopping import Stop
 from vae_jax import data, model, parallel, train
 from vae_jax.registry import UserError
 from vae_jax.typing import AXIS
@@ -29,13 +32,18 @@ from vae_jax.typing import AXIS
 
 def main(argv: list[str]) -> int:
     """Measures the config of the command line and prints what was found; the exit status."""
-    config, own = settings.parse(argv, ("config", "rounds"), switches=("torch",))
+    config, own = settings.parse(argv, ("config", "rounds"), switches=("torch", "layers"))
     rounds = int(own.get("rounds", "7")) if own.get("rounds", "7").isdecimal() else 0
     if rounds < 1:
         raise UserError(f"--rounds: {own['rounds']!r} is not allowed; give a whole number of at least 1")
     devices = parallel.local_devices(config.parallel.devices)
     dataset, built = runner.prepare(config)
     parallel.check_divides("config.train.batch_size", config.train.batch_size, devices)
+    if own.get("layers") == "true":
+        from experiments import benchmark_layers
+
+        benchmark_layers.table(config, built, dataset.image_shape, rounds, own.get("torch") == "true")
+        return 0
 
     compiled, compile_seconds = compiled_steps(config, dataset, built, devices)
     flops = flops_per_step(config, dataset, built)
@@ -53,6 +61,8 @@ def main(argv: list[str]) -> int:
     whole = whole_runner(config, dataset, built, devices)
     after = in_turn({"step": timed["step"]}, rounds)
     report(config, devices, compile_seconds, flops, before, whole, before["step"] + after["step"])
+    if "PyTorch" in timed:
+        report_memory([word for word in argv if word.startswith("--config")])
     return 0
 
 
@@ -147,11 +157,12 @@ def whole_runner(config: ConfigDict, dataset: data.Dataset, built: model.Model, 
     """
     config = config.copy_and_resolve_references()
     config.train.steps = 3 * config.evaluation.every
+    never = Stop(lambda number: number)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         print(f"the whole runner, {config.train.steps} steps ...", flush=True)
         with open(path / "log", "w") as log, contextlib.redirect_stdout(log):
-            runner.run(config, path, dataset, model.build(config, dataset.image_shape), devices, [])
+            runner.run(config, path, dataset, model.build(config, dataset.image_shape), devices, never)
         records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     first = next(record for record in records if record["split"] == "test")
     steps = records[-1]["step"] - first["step"]
@@ -205,6 +216,14 @@ def report(config, devices, compile_seconds, flops, rates, whole, step_rates) ->
         )
     for name, value, note in rows:
         print(f"  {name:<27}{value:>20}  {note}")
+
+
+def report_memory(words: list[str]) -> None:
+    """Prints the most memory that training takes in a process of its own, ours and PyTorch's."""
+    from experiments.benchmark_memory import peak
+
+    ours, theirs = (peak(of, words) / 2**20 for of in ("ours", "torch"))
+    print(f"  {'memory of training':<27}{ours:>16,.0f} MiB  {ours / theirs:.2f} times PyTorch's {theirs:,.0f} MiB")
 
 
 def _paired(ours: list[float], theirs: list[float]) -> float:

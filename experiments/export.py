@@ -71,7 +71,7 @@ def conv(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> li
     for i, part in enumerate(convolutions):
         kernel, bias = part["Dense_0"]["kernel"], part["bias"]
         inputs, outputs = len(kernel), len(bias)
-        # Its windows are 2x2 blocks of 2x2 pixels (networks.overlap_add).
+        # Its windows are 2x2 blocks of 2x2 pixels (networks.convolve).
         taps = kernel.reshape(inputs, 2, 2, 2, 2, outputs).transpose(1, 3, 2, 4, 0, 5)
         shape = (*grids[i], inputs, *grids[i + 1], outputs)
         after = activation if i + 1 < len(convolutions) else "none"

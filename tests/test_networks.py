@@ -11,7 +11,10 @@ from vae_jax.registry import UserError
 
 RNG = np.random.default_rng(0)
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-KERNELS_AND_SIZES = list(itertools.product((2, 4), ((8, 6), (7, 9))))
+WIDTHS_AND_SIZES = list(itertools.product((2, 4), ((8, 6), (7, 9))))
+CHANNELS = [(1, 8), (3, 5)]
+"""Few to many, where blocks are shifted before the product, and the other way, where its results are after it."""
+TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
 
 def normal(*shape):
@@ -40,45 +43,113 @@ def count(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def as_filter(matrix, kernel):
-    """The kernel x kernel filter (height, width, in, out) that a matrix on `patches` stands for."""
-    blocks = matrix.reshape(kernel // 2, kernel // 2, 2, 2, -1, matrix.shape[1])
-    return blocks.transpose(0, 2, 1, 3, 4, 5).reshape(kernel, kernel, -1, matrix.shape[1])
+def as_filter(kernel, width):
+    """The width x width filter (height, width, in, out) that a kernel of `networks.convolve` stands for."""
+    blocks = kernel.reshape(width // 2, width // 2, 2, 2, -1, kernel.shape[1])
+    return blocks.transpose(0, 2, 1, 3, 4, 5).reshape(width, width, -1, kernel.shape[1])
 
 
-def convolve(x, matrix, kernel):
-    return jax.lax.conv_general_dilated(x, as_filter(matrix, kernel), (2, 2), "SAME", dimension_numbers=LAYOUT)
+def convolve(x, kernel, width):
+    return jax.lax.conv_general_dilated(x, as_filter(kernel, width), (2, 2), "SAME", dimension_numbers=LAYOUT)
 
 
-def convolve_transposed(y, matrix, kernel, size):
-    """The transposed convolution of lax; `matrix` as `overlap_add` takes its windows: (in, kernel^2 * out)."""
-    filters = as_filter(matrix.T, kernel)
+def convolve_transposed(y, kernel, width, size):
+    filters = as_filter(kernel.T, width)
     x = jax.lax.conv_transpose(y, filters, (2, 2), "SAME", dimension_numbers=LAYOUT, transpose_kernel=True)
     return x[:, : size[0], : size[1]]
 
 
-@pytest.mark.parametrize(("kernel", "size"), KERNELS_AND_SIZES)
-def test_patches_times_a_matrix_is_a_strided_convolution(kernel, size):
-    x, matrix = normal(2, *size, 3), normal(3 * kernel**2, 5)
-    product = jax.jit(lambda x: networks.patches(x, kernel) @ matrix)(x)
-    np.testing.assert_allclose(product, convolve(x, matrix, kernel), atol=2e-5)
+def with_gradients(layer, *operands):
+    """The layer's values, and the gradients of a weighted sum of them by each operand."""
+
+    def weighted(*operands):
+        out = layer(*operands)
+        weights = np.cos(np.arange(out.size, dtype=np.float32)).reshape(out.shape)
+        return jnp.sum(out.astype(jnp.float32) * weights), out
+
+    gradients, out = jax.jit(jax.grad(weighted, tuple(range(len(operands))), has_aux=True))(*operands)
+    return out, *gradients
 
 
-@pytest.mark.parametrize(("kernel", "size"), KERNELS_AND_SIZES)
-def test_overlap_add_is_the_transpose_of_patches(kernel, size):
-    x = normal(2, *size, 3)
-    y = normal(*jax.eval_shape(lambda x: networks.patches(x, kernel), x).shape)
-    transpose = jax.jit(jax.linear_transpose(lambda x: networks.patches(x, kernel), x))
-    added = jax.jit(lambda y: networks.overlap_add(y, kernel, size))(y)
-    np.testing.assert_allclose(added, transpose(y)[0], atol=1e-5)
+def assert_agree(ours, theirs, dtype):
+    """Equal to the dtype's tolerance, relative to the largest number of each array."""
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=0, atol=TOLERANCE[dtype] * np.abs(b).max())
 
 
-@pytest.mark.parametrize(("kernel", "size"), KERNELS_AND_SIZES)
-def test_overlap_add_is_a_transposed_convolution(kernel, size):
-    y, matrix = normal(2, *(-(-s // 2) for s in size), 5), normal(5, 3 * kernel**2)
-    expected = convolve_transposed(y, matrix, kernel, size)
-    added = jax.jit(lambda y: networks.overlap_add(y @ matrix, kernel, size))(y)
-    np.testing.assert_allclose(added, expected, atol=2e-5)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize(("width", "size"), WIDTHS_AND_SIZES)
+def test_convolutions_and_their_gradients_are_those_of_lax(width, size, channels, dtype):
+    inputs, outputs = channels
+    exact = normal(2, *size, inputs), normal(inputs * width**2, outputs)
+    ours = with_gradients(lambda x, kernel: networks.convolve(x, kernel, width), *(x.astype(dtype) for x in exact))
+    assert_agree(ours, with_gradients(lambda x, kernel: convolve(x, kernel, width), *exact), dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize(("width", "size"), WIDTHS_AND_SIZES)
+def test_transposed_convolutions_and_their_gradients_are_those_of_lax(width, size, channels, dtype):
+    outputs, inputs = channels
+    exact = normal(2, *(-(-s // 2) for s in size), inputs), normal(inputs, outputs * width**2)
+    ours = with_gradients(
+        lambda y, kernel: networks.convolve_transposed(y, kernel, width, size), *(x.astype(dtype) for x in exact)
+    )
+    theirs = with_gradients(lambda y, kernel: convolve_transposed(y, kernel, width, size), *exact)
+    assert_agree(ours, theirs, dtype)
+
+
+def reconstruction(nets, x):
+    """A loss that both networks of a pair take part in."""
+
+    def loss(params):
+        mean, logvar = nets.encode(params, x)
+        return jnp.mean(jnp.square(nets.decode(params, mean + jnp.exp(logvar)) - x))
+
+    return loss
+
+
+def test_no_convolution_is_compiled_and_a_population_multiplies_in_batches():
+    nets = networks.conv(BIG, 3, 1, hidden=8)
+    one = shapes(nets, BIG, 3), jax.ShapeDtypeStruct((2, *BIG), jnp.float32)
+    population = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((5, *leaf.shape), leaf.dtype), one)
+    gradients = jax.vmap(lambda params, x: jax.grad(reconstruction(nets, x))(params))
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(gradients)(*population))
+    program = jax.jit(gradients).lower(*population).as_text()
+    assert "stablehlo.convolution" not in program
+    products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+    assert len(products) == 3 * 12 - 1  # three products a layer, but for the gradient by the images
+    assert all("batching_dims = [0] x [0]" in line for line in products)
+
+
+def test_members_of_a_population_have_the_gradients_that_they_have_alone():
+    _, params, x = make(networks.conv, BIG, hidden=8)
+    other = jax.tree.map(lambda leaf: 1.1 * leaf, params)
+    gradient = jax.grad(reconstruction(networks.conv(BIG, 3, 1, hidden=8), x))
+    together = jax.jit(jax.vmap(gradient))(jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other))
+    for i, alone in enumerate((params, other)):
+        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(jax.jit(gradient)(alone)), strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
+def test_gradients_in_a_scan_are_those_of_steps_dispatched_one_by_one():
+    nets = networks.conv(BIG, 3, 1, hidden=8)
+    _, params, _ = make(networks.conv, BIG, hidden=8)
+    images = jnp.asarray(RNG.uniform(size=(3, 2, *BIG)), jnp.float32)
+
+    def descend(params, x):
+        loss, gradient = jax.value_and_grad(reconstruction(nets, x))(params)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), loss
+
+    scanned, losses = jax.jit(lambda params: jax.lax.scan(descend, params, images))(params)
+    step = jax.jit(descend)
+    for x, loss in zip(images, losses, strict=True):
+        params, alone = step(params, x)
+        np.testing.assert_allclose(alone, loss, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(scanned), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_halvings_round_up():
@@ -197,11 +268,8 @@ def test_conv_decoder_is_the_same_network_built_from_lax(sizes, first):
 def test_gradients_are_finite_and_reach_every_parameter(build):
     nets, params, x = make(build, (16, 16, 1), activation="tanh")
 
-    def loss(params):
-        mean, logvar = nets.encode(params, x)
-        return jnp.mean(jnp.square(nets.decode(params, mean + jnp.exp(logvar)) - x))
-
-    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(params)):
+    gradients = jax.jit(jax.grad(reconstruction(nets, x)))(params)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.isfinite(gradient).all(), path
         assert np.any(gradient != 0), path
 

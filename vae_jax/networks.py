@@ -44,36 +44,47 @@ class Mlp(nn.Module):
         return nn.Dense(self.widths[-1], dtype=self.dtype)(x)
 
 
-def patches(x: Float[Array, "b h w c"], kernel: int) -> Float[Array, "b h2 w2 p"]:
-    """What a strided `kernel` x `kernel` window sees at stride 2 with SAME padding, flattened.
-
-    Built from 2x2 blocks and shifts, so that a convolution is one matrix product: XLA's CPU
-    convolution is slow, slower inside a scan, and becomes a grouped one when vmapped over weights.
-    """
-    reach = kernel // 2
+def _blocks(x: Float[Array, "b h w c"], reach: int) -> Float[Array, "b h2 w2 p"]:
+    """2x2 blocks of pixels, flattened to channels, with the border that SAME padding of a stride-2 window asks for."""
     outs = [-(-size // 2) for size in x.shape[1:3]]
-    pads = [2 * (out - 1) + kernel - size for out, size in zip(outs, x.shape[1:3], strict=True)]
-    x = jnp.pad(x, ((0, 0), *((pad // 2, pad - pad // 2) for pad in pads), (0, 0)))
+    pads = [(reach - 1, 2 * out + reach - 1 - size) for out, size in zip(outs, x.shape[1:3], strict=True)]
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     b, h, w, c = x.shape
-    blocks = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
-    shifted = [blocks[:, i : i + outs[0], j : j + outs[1]] for i in range(reach) for j in range(reach)]
-    return jnp.concatenate(shifted, axis=-1)
+    return x.reshape(b, h // 2, 2, w // 2, 2 * c).transpose(0, 1, 3, 2, 4).reshape(b, h // 2, w // 2, 4 * c)
 
 
-def overlap_add(y: Float[Array, "b h w p"], kernel: int, size: Sequence[int]) -> Float[Array, "b h2 w2 c"]:
-    """The transpose of `patches`: windows at stride 2 summed where they overlap, cut to `size`."""
-    reach = kernel // 2
-    b, h, w, p = y.shape
-    windows = y.reshape(b, h, w, reach, reach, p // reach**2)
-    blocks = sum(
-        jnp.pad(windows[:, :, :, i, j], ((0, 0), (i, reach - 1 - i), (j, reach - 1 - j), (0, 0)))
-        for i in range(reach)
-        for j in range(reach)
+def _product(x: Float[Array, "b h w p"], kernel: Float[Array, "p n"]) -> Float[Array, "b h w n"]:
+    """The matrix at each place; as two matrices, or XLA makes transposed copies of `x` for the gradient."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+
+
+def convolve(x: Float[Array, "b h w c"], kernel: Float[Array, "p n"], width: int) -> Float[Array, "b h2 w2 n"]:
+    """A convolution of windows of `width` x `width` (2 or 4) at stride 2 with SAME padding, as one matrix product.
+
+    On 2x2 blocks of pixels it is one of stride 1 that reaches 1 or 2 blocks, and `kernel` has its rows in the order
+    (block down, block right, pixel down, pixel right, channel). Blocks are shifted before the product or its results
+    after it, whichever moves fewer numbers. XLA's own convolution has slow gradients on a CPU, slower ones in a scan,
+    and becomes a grouped convolution when it is vmapped over weights; docs/benchmarks.md has the figures.
+    """
+    reach, outputs = width // 2, kernel.shape[1]
+    blocks = _blocks(x, reach)
+    inputs, (height, breadth) = blocks.shape[-1], [size - reach + 1 for size in blocks.shape[1:3]]
+    shifts = [(i, j) for i in range(reach) for j in range(reach)]
+    if len(shifts) * inputs < inputs + len(shifts) * outputs:
+        windows = [blocks[:, i : i + height, j : j + breadth] for i, j in shifts]
+        return _product(jnp.concatenate(windows, axis=-1), kernel)
+    products = _product(blocks, kernel.reshape(len(shifts), inputs, outputs).swapaxes(0, 1).reshape(inputs, -1))
+    return sum(
+        products[:, i : i + height, j : j + breadth, k * outputs : (k + 1) * outputs] for k, (i, j) in enumerate(shifts)
     )
-    b, h, w, c = blocks.shape
-    x = blocks.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
-    start = reach - 1
-    return x[:, start : start + size[0], start : start + size[1]]
+
+
+def convolve_transposed(
+    y: Float[Array, "b h w n"], kernel: Float[Array, "n p"], width: int, size: Sequence[int]
+) -> Float[Array, "b h2 w2 c"]:
+    """The transpose of `convolve`, whose results have the height and width `size`; `kernel` is transposed too."""
+    image = jax.ShapeDtypeStruct((len(y), *size, kernel.shape[1] // width**2), y.dtype)
+    return jax.linear_transpose(lambda x: convolve(x, kernel.T, width), image)(y)[0]
 
 
 def halvings(size: int, times: int) -> list[int]:
@@ -84,8 +95,23 @@ def halvings(size: int, times: int) -> list[int]:
     return sizes
 
 
+class Conv(nn.Module):
+    """A convolution of windows of `width` x `width` pixels at stride 2."""
+
+    channels: int
+    width: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.width**2 * x.shape[-1], self.channels))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return convolve(x, kernel, self.width) + bias.reshape(1, 1, 1, -1)
+
+
 class ConvEncoder(nn.Module):
-    """Stride-2 convolutions of (channels, kernel), then a dense layer, then the outputs."""
+    """Stride-2 convolutions of (channels, width), then a dense layer, then the outputs."""
 
     layers: Sequence[tuple[int, int]]
     hidden: int
@@ -95,9 +121,21 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        for channels, kernel in self.layers:
-            x = self.activation(nn.Dense(channels, dtype=self.dtype)(patches(x, kernel)))
+        # Checkpoints know them as the dense layers of windows that they are.
+        for i, (channels, width) in enumerate(self.layers):
+            x = self.activation(Conv(channels, width, self.dtype, name=f"Dense_{i}")(x))
         return Mlp((self.hidden, self.outputs), self.activation, self.dtype)(x.reshape(len(x), -1))
+
+
+class Kernel(nn.Module):
+    """The matrix of a layer, by itself."""
+
+    shape: tuple[int, int]
+    init: Callable
+
+    @nn.compact
+    def __call__(self):
+        return self.param("kernel", self.init, self.shape)
 
 
 class TransposedConv(nn.Module):
@@ -111,9 +149,10 @@ class TransposedConv(nn.Module):
     def __call__(self, x):
         # Four windows overlap at each output, which a dense layer's own scaling does not know.
         init = nn.initializers.variance_scaling(1 / 4, "fan_in", "truncated_normal")
-        windows = nn.Dense(16 * self.channels, use_bias=False, dtype=self.dtype, kernel_init=init)(x)
+        kernel = Kernel((x.shape[-1], 16 * self.channels), init, name="Dense_0")()
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        return overlap_add(windows, 4, self.size) + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return convolve_transposed(x, kernel, 4, self.size) + bias.reshape(1, 1, 1, -1)
 
 
 class ConvDecoder(nn.Module):

@@ -1,0 +1,63 @@
+"""The most memory that training takes in a process of its own: ours, and PyTorch's loop.
+
+    python -m experiments.benchmark_memory --of=ours --config=configs/dsprites.py --config.data.path=FILE
+
+prints bytes, beyond what the process held when the libraries and our copy of the data were loaded; compiling is part
+of it here, a copy of the data there. `--torch` of experiments.benchmark runs it once for each. Linux alone.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from experiments import settings
+from vae_jax.registry import UserError
+
+STEPS = 20
+
+
+def main(argv: list[str]) -> int:
+    """Trains for some steps and prints by how much the process grew at most; the exit status."""
+    from experiments import benchmark, benchmark_torch
+    from experiments import train as runner
+    from vae_jax import parallel
+
+    config, own = settings.parse(argv, ("config", "of"))
+    if own.get("of") not in ("ours", "torch"):
+        raise UserError(f"--of: {own.get('of', '')!r} is not allowed; give ours or torch")
+    config.train.dispatch = STEPS
+    dataset, built = runner.prepare(config)
+    if own["of"] == "torch":
+        import torch  # noqa: F401
+    before = _bytes("VmRSS")
+    if own["of"] == "torch":
+        call, _ = benchmark_torch.steps(config, dataset)
+    else:
+        work, _ = benchmark.compiled_steps(config, dataset, built, parallel.local_devices(config.parallel.devices))
+        call = work.call
+    call()
+    print(_bytes("VmHWM") - before)
+    return 0
+
+
+def _bytes(field: str) -> int:
+    # Not getrusage: its maximum is inherited from the process that started this one.
+    words = Path("/proc/self/status").read_text().split()
+    return 1024 * int(words[words.index(f"{field}:") + 1])
+
+
+def peak(of: str, words: Sequence[str]) -> int:
+    """Bytes that training the config of `words` takes at most in a process of its own; `of` is ours or torch."""
+    command = [sys.executable, "-m", "experiments.benchmark_memory", f"--of={of}", *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"--torch: the process that measures memory ended with {done.returncode}: {done.stderr[-300:]}")
+    return int(done.stdout.split()[-1])
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_compilation_cache", False)
+    settings.start(main, __doc__)

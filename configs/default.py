@@ -74,7 +74,8 @@ def get_config() -> ConfigDict:
     # auto: data for a run of its own, members for a population. data: the batch is split over devices, gradients are
     # averaged, members follow one another. members: a population is split over devices.
     config.parallel.mode = "auto"
-    config.parallel.devices = 0  # how many of this machine's devices; 0 for all
+    config.parallel.devices = 0  # how many of this machine's devices, or of each process' of several; 0 for all
+    config.parallel.heartbeat = 100  # seconds of silence after which another process is lost, and the job ends
 
     config.sweep = ConfigDict()  # for runs that are launched together (docs/sweeps.md)
     config.sweep.members_per_device = 0  # at once in a program; 0: as many as the memory of a device allows

@@ -13,17 +13,18 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import measure
-from experiments.recorder import Diverged, Recorder, Report, check_parameters
+from experiments.recorder import Diverged, Listener, Recorder, Report, check_parameters
 from vae_jax import writers
 from vae_jax.data import Dataset
+from vae_jax.hosts import ALONE, Group
 from vae_jax.registry import UserError
 from vae_jax.train import TrainState, evaluated
 from vae_jax.trained import Run
 
 
 @functools.cache
-def environment() -> dict[str, Any]:
-    """With what a run is trained: versions, the commit of the code where it is in a repository, devices."""
+def versions() -> dict[str, Any]:
+    """With what a run is trained: versions, and the commit of the code where it is in a repository."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         git = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
@@ -34,25 +35,31 @@ def environment() -> dict[str, Any]:
         "git": git,
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
+
+
+def environment() -> dict[str, Any]:
+    """The versions and the devices of a run."""
+    return versions() | {"devices": f"{jax.device_count()} x {jax.local_devices()[0].device_kind}"}
 
 
 class Member:
     """One of the runs that train together; a run of its own is the only one.
 
     `step` and `state` are where it stands, the state on the host and None at the start; `alive` is False once it
-    has diverged.
+    has diverged. Of the processes that train it, `group`, the first `writes` its folder.
     """
 
-    def __init__(self, config: ConfigDict, folder: Path, say: Callable[[str], Any] = print):
+    def __init__(self, config: ConfigDict, folder: Path, say: Callable[[str], Any] = print, group: Group = ALONE):
         from vae_jax.checkpoint import Checkpoints
 
         self.config, self.folder, self.say, self.alive = config, folder, say, True
-        (folder / "failed.json").unlink(missing_ok=True)
-        self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
+        self.writes = group.index == 0
+        if self.writes:
+            (folder / "failed.json").unlink(missing_ok=True)
+        self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep, group=group)
         self.step, self.state = max(self.checkpoints.steps(), default=0), None
-        self.recorder: Recorder | None = None
+        self.recorder: Recorder | Listener | None = None
 
     def load(self, like: TrainState) -> None:
         """Reads the newest whole checkpoint, shaped as `like`, which may be an earlier one than there seemed to be."""
@@ -61,9 +68,10 @@ class Member:
 
     def begin(self, report: Report) -> None:
         """Opens its records where it stands; what came after is forgotten."""
-        if self.recorder is None:
+        if self.recorder is None and self.writes:
             writers.write_json(self.folder / "environment.json", environment())
             self.recorder = Recorder(self.config, self.folder, self.step, report, self.say)
+        self.recorder = self.recorder or Listener()
 
     def try_to(self, act: Callable[..., Any], *arguments: Any, but: type[Exception] = Diverged) -> None:
         """Calls what may fail by `but`, which ends this member, and no other."""
@@ -77,13 +85,14 @@ class Member:
             steps = self.checkpoints.steps()
             kept = f"the last good checkpoint is that of step {steps[-1]}" if steps else "no checkpoint was saved yet"
             why = str(error) if isinstance(error, (Diverged, UserError)) else f"{type(error).__name__}: {error}"
-            writers.write_json(self.folder / "failed.json", {"step": steps[-1] if steps else 0, "error": why})
+            if self.writes:
+                writers.write_json(self.folder / "failed.json", {"step": steps[-1] if steps else 0, "error": why})
             self.say(f"error: {why}; training stopped, {kept}")
 
     def save(self, step: int, state: TrainState, score: float | None) -> None:
         """Starts to save a state of the host. Raises Diverged where its parameters are not finite."""
         check_parameters(step, state.params)
-        self.recorder.file.sync()
+        self.recorder.sync()
         self.checkpoints.save(step, state, score)
 
     def finish(self, dataset: Dataset, blank: Run, held_out: dict[str, Any]) -> None:

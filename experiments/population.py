@@ -5,13 +5,16 @@
 FILE is a JSON list of {"workdir": "runs/study/x", "words": ["--config=configs/digits.py", "--config.seed=1"]}: the
 command line of each as experiments.train would have it, and each leaves the same folder. launch.local writes such
 files. The same command again goes on where the members stopped; those that are finished, have diverged (failed.json)
-or were dropped by config.sweep.halving (dropped.json) are left as they are.
+or were dropped by config.sweep.halving (dropped.json) are left as they are. On several hosts, one process on each as
+with experiments.train, each trains its share of the members; with config.parallel.mode=data all train each of them.
 """
 
 import contextlib
+import functools
+import hashlib
 import json
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +23,46 @@ from ml_collections import ConfigDict
 
 from experiments import settings, workdir
 from experiments.capacity import members_at_once
-from experiments.member import Member
-from experiments.train import blank_run, finished, prepare, record_of, run, score, starting, stop_signals, together
-from vae_jax import data, model, parallel, train, writers
+from experiments.member import Member, versions
+from experiments.stopping import Stop, stop_signals
+from experiments.train import blank_run, finished, prepare, record_of, run, score, starting, together
+from vae_jax import data, hosts, model, parallel, train, writers
+from vae_jax.hosts import ALONE, Group
 from vae_jax.registry import UserError
 
 
 def main(argv: list[str]) -> int:
     """Trains the members in --members; the exit status: 0 all is well, 1 some have diverged, 128 + n stopped by n."""
-    own, overrides = settings.Arguments(("members",)).parse(argv)
+    own, overrides = settings.Arguments(("members", *hosts.FLAGS)).parse(argv)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each member holds its folder and its records open
     if overrides or "members" not in own:
         raise UserError("--members: give the file of the members' command lines, which hold their configs")
-    every = read(Path(own["members"]))
+    file = Path(own["members"])
+    every = read(file)
     config = every[0][0]
     check_one_program([member for member, _ in every])
-    devices = parallel.local_devices(config.parallel.devices)
-    dataset, built = prepare(config)
-    with contextlib.ExitStack() as held:
-        waiting = []
-        for config, folder in every:
-            held.enter_context(workdir.claim(folder, record_of(config, dataset)))
-            if not ended(folder, config):
-                waiting.append((config, folder))
-        print(f"{len(every)} members, {len(every) - len(waiting)} of them ended before", flush=True)
-        if waiting and config.parallel.mode == "data":
-            parallel.check_divides("config.train.batch_size", config.train.batch_size, devices)
-            status = in_turn(waiting, dataset, built, devices)
-        elif waiting:
-            status = population(waiting, [folder for _, folder in every], dataset, built, devices)
+    group = hosts.join(own, config.parallel.heartbeat, apart=config.parallel.mode != "data")
+    group.alike(versions() | {"--members": hashlib.sha256(file.read_bytes()).hexdigest()})
+    dataset, built = group.everywhere(lambda: prepare(config))
+    with hosts.leaving_at_once(group), contextlib.ExitStack() as held:
+
+        def claim(members: Sequence[tuple]) -> list[int]:
+            for of_member, folder in members:
+                held.enter_context(workdir.claim(folder, record_of(of_member, dataset)))
+            going = [i for i, (of_member, folder) in enumerate(members) if not ended(folder, of_member)]
+            print(f"{len(members)} members, {len(members) - len(going)} of them ended before", flush=True)
+            return going
+
+        if config.parallel.mode == "data":
+            held.enter_context(hosts.one_voice(group))
+            devices = parallel.all_devices(config.parallel.devices)
+            waiting = [every[i] for i in group.of_first(lambda: claim(every))]
+            status = in_turn(waiting, dataset, built, devices, group)
         else:
-            status = 0
+            share = every[group.index :: group.count]
+            waiting = [share[i] for i in group.everywhere(lambda: claim(share))]
+            status = population(waiting, [folder for _, folder in every], dataset, built, config, group)
     return status or int(any((folder / "failed.json").exists() for _, folder in every))
 
 
@@ -85,30 +96,59 @@ def ended(folder: Path, config: ConfigDict) -> bool:
     return stopped or finished(folder, config.train.steps)
 
 
-def in_turn(waiting: Sequence[tuple], dataset: data.Dataset, built: model.Model, devices: list) -> int:
+def in_turn(
+    waiting: Sequence[tuple], dataset: data.Dataset, built: model.Model, devices: list, group: Group = ALONE
+) -> int:
     """Trains one after another, each on all devices, its batches split over them; the exit status."""
-    if waiting[0][0].sweep.halving:
-        raise UserError(
-            "config.sweep.halving: compares members that train together; with config.parallel.mode='data' they follow "
-            "one another, take 'members' or leave it empty"
-        )
+    for config, _ in waiting:
+        parallel.check_divides("config.train.batch_size", config.train.batch_size, devices)
+        if config.sweep.halving:
+            raise UserError(
+                "config.sweep.halving: compares members that train together; with config.parallel.mode='data' they "
+                "follow one another, take 'members' or leave it empty"
+            )
     worst = 0
-    with stop_signals() as stop:
+    with stop_signals(group.most) as stop:
         for config, folder in waiting:
-            worst = max(worst, run(config, folder, dataset, built, devices, stop))
-            if stop:
-                return 128 + stop[0]
+            worst = max(worst, run(config, folder, dataset, built, devices, stop, group))
+            if stop.heard():
+                return 128 + stop.number
     return worst
 
 
 def population(
-    waiting: Sequence[tuple], folders: Sequence[Path], dataset: data.Dataset, built: model.Model, devices: list
+    waiting: Sequence[tuple],
+    folders: Sequence[Path],
+    dataset: data.Dataset,
+    built: model.Model,
+    config: ConfigDict,
+    group: Group = ALONE,
+) -> int:
+    """Trains the members of this process at once; the exit status of all of `group`, which wait for one another.
+
+    `folders` are those of all members, those that ended before and those of other processes too.
+    """
+    rungs = [rung for rung in config.sweep.halving if rung < config.train.steps]
+    with stop_signals(group.tell) as stop:
+        meet = functools.cache(lambda rung: len(group.meet(f"step {rung}", enough=stop.heard)) == group.count)
+        halving = lambda members: halve(members, folders, rungs, meet)  # noqa: E731
+        status = 0
+        if waiting:
+            status = share(waiting, dataset, built, halving, stop)
+        else:
+            halving([])
+        return max(group.meet("the end", status))
+
+
+def share(
+    waiting: Sequence[tuple], dataset: data.Dataset, built: model.Model, halving: Callable[..., bool], stop: Stop
 ) -> int:
     """Trains members at once, spread over the devices, those that stand furthest back first; the exit status.
 
     They train until they meet others, until half of them is dropped, or to the end; as many at a time as fit.
     """
     config = waiting[0][0]
+    devices = parallel.local_devices(config.parallel.devices)
     placement = parallel.member_parallel(devices)
     at_once = members_at_once(config, dataset, built, placement, len(waiting))
     progress = writers.Progress(0, config.train.steps)
@@ -122,34 +162,31 @@ def population(
         f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {min(at_once, len(members))} at once, "
         f"in {rounds} round{'s' * (rounds > 1)}"
     )
-    status = 1
+    status, going = 1, members
     try:
-        with stop_signals() as stop:
-            while True:
-                halve(members, folders, config.sweep.halving)
-                going = [member for member in members if member.alive and not ended(member.folder, config)]
-                if not going:
-                    break
-                step = min(member.step for member in going)
-                cohort = [member for member in going if member.step == step][:at_once]
-                for member in cohort:
-                    member.try_to(member.load, like, but=UserError)
-                if any(member.step != step or not member.alive for member in cohort):
-                    continue  # the newest checkpoint of some was damaged
-                ahead = [member.step for member in going if member.step > step]
-                until = min([rung for rung in config.sweep.halving if rung > step] + ahead + [config.train.steps])
-                held_out = together(cohort, until, dataset, built, placement, progress, stop)
-                for member, found in zip(cohort, held_out, strict=True):
-                    if not stop and member.alive and member.step == config.train.steps:
-                        member.try_to(member.finish, dataset, blank, found, but=Exception)
-                        member.close(0 if member.alive else 1)
-                if stop:
-                    progress.say(
-                        f"stopped by a signal at step {cohort[0].step}, saved; the same command goes on from here"
-                    )
-                    status = 128 + stop[0]
-                    return status
-        status = 0
+        while not stop.heard():
+            if not halving(members):
+                continue  # somebody stops
+            going = [member for member in members if member.alive and not ended(member.folder, config)]
+            if not going:
+                break
+            step = min(member.step for member in going)
+            cohort = [member for member in going if member.step == step][:at_once]
+            for member in cohort:
+                member.try_to(member.load, like, but=UserError)
+            if any(member.step != step or not member.alive for member in cohort):
+                continue  # the newest checkpoint of some was damaged
+            ahead = [member.step for member in going if member.step > step]
+            until = min([rung for rung in config.sweep.halving if rung > step] + ahead + [config.train.steps])
+            held_out = together(cohort, until, dataset, built, placement, progress, stop)
+            for member, found in zip(cohort, held_out, strict=True):
+                if not stop.heard() and member.alive and member.step == config.train.steps:
+                    member.try_to(member.finish, dataset, blank, found, but=Exception)
+                    member.close(0 if member.alive else 1)
+        status = 128 + stop.number if stop.number else 0
+        if stop.number:
+            step = min((member.step for member in going), default=config.train.steps)
+            progress.say(f"stopped by a signal at step {step}, saved; the same command goes on from here")
     finally:
         progress.close()
         for member in members:
@@ -157,18 +194,21 @@ def population(
     return status
 
 
-def halve(members: Sequence[Member], folders: Sequence[Path], rungs: Sequence[int]) -> None:
+def halve(
+    members: Sequence[Member], folders: Sequence[Path], rungs: Sequence[int], meet: Callable[[int], bool]
+) -> bool:
     """Drops the half with the lower held-out bound at each of the steps `rungs` that all who go on have reached.
 
     `folders` are those of all members, those that ended before too. A function of what their files say, so that
-    a restart decides the same.
+    a restart decides the same. `meet(rung)` waits for other processes; False, and so is what is returned, where they
+    will not come.
     """
     for rung in rungs:
-        if members and rung >= members[0].config.train.steps:  # who is there has finished
-            return
         going = [member for member in members if member.alive and not ended(member.folder, member.config)]
         if any(member.step < rung for member in going):
-            return
+            break
+        if not meet(rung):
+            return False
         bounds = {folder: bound for folder in folders if (bound := bound_at(folder, rung)) is not None}
         order = sorted(bounds, key=lambda folder: (-bounds[folder], str(folder)))
         dropped = {folder: place for place, folder in enumerate(order, start=1) if place > -(-len(order) // 2)}
@@ -176,6 +216,7 @@ def halve(members: Sequence[Member], folders: Sequence[Path], rungs: Sequence[in
             if member.folder in dropped:
                 place = dropped[member.folder]
                 drop(member, {"step": rung, "place": place, "of": len(order), "bound": bounds[member.folder]})
+    return True
 
 
 def drop(member: Member, why: dict[str, Any]) -> None:

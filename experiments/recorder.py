@@ -19,10 +19,12 @@ def introduce(config: ConfigDict, folder: Path, dataset: data.Dataset, params: A
     """Prints what is about to be trained, on what, and where its results go."""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     shape = "x".join(map(str, dataset.image_shape))
+    processes = len({device.process_index for device in devices})
+    of = f" of {processes} processes" * (processes > 1)
     print(
         f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training, {dataset.test.size:,} held-out "
         f"images of {shape}), {config.net.name} of {count:,} parameters, {config.latent_dim} latents; "
-        f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}; in {folder}"
+        f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}{of}; in {folder}"
     )
     if "beta" in config.variant:
         print(settings.other_conventions(config, dataset.image_shape))
@@ -75,8 +77,7 @@ class Recorder:
 
     def train(self, start: int, end: int, metrics: Any) -> None:
         """Records the mean over a dispatch's steps if a record is due. Raises Diverged."""
-        metrics = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
-        check_finite(metrics, start)
+        metrics = check_train(start, metrics)
         if end % self.config.log.every and end != self.config.train.steps:
             return
         record = {"step": end, "split": "train"} | summary(parallel.combine(metrics, np.ones(end - start)))
@@ -89,9 +90,13 @@ class Recorder:
 
     def test(self, step: int, metrics: dict[str, Any]) -> None:
         """Records an evaluation; its time does not count in steps per second. Raises Diverged."""
-        check_finite({name: np.asarray(value)[None] for name, value in metrics.items()}, step - 1, "held-out ")
+        check_test(step, metrics)
         self._write({"step": step, "split": "test"} | metrics, lasting=True)
         self.clock = time.perf_counter()
+
+    def sync(self) -> None:
+        """Returns once all records are on disk, as what is saved after them will be."""
+        self.file.sync()
 
     def close(self, status: int) -> None:
         """Closes the file and the W&B run."""
@@ -106,6 +111,36 @@ class Recorder:
         if "images_per_second" in record:
             shown.append(f"{record['images_per_second']:,.0f} images/s")
         self.report(record["step"], f"{record['split']:<5}  " + "  ".join(shown), lasting)
+
+
+class Listener:
+    """The recorder of a process that is not the first of those that train a run: it writes nothing."""
+
+    def train(self, start: int, end: int, metrics: Any) -> None:
+        """Raises Diverged."""
+        check_train(start, metrics)
+
+    def test(self, step: int, metrics: dict[str, Any]) -> None:
+        """Raises Diverged."""
+        check_test(step, metrics)
+
+    def sync(self) -> None:
+        """There are no records."""
+
+    def close(self, status: int) -> None:
+        """There is no file."""
+
+
+def check_train(start: int, metrics: Any) -> dict[str, np.ndarray]:
+    """The metrics of a dispatch's steps in float64. Raises Diverged."""
+    metrics = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
+    check_finite(metrics, start)
+    return metrics
+
+
+def check_test(step: int, metrics: dict[str, Any]) -> None:
+    """Raises Diverged where an evaluation is not finite."""
+    check_finite({name: np.asarray(value)[None] for name, value in metrics.items()}, step - 1, "held-out ")
 
 
 def check_finite(metrics: dict[str, np.ndarray], start: int, where: str = "") -> None:

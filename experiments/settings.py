@@ -50,6 +50,7 @@ RULES = {
     "checkpoint.every": AT_LEAST_1,
     "checkpoint.keep": AT_LEAST_1,
     "parallel.devices": AT_LEAST_0,
+    "parallel.heartbeat": AT_LEAST_1,
     "sweep.members_per_device": AT_LEAST_0,
     "sweep.halving": Rule(
         lambda v: all(type(s) is int and s > 0 for s in v) and list(v) == sorted(set(v)),

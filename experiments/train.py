@@ -4,11 +4,11 @@
     python -m experiments.train --config=configs/digits.py --explain
 
 The same command again goes on where the run stopped, to the same bits. README.md says what a run
-leaves in its folder, configs/default.py has every field.
+leaves in its folder, configs/default.py has every field. On several hosts, one process on each with
+--coordinator=HOST:PORT --processes=N --process=I, which SLURM makes needless: docs/sweeps.md.
 """
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,29 +21,40 @@ from ml_collections import ConfigDict
 from experiments import measure, settings, workdir
 from experiments.evaluate import constants, evaluator, fetcher, settler
 from experiments.explain import explain
-from experiments.member import Member
+from experiments.member import Member, versions
 from experiments.recorder import conclude, introduce, summarize
-from vae_jax import data, model, parallel, train, writers
+from experiments.stopping import Stop, stop_signals
+from vae_jax import data, hosts, model, parallel, train, writers
+from vae_jax.hosts import ALONE, Group
 from vae_jax.registry import UserError
 
 
 def main(argv: list[str]) -> int:
     """Trains as the command line says; the exit status."""
-    config, own = settings.parse(argv, switches=("explain",))
+    config, own = settings.parse(argv, ("config", "workdir", *hosts.FLAGS), switches=("explain",))
     file, _, variant = own.get("config", settings.DEFAULT).partition(":")
     folder = Path(own.get("workdir", f"runs/{Path(file).stem}" + (f"_{variant}" if variant else "")))
-    devices = parallel.local_devices(config.parallel.devices)
-    dataset, built = prepare(config)
+    group = hosts.join(own, config.parallel.heartbeat)
+    group.alike(
+        versions() | {"--workdir": str(folder)} | {f"config.{f}": v for f, v in settings.leaves(config).items()}
+    )
+    devices = parallel.all_devices(config.parallel.devices)
+    dataset, built = group.everywhere(lambda: prepare(config))
     parallel.check_divides("config.train.batch_size", config.train.batch_size, devices)
     if own.get("explain") == "true":
         print(explain(config, built, dataset.image_shape))
         return 0
-    with workdir.claim(folder, record_of(config, dataset)):
-        if finished(folder, config.train.steps):
+    with hosts.leaving_at_once(group), hosts.one_voice(group), contextlib.ExitStack() as held:
+
+        def claim() -> bool:
+            held.enter_context(workdir.claim(folder, record_of(config, dataset)))
+            return finished(folder, config.train.steps)
+
+        if group.of_first(claim):
             print(f"{folder}: this run has finished ({config.train.steps} steps); its results are there")
             return 0
-        with stop_signals() as stop:
-            return run(config, folder, dataset, built, devices, stop)
+        stop = held.enter_context(stop_signals(group.most))
+        return run(config, folder, dataset, built, devices, stop, group)
 
 
 def prepare(config: ConfigDict) -> tuple[data.Dataset, model.Model]:
@@ -73,10 +84,16 @@ def finished(folder: Path, steps: int) -> bool:
 
 
 def run(
-    config: ConfigDict, folder: Path, dataset: data.Dataset, built: model.Model, devices: list, stop: list[int]
+    config: ConfigDict,
+    folder: Path,
+    dataset: data.Dataset,
+    built: model.Model,
+    devices: list,
+    stop: Stop,
+    group: Group = ALONE,
 ) -> int:
-    """Trains one run in `folder`, from its newest checkpoint or from the start; the exit status."""
-    member = Member(config, folder)
+    """Trains one run in `folder`, from its newest checkpoint or from the start; the exit status of all of `group`."""
+    member = Member(config, folder, group=group)
     starter = starting(config, dataset, built)
     member.load(jax.eval_shape(starter, train.root_key(config.seed)))
     first, params = member.step, jax.eval_shape(starter, train.root_key(config.seed)).params
@@ -88,17 +105,18 @@ def run(
         (held_out,) = together([member], config.train.steps, dataset, built, placement, progress, stop)
         if member.alive and member.step < config.train.steps:
             progress.say(f"stopped by a signal at step {member.step}, saved; the same command goes on from here")
-            status = 128 + stop[0]
+            status = 128 + stop.number
         elif member.alive:
             seconds = time.perf_counter() - began
             progress.close()
-            member.finish(dataset, blank_run(config, dataset, built), held_out)
-            conclude(config, folder, held_out, config.train.steps - first, seconds)
+            if member.writes:
+                member.finish(dataset, blank_run(config, dataset, built), held_out)
+                conclude(config, folder, held_out, config.train.steps - first, seconds)
             status = 0
     finally:
         progress.close()
         member.close(status)
-    return status
+    return max(group.meet(f"the end of {folder}", status))
 
 
 def blank_run(config: ConfigDict, dataset: data.Dataset, built: model.Model) -> Any:
@@ -120,7 +138,7 @@ def together(
     built: model.Model,
     placement: parallel.Placement,
     progress: writers.Progress,
-    stop: list[int],
+    stop: Stop,
 ) -> list[dict | None]:
     """Trains members that stand at one step until all stand at `until`, have diverged, or a signal comes.
 
@@ -177,7 +195,7 @@ def loop(
     program: Program,
     state: train.TrainState,
     progress: writers.Progress,
-    stop: list[int],
+    stop: Stop,
 ) -> tuple[int, train.TrainState, list[dict | None]]:
     """Step, log, evaluate, save: (last step, state, each member's held-out numbers if the last step was evaluated).
 
@@ -214,7 +232,7 @@ def loop(
             for member, found in zip(members, held_out, strict=True):
                 member.try_to(member.recorder.test, step, found)
             summarize(progress, step, held_out)
-        stopping = bool(stop)  # read once: what is said to be saved must be what is saved
+        stopping = stop.heard()  # once a dispatch: what is said to be saved must be what is saved
         regular = last or step % config.checkpoint.every == 0 or step in config.sweep.halving
         if regular or step == until or stopping:
             if pending:
@@ -242,23 +260,6 @@ def dispatches(first: int, until: int, config: ConfigDict) -> Iterator[tuple[int
         end = min(until, *due, *(rung for rung in config.sweep.halving if rung > start))
         yield start, end
         start = end
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that gains the signal's number on SIGTERM or SIGINT; a second one acts as it always does."""
-    caught: list[int] = []
-
-    def catch(number, frame):
-        caught.append(number)
-        signal.signal(number, previous[number])
-
-    previous = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

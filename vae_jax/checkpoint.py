@@ -1,7 +1,8 @@
 """Checkpoints of a run: asynchronous, checked on the way back, the last few and the best kept.
 
 The only file that imports orbax. Orbax restores a file with a flipped byte without a word, so a
-digest of every array is stored beside the arrays and compared on restoring.
+digest of every array is stored beside the arrays and compared on restoring. Of several processes that train a run
+together all save and all restore: the first writes, and what one finds damaged is damaged for all.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from vae_jax.hosts import ALONE, Group
 from vae_jax.registry import UserError
 
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -35,22 +37,35 @@ def _reason(error: Exception) -> str:
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run. A score is higher for better; None cannot be the best."""
+    """The folder `checkpoints/` of a run of the processes of `group`.
 
-    def __init__(self, folder: Path, keep: int = 2, read_only: bool = False):
+    A score is higher for better; None cannot be the best. Raises UserError where one of the group sees another folder.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2, read_only: bool = False, group: Group = ALONE):
         best = BestN(get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else AnyPreservationPolicy([LatestN(keep), best]),
             # The policy decides; without best_fn too, scores are not written and a restart forgets them.
             best_fn=lambda metrics: metrics["score"],
             best_mode="max",
-            create=not read_only,
+            create=False,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
+            # With processes named, it waits for them through the coordination service and not through their devices.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=set(range(group.count))),
         )
-        self.folder = folder
+        self.folder, self._group = folder, group
         self._read_only = read_only
+        if not read_only:
+            group.everywhere(lambda: group.index or folder.mkdir(parents=True, exist_ok=True))
+            group.alike({f"--workdir: what all hosts must see in {folder}": self._listed()})
         self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
+
+    def _listed(self) -> list[str] | str:
+        if not self.folder.is_dir():
+            return "no such folder"
+        return sorted(path.name for path in self.folder.iterdir() if path.name.isdecimal())
 
     def save(self, step: int, state: Any, score: float | None) -> None:
         """Starts to save; returns once the state is copied, so that its buffers may be donated."""
@@ -73,10 +88,8 @@ class Checkpoints:
             steps = [step for step in steps if step == which]
         damaged: list[int] = []
         for step in steps:
-            try:
-                state = self._restore(step, like)
-            except Exception as error:
-                reason = _reason(error)
+            state, reason = self._attempt(step, like)
+            if reason:
                 logging.getLogger(__name__).warning(
                     "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, reason
                 )
@@ -91,6 +104,15 @@ class Checkpoints:
                 "all are left as they are, start in a new workdir"
             )
         return None
+
+    def _attempt(self, step: int, like: Any) -> tuple[Any, str]:
+        """The state of a step, or why one of the group could not restore it."""
+        state, reason = None, ""
+        try:
+            state = self._restore(step, like)
+        except Exception as error:
+            reason = _reason(error)
+        return state, next(filter(None, self._group.gather(reason)), "")
 
     def _restore(self, step: int, like: Any) -> Any:
         abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)

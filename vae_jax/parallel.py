@@ -3,6 +3,7 @@
 Data-parallel, pmap(scan over steps(step)): the state is replicated and carries no device axis (in_axes and out_axes
 None); only a batch's indices are split. Member-parallel, pmap(over members(scan over steps(step))): a population is
 split, nothing is exchanged. On CPU, GPU and TPU alike, one device is the same program with an axis of size one.
+Devices of several processes are one axis too: each process makes the same calls and gives and gets what is on its own.
 """
 
 import os
@@ -32,6 +33,24 @@ def local_devices(count: int = 0) -> list[jax.Device]:
     return devices[: count or len(devices)]
 
 
+def all_devices(count: int = 0) -> list[jax.Device]:
+    """The first `count` devices of every process, all of them for 0. Raises UserError where one has fewer."""
+    of_process = [jax.local_devices(process_index=index) for index in range(jax.process_count())]
+    fewest, most = min(map(len, of_process)), max(map(len, of_process))
+    if fewest < most and not 1 <= count <= fewest:
+        raise UserError(
+            f"config.parallel.devices: {count} is not allowed; the processes have {fewest} to {most} devices each, "
+            f"give at most {fewest}"
+        )
+    each = len(local_devices(count))
+    return [device for devices in of_process for device in devices[:each]]
+
+
+def own(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Those of the devices that are of this process."""
+    return [device for device in devices if device.process_index == jax.process_index()]
+
+
 def free_bytes(devices: Sequence[jax.Device]) -> int:
     """The memory that is free on each of the devices, at least; host devices share that of the machine."""
     known = [stats for device in devices if (stats := device.memory_stats())]
@@ -54,14 +73,15 @@ def check_divides(field: str, batch_size: int, devices: list[jax.Device]) -> Non
 
 
 def replicate(tree: Any, devices: list[jax.Device]) -> Any:
-    """A copy of `tree` on every device, as the lifted steps take it."""
-    return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))
+    """A copy of `tree` on every device of this process, as the lifted steps take it."""
+    return jax.device_put(tree, NamedSharding(Mesh(np.array(own(devices)), (AXIS,)), PartitionSpec()))
 
 
 def _shares(indices: np.ndarray, devices: list[jax.Device]) -> np.ndarray:
-    """(steps, batch) -> (devices, steps, share), device d holding the d-th share of every batch."""
+    """(steps, batch) -> (own devices, steps, share), device d holding the d-th share of every batch."""
     steps, batch = indices.shape
-    return indices.reshape(steps, len(devices), batch // len(devices)).swapaxes(0, 1)
+    shares = indices.reshape(steps, len(devices), batch // len(devices)).swapaxes(0, 1)
+    return shares[[device in own(devices) for device in devices]]
 
 
 class Placement(NamedTuple):
@@ -269,10 +289,11 @@ def evaluation(make_step: Callable, devices: list[jax.Device], batch_size: int, 
     """The whole of `split`, exactly: (params, key, step, hyper) -> metrics as float64 NumPy arrays.
 
     Whole batches (of `batch_size`, cut to a multiple of the devices) go over all devices; what is left
-    goes as one smaller batch through the first. Means are weighed by how many examples they stand for;
+    goes as one smaller batch through the first of each process. Means are weighed by how many examples they stand for;
     "code_variance" is of all of them.
     """
     batch_size = max(1, batch_size // len(devices)) * len(devices)
+    first = own(devices)[:1]
 
     def many(split, params, indices, key, step, hyper):
         one = make_step(split)
@@ -280,11 +301,11 @@ def evaluation(make_step: Callable, devices: list[jax.Device], batch_size: int, 
 
     axes = {"in_axes": (None, None, 0, None, None, None), "out_axes": None}
     whole = jax.pmap(many, AXIS, devices=devices, **axes)
-    ragged = jax.pmap(many, AXIS, devices=devices[:1], **axes)
+    ragged = jax.pmap(many, AXIS, devices=first, **axes)
 
     full = split.size // batch_size * batch_size
     everywhere = replicate(split, devices) if full else None
-    on_first = replicate(split, devices[:1]) if full < split.size else None
+    on_first = replicate(split, first) if full < split.size else None
 
     def call(params, key, step, hyper) -> Metrics:
         indices = np.arange(split.size, dtype=np.int32)
@@ -293,8 +314,8 @@ def evaluation(make_step: Callable, devices: list[jax.Device], batch_size: int, 
             shares = _shares(indices[:full].reshape(-1, batch_size), devices)
             results.append(whole(everywhere, params, shares, key, step, hyper))
         if full < split.size:
-            params, key, step, hyper = replicate((params, key, step, hyper), devices[:1])
-            shares = _shares(indices[None, full:], devices[:1])
+            params, key, step, hyper = replicate((params, key, step, hyper), first)
+            shares = _shares(indices[None, full:], first)
             results.append(ragged(on_first, params, shares, key, step, hyper))
         counts = [batch_size] * (full // batch_size) + [split.size - full] * (full < split.size)
         stacked = [

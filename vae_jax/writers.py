@@ -1,7 +1,7 @@
 """Where a run's numbers and pictures go: the terminal, metrics.jsonl, Weights & Biases.
 
-The only file that imports wandb. metrics.jsonl is the truth and W&B a mirror of it: the mirror
-lives in a thread of its own, so that it can neither stop nor slow a run, and fails once, aloud.
+The only file that imports wandb, but for launch/wandb_agent.py. metrics.jsonl is the truth and W&B a mirror of it: the
+mirror lives in a thread of its own, so that it can neither stop nor slow a run, and fails once, aloud.
 """
 
 import contextlib

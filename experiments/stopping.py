@@ -1,0 +1,37 @@
+"""How a run is stopped: by a signal, at a step that all its processes agree on."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+
+class Stop:
+    """The signal by which to stop, 0 for none: `caught` by this process, `number` what all agree on.
+
+    `agree` is called with what was caught here whenever it is asked whether a signal was heard.
+    """
+
+    def __init__(self, agree: Callable[[int], int]):
+        self.agree, self.caught, self.number = agree, 0, 0
+
+    def heard(self) -> bool:
+        """Whether to stop; once true, always."""
+        self.number = self.number or self.agree(self.caught)
+        return bool(self.number)
+
+
+@contextlib.contextmanager
+def stop_signals(agree: Callable[[int], int] = lambda number: number) -> Iterator[Stop]:
+    """What is heard of SIGTERM and SIGINT; a second one acts as it always does."""
+    stop = Stop(agree)
+
+    def catch(number, frame):
+        stop.caught = number
+        signal.signal(number, previous[number])
+
+    previous = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

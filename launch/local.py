@@ -10,24 +10,23 @@ next launch. Exit status: 0 all is done, 1 something failed, 128 + n stopped by 
 
 import contextlib
 import ctypes
-import dataclasses
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import settings
 from launch import machine, plan, study, sweep
 from launch.machine import Place
-from launch.study import DONE, DROPPED, FAILED, Planned
-from launch.table import Table, tally
+from launch.study import Planned
+from launch.table import Table
+from launch.watch import Job, announce, conclude, crash, look_at_all, opening, prepare, record_speed, stop_signals
 from vae_jax.registry import UserError
-from vae_jax.writers import write_json
 
 KNOWN, SWITCHES = ("config", "workdir", "processes"), ("dry_run",)
 
@@ -36,9 +35,6 @@ COMMAND = [sys.executable, "-m", "experiments.population"]
 
 POLL, REFRESH = 0.1, 1.0
 """Seconds between looks at the processes, and at the runs' folders."""
-
-LOG_LINES = 12
-"""Lines of a crashed program's output that are shown."""
 
 
 def main(argv: list[str]) -> int:
@@ -68,58 +64,13 @@ def _processes(text: str) -> int:
     return int(text)
 
 
-@dataclasses.dataclass
-class Job:
-    """A program while this launcher has it: its runs, how far they are, and its process once it has one.
-
-    `ended` says how runs ended and `steps` where the others are. `speed` is of all its members together, in steps a
-    second, since its first record here: without the time to compile.
-    """
-
-    id: str
-    runs: list[Planned]
-    ended: dict[str, str] = dataclasses.field(default_factory=dict)
-    steps: dict[str, int] = dataclasses.field(default_factory=dict)
-    process: subprocess.Popen | None = None
-    place: Place | None = None
-    crashed: bool = False
-    began: float = 0.0
-    done_before: int = 0
-    first: tuple[float, int] | None = None
-    speed: float | None = None
-
-    def look(self, folder: Path) -> None:
-        """Reads from the folders how far its runs are."""
-        for run in self.runs:
-            if run.id in self.ended:
-                continue
-            self.steps[run.id] = study.last_step(folder / run.id)
-            if how := study.ended(folder / run.id, run.steps):
-                self.ended[run.id] = how
-
-    def done_steps(self) -> int:
-        """Steps of all its runs together, as recorded."""
-        return sum(self.steps.values())
-
-    def steps_left(self) -> float:
-        """Steps that remain to be done."""
-        return sum(study.steps_left(run, self.steps.get(run.id, 0)) for run in self.runs if run.id not in self.ended)
-
-    def seconds_left(self, otherwise: float | None) -> float | None:
-        """Seconds that remain, at its own speed, or `otherwise` seconds a step where that is not known yet."""
-        each = 1 / self.speed if self.speed else otherwise
-        return None if each is None else each * self.steps_left()
-
-
 def launch(folder: Path, planned: dict[str, list[Planned]], processes: int, again: str) -> int:
     """Runs every program that has something to do; the exit status."""
-    jobs = [Job(name, runs) for name, runs in planned.items()]
-    for job in jobs:
-        job.look(folder)
-    waiting = [job for job in jobs if len(job.ended) < len(job.runs)]
+    jobs, waiting = look_at_all(planned, folder)
     places = machine.places(len(waiting), processes)
     table = Table()
-    table.say(_opening(jobs, waiting, places, folder))
+    where = ", ".join(place.name for place in places) if waiting else "nothing to do"
+    table.say(opening(jobs, where, folder))
     with stop_signals() as stop:
         try:
             _go(folder, jobs, waiting, places, table, stop)
@@ -128,16 +79,7 @@ def launch(folder: Path, planned: dict[str, list[Planned]], processes: int, agai
             for job in jobs:
                 if job.process is not None and job.process.poll() is None:  # something went wrong here
                     kill(job.process)
-    return _conclude(jobs, stop, folder, again)
-
-
-def _opening(jobs: Sequence[Job], waiting: Sequence[Job], places: Sequence[Place], folder: Path) -> str:
-    count, ended = sum(len(job.runs) for job in jobs), sum(len(job.ended) for job in jobs)
-    where = ", ".join(place.name for place in places) if waiting else "nothing to do"
-    return (
-        f"{count:,} run{'s' * (count != 1)} in {len(jobs):,} program{'s' * (len(jobs) != 1)}, {ended:,} ended before; "
-        f"in {folder}; on {where}"
-    )
+    return conclude(jobs, stop, folder, again)
 
 
 def _go(
@@ -155,7 +97,7 @@ def _go(
             running.remove(job)
             free.append(job.place)
             job.look(folder)
-            measure(job, folder, len(places))
+            record_speed(job, folder, len(places))
             finish(job, folder, table.say, bool(stop))
         if len(stop) > told:
             told = len(stop)
@@ -166,7 +108,8 @@ def _go(
         if time.monotonic() - looked >= REFRESH:
             for job in running:
                 job.look(folder)
-                measure(job, folder, len(places))
+                job.measure()
+                record_speed(job, folder, len(places))
             looked = time.monotonic()
             table.draw(jobs, running, len(places))
         time.sleep(POLL)
@@ -174,9 +117,7 @@ def _go(
 
 def start(job: Job, folder: Path) -> None:
     """Starts the process of a program, in its place, with its output at the end of its log."""
-    members, log = (folder / "programs" / f"{job.id}.{kind}" for kind in ("json", "log"))
-    (folder / "programs" / f"{job.id}.error").unlink(missing_ok=True)
-    write_json(members, [{"workdir": str(folder / run.id), "words": run.words} for run in job.runs])
+    members, log = prepare(job, folder), folder / "programs" / f"{job.id}.log"
     environment = os.environ | job.place.environment | {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("WANDB_RUN_GROUP", folder.resolve().name)
     with log.open("a") as output:
@@ -188,7 +129,7 @@ def start(job: Job, folder: Path) -> None:
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
             start_new_session=True, preexec_fn=_in_child(os.getpid(), job.place.cores),
         )  # fmt: skip
-    job.began, job.done_before = time.monotonic(), job.done_steps()
+    job.begin()
 
 
 def _in_child(launcher: int, cores: Sequence[int]) -> Callable[[], None]:
@@ -217,71 +158,12 @@ def kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def measure(job: Job, folder: Path, at_once: int) -> None:
-    """How fast a program is now, and for later plans over the launch that did most of its steps."""
-    now, done = time.monotonic(), job.done_steps()
-    if job.first is None and done > job.done_before:
-        job.first = (now, done)
-    elif job.first is not None and done > job.first[1]:
-        job.speed = (done - job.first[1]) / (now - job.first[0])
-    file, steps = folder / "programs" / f"{job.id}.speed.json", done - job.done_before
-    if steps > study.read(file).get("member_steps", 0):  # a launch of a moment does not replace a long one
-        write_json(file, {"member_steps": steps, "seconds": (now - job.began) / at_once})  # of the whole machine
-
-
 def finish(job: Job, folder: Path, say: Callable[[str], Any], stopping: bool) -> None:
     """Says how a program ended, and keeps the end of what it printed if it crashed."""
-    counts, status = tally([job]), job.process.returncode
-    failed = [run.id for run in job.runs if job.ended.get(run.id) == FAILED]
-    for name in failed[:5]:
-        say(f"failed: {name}: {study.read(folder / name / 'failed.json').get('error', 'it does not say why')}")
-    if len(job.ended) == len(job.runs):
-        say(f"{job.id}: ended; {counts[DONE]} done, {counts[FAILED]} failed, {counts[DROPPED]} dropped")
-    elif not stopping:
-        job.crashed = True
-        log = folder / "programs" / f"{job.id}.log"
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        text = "\n".join([f"{job.id}: {how} before its runs had ended; the end of {log}:", *(f"  {t}" for t in tail)])
-        (folder / "programs" / f"{job.id}.error").write_text(text + "\n")
-        say(text)
-
-
-def _conclude(jobs: Sequence[Job], stop: list[int], folder: Path, again: str) -> int:
-    counts, crashed = tally(jobs), [job.id for job in jobs if job.crashed]
-    left = sum(len(job.runs) for job in jobs) - sum(counts.values())
-    print(f"{counts[DONE]} done, {counts[FAILED]} failed, {counts[DROPPED]} dropped, {left} remaining; in {folder}")
-    if counts[FAILED]:
-        print("a run that has failed is tried again once its failed.json is removed")
-    if crashed:
-        print(f"crashed, and tried again by the next launch: {study.named(crashed)}")
-    if left:
-        print(f"to go on: {again}", flush=True)
-    if stop and left:
-        return 128 + stop[0]
-    return int(bool(counts[FAILED] or crashed))
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that gains the number of a signal to stop, and of the Ctrl-C after it, which is to stop at once."""
-    caught: list[int] = []
-    last = 0.0
-
-    def catch(number, frame):
-        nonlocal last
-        soon = time.monotonic() - last < 0.5  # a wrapper around us may pass on what the terminal has sent already
-        last = time.monotonic()
-        if not caught or (number == signal.SIGINT and not soon):
-            caught.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, catch) for number in numbers}
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    status = job.process.returncode
+    announce(job, folder, say)
+    if not job.over() and not stopping:
+        crash(job, f"was killed by signal {-status}" if status < 0 else f"ended with status {status}", folder, say)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
     programs/<id>.json      the members of a program, as experiments.population reads them
     programs/<id>.log       what its process printed
     programs/<id>.error     the end of that, where it crashed; gone when it is tried again
+    programs/<id>.slurm.json    the SLURM job as which it was last submitted, and with which runs
+    programs/<run>.trial.json   what W&B's agent told the trial of a run
     programs/<id>.speed.json    steps of all members together and their seconds, in the launch that did most
     <run>/                  the folder of a run, as experiments.train leaves it
 
@@ -15,7 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,11 +99,14 @@ def read_plan(study: Path) -> list[Planned]:
         raise UserError(f"{file}: is damaged ({error!r}); remove it, and launch.local writes it anew") from None
 
 
-def write_plan(study: Path, planned: list[Planned]) -> None:
-    """Writes plan.json: these runs, and those of earlier sweeps that have a folder; what was never begun goes."""
+def write_plan(study: Path, planned: list[Planned], queued: Collection[str] = ()) -> None:
+    """Writes plan.json: these runs, and those of earlier sweeps that have a folder or whose program is `queued`.
+
+    What was never begun goes.
+    """
     ids = {run.id for run in planned}
     earlier = read_plan(study) if (study / "plan.json").exists() else []
-    kept = [run for run in earlier if run.id not in ids and (study / run.id).is_dir()]
+    kept = [run for run in earlier if run.id not in ids and ((study / run.id).is_dir() or run.program in queued)]
     write_json(study / "plan.json", {"runs": [run._asdict() for run in [*planned, *kept]]})
 
 

@@ -3,22 +3,17 @@
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from launch.plan import duration
 from launch.study import DONE, DROPPED, FAILED
+from launch.watch import tally
 
 EVERY = 30.0
 """Seconds between lines where there is no terminal."""
 
 MOST_ROWS = 8
-
-
-def tally(jobs: Sequence[Any]) -> Counter:
-    """How many runs have ended, by how."""
-    return Counter(how for job in jobs for how in job.ended.values())
 
 
 class Table:

@@ -170,7 +170,8 @@ def legend(comparison: Comparison) -> list[str]:
         text += (
             f" Differences are paired over shared seeds (Student's t), their intervals each for itself; p is corrected "
             f"for the {tested:,} comparisons here (Holm): the chance of one false better or worse, or more, is at most "
-            f"{LEVEL:.0%}. How many more seeds would tell is for a chance of {POWER:.0%}, "
+            f"{LEVEL:.0%} where differences are spread evenly about their mean (docs/comparing.md). "
+            f"How many more seeds would tell is for a chance of {POWER:.0%}, "
             f"should the differences go on as they are."
         )
     if any(difference.verdict == "not tested" for difference in comparison.differences):

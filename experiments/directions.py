@@ -23,8 +23,6 @@ HIGHER = frozenset(
         "samples.density",
         "samples.coverage",
         "sap",
-        "smoothness",
-        "smoothness.plausible",
         "udr",
     ]
 )
@@ -34,20 +32,17 @@ LOWER = frozenset(
         "distortion",
         "distortion_relaxed",
         "bits_per_dim",
-        "aggregate_posterior",
-        "aggregate_posterior.total_correlation",
-        "aggregate_posterior.dimension_wise_kl",
         "ais.gap",
         "gaussian_tc",
         "samples",
         "samples.near_copies",
-        "smoothness.path",
         "wasserstein_correlation",
         "wasserstein_correlation.raw",
     ]
 )
-"""Neither way is better of all others: rate and active units are what distortion is paid with, counts and standard
-errors say how a number was made, `samples.frechet_of_data` is of the data, and of a user's own metric nobody has said.
+"""Neither way is better of all others: rate and active units are what distortion is paid with; a decoder that ignores
+its code is the smoothest, and its aggregate posterior the nearest to the prior; counts and standard errors say how a
+number was made; `samples.frechet_of_data` is of the data; and of a user's own metric nobody has said.
 """
 
 BY_PART = ("dci.informativeness", "explicitness", "irs", "mig", "mig_sampled", "modularity", "sap")

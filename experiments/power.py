@@ -21,8 +21,14 @@ NOISE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] =
     "normal": lambda rng, shape: rng.normal(size=shape),
     "skewed": lambda rng, shape: rng.exponential(size=shape),
     "heavy-tailed": lambda rng, shape: rng.standard_t(3, size=shape) / np.sqrt(3),
+    "skewed beside a steady baseline": lambda rng, shape: _steady_first(rng.exponential(size=shape) - 1),
 }
-"""Of deviation 1."""
+"""Of deviation 1, and all groups alike, but for the baseline of the last, which has 0.1."""
+
+
+def _steady_first(scores: np.ndarray) -> np.ndarray:
+    scores[:, 0] *= 0.1
+    return scores
 
 
 def main(argv: list[str]) -> int:

@@ -167,7 +167,8 @@ def differences(comparison: Comparison) -> Html | None:
         for found in comparison.differences
     ]
     numbers = ["difference", "low", "high", "p", "shared seeds"]
-    return table(["group", "metric", "verdict"], numbers, rows) if rows else None
+    note = tag("p", " ".join(" ".join(compare_text.legend(comparison)).split()), class_="quiet")
+    return join(table(["group", "metric", "verdict"], numbers, rows), note) if rows else None
 
 
 def pictures(comparison: Comparison) -> Html | None:
@@ -189,7 +190,10 @@ def pictures(comparison: Comparison) -> Html | None:
     if not parts:
         return None
     score = comparison.metrics[0]
-    note = f"Of each group its {f'best run by {score}' if compare_text.sign(comparison, score) else 'first run'}. "
+    best = (
+        f"best run by {score}, or its first where none has it" if compare_text.sign(comparison, score) else "first run"
+    )
+    note = f"Of each group its {best}. "
     note += "A click makes a picture wide."
     note += f" {words.count(missed, 'picture')} left out for size." if missed else ""
     return join(tag("p", note, class_="quiet"), *parts)
@@ -246,11 +250,10 @@ def runs(comparison: Comparison) -> Html:
             tag("td", run.status),
             number(run.seed),
             *(number(run.metrics.get(name)) for name in comparison.metrics),
-            number(run.steps_per_second),
         )
         for run in comparison.runs
     ]
-    return table(["run", "group", "status"], ["seed", *comparison.metrics, "steps/s"], rows)
+    return table(["run", "group", "status"], ["seed", *comparison.metrics], rows)
 
 
 def lost(comparison: Comparison) -> Html | None:

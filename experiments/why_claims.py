@@ -11,12 +11,12 @@ from experiments.why_rules import (
     HOLDS,
     IN_PART,
     LEARNED,
+    MATCHED,
     NO_KL,
     NOISE,
     SHARE,
     SO_FAR,
     VAE,
-    Check,
     Rule,
     Values,
     above,
@@ -24,12 +24,13 @@ from experiments.why_rules import (
     below,
     best_decay,
     better,
-    cell,
-    column,
     grown,
+    if_matched,
     matched_decay,
     noise_baseline,
+    not_lower,
     same_distortion,
+    steadiest_decay,
 )
 
 CLOUDS = (AUTOENCODER, NOISE, "beta", VAE)
@@ -57,7 +58,6 @@ class Claim(NamedTuple):
 def _draws_as_good(group: Callable[[Values], str]) -> tuple[Rule, ...]:
     return (
         as_good("frechet", group, "draws from N(0, I) are as near to the data (Frechet)"),
-        as_good("precision", group, "as many of them lie among the data"),
         as_good("recall", group, "as many of the data lie among them"),
         as_good("sure", group, "as many are as sure as data"),
         as_good("prior_covered", group, "as much of the prior's mass has a code near it"),
@@ -69,12 +69,11 @@ FITTED, OWN = ("frechet", "frechet_fitted"), ("samples", "frechet_fitted")
 """A fitted density is held against the VAE's draws from N(0, I), in the gain over the autoencoder's fitted Gaussian."""
 
 
-def _encoder_as_well(values: Values) -> Check:
-    words = "the encoder's sigma tells of the error as well as the decoder's (correlation less than 0.1 lower)"
-    both = (column(values, LEARNED, "encoder_error"), column(values, LEARNED, "decoder_error"))
-    short = {seed: 0.1 + both[0][seed] - both[1][seed] for seed in sorted(both[0].keys() & both[1].keys())}
-    found = above("short", LEARNED, 0.0, words)({LEARNED: {seed: {"short": value} for seed, value in short.items()}})
-    return found._replace(number=f"{cell({seed: value - 0.1 for seed, value in short.items()})}")
+FITTING = "and not for the scale alone: they are nearer than its fitted Gaussian's"
+SCALE = (
+    "Draws from N(0, I) are what the first checks say. The last two give the autoencoder the scale of its own codes: "
+    "what is left there is all that gaps can be blamed for, and the rest is scale."
+)
 
 
 CLAIM_1 = Claim(
@@ -98,18 +97,17 @@ CLAIM_1 = Claim(
         better("recall", VAE, AUTOENCODER, "more of the data lie among them (recall)"),
         better("confidence", VAE, AUTOENCODER, "the classifier is surer of them"),
         better("prior_covered", VAE, AUTOENCODER, "more of the prior's mass has a code near it"),
-        better(
-            *("frechet", VAE, AUTOENCODER, "and not for the scale alone: they are nearer than its fitted Gaussian's"),
-            "frechet_fitted",
-        ),
-        above("sure", VAE, 0.5, "at least half of the VAE's draws are as sure as data: digits"),
-        below("sure", AUTOENCODER, 0.5, "at most half of the autoencoder's are: garbage"),
+        above("sure", VAE, 0.5, "more than half of the VAE's draws are as sure as data"),
+        below("sure", AUTOENCODER, 0.5, "fewer than half of the autoencoder's are"),
+        better("frechet", VAE, AUTOENCODER, FITTING, of_other="frechet_fitted"),
+        below("sure_fitted", AUTOENCODER, 0.5, "and of those of its fitted Gaussian, too, fewer than half are sure"),
     ),
     "draws",
     "Decoded draws from N(0, I), the same draws in every row.",
     {
-        SO_FAR: "The draws are as said. Where it cannot be told whether the VAE's are nearer than those of the "
-        "autoencoder's fitted Gaussian, the scale of the codes may be all that is wrong with them, and not gaps.",
+        HOLDS: SCALE,
+        SO_FAR: SCALE,
+        IN_PART: SCALE,
     },
 )
 
@@ -124,7 +122,7 @@ CLAIM_2 = Claim(
     "classifier is as sure as of all but the least sure 5% of data (the metric `smoothness`). Pictures that differ "
     "little are smooth to go between: a decoder that has collapsed wins all of these columns but the first, and who "
     "gives up reconstruction gains in them. So the VAE is held, too, against the weight decay whose held-out "
-    "distortion is nearest to its own (as in 8).",
+    "distortion is nearest to its own, if it is within 2 nats (as in 8).",
     EVERY,
     ("neighbours", "smoothness", "smoothness.path", "smoothness.plausible", "distortion"),
     (
@@ -132,9 +130,9 @@ CLAIM_2 = Claim(
         better("smoothness", VAE, AUTOENCODER, "steps along a line are more even"),
         better("smoothness.path", VAE, AUTOENCODER, "paths are straighter"),
         better("smoothness.plausible", VAE, AUTOENCODER, "more midpoints are sure to be digits"),
-        better("neighbours", VAE, matched_decay, "at the same price in reconstruction more neighbours have its label"),
-        better("smoothness", VAE, matched_decay, "and steps are more even"),
-        better("smoothness.path", VAE, matched_decay, "and paths are straighter"),
+        if_matched(better("neighbours", VAE, matched_decay, "at the same price more neighbours have its label")),
+        if_matched(better("smoothness", VAE, matched_decay, "and steps are more even")),
+        if_matched(better("smoothness.path", VAE, matched_decay, "and paths are straighter")),
     ),
     "lines",
     "A straight line between the codes of the same two held-out images in each model.",
@@ -154,8 +152,9 @@ CLAIM_3 = Claim(
     "the mean, for each model's own clouds; \"moved alike\" takes every model's codes to mean + 1/2 sd(z_j) "
     "epsilon, the same share of their own spread, so that regions are compared and not their size; the last column is "
     "the distortion there. A decoder that has collapsed (rate near 0) has nothing to lose. A rise is below 0 where a "
-    "mean, which no draw comes near to in many latents, is itself off what the decoder was trained on.",
-    CLOUDS,
+    "mean, which no draw comes near to in many latents, is itself off what the decoder was trained on. A penalty on "
+    "codes and weights makes decoders smooth too, without a cloud: the VAE is held against that as well.",
+    EVERY,
     ("visited", "sigma", "relative", "rate", "rise", "rise_moved", "moved"),
     (
         below("visited", AUTOENCODER, 1e-6, "the autoencoder gives the same z on each visit"),
@@ -164,6 +163,8 @@ CLAIM_3 = Claim(
         better("rise_moved", VAE, NO_KL, "and fewer than without the KL"),
         above("rate", VAE, 1.0, "and not because its z says nothing: it says more than a nat of the image"),
         better("moved", VAE, AUTOENCODER, "so that there it reconstructs better than the autoencoder"),
+        if_matched(better("rise_moved", VAE, matched_decay, "moving costs less than with a decay of the same price")),
+        better("moved", VAE, steadiest_decay, "and there it reconstructs better than with any weight decay"),
     ),
     "visits",
     "A held-out image, its reconstruction at the mean, at six visits of the model's own z, and at six codes that "
@@ -224,7 +225,7 @@ CLAIM_5 = Claim(
 
 CLAIM_6 = Claim(
     "Samples are new",
-    "Draws from the VAE are new digits and no copies of training images.",
+    "Draws from the VAE are new images of digits and no copies of training images.",
     "Distance: the median over draws of the distance in pixels to the nearest training image, in units of the "
     "same of held-out images; below 1 for soft images too, which are near to everything. Nearer to training: how "
     "often the nearest of N training images is nearer than the nearest of N held-out ones, 0.5 for fresh "
@@ -237,7 +238,7 @@ CLAIM_6 = Claim(
         above("distance", VAE, 1.0, "the VAE's draws are as far from training images as held-out images are"),
         below("nearer_training", VAE, 0.6, "they prefer training images to held-out ones less than 6 times in 10"),
         below("samples.near_copies", VAE, 0.05, "fewer than 1 in 20 is a near copy"),
-        above("sure", VAE, 0.5, "they are digits: the classifier is as sure of at least half as of data"),
+        above("sure", VAE, 0.5, "the classifier is as sure of more than half of them as of data"),
         above("recall", VAE, 0.5, "and not the same few: more than half of the data lie among them (recall)"),
     ),
     "nearest",
@@ -274,7 +275,7 @@ CLAIM_7 = Claim(
     "The autoencoder, the same with noise, and the VAE: each dot a seed, bars 95% intervals of the mean.",
     {
         IN_PART: "Noise gives some of what a VAE has and not all: the checks say which.",
-        FAILS: "In no check is noise alone shown to be as good as the VAE.",
+        FAILS: "In nothing that the VAE gains over the autoencoder is noise shown to be as good.",
         HOLDS: "By all that could be checked, noise does what the VAE does.",
     },
 )
@@ -300,10 +301,11 @@ CLAIM_8 = Claim(
     "What draws from N(0, I) are worth by Frechet distance, against what was paid in reconstruction: each dot a run.",
     {
         IN_PART: "A regulariser of the same price does some of what the KL does: the checks say what.",
-        FAILS: "In no check is a regulariser of the same price shown to be as good as the KL.",
+        FAILS: "In no check is a regulariser of the same price shown to be as good as the KL. The last check is not of "
+        "the same price: it says what a weaker one, with a density that is fitted afterwards, can do.",
         HOLDS: "By all that could be checked, a regulariser of the same price does what the KL does.",
     },
-    (same_distortion(matched_decay, VAE, 2.0, "there is a match: distortions are within 2 nats of each other"),),
+    (MATCHED,),
 )
 
 
@@ -324,15 +326,21 @@ CLAIM_9 = Claim(
             0.3,
             "so is the encoder's where the decoder learns its own (correlation above 0.3)",
         ),
-        _encoder_as_well,
+        not_lower(
+            "encoder_error",
+            LEARNED,
+            "decoder_error",
+            0.1,
+            "the encoder's sigma tells of the error as well as the decoder's (correlation less than 0.1 lower)",
+        ),
     ),
     "uncertainty",
     "Held-out images of one seed: the pixels' error against the encoder's sigma of a VAE, and against both sigmas of "
     "a VAE whose decoder learns its own.",
     {
         IN_PART: "The encoder's sigma has something to do with the error: the checks say how far.",
-        FAILS: "In no check does the encoder's sigma say how wrong the picture is: a correlation below 0 is of sigmas "
-        "that are smaller where the error is larger.",
+        FAILS: "In no check does the encoder's sigma say how wrong the picture is in the way that is said: a "
+        "correlation below 0 is of sigmas that are smaller where the error is larger.",
         HOLDS: "By these correlations the encoder's sigma tells of the error as well as the decoder's own.",
     },
 )
@@ -351,7 +359,7 @@ CLAIM_10 = Claim(
         better("overlap", VAE, AUTOENCODER, "structure: clouds overlap"),
         better("prior_covered", VAE, AUTOENCODER, "structure: codes are where the prior is"),
         better("frechet", VAE, AUTOENCODER, "generation: draws are nearer to the data"),
-        above("sure", VAE, 0.5, "generation: at least half of them are as sure as data"),
+        above("sure", VAE, 0.5, "generation: more than half of them are as sure as data"),
         better("distortion", AUTOENCODER, VAE, "loss: the autoencoder reconstructs better"),
     ),
     "table",

@@ -29,7 +29,7 @@ DATA = "data"
 
 MEANS = {
     HOLDS: "Every check that says anything agrees.",
-    SO_FAR: "Every check that these seeds can decide agrees, and some they cannot decide.",
+    SO_FAR: "Every check that is decided agrees; some these seeds cannot decide, or were not measured.",
     IN_PART: "Some checks agree and some do not.",
     FAILS: "No check agrees.",
     OPEN: "Nothing is decided: too few seeds, groups that are not there, or a premise that is not met.",
@@ -64,12 +64,15 @@ def render(found: dict[str, Any], pictures: str) -> str:
         "\n".join(f"    {command}" for command in about["commands"]),
         _filled(
             "from the runs; the numbers of every run stand in the JSON beside this page. Numbers are means over seeds "
-            "with a 95% interval of the mean (experiments/statistics.py). A check says yes or no where the whole 95% "
-            "interval of a mean, or of a difference over the seeds that two groups share, does. Intervals are of one "
-            "check each: among as many as here some are wrong by chance. A claim holds where all its checks say yes, "
-            "as far as these seeds can tell where some cannot be decided and none says no, in part where some say "
-            "yes and some no, and does not hold where some say no and none yes. A premise is what has to be true for "
-            "its checks to say anything: where it is not shown to be, nothing is told."
+            "with a 95% interval of the mean (experiments/statistics.py). Intervals are over training seeds alone: the "
+            "held-out images and the classifier that judges are the same for all, and an interval may end outside of "
+            "what is possible. A check says yes or no where the whole 95% interval of a mean, or of a difference over "
+            "the seeds that two groups share, does. Intervals are of one check each: among as many as here some are "
+            "wrong by chance. A claim holds where all its checks say yes, as far as these seeds can tell where some "
+            "cannot be decided or were not measured and none says no, in part where some say yes and some no, and does "
+            "not hold where some say no and none yes; where the VAE has gained nothing over the autoencoder, to be as "
+            "good as the VAE counts for nothing. A premise is what has to be true for its checks to say anything: "
+            "where it is not shown to be, nothing is told."
         ),
         *map(_filled, about["notes"]),
         _summary(values),

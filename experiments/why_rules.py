@@ -2,8 +2,8 @@
 
 A check compares two groups over the seeds that they share (Student's t on the differences), or a group with a bar (the
 interval of its mean): yes where the whole 95% interval agrees, no where all of it is on the other side, and
-else the seeds cannot tell. A claim holds where every check says yes, holds in part where some say yes and some no, does
-not hold where some say no and none yes.
+else the seeds cannot tell. A claim holds where every check says yes (those in which there is nothing to gain aside),
+holds in part where some say yes and some no, does not hold where some say no and none yes.
 """
 
 from collections.abc import Callable, Sequence
@@ -163,6 +163,19 @@ def below(measure: str, group: str, bar: float, words: str) -> Rule:
     return _against(measure, group, bar, words, -1)
 
 
+def not_lower(measure: str, group: str, other: str, margin: float, words: str) -> Rule:
+    """Whether a group's measure is less than `margin` below another measure of the same runs."""
+
+    def rule(values: Values) -> Check:
+        found = differences(values, group, group, measure, other)
+        if not len(found):
+            return Check(words, ABSENT, "-")
+        mean, low, high, _ = statistics.paired(found)
+        return Check(words, outcome(low, high, -margin), f"by {with_interval(mean, low, high)}")
+
+    return rule
+
+
 def _against(measure: str, group: str, bar: float, words: str, sign: int) -> Rule:
     def rule(values: Values) -> Check:
         numbers = np.array(list(column(values, group, measure).values()))
@@ -209,6 +222,11 @@ def matched_decay(values: Values) -> str:
     return _first(values, DECAY, lambda group: abs(np.mean([*column(values, group, "distortion").values()]) - vae))
 
 
+def steadiest_decay(values: Values) -> str:
+    """The weight decay whose distortion is least where codes are moved."""
+    return _first(values, DECAY, lambda group: np.mean([*column(values, group, "moved").values()]))
+
+
 def best_decay(values: Values) -> str:
     """The weight decay whose draws from its own fitted mixture are nearest to the data."""
     return _first(values, DECAY, lambda group: np.mean([*column(values, group, "samples").values()]))
@@ -234,13 +252,21 @@ def same_distortion(group: Callable[[Values], str], other: str, margin: float, w
     return rule
 
 
+MATCHED = same_distortion(matched_decay, VAE, 2.0, "there is a match: distortions are within 2 nats of each other")
+
+
+def if_matched(rule: Rule) -> Rule:
+    """The rule where a weight decay costs as much in reconstruction as the VAE; not measured where none does."""
+    return lambda values: rule(values) if MATCHED(values).outcome == YES else Check(rule(values).words, ABSENT, "-")
+
+
 def verdict(checks: Sequence[Check], premises: Sequence[Check] = ()) -> str:
-    """What the checks of a claim say together, if its premises are met; what was not measured says nothing."""
+    """What the checks of a claim say together, if its premises are met."""
     found = {check.outcome for check in checks}
     if any(check.outcome != YES for check in premises):
         return OPEN
     if NO in found:
         return IN_PART if YES in found else FAILS
     if YES in found:
-        return SO_FAR if UNTOLD in found else HOLDS
+        return SO_FAR if {UNTOLD, ABSENT} & found else HOLDS
     return OPEN

@@ -276,7 +276,9 @@ def _report(file: Path, comparison: Comparison) -> None:
     best = report.best_runs(comparison)
     # The baseline's best run and the best of another group, side by side.
     chosen = [pair for pair in best if pair[0].name == comparison.baseline][:1]
-    chosen += [pair for pair in _by_score(comparison, best) if pair not in chosen][:1]
+    # No slider moves anything of a decoder that ignores its code.
+    lively = [pair for pair in _by_score(comparison, best) if pair[1].metrics.get("active_units") != 0]
+    chosen += [pair for pair in lively if pair not in chosen][:1]
     explorers = []
     for group, run in chosen:
         try:

@@ -29,10 +29,12 @@ from vae_jax import data, model, parallel, train
 from vae_jax.registry import UserError
 from vae_jax.typing import AXIS
 
+KNOWN, SWITCHES = ("config", "rounds"), ("torch", "layers")
+
 
 def main(argv: list[str]) -> int:
     """Measures the config of the command line and prints what was found; the exit status."""
-    config, own = settings.parse(argv, ("config", "rounds"), switches=("torch", "layers"))
+    config, own = settings.parse(argv, KNOWN, SWITCHES)
     rounds = int(own.get("rounds", "7")) if own.get("rounds", "7").isdecimal() else 0
     if rounds < 1:
         raise UserError(f"--rounds: {own['rounds']!r} is not allowed; give a whole number of at least 1")
@@ -56,13 +58,14 @@ def main(argv: list[str]) -> int:
     if own.get("torch") == "true":
         from experiments import benchmark_torch
 
-        timed["PyTorch"] = Work(*benchmark_torch.steps(config, dataset), "images")
+        images = benchmark_torch.unpacked(dataset)
+        timed["PyTorch"] = Work(*benchmark_torch.steps(config, dataset.image_shape, images), "images")
     before = in_turn(timed, rounds)
     whole = whole_runner(config, dataset, built, devices)
     after = in_turn({"step": timed["step"]}, rounds)
     report(config, devices, compile_seconds, flops, before, whole, before["step"] + after["step"])
     if "PyTorch" in timed:
-        report_memory([word for word in argv if word.startswith("--config")])
+        report_memory(of_config(argv))
     return 0
 
 
@@ -216,6 +219,13 @@ def report(config, devices, compile_seconds, flops, rates, whole, step_rates) ->
         )
     for name, value, note in rows:
         print(f"  {name:<27}{value:>20}  {note}")
+
+
+def of_config(argv: list[str]) -> list[str]:
+    """The words of a command line that make its config, each in one piece."""
+    own, overrides = settings.Arguments(KNOWN, SWITCHES).parse(argv)
+    file = [f"--config={own['config']}"] if "config" in own else []
+    return [*file, *(f"--config.{field}={value}" for field, value in overrides)]
 
 
 def report_memory(words: list[str]) -> None:

@@ -59,7 +59,7 @@ def layers(config: ConfigDict, built: model.Model, image_shape: tuple[int, int, 
     return found
 
 
-def ours(layer: Layer, batch: int) -> Callable[[], None]:
+def ours(layer: Layer, batch: int, dtype: str) -> Callable[[], None]:
     """Our layer and both its gradients, inside a scan as in training."""
     if layer.transposed:
         kernel = (layer.inputs, layer.outputs * layer.width**2)
@@ -67,24 +67,24 @@ def ours(layer: Layer, batch: int) -> Callable[[], None]:
     else:
         kernel = (layer.inputs * layer.width**2, layer.outputs)
         apply = lambda x, k: networks.convolve(x, k, layer.width)  # noqa: E731
-    x, kernel = _operands((batch, *layer.size, layer.inputs), kernel)
+    x, kernel = _operands(dtype, (batch, *layer.size, layer.inputs), kernel)
     scan = lambda *operands: jax.lax.scan(_descend(apply), operands, None, length=REPEATS)[0]  # noqa: E731
     return _called(jax.jit(scan), x, kernel, 1)
 
 
-def of_xla(layer: Layer, batch: int) -> Callable[[], None]:
-    """The same by lax's convolutions, dispatched one by one: in a scan their gradients are slower still."""
+def of_xla(layer: Layer, batch: int, dtype: str) -> Callable[[], None]:
+    """The same by lax's convolutions, dispatched one by one."""
     common = {"padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
     convolve = jax.lax.conv_transpose if layer.transposed else jax.lax.conv_general_dilated
     shape = (layer.width, layer.width, layer.inputs, layer.outputs)
-    x, kernel = _operands((batch, *layer.size, layer.inputs), shape)
+    x, kernel = _operands(dtype, (batch, *layer.size, layer.inputs), shape)
     step = _descend(lambda x, k: convolve(x, k, (2, 2), **common))
     return _called(jax.jit(lambda *operands: step(operands, None)[0]), x, kernel, REPEATS)
 
 
-def _operands(*shapes: tuple[int, ...]) -> list[jax.Array]:
+def _operands(dtype: str, *shapes: tuple[int, ...]) -> list[jax.Array]:
     draw = np.random.default_rng(0).standard_normal
-    return [jnp.asarray(draw(shape), jnp.float32) for shape in shapes]
+    return [jnp.asarray(draw(shape), dtype) for shape in shapes]
 
 
 def _descend(apply: Callable) -> Callable:
@@ -106,14 +106,15 @@ def _called(compiled: Callable, x: jax.Array, kernel: jax.Array, times: int) -> 
     return call
 
 
-def of_torch(layer: Layer, batch: int) -> Callable[[], None]:
+def of_torch(layer: Layer, batch: int, dtype: str) -> Callable[[], None]:
     """The same by PyTorch, in the layout of its own."""
     import torch
 
+    kind = getattr(torch, dtype)
     build, border = torch.nn.ConvTranspose2d if layer.transposed else torch.nn.Conv2d, layer.width // 2 - 1
-    module = build(layer.inputs, layer.outputs, layer.width, 2, border)
-    x = torch.randn(batch, layer.inputs, *layer.size, requires_grad=True)
-    cotangent = torch.randn(batch, layer.outputs, *layer.result)
+    module = build(layer.inputs, layer.outputs, layer.width, 2, border, dtype=kind)
+    x = torch.randn(batch, layer.inputs, *layer.size, dtype=kind, requires_grad=True)
+    cotangent = torch.randn(batch, layer.outputs, *layer.result, dtype=kind)
 
     def call():
         for _ in range(REPEATS):
@@ -124,7 +125,7 @@ def of_torch(layer: Layer, batch: int) -> Callable[[], None]:
 
 
 def table(config: ConfigDict, built: model.Model, image_shape: tuple[int, int, int], rounds: int, torch: bool) -> None:
-    """Prints milliseconds of each layer with both its gradients, and ours as a share of the machine's matmul rate."""
+    """Prints milliseconds of each layer with both its gradients, and ours as a share of the float32 matmul rate."""
     batch, found = config.train.batch_size, layers(config, built, image_shape)
     if torch and any(size % 16 for size in image_shape[:2]):
         raise UserError(f"--torch: its layers are compared at multiples of 16 pixels, not {image_shape[:2]}")
@@ -135,7 +136,7 @@ def table(config: ConfigDict, built: model.Model, image_shape: tuple[int, int, i
     print("|---|" + "---|" * (len(columns) + 1))
     matmul = square_matmul(parallel.local_devices()[:1])
     for layer in found:
-        timed = {name: Work(build(layer, batch), REPEATS, "calls") for name, build in columns.items()}
+        timed = {name: Work(build(layer, batch, config.net.dtype), REPEATS, "calls") for name, build in columns.items()}
         rates = in_turn(timed | {"matmul": matmul}, rounds)
         share = np.median(np.asarray(rates["ours"]) / np.asarray(rates["matmul"])) * layer.flops(batch)
         cells = [f"{1000 / np.median(rates[name]):.1f}" for name in columns]

@@ -13,9 +13,22 @@ from vae_jax.registry import UserError
 SECONDS = 1.0
 """About how long one round lasts."""
 
+CHUNK = 1024
+"""Images that are fetched at once."""
 
-def steps(config: ConfigDict, dataset: Dataset) -> tuple[Callable[[], None], int]:
-    """A call that makes Adam steps of the VAE of `config`, data in memory, and how many images it takes.
+
+def unpacked(dataset: Dataset) -> np.ndarray:
+    """The training images in one array (size, height, width, channels), a byte a number."""
+    size = dataset.train.size
+    images = np.empty((size, *dataset.image_shape), np.uint8)
+    for start in range(0, size, CHUNK):
+        ids = np.arange(start, start + CHUNK) % size  # all of one length: the last begins anew, and is cut
+        images[start : start + CHUNK] = np.asarray(dataset.train.fetch(ids))[: size - start]
+    return images
+
+
+def steps(config: ConfigDict, image_shape: tuple[int, int, int], images: np.ndarray) -> tuple[Callable[[], None], int]:
+    """A call that makes Adam steps of the VAE of `config` on `images`, and how many images it takes.
 
     Raises UserError where there is no such loop.
     """
@@ -29,9 +42,9 @@ def steps(config: ConfigDict, dataset: Dataset) -> tuple[Callable[[], None], int
         raise UserError(
             "--torch: the PyTorch loop knows config.net.activation 'relu' and config.net.dtype 'float32' alone"
         )
-    encoder, decoder = NETWORKS[config.net.name](torch.nn, config, dataset.image_shape)
+    encoder, decoder = NETWORKS[config.net.name](torch.nn, config, image_shape)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.train.learning_rate)
-    images = torch.from_numpy(np.array(dataset.train.fetch(np.arange(dataset.train.size)))).permute(0, 3, 1, 2)
+    images = torch.from_numpy(images).permute(0, 3, 1, 2)
     functional, batch, beta = torch.nn.functional, config.train.batch_size, config.variant.beta
     prepare = {
         "none": lambda x: x,

@@ -110,7 +110,7 @@ def in_turn(
     worst = 0
     with stop_signals(group.most) as stop:
         for config, folder in waiting:
-            worst = max(worst, run(config, folder, dataset, built, devices, stop, group))
+            worst = max(worst, run(config, folder, dataset, built, devices, stop, group, Member.try_to))
             if stop.heard():
                 return 128 + stop.number
     return worst
@@ -132,25 +132,37 @@ def population(
     with stop_signals(group.tell) as stop:
         meet = functools.cache(lambda rung: len(group.meet(f"step {rung}", enough=stop.heard)) == group.count)
         halving = lambda members: halve(members, folders, rungs, meet)  # noqa: E731
+        # Before any trains: who finds too few devices or too little memory later leaves the others behind.
+        placement, at_once = group.everywhere(lambda: place(config, dataset, built, len(waiting)))
         status = 0
         if waiting:
-            status = share(waiting, dataset, built, halving, stop)
+            status = share(waiting, dataset, built, placement, at_once, halving, stop)
         else:
             halving([])
-        return max(group.meet("the end", status))
+        # A signal is heard and told of, and those who save or train on are still waited for.
+        return max(group.meet("the end", status, enough=lambda: stop.heard() and False))
+
+
+def place(config: ConfigDict, dataset: data.Dataset, built: model.Model, count: int) -> tuple[parallel.Placement, int]:
+    """Where `count` members of this process train, and how many of them at once. Raises UserError."""
+    placement = parallel.member_parallel(parallel.local_devices(config.parallel.devices))
+    return placement, members_at_once(config, dataset, built, placement, count) if count else 0
 
 
 def share(
-    waiting: Sequence[tuple], dataset: data.Dataset, built: model.Model, halving: Callable[..., bool], stop: Stop
+    waiting: Sequence[tuple],
+    dataset: data.Dataset,
+    built: model.Model,
+    placement: parallel.Placement,
+    at_once: int,
+    halving: Callable[..., bool],
+    stop: Stop,
 ) -> int:
-    """Trains members at once, spread over the devices, those that stand furthest back first; the exit status.
+    """Trains members, `at_once` at a time, those that stand furthest back first; the exit status.
 
-    They train until they meet others, until half of them is dropped, or to the end; as many at a time as fit.
+    They train until they meet others, until half of them is dropped, or to the end.
     """
-    config = waiting[0][0]
-    devices = parallel.local_devices(config.parallel.devices)
-    placement = parallel.member_parallel(devices)
-    at_once = members_at_once(config, dataset, built, placement, len(waiting))
+    config, devices = waiting[0][0], placement.devices
     progress = writers.Progress(0, config.train.steps)
     named = lambda folder: lambda line: progress.say(f"{folder.name}: {line}")  # noqa: E731
     members = [Member(config, folder, named(folder)) for config, folder in waiting]

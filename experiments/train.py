@@ -83,6 +83,11 @@ def finished(folder: Path, steps: int) -> bool:
     return "loss" in found
 
 
+def directly(member: Member, act: Callable[..., Any], *arguments: Any, but: type[Exception]) -> None:
+    """In place of Member.try_to for a run of its own: what breaks it is the program's error."""
+    act(*arguments)
+
+
 def run(
     config: ConfigDict,
     folder: Path,
@@ -91,32 +96,45 @@ def run(
     devices: list,
     stop: Stop,
     group: Group = ALONE,
+    attempt: Callable[..., None] = directly,
 ) -> int:
-    """Trains one run in `folder`, from its newest checkpoint or from the start; the exit status of all of `group`."""
-    member = Member(config, folder, group=group)
-    starter = starting(config, dataset, built)
-    member.load(jax.eval_shape(starter, train.root_key(config.seed)))
-    first, params = member.step, jax.eval_shape(starter, train.root_key(config.seed)).params
-    introduce(config, folder, dataset, params, devices, first)
-    progress, began, status = writers.Progress(first, config.train.steps), time.perf_counter(), 1
+    """Trains one run in `folder`, from its newest checkpoint or from the start; the exit status of all of `group`.
+
+    `attempt` calls what may be broken of this run alone, to load and to finish it: Member.try_to where others follow.
+    """
+    member, status = Member(config, folder, group=group), 1
+    like = jax.eval_shape(starting(config, dataset, built), train.root_key(config.seed))
+    try:
+        attempt(member, member.load, like, but=UserError)
+        if member.alive:
+            introduce(config, folder, dataset, like.params, devices, member.step)
+            status = go_on(member, dataset, built, devices, stop, attempt)
+    finally:
+        member.close(status)
+    return max(group.meet(f"the end of {folder}", status))
+
+
+def go_on(
+    member: Member, dataset: data.Dataset, built: model.Model, devices: list, stop: Stop, attempt: Callable[..., None]
+) -> int:
+    """Trains and finishes a run that is loaded; the exit status."""
+    config, first = member.config, member.step
+    progress, began = writers.Progress(first, config.train.steps), time.perf_counter()
     member.say = progress.say
     try:
         placement = parallel.data_parallel(devices)
         (held_out,) = together([member], config.train.steps, dataset, built, placement, progress, stop)
         if member.alive and member.step < config.train.steps:
             progress.say(f"stopped by a signal at step {member.step}, saved; the same command goes on from here")
-            status = 128 + stop.number
-        elif member.alive:
-            seconds = time.perf_counter() - began
-            progress.close()
-            if member.writes:
-                member.finish(dataset, blank_run(config, dataset, built), held_out)
-                conclude(config, folder, held_out, config.train.steps - first, seconds)
-            status = 0
+            return 128 + stop.number
     finally:
         progress.close()
-        member.close(status)
-    return max(group.meet(f"the end of {folder}", status))
+    if member.alive and member.writes:
+        seconds = time.perf_counter() - began
+        attempt(member, member.finish, dataset, blank_run(config, dataset, built), held_out, but=Exception)
+        if member.alive:
+            conclude(config, member.folder, held_out, config.train.steps - first, seconds)
+    return 0 if member.alive else 1
 
 
 def blank_run(config: ConfigDict, dataset: data.Dataset, built: model.Model) -> Any:

@@ -19,7 +19,7 @@ PLACE and its words, which may be left out where they are in brackets:
     wandb      the file of a W&B sweep, whose trials launch.wandb_agent runs; for a sweep that is a grid
 
 Every point of the sweep is checked first. plan.json and programs/*.json are written as launch.local writes them (for
-wandb, the agent does), what has ended is left out, and each program goes on where it stopped. docs/sweeps.md.
+wandb, the agent does), and what has ended in the study's folder, as it is seen here, is left out. docs/sweeps.md.
 """
 
 import sys
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
     points = settings.load_sweep(file)
     programs = sweep.programs(sweep.runs(file, overrides, points))
     if own["to"] == "wandb":
+        check_output(own.get("output", ""))
         give(place(Work(folder, file, overrides, points, programs), **words), own.get("output", ""))
         return 0
     jobs, waiting = look_at_all({program.id: plan.of_program(program) for program in programs}, folder)
@@ -69,6 +70,7 @@ def main(argv: list[str]) -> int:
     if waiting:
         left = [program for program, job in zip(programs, jobs, strict=True) if not job.over()]
         text = place(Work(folder, file, overrides, points, left), **words)
+        check_output(own.get("output", ""))
         keep(folder, jobs, waiting)
         give(text, own.get("output", ""))
     return 0
@@ -81,8 +83,10 @@ def read_words(place: str, given: Mapping[str, str]) -> dict[str, Any]:
         if name not in fields:
             raise UserError(f"--to={place}: {registry.unknown(f'--{name}', name, [*KNOWN, *fields])}")
         default = fields[name]
-        if type(default) is int and not (text.isdecimal() and int(text) >= default):
-            raise UserError(f"--{name}: {text!r} is not allowed; give a whole number of at least {default}")
+        if type(default) is int and not (text.isdecimal() and int(text) >= min(default, 1)):
+            raise UserError(f"--{name}: {text!r} is not allowed; give a whole number of at least {min(default, 1)}")
+        if type(default) is bool and text not in ("true", "false"):
+            raise UserError(f"--{name}: {text!r} is not allowed; give true or false")
         found[name] = text == "true" if type(default) is bool else type(default)(text)
     return found
 
@@ -95,15 +99,25 @@ def keep(folder: Path, jobs: Sequence[Job], waiting: Sequence[Job]) -> None:
             prepare(job, folder)
 
 
-def give(text: str, output: str) -> None:
-    """Prints the text, or puts it in the file `output`."""
+def check_output(output: str) -> None:
+    """Raises UserError where the file `output` cannot be written, before anything else is."""
     if not output:
-        print(text, end="")
         return
+    there = Path(output).exists()
     try:
-        Path(output).write_text(text)
+        Path(output).open("a").close()
     except OSError as error:
         raise UserError(f"--output: {output!r} cannot be written ({error.strerror}); give another") from None
+    if not there:
+        Path(output).unlink()
+
+
+def give(text: str, output: str) -> None:
+    """Prints the text, or puts it in the file `output`, which has been checked."""
+    if output:
+        Path(output).write_text(text)
+    else:
+        print(text, end="")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A plan as shell text: plain commands, a SLURM array script, the commands for a Cloud TPU slice."""
 
 import shlex
+import sys
 
-from launch.emit_work import Work, needed, trainer
+from launch.emit_work import Work, cloud_name, needed, trainer
 from vae_jax import registry
 
 GRACE, REQUEUES = 120, 100
@@ -15,6 +16,12 @@ RUNTIMES = {
     "v6e": "v2-alpha-tpuv6e",
 }
 """Software of a TPU VM, by its generation: what stands before the dash of its accelerator type."""
+
+HOSTS = (
+    "a slice of several hosts needs --config.parallel.mode=data and a --workdir on a disk that all of them mount, "
+    "given as an absolute path"
+)
+"""What a study on a TPU slice cannot do without."""
 
 
 def commands(work: Work, *, python: str = "") -> str:
@@ -104,28 +111,30 @@ def gcloud(
     needed("accelerator", accelerator, "the type of the slice, as in v5litepod-16")
     needed("zone", zone, "the zone of the slice, as in us-west4-a")
     runtime = runtime or registry.choose("--accelerator", accelerator.partition("-")[0], RUNTIMES)
-    name, at = _dashed(work.name), [f"--zone={zone}", *([f"--project={project}"] if project else [])]
+    name, at = cloud_name(work.name), [f"--zone={zone}", *([f"--project={project}"] if project else [])]
     tpus = lambda *words: shlex.join(["gcloud", "compute", "tpus", *words, *at])  # noqa: E731
     everywhere = lambda code: tpus("tpu-vm", "ssh", name, "--worker=all", f"--command={code}")  # noqa: E731
     asked = ["queued-resources", "create", name, f"--node-id={name}", f"--accelerator-type={accelerator}"]
     state = tpus("queued-resources", "describe", name, "--format=value(state.state)")
-    programs, here = shlex.quote(str(work.folder / "programs")), not work.folder.is_absolute()
-    files = ["/tmp/vae_jax.tar.gz", *(["/tmp/programs.tar.gz"] if here else [])]
+    here = not work.folder.is_absolute()
+    if here or not work.splits_batches():
+        print(f"note: {HOSTS}", file=sys.stderr)
+    files = ["/tmp/vae_jax.tar.gz", *(["/tmp/study.tar.gz"] if here else [])]
     unpack = " && ".join(f"tar -xzf {file} -C vae_jax" for file in files)
     before = "".join(f"export {name}={shlex.quote(value)}; " for name, value in work.environment().items())
     train = lambda name: [*trainer(".venv/bin/python", work.members_file(name)), "--coordinator=auto"]  # noqa: E731
-    runs = [
-        everywhere(f"cd vae_jax && {before}{shlex.join(train(program.id))}") + " || status=1"
-        for program in work.programs
-    ]
     back = tpus("tpu-vm", "scp", "--recurse", "--worker=0", f"{name}:vae_jax/{work.folder}", str(work.folder.parent))
+    runs = []
+    for program in work.programs:
+        runs.append(everywhere(f"cd vae_jax && {before}{shlex.join(train(program.id))}") + " || status=1")
+        runs.extend([f"{back} || status=1"] if here else [])
     return "\n".join(
         [
             "#!/bin/bash",
             f"# {len(work.programs)} programs, one after another. From the repository's root: bash THIS_FILE",
-            "# After a stop, run its lines from the programs on: each goes on where it was.",
-            "# A slice of several hosts needs --config.parallel.mode=data and a --workdir on a disk that all of them",
-            "# mount, given as an absolute path.",
+            "# After a stop, run its lines from the programs on: each goes on where it was. Where the slice is lost,",
+            "# give it back by the last command, and run all: each goes on from what is in the study's folder.",
+            f"# {HOSTS[0].upper()}{HOSTS[1:]}.",
             "set -eu",
             tpus(*asked, f"--runtime-version={runtime}", *(["--spot"] if spot else [])),
             f'until state=$({state}); [ "$state" = ACTIVE ]; do',
@@ -134,23 +143,17 @@ def gcloud(
             "done",
             "# What is committed.",
             "git archive --format=tar.gz --output=/tmp/vae_jax.tar.gz HEAD",
-            *([f"tar -czf /tmp/programs.tar.gz {programs}"] if here else []),
+            *([f"tar -czf /tmp/study.tar.gz {shlex.quote(str(work.folder))}"] if here else []),
             tpus("tpu-vm", "scp", *files, f"{name}:/tmp/", "--worker=all"),
             everywhere(
                 f"mkdir -p vae_jax && {unpack} && cd vae_jax && python3 -m venv .venv && "
                 ".venv/bin/pip install -q -c constraints.txt -e '.[tpu]'"
             ),
-            "# The programs; one that fails stops no other.",
+            f"# The programs{', the results fetched after each' if here else ''}; one that fails stops no other.",
             "status=0",
             *runs,
-            *([f"# The results.\n{back}"] if here else []),
             f"# To give the slice back: {tpus('queued-resources', 'delete', name, '--force')}",
             'exit "$status"',
             "",
         ]
     )
-
-
-def _dashed(text: str) -> str:
-    """A name as clouds take it: lower case letters, digits and dashes."""
-    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in text.lower()).strip("-")

@@ -1,5 +1,6 @@
 """What is handed to other places: the programs of a study that are not done, and how each is started."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,10 @@ class Work(NamedTuple):
         """What is listed there, as experiments.population reads it."""
         return [{"workdir": str(self.folder / run.id), "words": run.words} for run in program.runs]
 
+    def splits_batches(self) -> bool:
+        """Whether every run is split over all hosts of its program."""
+        return all(run.config.parallel.mode == "data" for program in self.programs for run in program.runs)
+
     def environment(self) -> dict[str, str]:
         """What a process's environment gains: in W&B, the runs of a study are a group."""
         configs = [run.config.wandb for program in self.programs for run in program.runs]
@@ -40,6 +45,12 @@ class Work(NamedTuple):
 def trainer(python: str, members: str) -> list[str]:
     """The command that trains a program; this Python unless another is named."""
     return [python or settings.interpreter(), "-m", "experiments.population", f"--members={members}"]
+
+
+def cloud_name(text: str, most: int = 63) -> str:
+    """A name as clouds take it: lower case letters, digits and dashes, a letter first, of `most` characters at most."""
+    dashed = re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
+    return (dashed if dashed[:1].isalpha() else f"study-{dashed}")[:most].strip("-")
 
 
 def needed(word: str, value: str, what: str) -> str:

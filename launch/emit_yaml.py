@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import shlex
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import yaml
 
 from launch import study
-from launch.emit_work import Work, needed, trainer
+from launch.emit_work import Work, cloud_name, needed, trainer
 from launch.sweep import Program, Sweep
 from vae_jax.registry import UserError
 
@@ -57,17 +56,21 @@ def jobset(
     needed("claim", claim, "the PersistentVolumeClaim that is to hold the study's folder")
     if accelerator.startswith("tpu"):
         needed("topology", topology, "how the chips of the slice are joined, as in 2x4")
+        if nodes > 1 and not work.splits_batches():
+            raise UserError(
+                f"--nodes: {nodes} hosts of a TPU slice compute only as a whole; give --config.parallel.mode=data, or 1"
+            )
     members = {f"{program.id}.json": json.dumps(work.members(program), indent=1) for program in work.programs}
     if (size := sum(map(len, members.values()))) > LARGEST:
         raise UserError(f"--to=jobset: {size:,} bytes of members are more than a ConfigMap holds; split the sweep")
     place = {"namespace": namespace} if namespace else {}
-    plans = {"name": f"{_name(work.name)}-programs", **place}
+    plans = {"name": f"{cloud_name(work.name)}-programs", **place}
     folder = str(PurePosixPath(root) / work.folder.as_posix())
     volumes = {"study": ({"persistentVolumeClaim": {"claimName": claim}}, folder)}
     volumes["programs"] = ({"configMap": {"name": plans["name"]}}, PLANS)
     documents: list[dict] = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": plans, "data": members}]
     for program in work.programs:
-        name = f"{_name(work.name)[:20].strip('-')}-{program.id.rpartition('_')[2]}"
+        name = f"{cloud_name(work.name, 20)}-{program.id.rpartition('_')[2]}"
         container = {
             "name": "train",
             "image": image,
@@ -85,7 +88,7 @@ def jobset(
             "containers": [container],
             "volumes": [{"name": volume, **source} for volume, (source, _) in volumes.items()],
         }
-        metadata = {"name": name, **place, "labels": {"study": _name(work.name)}}
+        metadata = {"name": name, **place, "labels": {"study": cloud_name(work.name)}}
         documents.append(_jobset(metadata, program, pod, nodes, restarts))
     return f"# {len(work.programs)} programs, a JobSet each: kubectl apply -f THIS_FILE\n{_dump(*documents)}"
 
@@ -139,23 +142,25 @@ def _selector(accelerator: str, topology: str) -> dict[str, str]:
     return {"cloud.google.com/gke-accelerator": accelerator} if accelerator else {}
 
 
-def _name(text: str) -> str:
-    """A name as Kubernetes takes it."""
-    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-") or "study"
-
-
 def skypilot(work: Work, *, bucket: str = "", accelerator: str = "", nodes: int = 1, spot: bool = False) -> str:
     """A task of which PROGRAM says what it trains, with the command that launches it once a program."""
     needed("bucket", bucket, "the URL of the storage that is to hold the study's folder, as in gs://NAME")
     extra = "tpu" if accelerator.startswith("tpu") else "cuda" if accelerator else ""
+    if work.folder.is_absolute() or ".." in work.folder.parts:
+        raise UserError(
+            f"--workdir: {str(work.folder)!r} lies outside of what SkyPilot copies to a node, where the bucket takes "
+            "its place; give a folder in the repository"
+        )
     folder = shlex.quote(str(work.folder))
     run = [
-        f'mkdir -p {shlex.quote(str(work.folder.parent))} && ln -sfn "$HOME/study" {folder}',
+        f"mkdir -p {shlex.quote(str(work.folder.parent))}",
+        f"[ -L {folder} ] || rm -rf {folder}  # the copy of a study that came with the repository",
+        f'ln -sfn "$HOME/study" {folder}',
         *([_SKY_PROCESSES] if nodes > 1 and extra != "tpu" else []),
         f'{shlex.join(trainer("python", ""))}"$HOME/programs/$PROGRAM.json"',
     ]
     task = {
-        "name": _name(work.name),
+        "name": cloud_name(work.name),
         "workdir": ".",
         "num_nodes": nodes,
         "resources": {

@@ -19,6 +19,9 @@ from launch.watch import Job, announce, crash, record_speed
 STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 """How a program ends that a signal has stopped, whether it has saved or was about to begin."""
 
+LOST = (75, 128 + signal.SIGABRT, 128 + signal.SIGKILL)
+"""How a program of several processes ends once one of them is lost: the others notice, JAX notices, and its own end."""
+
 ANSWER, TRIES = 60.0, 3
 """Seconds that SLURM may take to answer, and how often it is asked."""
 
@@ -35,17 +38,20 @@ def attempt(folder: str, command: Sequence[str], nodes: int, requeues: int, prog
     announce(job, study, say)
     if not job.over():
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-        if status not in STOPPED:
-            crash(job, f"ended with status {status}", study, say)
+        lost = nodes > 1 and status in LOST
+        how = "lost one of its processes" if lost else "was stopped"
+        # Where it comes no further the loss is its own doing.
+        if status not in STOPPED and not (lost and job.done_steps() > job.done_before):
+            crash(job, f"ended with status {status}" + f", for it {how}," * lost, study, say)
         elif restarts >= requeues:
             crash(
                 job,
-                f"was stopped after {restarts} restart{'s' * (restarts != 1)}, all that --requeues allows,",
+                f"{how} after {restarts} restart{'s' * (restarts != 1)}, all that --requeues allows,",
                 study,
                 say,
             )
         elif error := requeue(element(os.environ)):
-            crash(job, f"was stopped and could not be queued again ({error})", study, say)
+            crash(job, f"{how} and could not be queued again ({error})", study, say)
     sys.exit(status)
 
 

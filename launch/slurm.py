@@ -5,8 +5,8 @@
         [--requeues=N] [--grace=SECONDS]
 
 The plan, the ids and the folder are those of launch.local; the folder must be one that all nodes see. --gpus, --cpus
-and --memory are of a node, --nodes of a program (1), --max_parallel of the sweep. A program that is preempted, whose
-node is lost, or that is stopped --grace seconds (120) before its --time ends, has saved, is queued again, at most
+and --memory are of a node, --nodes of a program (1), --max_parallel of each submission. A program that is preempted,
+whose node is lost, or that is stopped --grace seconds (120) before its --time ends, has saved, is queued again, at most
 --requeues times (100), and goes on. One that crashes stops no other. What is queued already is not submitted again.
 Submits and returns; with --wait shows how it stands until all has ended, and Ctrl-C leaves the jobs in the queue.
 Everything else that sbatch takes comes from its environment (SBATCH_ACCOUNT, SBATCH_QOS, ...).
@@ -20,7 +20,6 @@ import math
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 
 from experiments import settings
 from launch import plan, requeue, study, sweep
+from launch.squeue import ask_queue, in_a_line
 from launch.study import Planned
 from launch.table import Table
 from launch.watch import Job, announce, conclude, look_at_all, opening, prepare, stop_signals
@@ -45,11 +45,8 @@ COMMAND = [sys.executable, "-m", "experiments.population"]
 POLL, REFRESH, ASK = 0.1, 1.0, 5.0
 """Seconds between looks at signals, at the runs' folders, and at the queue."""
 
-ANSWER = 60.0
-"""Seconds that SLURM may take to answer."""
-
-MISSES = 2
-"""Looks at the queue without a job until it is gone: its last files may come later than its end."""
+GONE = 90.0
+"""Seconds that a job is not in the queue until it is gone: its last files may come later than its end."""
 
 
 class Request(NamedTuple):
@@ -80,7 +77,7 @@ def main(argv: list[str]) -> int:
         return 0
     check_tools()
     again, stays = f"{settings.interpreter()} -m launch.slurm {shlex.join(argv)}", own.get("wait") == "true"
-    with study.hold(folder):
+    with study.lock(folder):
         planned = {program.id: plan.of_program(program) for program in programs}
         jobs, waiting, numbers = submit(folder, planned, request, stays)
     return watch(folder, jobs, waiting, numbers, again) if stays else 0
@@ -155,7 +152,7 @@ def submit(
     """
     jobs, waiting = look_at_all(planned, folder)
     queue = ask_queue()
-    there = {name: number for name, number in submitted(folder).items() if number in queue}
+    there = study.queued(folder, queue)
     study.write_plan(folder, [run for runs in planned.values() for run in runs], there)
     numbers = {job.id: there[job.id] for job in waiting if job.id in there}
     fresh = [job for job in waiting if job.id not in there]
@@ -168,7 +165,7 @@ def submit(
     for job in waiting:
         if job.id in there:
             print(f"{job.id} is queued already: SLURM job {there[job.id]} ({queue[there[job.id]]})")
-            if new := {run.id for run in job.runs} - set(study.read(record(folder, job.id)).get("runs", [])):
+            if new := {run.id for run in job.runs} - set(study.read(study.submission(folder, job.id)).get("runs", [])):
                 print(f"  without {len(new)} of its runs, which are new; launch again when it has ended")
     if numbers and not stays:
         print(f"watch: {settings.interpreter()} -m launch.status {folder}, or this command again with --wait")
@@ -177,40 +174,9 @@ def submit(
     return jobs, waiting, numbers
 
 
-def record(folder: Path, program: str) -> Path:
-    """The file that says as which SLURM job a program was submitted, with which runs."""
-    return folder / "programs" / f"{program}.slurm.json"
-
-
-def submitted(folder: Path) -> dict[str, str]:
-    """The SLURM job as which each program was last submitted."""
-    files = folder.glob("programs/*.slurm.json")
-    return {file.name.removesuffix(".slurm.json"): str(study.read(file).get("job")) for file in files}
-
-
 def arrays(numbers: dict[str, str]) -> list[str]:
     """The job arrays that jobs are of, each once."""
     return list(dict.fromkeys(number.partition("_")[0] for number in numbers.values()))
-
-
-def ask_queue() -> dict[str, str]:
-    """The state of each job in the queue, with the reason why it waits. Raises UserError where SLURM tells none."""
-    try:
-        words = ["squeue", "--noheader", "--array", "--format=%i %T %r"]
-        found = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER, check=True).stdout
-    except subprocess.TimeoutExpired:
-        raise UserError(f"launch.slurm: SLURM did not answer squeue within {ANSWER:g} s; try again later") from None
-    except subprocess.CalledProcessError as error:
-        raise UserError(f"launch.slurm: squeue failed: {_line(error.stderr)}") from None
-    queue = {}
-    for line in found.splitlines():
-        number, state, why = line.split(maxsplit=2)
-        queue[number] = f"pending: {why}" if state == "PENDING" else state.lower()
-    return queue
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split()) or "it does not say why"
 
 
 def send(folder: Path, jobs: Sequence[Job], request: Request) -> dict[str, str]:
@@ -230,10 +196,12 @@ def send(folder: Path, jobs: Sequence[Job], request: Request) -> dict[str, str]:
     except RuntimeError as error:
         for file in (set(papers.glob("*")) | set(papers.glob(".*"))) - before:
             file.unlink()
-        raise UserError(f"launch.slurm: sbatch refused: {_line(str(error).replace('sbatch: error: ', ''))}") from None
+        raise UserError(
+            f"launch.slurm: sbatch refused: {in_a_line(str(error).replace('sbatch: error: ', ''))}"
+        ) from None
     numbers = {job.id: sent.job_id for job, sent in zip(jobs, found, strict=True)}
     for job in jobs:
-        write_json(record(folder, job.id), {"job": numbers[job.id], "runs": [run.id for run in job.runs]})
+        write_json(study.submission(folder, job.id), {"job": numbers[job.id], "runs": [run.id for run in job.runs]})
     return numbers
 
 
@@ -275,13 +243,14 @@ def _follow(
     folder: Path, jobs: Sequence[Job], open_: list[Job], numbers: dict[str, str], table: Table, stop: list[int]
 ) -> None:
     """Looks at the folders and the queue in turn. What the folders say counts; the queue tells who is still coming."""
-    queue, misses, running, told = {}, dict.fromkeys(numbers, 0), [], ""
+    queue, missed, running, told = {}, {}, [], ""
     asked = looked = -math.inf
     while open_ and not stop:
         if time.monotonic() - asked >= ASK:
             try:
                 queue = ask_queue()
-                misses = {job.id: 0 if numbers[job.id] in queue else misses[job.id] + 1 for job in open_}
+                since = time.monotonic()
+                missed = {job.id: missed.get(job.id, since) for job in open_ if numbers[job.id] not in queue}
             except UserError as error:
                 table.say(str(error))
             asked = time.monotonic()
@@ -299,22 +268,28 @@ def _follow(
             running = now
             table.draw(jobs, running, max(1, len(running)))
             looked = time.monotonic()
-        for job in [job for job in open_ if job.over() or misses[job.id] >= MISSES]:
+        for job in [job for job in open_ if job.over() or gone(job, folder, missed.get(job.id, math.inf))]:
             open_.remove(job)
             running = [other for other in running if other is not job]
             leave(job, folder, table)
         time.sleep(POLL)
 
 
+def gone(job: Job, folder: Path, missed: float) -> bool:
+    """Whether nothing more is to come of a job that has not been in the queue since `missed`."""
+    now = time.monotonic()
+    return now >= missed and (study.error(folder, job.id).exists() or now - missed >= GONE)
+
+
 def leave(job: Job, folder: Path, table: Table) -> None:
     """Says how a program ended."""
     job.look(folder)
     announce(job, folder, table.say)
-    known = study.read(record(folder, job.id)).get("runs", [])
+    known = study.read(study.submission(folder, job.id)).get("runs", [])
     if all(run.id in job.ended for run in job.runs if run.id in known):
         return
     job.crashed = True
-    error = folder / "programs" / f"{job.id}.error"
+    error = study.error(folder, job.id)
     table.say(
         error.read_text().rstrip()
         if error.exists()

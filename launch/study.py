@@ -9,7 +9,8 @@
     programs/<id>.speed.json    steps of all members together and their seconds, in the launch that did most
     <run>/                  the folder of a run, as experiments.train leaves it
 
-No jax here: a table of thousands of runs is drawn anew every second.
+SLURM's queue is asked only before a launcher takes the folder. No jax here: a table of thousands of runs is drawn anew
+every second.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launch.squeue import ask_queue
 from vae_jax.registry import UserError
 from vae_jax.writers import write_json
 
@@ -61,6 +63,17 @@ def identity(config: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def hold(study: Path) -> Iterator[None]:
+    """Holds the study for this launcher alone, which trains without SLURM's queue.
+
+    Raises UserError as `lock` does, and where a run that has not ended is in the queue.
+    """
+    with lock(study):
+        check_unqueued(study)
+        yield
+
+
+@contextlib.contextmanager
+def lock(study: Path) -> Iterator[None]:
     """Holds the study for this launcher alone; the lock goes with the process, however that ends.
 
     Raises UserError where another launcher has it, and where it cannot be a study's folder.
@@ -83,6 +96,55 @@ def hold(study: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def submission(study: Path, program: str) -> Path:
+    """The file that says as which SLURM job a program was last submitted, and with which runs."""
+    return study / "programs" / f"{program}.slurm.json"
+
+
+def error(study: Path, program: str) -> Path:
+    """The file that says how a program crashed."""
+    return study / "programs" / f"{program}.error"
+
+
+def submitted(study: Path) -> dict[str, str]:
+    """The SLURM job as which each program was last submitted."""
+    files = sorted(study.glob("programs/*.slurm.json"))
+    return {file.name.removesuffix(".slurm.json"): str(read(file).get("job")) for file in files}
+
+
+def queued(study: Path, queue: Mapping[str, str]) -> dict[str, str]:
+    """The SLURM job of each program that one in the queue, a state for each number, is still to train."""
+    ending = lambda name, number: queue[number] == "completing" and error(study, name).exists()  # noqa: E731
+    return {name: job for name, job in submitted(study).items() if job in queue and not ending(name, job)}
+
+
+def check_unqueued(study: Path) -> None:
+    """Raises UserError naming a SLURM job that is to train a run of this study which has not ended.
+
+    Where no queue can be asked, what was submitted and has not crashed is in it.
+    """
+    steps = {run.id: run.steps for run in read_plan(study)} if (study / "plan.json").exists() else {}
+    left = {}
+    for name, number in submitted(study).items():
+        runs = read(submission(study, name)).get("runs", [])
+        if any(ended(study / run, steps.get(run, -1)) is None for run in runs):
+            left[name] = number
+    if not left:
+        return
+    otherwise = ""
+    try:
+        there = queued(study, ask_queue())
+    except UserError:  # a machine without SLURM, or it does not answer
+        there = {name: number for name, number in submitted(study).items() if not error(study, name).exists()}
+        otherwise = ", or remove that file if the job is gone"
+    for name, number in left.items():
+        if name in there:
+            raise UserError(
+                f"--workdir: {str(study)!r} is with SLURM, {name} as job {number} (programs/{name}.slurm.json); "
+                f"scancel it, or use launch.slurm{otherwise}"
+            )
 
 
 def read_plan(study: Path) -> list[Planned]:

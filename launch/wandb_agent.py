@@ -121,12 +121,19 @@ def ask(path: str, config: ConfigDict, folder: Path, count: int, trial: Callable
 
 
 def begun(folder: Path, sweep_id: str) -> list[tuple[study.Planned, dict[str, str]]]:
-    """Trials of the sweep that this study has begun and not ended, with what W&B's agent told them."""
+    """Trials of the sweep that this study has begun and not ended, with what W&B's agent told them.
+
+    Without those that a process still trains, as where an agent was killed.
+    """
     found = []
     for run in study.read_plan(folder) if (folder / "plan.json").exists() else ():
         environment = study.read(trial_file(folder, run.id))
-        if environment.get("WANDB_SWEEP_ID") == sweep_id and study.ended(folder / run.id, run.steps) is None:
-            found.append((run, environment))
+        if environment.get("WANDB_SWEEP_ID") != sweep_id or study.ended(folder / run.id, run.steps) is not None:
+            continue
+        if study.locked(folder / run.id):
+            print(f"{run.id}: another process trains it, as the trial {environment['WANDB_RUN_ID']}; left to it")
+            continue
+        found.append((run, environment))
     return found
 
 
@@ -170,7 +177,7 @@ def run_trial(
 
 
 def parameters(file: Path) -> sweep.Point:
-    """The point of a trial, in W&B's own file. Raises UserError for a parameter that has no name of a field."""
+    """The point of a trial, in W&B's own file."""
     listed = yaml.safe_load(file.read_text())
     return {field: entry["value"] for field, entry in listed.items() if isinstance(entry, dict) and "value" in entry}
 

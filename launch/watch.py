@@ -5,6 +5,7 @@ No jax here: a job on a node tells of its program in the same words.
 
 import contextlib
 import dataclasses
+import re
 import signal
 import subprocess
 import time
@@ -20,6 +21,9 @@ from vae_jax.writers import write_json
 
 LOG_LINES = 12
 """Lines of a crashed program's output that are shown."""
+
+FRAME = re.compile(r"\s+@\s+0x")
+"""How the lines of a C++ stack begin, of which an abort of JAX prints dozens after its reason."""
 
 
 @dataclasses.dataclass
@@ -96,7 +100,7 @@ def tally(jobs: Sequence[Job]) -> Counter:
 
 def prepare(job: Job, folder: Path) -> Path:
     """Writes the members of a program that is about to be started, and forgets its last crash; the members' file."""
-    (folder / "programs" / f"{job.id}.error").unlink(missing_ok=True)
+    study.error(folder, job.id).unlink(missing_ok=True)
     members = folder / "programs" / f"{job.id}.json"
     write_json(members, [{"workdir": str(folder / run.id), "words": run.words} for run in job.runs])
     return members
@@ -124,9 +128,10 @@ def crash(job: Job, how: str, folder: Path, say: Callable[[str], Any]) -> None:
     """Marks a program as crashed, and keeps and says how, with the end of what it printed."""
     job.crashed = True
     log = folder / "programs" / f"{job.id}.log"
-    tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    tail = [line for line in lines if not FRAME.match(line)][-LOG_LINES:]
     text = "\n".join([f"{job.id}: {how} before its runs had ended; the end of {log}:", *(f"  {t}" for t in tail)])
-    (folder / "programs" / f"{job.id}.error").write_text(text + "\n")
+    study.error(folder, job.id).write_text(text + "\n")
     say(text)
 
 

@@ -1,6 +1,8 @@
 """Strict tests: eight devices, no silent rank promotion, no key used twice, warnings are errors."""
 
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Compiling is most of what the tests do: the last two spend less of it on speed.
@@ -8,6 +10,9 @@ os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8"
     " --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 )
+# Many tests compile what others have compiled, in this process or in one that they start.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vae_jax_tests_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["WANDB_MODE"] = "disabled"
 
 import jax
@@ -19,6 +24,12 @@ jax.config.update("jax_debug_key_reuse", True)
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
+    # Of a program that was killed while it wrote.
+    config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache:UserWarning")
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture

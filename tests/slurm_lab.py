@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slurm_cluster import wait_for
 
-from launch import slurm, study
+from launch import study
 from vae_jax.writers import TIMINGS, read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +75,7 @@ class Lab:
         for name, more in {"launcher": "", "faker": fakes}.items():
             (folder / f"{name}.py").write_text(
                 "import sys\nfrom experiments import settings\nfrom launch import slurm\n"
-                f"slurm.REFRESH, slurm.ASK = 0.2, 0.5\n{more}\nsettings.start(slurm.main, '')\n"
+                f"slurm.REFRESH, slurm.ASK, slurm.GONE = 0.2, 0.5, 1.0\n{more}\nsettings.start(slurm.main, '')\n"
             )
 
     def start(self, name, config, *words, program="launcher.py"):
@@ -97,7 +97,7 @@ class Lab:
 
     def numbers(self, name):
         """The SLURM job of each program of a study."""
-        return slurm.submitted(self.folder / name)
+        return study.submitted(self.folder / name)
 
     def begun(self, name, step=20):
         """Waits until all runs of a study have so many steps; its programs and their SLURM jobs."""

@@ -1,4 +1,4 @@
-"""Every config trains two steps; runs that go wrong stop as they should."""
+"""Every config can be trained, each variant is; runs that go wrong stop as they should."""
 
 import gzip
 import json
@@ -6,15 +6,19 @@ import signal
 import struct
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import evaluate, settings, train
+from experiments.evaluate import fetcher, hyper
 from experiments.recorder import Diverged, Recorder, check_finite
 from vae_jax import model, variants
+from vae_jax import train as steps_of
 from vae_jax.data import idx, sprites
 from vae_jax.registry import UserError
+from vae_jax.typing import AXIS
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
@@ -65,12 +69,37 @@ def home(name):
     return "digits.py", {}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_trains_two_steps(name, tmp_path, mnist_files, sprites_file):
+@pytest.fixture
+def small(mnist_files, sprites_file):
+    """Of the data of a config, what makes it small."""
+    scenes = {"data.sizes": "(3, 2, 3, 2, 4, 3)", "data.resolution": 16}
     of = {"mnist": {"data.path": mnist_files}, "dsprites": {"data.path": sprites_file}, "sprites": SMALL_SPRITES}
-    of["scenes"] = {"data.sizes": "(3, 2, 3, 2, 4, 3)", "data.resolution": 16}
-    options = of.get(settings.load(f"configs/{name}.py").data.name, {})
-    assert run(tmp_path, f"{name}.py", **options) == 0
+    of["scenes"] = scenes
+    return lambda name: of.get(settings.load(f"configs/{name}.py").data.name, {})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_has_a_step_and_an_evaluation(name, small):
+    words = [f"--config.{field}={value}" for field, value in small(name).items()]
+    config, _ = settings.parse([f"--config={ROOT / 'configs'}/{name}.py", *words])
+    dataset, built = train.prepare(config)
+    fetch = fetcher(config)(jax.tree.map(jnp.asarray, dataset.train))
+    step = steps_of.make_train_step(built.nets, built.variant, built.optimizer, fetch, config.train.ema)
+    evaluate = steps_of.make_eval_step(built.nets, built.variant, fetch)
+    state = jax.eval_shape(lambda: model.initial_state(built, config, dataset.image_shape))
+    share = jax.ShapeDtypeStruct((1, config.train.batch_size), jnp.int32)
+    lifted = jax.vmap(step, in_axes=(None, 0, None, None), axis_name=AXIS)
+    after, rows = jax.eval_shape(lifted, state, share, steps_of.root_key(0), hyper(config, built))
+    assert jax.tree.map(lambda leaf: leaf.shape[1:], after) == jax.tree.map(lambda leaf: leaf.shape, state)
+    lifted = jax.vmap(evaluate, in_axes=(None, 0, None, None, None), axis_name=AXIS)
+    numbers = (steps_of.root_key(0), state.step, hyper(config, built))
+    held_out = jax.eval_shape(lifted, steps_of.evaluated(state), share, *numbers)
+    assert rows["loss"].shape == held_out["loss"].shape == (1,)
+
+
+@pytest.mark.parametrize("name", ["default", "dsprites", "mnist_conv", "scenes", "sprites", "why_vae"])
+def test_configs_of_every_network_and_data_train_two_steps(name, tmp_path, small):
+    assert run(tmp_path, f"{name}.py", **small(name)) == 0
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert evaluation["step"] == 2
     assert np.isfinite(evaluation["loss"])

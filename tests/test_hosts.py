@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +35,25 @@ OPTIONS = {
 }
 
 
+UNLUCKY = """
+import jax
+from experiments import settings, train
+from vae_jax.checkpoint import Checkpoints
+
+restore, tries = Checkpoints._restore, []
+
+def unlucky(self, step, like):
+    tries.append(step)
+    if jax.process_index() == 1 and len(tries) == 1:
+        raise OSError("this host alone cannot read it")
+    return restore(self, step, like)
+
+Checkpoints._restore = unlucky
+settings.start(train.main, "")
+"""
+"""experiments.train, whose second process cannot read the newest checkpoint."""
+
+
 def words(**more):
     options = [f"--config.{name}={value}" for name, value in (OPTIONS | more).items()]
     return [f"--config={ROOT / 'configs/digits.py'}", *options]
@@ -44,12 +64,12 @@ def start(tmp_path_factory):
     """Starts a process for each of `lines`, the command lines of a program, as one job; what is left is killed."""
     folder, every = tmp_path_factory.mktemp("job"), []
     environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(folder / "xla")),
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=2"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
     }
+    folder.joinpath("unlucky.py").write_text(UNLUCKY)
 
-    def start(module, *lines):
+    def start(module, *lines, devices=(2, 2)):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -57,7 +77,9 @@ def start(tmp_path_factory):
         for index, line in enumerate(lines):
             command = [sys.executable, "-m", module, *line, *job, f"--process={index}"]
             output = (folder / f"{len(every)}.txt").open("w+")
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+            flags = os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices[index]}")
+            own = environment | {"XLA_FLAGS": flags}
+            process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=output, stderr=subprocess.STDOUT)
             every.append((process, output))
         return [process for process, _ in every[-len(lines) :]]
 
@@ -153,6 +175,19 @@ def test_a_job_that_is_stopped_and_killed_and_damaged_ends_with_the_same_bits(wh
     assert result(tmp_path) == result(whole[0])
 
 
+def test_what_one_process_cannot_restore_is_damaged_for_all_at_once(whole, start, tmp_path):
+    begin, finish = start
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    (folder / "evaluation.json").unlink()
+    line = [*words(), f"--workdir={folder}"]
+    first, _ = finish(begin("unlucky", line, line), [0], [0])
+    assert "checkpoint 200 in" in first
+    assert "is damaged (this host alone cannot read it)" in first
+    assert "resuming at step 160 of 200" in first
+    assert result(folder) == result(whole[0])
+
+
 def test_a_job_of_two_configs_is_refused_in_one_line(start, tmp_path):
     begin, finish = start
     line = [*words(), f"--workdir={tmp_path / 'run'}"]
@@ -173,10 +208,11 @@ def test_divergence_and_a_folder_that_is_not_its_own_end_all_processes(start, tm
         assert "holds a run of another config: config.train.learning_rate" in printed
 
 
-def members(folder):
+def members(folder, **more):
     """Four members that are halved at two steps: two for each process."""
+    more |= {"sweep.halving": "(60,120)"}
     listed = [
-        {"workdir": str(folder / name), "words": words(**{"train.learning_rate": rate, "sweep.halving": "(60,120)"})}
+        {"workdir": str(folder / name), "words": words(**more, **{"train.learning_rate": rate})}
         for name, rate in {"a": 1e-2, "b": 1e-5, "c": 1e-6, "d": 3e-3}.items()
     ]
     folder.mkdir(exist_ok=True)
@@ -203,6 +239,57 @@ def test_two_processes_share_the_members_of_a_population(start, tmp_path):
             else:
                 (ours / file).write_text("{}"), (theirs / file).write_text("{}")  # what result() reads too
         assert result(ours) == result(theirs)
+
+
+def listed(folder, **more):
+    """One member: nothing is left for a second process."""
+    folder.joinpath("members.json").write_text(json.dumps([{"workdir": str(folder / "a"), "words": words(**more)}]))
+    return [f"--members={folder / 'members.json'}"]
+
+
+def test_who_waits_for_others_at_the_end_hears_a_signal(start, tmp_path):
+    begin, finish = start
+    line = listed(tmp_path, **{"train.steps": 4000})
+    job = begin("experiments.population", line, line)
+    wait_for(reached(tmp_path / "a", 20), job[0])
+    job[1].send_signal(signal.SIGTERM)
+    first, _ = finish(job, [128 + signal.SIGTERM], [128 + signal.SIGTERM])
+    assert "stopped by a signal at step" in first
+
+
+def test_a_population_that_does_not_fit_on_one_host_is_refused_by_all(start, tmp_path):
+    begin, finish = start
+    line = members(tmp_path, **{"parallel.devices": 2})
+    for printed in finish(begin("experiments.population", line, line, devices=(2, 1)), [2], [2]):
+        assert "error: config.parallel.devices: 2 is not allowed; this machine has 1" in printed
+        assert "Traceback" not in printed
+    assert not list(tmp_path.glob("*/metrics.jsonl"))
+
+
+def caused(error, by):
+    error.__cause__ = by
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (jax.errors.JaxRuntimeError("UNAVAILABLE: connection reset"), hosts.LOST),
+        (caused(RuntimeError("barrier"), jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED")), hosts.LOST),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"), 1),
+        (caused(RuntimeError("step"), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")), 1),
+        (ZeroDivisionError("in a picture"), 1),
+    ],
+)
+def test_what_is_taken_for_the_loss_of_another(error, status, monkeypatch, capsys):
+    def leave(number):
+        raise SystemExit(number)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as left, hosts.leaving_at_once(hosts.Group(0, 2)):
+        raise error
+    assert left.value.code == status
+    assert ("is probably lost" in capsys.readouterr().err) == (status == hosts.LOST)
 
 
 @pytest.mark.parametrize(

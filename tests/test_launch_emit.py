@@ -17,7 +17,7 @@ import slurm_cluster
 import yaml
 
 from experiments import population
-from launch import emit, study
+from launch import emit, emit_work, study
 from vae_jax.registry import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +129,8 @@ def test_output_goes_to_a_file(place, capsys):
     assert emitted(capsys, "commands", "--output=lines.sh") == ""
     assert (place / "lines.sh").read_text() == text
     with pytest.raises(UserError, match="--output: 'no/such/folder' cannot be written"):
-        emit.main(["--to=commands", "--config=config.py", f"--workdir={STUDY}", "--output=no/such/folder"])
+        emit.main(["--to=commands", "--config=config.py", "--workdir=other", "--output=no/such/folder"])
+    assert not Path("other").exists()
 
 
 # --- SLURM ----------------------------------------------------------------------------------------
@@ -187,6 +188,8 @@ GCLOUD = (
     + """
 if "describe" in sys.argv:
     print("ACTIVE")
+if "--recurse" in sys.argv and os.environ.get("FAIL") == "scp":
+    sys.exit(1)
 for word in sys.argv:
     if word.startswith("--command=") and "experiments.population" in word:
         sys.exit(subprocess.run(["bash", "-c", word.removeprefix("--command=")], cwd="remote").returncode)
@@ -196,7 +199,9 @@ for word in sys.argv:
 
 def test_the_commands_for_a_tpu_slice_reach_its_shell_whole(place, capsys):
     words = ["--accelerator=v5litepod-8", "--zone=us-west4-a", "--spot", "--config.wandb.mode=offline"]
-    script = emitted(capsys, "gcloud", *words)
+    assert emit.main(["--to=gcloud", "--config=config.py", f"--workdir={STUDY}", *words]) == 0
+    script, warned = capsys.readouterr()
+    assert "a slice of several hosts needs --config.parallel.mode=data" in warned
     for name, code in (("gcloud", GCLOUD), ("git", RECORD), ("tar", RECORD)):
         fake(place / "bin", name, code)
     (place / "remote/vae_jax/.venv/bin").mkdir(parents=True)
@@ -216,12 +221,31 @@ def test_the_commands_for_a_tpu_slice_reach_its_shell_whole(place, capsys):
     ssh = [words for words in called if words[:5] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh"]]
     assert len(ssh) == 3
     assert all("--worker=all" in words and "--zone=us-west4-a" in words for words in ssh)
-    assert ["tar", "-czf", "/tmp/programs.tar.gz", f"{STUDY}/programs"] in called
-    (back,) = [words for words in called if "--recurse" in words]
-    assert f"it-s-a-study---home:vae_jax/{STUDY}" in back
-    calls.unlink()
-    assert shell(script, PATH=path, CALLS=str(calls), FAIL="s0").returncode == 1
-    assert len([line for line in calls.read_text().splitlines() if '"python"' in line]) == 2  # one stops no other
+    assert ["tar", "-czf", "/tmp/study.tar.gz", STUDY] in called  # to go on with what is here
+    ends = [words for words in called if words[0] == "python" or "--recurse" in words]
+    assert [words[0] for words in ends] == ["python", "gcloud"] * 2  # fetched after each
+    assert all(f"it-s-a-study-home:vae_jax/{STUDY}" in back for back in ends[1::2])
+    for fault in ("s0", "scp"):
+        calls.unlink()
+        assert shell(script, PATH=path, CALLS=str(calls), FAIL=fault).returncode == 1
+        assert len([line for line in calls.read_text().splitlines() if '"python"' in line]) == 2  # one stops no other
+
+
+def test_a_slice_with_a_disk_that_all_hosts_mount_is_neither_warned_of_nor_copied_to(place, capsys):
+    words = ["--accelerator=v5litepod-16", "--zone=us-west4-a", "--config.parallel.mode=data"]
+    assert emit.main(["--to=gcloud", "--config=config.py", f"--workdir={place / 'study'}", *words]) == 0
+    script, warned = capsys.readouterr()
+    assert not warned
+    assert "study.tar.gz" not in script
+    assert "--recurse" not in script
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("digits_Beta", "digits-beta"), ("2026-11", "study-2026-11"), ("_", "study"), ("a" * 62 + "_b", "a" * 62)],
+)
+def test_clouds_take_the_name_of_any_folder(folder, name):
+    assert emit_work.cloud_name(folder) == name
 
 
 # --- Kubernetes -----------------------------------------------------------------------------------
@@ -231,7 +255,11 @@ LABEL = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 
 @pytest.mark.parametrize(
     "words",
-    [["--accelerator=nvidia-l4", "--chips=4"], ["--accelerator=tpu-v5-lite-podslice", "--topology=2x4"], []],
+    [
+        ["--accelerator=nvidia-l4", "--chips=4", "--restarts=3"],
+        ["--accelerator=tpu-v5-lite-podslice", "--topology=2x4", "--config.parallel.mode=data"],
+        [],
+    ],
     ids=["gpu", "tpu", "cpu"],
 )
 def test_jobsets_have_a_process_on_each_host_that_finds_its_members(place, capsys, words):
@@ -245,6 +273,7 @@ def test_jobsets_have_a_process_on_each_host_that_finds_its_members(place, capsy
         assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
         assert jobset["metadata"]["namespace"] == plans["metadata"]["namespace"] == "lab"
         name = jobset["metadata"]["name"]
+        assert jobset["spec"]["failurePolicy"]["maxRestarts"] == (3 if "--restarts=3" in words else 10)
         (group,) = jobset["spec"]["replicatedJobs"]
         assert LABEL.fullmatch(name)
         assert len(f"{name}-{group['name']}-0-0-abcde") <= 63  # what a pod is called
@@ -290,7 +319,7 @@ def test_a_skypilot_task_trains_the_program_that_it_is_given(place, capsys):
     (home / "study").mkdir(parents=True)
     fake(place / "bin", "python", RECORD + 'print(os.environ["JAX_COORDINATOR_ADDRESS"], os.environ["JAX_PROCESS_ID"])')
     nodes = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
-    (place / "there").mkdir()
+    (place / "there" / STUDY / "programs").mkdir(parents=True)  # it came with the repository
     ran = shell(
         f"cd there\n{task['run']}",
         PATH=f"{place / 'bin'}:{os.environ['PATH']}",
@@ -338,6 +367,11 @@ def test_what_is_wrong_is_said_before_anything_is_written(place):
     refused("--to=commands: --zone: 'zone' is unknown; known: config, output, python", "commands", "--zone=a")
     refused("did you mean 'partition'", "sbatch", "--partiton=main")
     refused("--nodes: '0' is not allowed; give a whole number of at least 1", "sbatch", "--nodes=0")
+    refused("--restarts: '0' is not allowed; give a whole number of at least 1", "jobset", "--restarts=0")
+    refused("--spot: 'yes' is not allowed; give true or false", "skypilot", "--bucket=gs://lab", "--spot=yes")
+    refused("--workdir: '../study' lies outside", "skypilot", "--bucket=gs://lab", "--workdir=../study")
+    slice_ = ["--accelerator=tpu-v5-lite-podslice", "--topology=2x4", "--nodes=2"]
+    refused("--nodes: 2 hosts of a TPU slice compute only as a whole", "jobset", "--claim=d", "--image=i", *slice_)
     refused("--image: missing", "jobset", "--claim=disk")
     refused("--topology: missing", "jobset", "--claim=d", "--image=i", "--accelerator=tpu-v5-lite-podslice")
     refused("--accelerator: 'v9' is unknown", "gcloud", "--accelerator=v9-8", "--zone=a")

@@ -19,6 +19,7 @@ from launch.local import Job
 from launch.study import Planned
 from launch.table import Table, lines, remaining
 from vae_jax.registry import UserError
+from vae_jax.writers import write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -249,6 +250,40 @@ def test_nothing_is_launched_where_a_point_is_wrong_or_the_folder_is_a_runs(plac
         pass
     with pytest.raises(UserError, match="--processes: 'two' is not allowed"):
         local.main([f"--config={place / 'config.py'}", "--processes=two"])
+
+
+def test_a_study_in_the_queue_of_slurm_is_left_to_it(tmp_path, monkeypatch):
+    runs = [Planned(f"run_{i}", "program", 40, (), []) for i in range(2)]
+    with study.hold(tmp_path):
+        study.write_plan(tmp_path, runs)
+    write_json(study.submission(tmp_path, "program"), {"job": "7_0", "runs": ["run_0", "run_1"]})
+
+    def refused(says):
+        with pytest.raises(UserError, match=says) as refusal, study.hold(tmp_path):
+            pass
+        assert "\n" not in str(refusal.value)
+
+    def silent():
+        raise UserError("squeue failed: No such file or directory")
+
+    queue = {}
+    monkeypatch.setattr(study, "ask_queue", lambda: queue)
+    with study.hold(tmp_path):
+        pass  # it has left the queue
+    for state in ("pending: Priority", "running", "completing"):
+        queue["7_0"] = state
+        refused("program as job 7_0 .*; scancel it, or use launch.slurm$")
+    study.error(tmp_path, "program").write_text("crashed")
+    with study.hold(tmp_path):
+        pass  # its job is ending
+    study.error(tmp_path, "program").unlink()
+    monkeypatch.setattr(study, "ask_queue", silent)
+    refused("program as job 7_0 .*, or remove that file if the job is gone$")
+    for run in runs:
+        (tmp_path / run.id).mkdir()
+        write_json(tmp_path / run.id / "evaluation.json", {"loss": 1.0, "step": 40})
+    with study.hold(tmp_path):
+        pass  # all has ended
 
 
 def test_a_changed_sweep_adds_runs_and_forgets_what_was_never_begun(place):

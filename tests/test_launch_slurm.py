@@ -1,6 +1,7 @@
 """The SLURM launcher on a real cluster of virtual nodes: what is disturbed ends with the numbers of a local study."""
 
 import json
+import math
 import re
 import signal
 import time
@@ -235,6 +236,64 @@ def test_an_element_asks_for_itself_and_not_for_its_whole_array():
     assert requeue.element({"SLURM_JOB_ID": "7"}) == "7"
 
 
+@pytest.mark.parametrize(
+    ("status", "nodes", "steps", "restarts", "again", "why"),
+    [
+        (75, 2, 20, 0, True, None),
+        (134, 2, 20, 0, True, None),
+        (137, 2, 20, 0, True, None),
+        (143, 1, 10, 0, True, None),
+        (75, 2, 10, 0, False, "ended with status 75, for it lost one of its processes, before"),
+        (137, 1, 20, 0, False, "ended with status 137 before"),
+        (1, 2, 20, 0, False, "ended with status 1 before"),
+        (75, 2, 20, 3, False, "lost one of its processes after 3 restarts, all that --requeues allows, before"),
+    ],
+)
+def test_a_lost_process_is_no_crash_where_the_program_came_further(
+    status, nodes, steps, restarts, again, why, tmp_path, monkeypatch
+):
+    (tmp_path / "programs").mkdir()
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.parent.mkdir()
+    metrics.write_text('{"step": 10}\n')
+    stack = "".join(f"    @     0x7f{i:02}  absl::frame()\n" for i in range(40))
+
+    def train(folder, program, command):
+        (folder / "programs" / f"{program}.log").write_text(f"the reason\n{stack}")
+        metrics.write_text(f'{{"step": {steps}}}\n')
+        return status
+
+    asked = []
+    monkeypatch.setattr(requeue, "train", train)
+    monkeypatch.setattr(requeue, "requeue", asked.append)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    with pytest.raises(SystemExit) as left:
+        requeue.attempt(str(tmp_path), [], nodes, 3, "program", [Planned("run", "program", 40, (), [])])
+    assert left.value.code == status
+    assert asked == ["7"] * again
+    error = study.error(tmp_path, "program")
+    assert error.exists() != again
+    if why:
+        assert why in error.read_text()
+        assert "  the reason" in error.read_text()
+        assert "0x7f" not in error.read_text()
+
+
+def test_a_job_that_ends_is_gone_once_it_has_crashed_or_after_a_while(tmp_path, monkeypatch):
+    job, now = slurm.Job("program", []), 1000.0
+    (tmp_path / "programs").mkdir()
+    study.submission(tmp_path, "program").write_text('{"job": "7_0", "runs": []}')
+    monkeypatch.setattr(slurm.time, "monotonic", lambda: now)
+    assert [slurm.gone(job, tmp_path, missed) for missed in (math.inf, 995.0, 905.0)] == [False, False, True]
+    assert study.queued(tmp_path, {"7_0": "completing"}) == {"program": "7_0"}  # perhaps it is queued again
+    study.error(tmp_path, "program").write_text("crashed")
+    assert [slurm.gone(job, tmp_path, missed) for missed in (math.inf, 995.0)] == [False, True]
+    assert study.queued(tmp_path, {"7_0": "completing"}) == {}
+    assert study.queued(tmp_path, {"7_0": "running"}) == {"program": "7_0"}
+
+
 def test_a_queued_program_stays_in_the_plan(tmp_path):
     runs = [Planned(f"run_{i}", f"program_{i}", 40, (), []) for i in range(3)]
     study.write_plan(tmp_path, runs[:2])
@@ -245,7 +304,7 @@ def test_a_queued_program_stays_in_the_plan(tmp_path):
 def test_new_runs_of_a_queued_program_are_left_for_the_next_launch(tmp_path, monkeypatch, capsys):
     runs = [Planned(f"run_{i}", "program", 40, (), []) for i in range(2)]
     (tmp_path / "programs").mkdir()
-    slurm.record(tmp_path, "program").write_text('{"job": "7_0", "runs": ["run_0"]}')
+    study.submission(tmp_path, "program").write_text('{"job": "7_0", "runs": ["run_0"]}')
     monkeypatch.setattr(slurm, "ask_queue", lambda: {"7_0": "pending: Priority", "8": "running"})
     jobs, waiting, numbers = slurm.submit(tmp_path, {"program": runs}, slurm.read_request({}), False)
     assert numbers == {"program": "7_0"}
@@ -268,6 +327,7 @@ def test_new_runs_of_a_queued_program_are_left_for_the_next_launch(tmp_path, mon
     monkeypatch.setattr(slurm, "ask_queue", ask)
     monkeypatch.setattr(slurm, "ASK", 0.0)
     monkeypatch.setattr(slurm, "REFRESH", 0.0)
+    monkeypatch.setattr(slurm, "GONE", 0.0)
     assert slurm.watch(tmp_path, jobs, waiting, numbers, "again") == 1
     said = capsys.readouterr().out
     assert "in the queue: pending: Priority" in said

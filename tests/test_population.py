@@ -242,6 +242,30 @@ def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatc
     assert (tmp_path / "s2/evaluation.json").exists()
 
 
+def test_what_is_broken_of_one_in_turn_stops_no_other(tmp_path, monkeypatch, capsys):
+    file = members_file(tmp_path, seeds(3, "--config.parallel.mode=data"))
+    with monkeypatch.context() as patched:
+        stop_after(patched, 30)
+        assert population.main([file]) == 128 + 15
+    for check in (tmp_path / "s0/checkpoints").glob("*/check/metadata"):
+        check.write_text(json.dumps({"digest": "0", "score": None}))
+    finish = Member.finish
+
+    def broken(member, *arguments):
+        if member.folder.name == "s1":
+            raise ZeroDivisionError("in a picture")
+        finish(member, *arguments)
+
+    monkeypatch.setattr(Member, "finish", broken)
+    assert population.main([file]) == 1
+    assert "none of the checkpoints" in json.loads((tmp_path / "s0/failed.json").read_text())["error"]
+    assert json.loads((tmp_path / "s1/failed.json").read_text())["error"] == "ZeroDivisionError: in a picture"
+    assert [(tmp_path / name / "evaluation.json").exists() for name in seeds(3)] == [False, False, True]
+    capsys.readouterr()
+    assert population.main([file]) == 1
+    assert "3 members, 3 of them ended before" in capsys.readouterr().out
+
+
 def test_a_signal_while_one_is_finished_leaves_the_others_for_later(tmp_path, monkeypatch):
     file, finish = members_file(tmp_path, seeds(3)), Member.finish
 

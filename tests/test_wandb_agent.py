@@ -14,8 +14,9 @@ import pytest
 import yaml
 from wandb_server import serve
 
-from experiments import settings
+from experiments import settings, workdir
 from launch import study, wandb_agent
+from vae_jax import writers
 from vae_jax.registry import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -154,6 +155,18 @@ def test_a_stopped_trial_goes_on_first_unless_it_was_stopped_in_wandb(place, ser
     assert "the trial other was stopped in W&B" in output
     assert [file.name for file in (place / "study/programs").glob("*.trial.json")] == [f"{folder.name}.trial.json"]
     assert json.loads((folder / "evaluation.json").read_text())["step"] == 2000
+
+
+def test_a_trial_that_another_process_still_trains_is_left_to_it(tmp_path, capsys):
+    run = study.Planned("beta_digits_s0_0", "program", 40, (), [])
+    (tmp_path / "programs").mkdir()
+    study.write_plan(tmp_path, [run])
+    told = {"WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "slow"}
+    writers.write_json(wandb_agent.trial_file(tmp_path, run.id), told)
+    with workdir.claim(tmp_path / run.id, {}):
+        assert wandb_agent.begun(tmp_path, "abc") == []
+    assert f"{run.id}: another process trains it, as the trial slow" in capsys.readouterr().out
+    assert wandb_agent.begun(tmp_path, "abc") == [(run, told)]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,16 @@ class Checkpoints:
             group.everywhere(lambda: group.index or folder.mkdir(parents=True, exist_ok=True))
             group.alike({f"--workdir: what all hosts must see in {folder}": self._listed()})
         self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
+        # Each reads for itself: who fails would never come to Orbax's barrier, and the others wait there.
+        self._reader = ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=group.index, active_processes={group.index}
+            ),
+        )
+
+    def _read(self, step: int, **items: ocp.args.CheckpointArgs) -> Any:
+        return self._reader.restore(Path(self.folder).resolve() / str(step), args=ocp.args.Composite(**items))
 
     def _listed(self) -> list[str] | str:
         if not self.folder.is_dir():
@@ -81,6 +91,7 @@ class Checkpoints:
         A damaged one is named in a warning and the one before it (or next best) is taken instead; in a
         folder open for writing it is deleted once another is found whole. Raises UserError where none is.
         """
+        self.wait()
         steps = self.steps()[::-1]
         if which == "best":
             steps = sorted(steps, key=lambda step: (self._score(step), step), reverse=True)
@@ -116,8 +127,7 @@ class Checkpoints:
 
     def _restore(self, step: int, like: Any) -> Any:
         abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), check=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=arguments)
+        restored = self._read(step, state=ocp.args.StandardRestore(abstract), check=ocp.args.JsonRestore())
         if digest(restored.state) != restored.check["digest"]:
             raise ValueError("its arrays do not match their checksum")
         form = lambda tree: jax.tree.map(lambda leaf: (tuple(leaf.shape), str(leaf.dtype)), tree)  # noqa: E731
@@ -127,7 +137,7 @@ class Checkpoints:
 
     def _score(self, step: int) -> float:
         try:
-            score = self._manager.restore(step, args=ocp.args.Composite(check=ocp.args.JsonRestore())).check["score"]
+            score = self._read(step, check=ocp.args.JsonRestore()).check["score"]
         except Exception:
             score = None
         return -np.inf if score is None else score
@@ -143,3 +153,4 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, then lets go of the folder."""
         self._manager.close()
+        self._reader.close()

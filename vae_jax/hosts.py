@@ -191,7 +191,7 @@ def _whole(flag: str, given: Mapping[str, str | None]) -> int:
 def leaving_at_once(group: Group) -> Iterator[None]:
     """Ends this process where it fails and others take part: at an orderly exit JAX would wait for them.
 
-    A UserError is raised: all have it. What a device reports, but that its memory is full, is taken for the loss of
+    A UserError is raised: all have it. What JAX reports, but that a device's memory is full, is taken for the loss of
     another process.
     """
     try:
@@ -202,9 +202,10 @@ def leaving_at_once(group: Group) -> Iterator[None]:
         if group.count == 1:
             raise
         traceback.print_exc()
-        lost = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
+        reported = [str(e) for e in (error, error.__cause__) if isinstance(e, jax.errors.JaxRuntimeError)]
+        lost = bool(reported) and not any("RESOURCE_EXHAUSTED" in text for text in reported)
         if lost:
-            print("error: another process of this job is lost; start all again", file=sys.stderr)
+            print("error: another process of this job is probably lost; start all again", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(LOST if lost else 1)

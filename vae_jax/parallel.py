@@ -48,7 +48,8 @@ def all_devices(count: int = 0) -> list[jax.Device]:
 
 def own(devices: Sequence[jax.Device]) -> list[jax.Device]:
     """Those of the devices that are of this process."""
-    return [device for device in devices if device.process_index == jax.process_index()]
+    index = jax.process_index()
+    return [device for device in devices if device.process_index == index]
 
 
 def free_bytes(devices: Sequence[jax.Device]) -> int:
@@ -81,7 +82,8 @@ def _shares(indices: np.ndarray, devices: list[jax.Device]) -> np.ndarray:
     """(steps, batch) -> (own devices, steps, share), device d holding the d-th share of every batch."""
     steps, batch = indices.shape
     shares = indices.reshape(steps, len(devices), batch // len(devices)).swapaxes(0, 1)
-    return shares[[device in own(devices) for device in devices]]
+    index = jax.process_index()
+    return shares[[device.process_index == index for device in devices]]
 
 
 class Placement(NamedTuple):

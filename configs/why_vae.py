@@ -14,8 +14,8 @@ Five seeds of eleven groups, which share network, data and steps:
                             the third costs about as many nats of distortion as the VAE's KL (on digits)
     beta 1, gaussian        grey levels; the decoder says how sure it is of each pixel
 
-Time       digits: 55 runs of 4,000 steps, 5.7 minutes of one core with pictures and metrics (10.4 minutes on 2 CPU
-           cores that six were using, jax 0.10.2); measuring and the page 40 s
+Time       digits: 55 runs of 4,000 steps in 3.8 minutes on 2 CPU cores with pictures and metrics (jax 0.10.2), the
+           comparison 5 s, measuring and the page 40 s
 Measured   docs/why_vae.md
 
 The ten checkpoints of a run are kept: what happens to the codes is measured over training.

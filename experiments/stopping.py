@@ -2,7 +2,8 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 
 class Stop:
@@ -29,9 +30,16 @@ def stop_signals(agree: Callable[[int], int] = lambda number: number) -> Iterato
         stop.caught = number
         signal.signal(number, previous[number])
 
-    previous = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with caught_by(catch, (signal.SIGTERM, signal.SIGINT)) as previous:
         yield stop
+
+
+@contextlib.contextmanager
+def caught_by(catch: Callable[[int, Any], Any], numbers: Sequence[int]) -> Iterator[dict[int, Any]]:
+    """Calls `catch` for these signals, and afterwards what was called before, which it yields by signal."""
+    previous = {number: signal.signal(number, catch) for number in numbers}
+    try:
+        yield previous
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

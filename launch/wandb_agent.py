@@ -26,6 +26,7 @@ import yaml
 from ml_collections import ConfigDict
 
 from experiments import settings
+from experiments.stopping import caught_by
 from launch import plan, study, sweep
 from launch.study import DONE, DROPPED, FAILED
 from vae_jax import writers
@@ -96,13 +97,8 @@ def stop_signals() -> Iterator[list[int]]:
         caught.append(number)
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, catch) for number in numbers}
-    try:
+    with caught_by(catch, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
         yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def ask(path: str, config: ConfigDict, folder: Path, count: int, trial: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.stopping import caught_by
 from launch import study
 from launch.machine import Place
 from launch.study import DONE, DROPPED, FAILED, Planned
@@ -173,10 +174,5 @@ def stop_signals() -> Iterator[list[int]]:
         if not caught or (number == signal.SIGINT and not soon):
             caught.append(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, catch) for number in numbers}
-    try:
+    with caught_by(catch, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
         yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

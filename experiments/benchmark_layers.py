@@ -67,7 +67,7 @@ def ours(layer: Layer, batch: int, dtype: str) -> Callable[[], None]:
     else:
         kernel = (layer.inputs * layer.width**2, layer.outputs)
         apply = lambda x, k: networks.convolve(x, k, layer.width)  # noqa: E731
-    x, kernel = _operands(dtype, (batch, *layer.size, layer.inputs), kernel)
+    x, kernel = _operands(dtype, (layer.inputs, *layer.size, batch), kernel)
     scan = lambda *operands: jax.lax.scan(_descend(apply), operands, None, length=REPEATS)[0]  # noqa: E731
     return _called(jax.jit(scan), x, kernel, 1)
 

@@ -10,7 +10,7 @@ from vae_jax import networks
 from vae_jax.registry import UserError
 
 RNG = np.random.default_rng(0)
-LAYOUT = ("NHWC", "HWIO", "NHWC")
+LAYOUT = ("CHWN", "HWIO", "CHWN")
 WIDTHS_AND_SIZES = list(itertools.product((2, 4), ((8, 6), (7, 9))))
 CHANNELS = [(1, 8), (3, 5)]
 """Few to many, where blocks are shifted before the product, and the other way, where its results are after it."""
@@ -49,6 +49,11 @@ def as_filter(kernel, width):
     return blocks.transpose(0, 2, 1, 3, 4, 5).reshape(width, width, -1, kernel.shape[1])
 
 
+def swap(x):
+    """Images to channels first and the batch last, as convolutions have them, or back."""
+    return x.transpose(3, 1, 2, 0)
+
+
 def convolve(x, kernel, width):
     return jax.lax.conv_general_dilated(x, as_filter(kernel, width), (2, 2), "SAME", dimension_numbers=LAYOUT)
 
@@ -83,7 +88,7 @@ def assert_agree(ours, theirs, dtype):
 @pytest.mark.parametrize(("width", "size"), WIDTHS_AND_SIZES)
 def test_convolutions_and_their_gradients_are_those_of_lax(width, size, channels, dtype):
     inputs, outputs = channels
-    exact = normal(2, *size, inputs), normal(inputs * width**2, outputs)
+    exact = normal(inputs, *size, 2), normal(inputs * width**2, outputs)
     ours = with_gradients(lambda x, kernel: networks.convolve(x, kernel, width), *(x.astype(dtype) for x in exact))
     assert_agree(ours, with_gradients(lambda x, kernel: convolve(x, kernel, width), *exact), dtype)
 
@@ -93,7 +98,7 @@ def test_convolutions_and_their_gradients_are_those_of_lax(width, size, channels
 @pytest.mark.parametrize(("width", "size"), WIDTHS_AND_SIZES)
 def test_transposed_convolutions_and_their_gradients_are_those_of_lax(width, size, channels, dtype):
     outputs, inputs = channels
-    exact = normal(2, *(-(-s // 2) for s in size), inputs), normal(inputs, outputs * width**2)
+    exact = normal(inputs, *(-(-s // 2) for s in size), 2), normal(inputs, outputs * width**2)
     ours = with_gradients(
         lambda y, kernel: networks.convolve_transposed(y, kernel, width, size), *(x.astype(dtype) for x in exact)
     )
@@ -158,7 +163,7 @@ def test_halvings_round_up():
 
 def test_transposed_convolutions_start_at_the_scale_of_their_input():
     layer = networks.TransposedConv(64, (32, 32), jnp.dtype("float32"))
-    x = normal(4, 16, 16, 32)
+    x = normal(32, 16, 16, 4)
     out = jax.jit(layer.apply)(jax.jit(layer.init)(jax.random.key(0), x), x)
     np.testing.assert_allclose(out[:, 2:-2, 2:-2].std(), 1, rtol=0.1)
 
@@ -241,11 +246,11 @@ def test_conv_at_64_pixels_has_the_layers_of_locatello_et_al(colours):
 @pytest.mark.parametrize("size", [28, 64])
 def test_conv_encoder_is_the_same_network_built_from_lax(size):
     nets, params, x = make(networks.conv, (size, size, 3), hidden=16)
-    p, h = params["encoder"], x
+    p, h = params["encoder"], swap(x)
     for i, kernel in enumerate((4, 4, 2, 2)):
-        h = jax.nn.relu(convolve(h, p[f"Dense_{i}"]["kernel"], kernel) + p[f"Dense_{i}"]["bias"][None, None, None])
+        h = jax.nn.relu(convolve(h, p[f"Dense_{i}"]["kernel"], kernel) + p[f"Dense_{i}"]["bias"].reshape(-1, 1, 1, 1))
     p = p["Mlp_0"]
-    h = jax.nn.relu(h.reshape(2, -1) @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"][None])
+    h = jax.nn.relu(swap(h).reshape(2, -1) @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"][None])
     h = h @ p["Dense_1"]["kernel"] + p["Dense_1"]["bias"][None]
     np.testing.assert_allclose(np.concatenate(nets.encode(params, x), axis=1), h, rtol=1e-4, atol=1e-5)
 
@@ -257,11 +262,12 @@ def test_conv_decoder_is_the_same_network_built_from_lax(sizes, first):
     dense = p["Mlp_0"]
     h = jax.nn.relu(z @ dense["Dense_0"]["kernel"] + dense["Dense_0"]["bias"][None])
     h = (h @ dense["Dense_1"]["kernel"] + dense["Dense_1"]["bias"][None]).reshape(2, first, first, 64)
+    h = swap(h)
     for i, size in enumerate(reversed(sizes)):
         layer = p[f"TransposedConv_{i}"]
         h = convolve_transposed(jax.nn.relu(h), layer["Dense_0"]["kernel"], 4, (size, size))
-        h = h + layer["bias"][None, None, None]
-    np.testing.assert_allclose(nets.decode(params, z), h, rtol=1e-4, atol=1e-5)
+        h = h + layer["bias"].reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(nets.decode(params, z), swap(h), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("build", [networks.mlp, networks.conv])

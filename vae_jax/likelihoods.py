@@ -64,15 +64,16 @@ def _positive(field: str, value: float) -> None:
 def bernoulli() -> Likelihood:
     """Pixels are coins: log p(x) = x l - log(1 + e^l), l the logit (Kingma & Welling 2014, eq. 11).
 
-    Written as x l - max(l, 0) - log1p(e^min(l, -l)): finite at any finite logit, and so is its
-    gradient x - sigmoid(l), at 0 too, where JAX halves ties but gives |l| a slope of 1.
+    Written as x l - max(l, 0) - log1p(e^-|l|): finite at any finite logit, and so is its gradient
+    x - sigmoid(l), at 0 too, where max(l, 0) has the slope 0 and -|l|, a choice, the slope 1.
     For x strictly between 0 and 1 this is a cross-entropy and no log-probability: binarise the data.
     """
 
     def log_prob(logits: Pixels, x: Images) -> PerExample:
         logits, x = _flat(logits), _flat(x)
-        softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(jnp.minimum(logits, -logits)))
-        return jnp.sum(x * logits - softplus, axis=1)
+        smaller = jnp.exp(jnp.where(logits > 0, -logits, logits))
+        # Summed apart, or a CPU takes the logarithm number by number with all that makes the logits.
+        return jnp.sum(x * logits - jax.nn.relu(logits), axis=1) - jnp.sum(jnp.log1p(smaller), axis=1)
 
     def sample(logits: Pixels, key: Key, index: Indices) -> Images:
         uniform = _noise(jax.random.uniform, key, index, logits)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from vae_jax.typing import AXIS, Codes, Scalar
+from vae_jax.typing import AXIS, Codes, Indices, Scalar
 
 
 def gather(local: Codes) -> Float[Array, "whole latent"]:
@@ -19,6 +19,12 @@ def gather(local: Codes) -> Float[Array, "whole latent"]:
 def mean_over_devices(tree: PyTree) -> PyTree:
     """The mean of each leaf over devices; on one device the leaf itself, which XLA's CPU would copy."""
     return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(tree, AXIS)
+
+
+def places(share: int) -> Indices:
+    """Where in the whole batch this device's `share` examples lie."""
+    index = jnp.arange(share)
+    return index if jax.lax.axis_size(AXIS) == 1 else jax.lax.axis_index(AXIS) * share + index
 
 
 def free_bits(kl: Codes, floor: Scalar | float = 0.0) -> Scalar:

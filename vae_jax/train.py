@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Int
 
-from vae_jax.divergences import gather, mean_over_devices
+from vae_jax.divergences import gather, mean_over_devices, places
 from vae_jax.networks import Nets
-from vae_jax.typing import AXIS, Batch, Indices, Key, Metrics, Params, Scalar
+from vae_jax.typing import Batch, Indices, Key, Metrics, Params, Scalar
 from vae_jax.variants import Variant
 
 BINARIZE, NOISE = range(2)
@@ -130,9 +130,7 @@ def make_train_step(
 
     def step(state, batch_indices, key, hyper):
         key = jax.random.fold_in(key, state.step)
-        share = len(batch_indices)
-        index = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
-        batch = fetch(batch_indices, index, jax.random.fold_in(key, BINARIZE))
+        batch = fetch(batch_indices, places(len(batch_indices)), jax.random.fold_in(key, BINARIZE))
 
         def objective(params):
             noise_key = jax.random.fold_in(key, NOISE)

@@ -45,7 +45,7 @@ import optax
 
 from vae_jax import divergences, networks, registry
 from vae_jax.likelihoods import Likelihood
-from vae_jax.typing import AXIS, Codes, Key, Params, PerExample
+from vae_jax.typing import Codes, Key, Params, PerExample
 from vae_jax.variants import Variant, elbo_terms
 
 SECOND, PERMUTATION = (2**32 - 1 - i for i in range(2))
@@ -98,7 +98,7 @@ def make(likelihood: Likelihood, *, width: int = 128, depth: int = 3, adversary_
         second = posterior.sample(jax.random.fold_in(key, SECOND), batch["index"])
         whole = permuted(jax.random.fold_in(key, PERMUTATION), divergences.gather(jax.lax.stop_gradient(second)))
         # Every device permutes the whole batch alike and takes its share.
-        shuffled = jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(AXIS) * len(z), len(z))
+        shuffled = whole[divergences.places(len(z))]
         played = contest(log_odds(own, jax.lax.stop_gradient(z)), log_odds(own, shuffled))
 
         terms |= {"total_correlation": total_correlation}

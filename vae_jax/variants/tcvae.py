@@ -36,7 +36,7 @@ from jaxtyping import Array, Float, Int
 from vae_jax import divergences, registry
 from vae_jax.distributions import LOG_2PI, Gaussian, standard_normal
 from vae_jax.likelihoods import Likelihood
-from vae_jax.typing import AXIS, Codes, PerExample
+from vae_jax.typing import Codes, PerExample
 from vae_jax.variants import Variant, elbo_terms
 
 ESTIMATORS = ("mws", "mss")
@@ -89,7 +89,7 @@ def make(likelihood: Likelihood, *, estimator: str = "mws") -> Variant:
         posterior, z, terms = elbo_terms(likelihood, nets, params, batch, key)
         # Each device takes its own z against the posteriors of all: the mean over devices is the whole batch's.
         whole = Gaussian(*map(divergences.gather, posterior))
-        own = jax.lax.axis_index(AXIS) * len(z) + jnp.arange(len(z))
+        own = divergences.places(len(z))
         parts = decompose(z, own, posterior, whole, estimator, batch["size"])
         penalty = alpha * parts.mutual_information + beta * parts.total_correlation + gamma * parts.dimension_wise_kl
         return jnp.mean(terms["distortion"] + penalty), {**terms, **parts._asdict()}

@@ -4,8 +4,8 @@
     python -m experiments.benchmark --config=configs/dsprites.py --config.data.path=FILE --layers [--torch] [--rounds=7]
 
 Everything that is compared is measured in turn, round after round, and medians are printed: machines
-are noisy, and ratios taken in one run hold where single times do not. --torch adds PyTorch's loop, and the
-memory that both take; --layers measures the network's convolutions one by one instead (benchmark_layers.py).
+are noisy, and ratios taken in one run hold where single times do not. --torch adds PyTorch's loop (benchmark_torch.py),
+and the memory that both take; --layers measures the network's convolutions one by one instead (benchmark_layers.py).
 """
 
 import contextlib
@@ -58,13 +58,14 @@ def main(argv: list[str]) -> int:
     if own.get("torch") == "true":
         from experiments import benchmark_torch
 
-        images = benchmark_torch.unpacked(dataset)
-        timed["PyTorch"] = Work(*benchmark_torch.steps(config, dataset.image_shape, images), "images")
+        benchmark_torch.check(config, dataset.image_shape)
+        for name, environment in benchmark_torch.LOOPS.items():
+            timed[name] = Work(*benchmark_torch.start(of_config(argv), environment), "images")
     before = in_turn(timed, rounds)
     whole = whole_runner(config, dataset, built, devices)
     after = in_turn({"step": timed["step"]}, rounds)
     report(config, devices, compile_seconds, flops, before, whole, before["step"] + after["step"])
-    if "PyTorch" in timed:
+    if own.get("torch") == "true":
         report_memory(of_config(argv))
     return 0
 
@@ -209,14 +210,10 @@ def report(config, devices, compile_seconds, flops, rates, whole, step_rates) ->
             f"{whole / np.median(step_rates):.0%} of the compiled step before and after",
         )
     )
-    if "PyTorch" in rates:
-        rows.append(
-            (
-                "PyTorch loop",
-                f"{median['PyTorch']:,.0f} images/s",
-                f"ours is {_paired(rates['step'], rates['PyTorch']):.2f} times as fast",
-            )
-        )
+    for name in [name for name in rates if name.startswith("PyTorch")]:
+        ratio = _paired(rates["step"], rates[name])
+        steps = f"{median[name] / batch:,.1f} steps/s"
+        rows.append((name, f"{median[name]:,.0f} images/s", f"{steps}; ours is {ratio:.2f} times as fast"))
     for name, value, note in rows:
         print(f"  {name:<27}{value:>20}  {note}")
 

@@ -1,12 +1,24 @@
-"""The same network, batch and data in a plain PyTorch loop: what the benchmark holds ours against."""
+"""The same network, batch and data in a plain PyTorch loop, in a process of its own: what ours is held against.
 
+    python -m experiments.benchmark_torch --config=configs/dsprites.py --config.data.path=FILE
+
+prints how many images a round has, and makes a round of Adam steps for each line that it is given. `--torch` of
+experiments.benchmark has two such processes. One is as PyTorch starts; the other does not give freed memory back to
+the system, which would else find pages anew for the layers of every step.
+"""
+
+import importlib.util
 import itertools
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments import settings
 from vae_jax.data import Dataset
 from vae_jax.registry import UserError
 
@@ -15,6 +27,66 @@ SECONDS = 1.0
 
 CHUNK = 1024
 """Images that are fetched at once."""
+
+LOOPS = {
+    "PyTorch loop": {},
+    "PyTorch, keeping memory": {"MALLOC_MMAP_THRESHOLD_": str(2**31), "MALLOC_TRIM_THRESHOLD_": str(2**31)},
+}
+"""The environment of each process; the GNU C library reads it."""
+
+
+def main(argv: list[str]) -> int:
+    """Makes rounds of steps on demand; the exit status."""
+    from experiments import train as runner
+
+    config, _ = settings.parse(argv, ("config",))
+    dataset, _ = runner.prepare(config)
+    check(config, dataset.image_shape)
+    call, amount = steps(config, dataset.image_shape, unpacked(dataset))
+    print(amount, flush=True)
+    for _ in sys.stdin:
+        call()
+        print("done", flush=True)
+    return 0
+
+
+def start(words: Sequence[str], environment: dict[str, str]) -> tuple[Callable[[], None], int]:
+    """A call that has a process of its own make a round of steps, and how many images that takes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.benchmark_torch", *words],
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def answer() -> str:
+        line = process.stdout.readline()
+        if not line:
+            raise UserError(f"--torch: the process of PyTorch's loop ended with {process.wait()}")
+        return line
+
+    def call():
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        answer()
+
+    return call, int(answer())
+
+
+def check(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
+    """Raises UserError where there is no such loop."""
+    if importlib.util.find_spec("torch") is None:
+        raise UserError("--torch: PyTorch is not installed here; pip install it, or leave --torch out")
+    if config.variant.name != "beta" or config.likelihood.name != "bernoulli":
+        raise UserError("--torch: the PyTorch loop knows the variant 'beta' with the likelihood 'bernoulli' alone")
+    if (config.net.activation, config.net.dtype) != ("relu", "float32"):
+        raise UserError(
+            "--torch: the PyTorch loop knows config.net.activation 'relu' and config.net.dtype 'float32' alone"
+        )
+    height, width, _ = image_shape
+    if config.net.name == "conv" and (height % 16 or width % 16):
+        raise UserError(f"--torch: the PyTorch loop knows 'conv' at multiples of 16 pixels, not {height}x{width}")
 
 
 def unpacked(dataset: Dataset) -> np.ndarray:
@@ -28,20 +100,9 @@ def unpacked(dataset: Dataset) -> np.ndarray:
 
 
 def steps(config: ConfigDict, image_shape: tuple[int, int, int], images: np.ndarray) -> tuple[Callable[[], None], int]:
-    """A call that makes Adam steps of the VAE of `config` on `images`, and how many images it takes.
+    """A call that makes Adam steps of the VAE of `config` on `images`, and how many images it takes."""
+    import torch
 
-    Raises UserError where there is no such loop.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise UserError("--torch: PyTorch is not installed here; pip install it, or leave --torch out") from None
-    if config.variant.name != "beta" or config.likelihood.name != "bernoulli":
-        raise UserError("--torch: the PyTorch loop knows the variant 'beta' with the likelihood 'bernoulli' alone")
-    if (config.net.activation, config.net.dtype) != ("relu", "float32"):
-        raise UserError(
-            "--torch: the PyTorch loop knows config.net.activation 'relu' and config.net.dtype 'float32' alone"
-        )
     encoder, decoder = NETWORKS[config.net.name](torch.nn, config, image_shape)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.train.learning_rate)
     images = torch.from_numpy(images).permute(0, 3, 1, 2)
@@ -88,8 +149,6 @@ def _mlp(nn, config: ConfigDict, image_shape: tuple[int, int, int]):
 
 def _conv(nn, config: ConfigDict, image_shape: tuple[int, int, int]):
     height, width, channels = image_shape
-    if height % 16 or width % 16:
-        raise UserError(f"--torch: the PyTorch loop knows 'conv' at multiples of 16 pixels, not {height}x{width}")
     height, width, hidden = height // 16, width // 16, config.net.hidden
     encoder = [
         nn.Conv2d(channels, 32, 4, 2, 1),
@@ -116,3 +175,7 @@ def _conv(nn, config: ConfigDict, image_shape: tuple[int, int, int]):
 
 
 NETWORKS = {"mlp": _mlp, "conv": _conv}
+
+
+if __name__ == "__main__":
+    settings.start(main, __doc__)

@@ -1,7 +1,7 @@
 """A convolutional VAE on MNIST: the network of Locatello et al. 2019 (table 1), ten latents.
 
 Command    python -m experiments.train --config=configs/mnist_conv.py --config.data.path=FOLDER
-Time       9,380 steps (10.0 epochs) at 39 steps/s on 2 CPU cores (docs/benchmarks.md): four minutes
+Time       9,380 steps (10.0 epochs) at 85 steps/s on 2 CPU cores (docs/benchmarks.md): two minutes
 Measured   not yet: this is the network at 28 pixels for speed and for larger images, not a tuned run
 """
 

@@ -55,13 +55,16 @@ def main(argv: list[str]) -> int:
         grey = config.copy_and_resolve_references()
         grey.data.binarize = "none"
         timed["step without binarisation"] = compiled_steps(grey, dataset, built, devices)[0]
-    if own.get("torch") == "true":
-        from experiments import benchmark_torch
+    with contextlib.ExitStack() as processes:
+        if own.get("torch") == "true":
+            from experiments import benchmark_torch
 
-        benchmark_torch.check(config, dataset.image_shape)
-        for name, environment in benchmark_torch.LOOPS.items():
-            timed[name] = Work(*benchmark_torch.start(of_config(argv), environment), "images")
-    before = in_turn(timed, rounds)
+            benchmark_torch.check(config, dataset.image_shape)
+            command = benchmark_torch.command(of_config(argv))
+            for name, environment in benchmark_torch.LOOPS.items():
+                started = processes.enter_context(benchmark_torch.started(command, environment))
+                timed[name] = Work(*started, "images")
+        before = in_turn(timed, rounds)
     whole = whole_runner(config, dataset, built, devices)
     after = in_turn({"step": timed["step"]}, rounds)
     report(config, devices, compile_seconds, flops, before, whole, before["step"] + after["step"])

@@ -3,17 +3,20 @@
     python -m experiments.benchmark_torch --config=configs/dsprites.py --config.data.path=FILE
 
 prints how many images a round has, and makes a round of Adam steps for each line that it is given. `--torch` of
-experiments.benchmark has two such processes. One is as PyTorch starts; the other does not give freed memory back to
-the system, which would else find pages anew for the layers of every step.
+experiments.benchmark has two such processes, each with the training images unpacked to a byte a number. One is as
+PyTorch starts; the other does not give freed memory back to the system, which would else find pages anew for the layers
+of every step.
 """
 
+import contextlib
 import importlib.util
 import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -28,11 +31,11 @@ SECONDS = 1.0
 CHUNK = 1024
 """Images that are fetched at once."""
 
-LOOPS = {
-    "PyTorch loop": {},
-    "PyTorch, keeping memory": {"MALLOC_MMAP_THRESHOLD_": str(2**31), "MALLOC_TRIM_THRESHOLD_": str(2**31)},
-}
-"""The environment of each process; the GNU C library reads it."""
+# Of the GNU C library; 32 MiB is the most that it allows, and what is larger is given back all the same.
+KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+
+LOOPS = {"PyTorch loop": {}, "PyTorch, keeping memory": KEEPING}
+"""The environment of each process."""
 
 
 def main(argv: list[str]) -> int:
@@ -50,28 +53,44 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def start(words: Sequence[str], environment: dict[str, str]) -> tuple[Callable[[], None], int]:
-    """A call that has a process of its own make a round of steps, and how many images that takes."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.benchmark_torch", *words],
-        env=os.environ | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+@contextlib.contextmanager
+def started(command: Sequence[str], environment: dict[str, str]) -> Iterator[tuple[Callable[[], None], int]]:
+    """A call that has a process of its own make a round of steps, and how many images that takes.
 
-    def answer() -> str:
-        line = process.stdout.readline()
-        if not line:
-            raise UserError(f"--torch: the process of PyTorch's loop ended with {process.wait()}")
-        return line
+    Raises UserError, with the last that the process said, where it ends.
+    """
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            command,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,  # here JAX only unpacks the data
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as process,
+    ):
 
-    def call():
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        answer()
+        def answer() -> str:
+            line = process.stdout.readline()
+            if not line:
+                status = process.wait()
+                said.seek(0)
+                last = said.read().strip().rpartition("\n")[2]
+                raise UserError(f"--torch: the process of PyTorch's loop ended with {status}: {last}")
+            return line
 
-    return call, int(answer())
+        def call():
+            with contextlib.suppress(BrokenPipeError):
+                os.write(process.stdin.fileno(), b"go\n")
+            answer()
+
+        yield call, int(answer())
+
+
+def command(words: Sequence[str]) -> list[str]:
+    """What starts the process for the config of `words`."""
+    return [sys.executable, "-m", "experiments.benchmark_torch", *words]
 
 
 def check(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:

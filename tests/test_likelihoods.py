@@ -49,10 +49,12 @@ def test_bernoulli_and_its_gradient_are_exact_at_any_logit(x):
     np.testing.assert_allclose(gradients, wide_x - scipy.special.expit(wide), rtol=1e-6, atol=2e-7)
 
 
-def test_bernoulli_gradient_at_logit_zero_is_x_minus_a_half():
+def test_bernoulli_slopes_at_logit_zero_are_those_of_the_sigmoid():
     x = pixels([[0.0, 0.25, 1.0]])
-    gradient = jax.grad(lambda logits: likelihoods.bernoulli().log_prob(logits, x)[0])(jnp.zeros_like(x))
-    np.testing.assert_array_equal(gradient, x - 0.5)
+    gradient = jax.grad(lambda logits: likelihoods.bernoulli().log_prob(logits, x)[0])
+    first, second = jax.jvp(gradient, (jnp.zeros_like(x),), (jnp.ones_like(x),))
+    np.testing.assert_array_equal(first, x - 0.5)
+    np.testing.assert_array_equal(second, jnp.full_like(x, -0.25))
 
 
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 3.0])

@@ -11,7 +11,8 @@ from vae_jax.registry import UserError
 
 RNG = np.random.default_rng(0)
 LAYOUT = ("CHWN", "HWIO", "CHWN")
-WIDTHS_AND_SIZES = list(itertools.product((2, 4), ((8, 6), (7, 9))))
+WIDTHS_AND_IMAGES = list(itertools.product((2, 4), ((8, 6, 2), (7, 9, 2), (1, 5, 1))))
+"""Of windows; heights, widths and how many images."""
 CHANNELS = [(1, 8), (3, 5)]
 """Few to many, where blocks are shifted before the product, and the other way, where its results are after it."""
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
@@ -85,20 +86,20 @@ def assert_agree(ours, theirs, dtype):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize(("width", "size"), WIDTHS_AND_SIZES)
-def test_convolutions_and_their_gradients_are_those_of_lax(width, size, channels, dtype):
+@pytest.mark.parametrize(("width", "images"), WIDTHS_AND_IMAGES)
+def test_convolutions_and_their_gradients_are_those_of_lax(width, images, channels, dtype):
     inputs, outputs = channels
-    exact = normal(inputs, *size, 2), normal(inputs * width**2, outputs)
+    exact = normal(inputs, *images), normal(inputs * width**2, outputs)
     ours = with_gradients(lambda x, kernel: networks.convolve(x, kernel, width), *(x.astype(dtype) for x in exact))
     assert_agree(ours, with_gradients(lambda x, kernel: convolve(x, kernel, width), *exact), dtype)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize(("width", "size"), WIDTHS_AND_SIZES)
-def test_transposed_convolutions_and_their_gradients_are_those_of_lax(width, size, channels, dtype):
-    outputs, inputs = channels
-    exact = normal(inputs, *(-(-s // 2) for s in size), 2), normal(inputs, outputs * width**2)
+@pytest.mark.parametrize(("width", "images"), WIDTHS_AND_IMAGES)
+def test_transposed_convolutions_and_their_gradients_are_those_of_lax(width, images, channels, dtype):
+    (outputs, inputs), (*size, batch) = channels, images
+    exact = normal(inputs, *(-(-s // 2) for s in size), batch), normal(inputs, outputs * width**2)
     ours = with_gradients(
         lambda y, kernel: networks.convolve_transposed(y, kernel, width, size), *(x.astype(dtype) for x in exact)
     )

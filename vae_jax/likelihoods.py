@@ -64,15 +64,15 @@ def _positive(field: str, value: float) -> None:
 def bernoulli() -> Likelihood:
     """Pixels are coins: log p(x) = x l - log(1 + e^l), l the logit (Kingma & Welling 2014, eq. 11).
 
-    Written as x l - max(l, 0) - log1p(e^-|l|): finite at any finite logit, and so is its gradient
-    x - sigmoid(l), at 0 too, where max(l, 0) has the slope 0 and -|l|, a choice, the slope 1.
+    Written as x l - relu(l) - log1p(e^-|l|): finite at any finite logit, and so is its gradient x - sigmoid(l),
+    at 0 too, where relu has the slope 0 and log1p(e^l), the branch taken there, the slope 1/2.
     For x strictly between 0 and 1 this is a cross-entropy and no log-probability: binarise the data.
     """
 
     def log_prob(logits: Pixels, x: Images) -> PerExample:
         logits, x = _flat(logits), _flat(x)
         smaller = jnp.exp(jnp.where(logits > 0, -logits, logits))
-        # Summed apart, or a CPU takes the logarithm number by number with all that makes the logits.
+        # Two sums: in one, XLA's CPU compiler fuses the logarithm with what makes the logits, and vectorises neither.
         return jnp.sum(x * logits - jax.nn.relu(logits), axis=1) - jnp.sum(jnp.log1p(smaller), axis=1)
 
     def sample(logits: Pixels, key: Key, index: Indices) -> Images:

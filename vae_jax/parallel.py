@@ -193,7 +193,8 @@ cache through a dispatch: one by one on each of two cores is 1.3 times as fast a
 def _alone(step: Callable) -> Callable:
     """The step of a member that has its whole batch: the axis it averages over has size one.
 
-    Nothing is mapped over it, or all arrays would gain an axis of their own and XLA's CPU take other, slower layouts.
+    Nothing is mapped over it, or all arrays would gain an axis and XLA's CPU compiler take other, slower layouts. So a
+    step asks `divergences.places` where its examples lie, never `axis_index`.
     """
     return jax.vmap(step, in_axes=None, out_axes=None, axis_name=AXIS, axis_size=1)
 

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.benchmark import Work, in_turn, square_matmul
+from experiments.benchmark_torch import require
 from vae_jax import model, networks, parallel
 from vae_jax.registry import UserError
 
@@ -127,6 +128,8 @@ def of_torch(layer: Layer, batch: int, dtype: str) -> Callable[[], None]:
 def table(config: ConfigDict, built: model.Model, image_shape: tuple[int, int, int], rounds: int, torch: bool) -> None:
     """Prints milliseconds of each layer with both its gradients, and ours as a share of the float32 matmul rate."""
     batch, found = config.train.batch_size, layers(config, built, image_shape)
+    if torch:
+        require()
     if torch and any(size % 16 for size in image_shape[:2]):
         raise UserError(f"--torch: its layers are compared at multiples of 16 pixels, not {image_shape[:2]}")
     columns = {"ours": ours, "lax": of_xla} | ({"PyTorch": of_torch} if torch else {})

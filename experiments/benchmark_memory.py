@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     config.train.dispatch = STEPS
     dataset, built = runner.prepare(config)
     if own["of"] == "torch":
+        benchmark_torch.check(config, dataset.image_shape)
         import torch  # noqa: F401
 
         images = benchmark_torch.unpacked(dataset)

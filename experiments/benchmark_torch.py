@@ -93,10 +93,15 @@ def command(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "experiments.benchmark_torch", *words]
 
 
-def check(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
-    """Raises UserError where there is no such loop."""
+def require() -> None:
+    """Raises UserError where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise UserError("--torch: PyTorch is not installed here; pip install it, or leave --torch out")
+
+
+def check(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
+    """Raises UserError where there is no such loop."""
+    require()
     if config.variant.name != "beta" or config.likelihood.name != "bernoulli":
         raise UserError("--torch: the PyTorch loop knows the variant 'beta' with the likelihood 'bernoulli' alone")
     if (config.net.activation, config.net.dtype) != ("relu", "float32"):

@@ -1,1 +1,1 @@
-"""Configs: a file here is `--config=configs/<file>.py`, its docstring the lab note."""
+"""Configs: a file here is `--config=<name>`, its docstring the lab note. Installed as vae_jax.configs."""

@@ -14,14 +14,14 @@ The autoencoder's distortion is of codes without noise; it has no rate, and its 
 are no digits. The argument of the config is the variant: configs/digits.py:autoencoder.
 """
 
-from configs import default
-from launch.sweep import grid, product, seeds
+from vae_jax.config import defaults
+from vae_jax.sweeps.algebra import grid, product, seeds
 
 
 def get_config(variant: str = "beta"):
     """A run on the digits; the argument is a variant's name (configs/digits.py:autoencoder)."""
-    config = default.get_config()
-    config.variant = default.section("variant", variant)
+    config = defaults.get_config()
+    config.variant = defaults.section("variant", variant)
     return config
 
 

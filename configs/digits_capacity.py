@@ -14,14 +14,14 @@ Paper      Burgess et al. 2018 on dSprites: gamma = 1000, C from 0.5 to 25 nats 
            (the paper's setting, not run here).
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "capacity"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.train.steps = 6000
-    config.variant = default.section("variant", variant)
+    config.variant = defaults.section("variant", variant)
     if variant == "capacity":
         config.variant.update(gamma=100.0, capacity=10.0, ramp_steps=3000.0)
     return config

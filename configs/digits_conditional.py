@@ -15,12 +15,12 @@ draws with a class asked for, a support vector machine (right on 99.3% of the he
 class in 99.3%. samples.png has the classes in turn, 0 to 9 and again.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "conditional"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.train.steps = 4000
-    config.variant = default.section("variant", variant)
+    config.variant = defaults.section("variant", variant)
     return config

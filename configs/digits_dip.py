@@ -17,12 +17,12 @@ Paper      Locatello et al. 2019: lambda_od 1 to 50, lambda_d = 10 lambda_od (I)
            images (the paper's setting, not run here).
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "dip"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.train.steps = 6000
-    config.variant = default.section("variant", variant)
+    config.variant = defaults.section("variant", variant)
     return config

@@ -17,13 +17,13 @@ Paper      Kim & Mnih 2018; Locatello et al. 2019 take gamma 10 to 100, batch 64
            adversary of 6 x 1000 at 1e-4, on 64x64 images (the paper's setting, not run here).
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "factor"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
-    config.variant = default.section("variant", variant)
+    config = defaults.get_config()
+    config.variant = defaults.section("variant", variant)
     if variant == "factor":
         config.variant.gamma = 3.0
     config.train.steps = 6000

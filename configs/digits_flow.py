@@ -17,13 +17,13 @@ for one of 400, -23.28 against -23.38. With 16 latents it is worth nothing on un
 Paper      Kingma et al. 2016 have no experiment of this size; configs/mnist_flow.py is theirs in part.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "flow"):
     """A run on the digits with two latents; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 2
     config.train.steps = 6000
-    config.variant = default.section("variant", variant)
+    config.variant = defaults.section("variant", variant)
     return config

@@ -18,12 +18,12 @@ Paper      Tolstikhin et al. 2018 on MNIST: 8 latents, lambda = 10 for a squared
            encoder (the paper's setting, not run here).
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "info"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.train.steps = 4000
-    config.variant = default.section("variant", variant)
+    config.variant = defaults.section("variant", variant)
     return config

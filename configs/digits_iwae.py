@@ -22,14 +22,14 @@ needs its 6,000 steps to come to -22.68. A step of ten draws costs several of th
 same steps, the comparison is less flattering. On MNIST the paper has 1.6 nats at K = 50 (configs/mnist_iwae.py).
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "iwae"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.train.steps = 6000
-    config.variant = default.section("variant", variant)
+    config.variant = defaults.section("variant", variant)
     if variant == "iwae":
         config.variant.update(samples=10, estimator="dreg")
     return config

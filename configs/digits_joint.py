@@ -22,15 +22,15 @@ joint's ELBO is of one-hot categories; the distortion with relaxed ones is 0.3 n
 Paper      Dupont 2018 on MNIST: configs/mnist_joint.py.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "joint"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 10
     config.train.steps = 6000
-    config.variant = default.section("variant", variant)
+    config.variant = defaults.section("variant", variant)
     if variant == "joint":
         config.variant.update(gamma=2.0, capacity=3.0, discrete_capacity=2.2, ramp_steps=4000.0)
     return config

@@ -18,13 +18,13 @@ back in these runs, and the ELBO is lower by 0.03 to 0.5.
 Paper      Sonderby et al. 2016, on MNIST: configs/mnist_ladder.py.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "ladder"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.train.steps = 6000
-    config.variant = default.section("variant", variant)
-    config.schedule = default.section("schedule", "linear", steps=3000)
+    config.variant = defaults.section("variant", variant)
+    config.schedule = defaults.section("schedule", "linear", steps=3000)
     return config

@@ -21,12 +21,12 @@ and by FD they lie further from the data than the VAE's.
 Paper      Ghosh et al. 2020 has MNIST: configs/mnist_rae.py.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "rae"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.train.steps = 6000
-    config.variant = default.section("variant", variant)
+    config.variant = defaults.section("variant", variant)
     return config

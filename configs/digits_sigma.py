@@ -19,13 +19,13 @@ One learned number finds what the search finds. A sigma of 1, half the squared e
 Train on, and the learned sigma goes on falling on the training images: 2,000 steps are where the held-out ELBO is best.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(scale: str = "shared"):
     """A run on grey levels; the argument is the gaussian likelihood's scale: fixed, shared or pixel."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.data.binarize = "none"
-    config.likelihood = default.section("likelihood", "gaussian", scale=scale)
+    config.likelihood = defaults.section("likelihood", "gaussian", scale=scale)
     config.train.steps = 2000
     return config

@@ -11,13 +11,13 @@ MI, TC and DWKL are the stratified estimator's on those images, as one batch. Th
 gamma = 1, beta = 6 are the paper's for dSprites, where it has batches of 2,048 (Chen et al. 2018).
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "tcvae"):
     """A run on the digits with the weights of Chen et al. 2018 and the stratified estimator."""
-    config = default.get_config()
-    config.variant = default.section("variant", variant)
+    config = defaults.get_config()
+    config.variant = defaults.section("variant", variant)
     if variant == "tcvae":
         config.variant.estimator = "mss"
     config.train.steps = 6000

@@ -15,13 +15,13 @@ is one draw's, the N(0, I) one exact. Draws from the prior are digits more often
 Active units count latents whose mean moves by 0.1, a width that means less where the prior is no N(0, 1).
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "vamp"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
-    config.variant = default.section("variant", variant)
+    config = defaults.get_config()
+    config.variant = defaults.section("variant", variant)
     if variant == "vamp":
         config.variant.components = 50
     return config

@@ -24,14 +24,14 @@ Paper      32 x 32 groups of 512 codes for ImageNet at 128 pixels and an autoreg
            compares.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "vq"):
     """A run on the digits; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.train.steps = 6000
-    config.variant = default.section("variant", variant)
+    config.variant = defaults.section("variant", variant)
     if variant == "vq":
         config.variant.dim = 8
     return config

@@ -17,8 +17,8 @@ Paper      batch 64, Adam 1e-4, ten latents, Bernoulli pixels; 50 seeds of each 
            The paper trains on all images; here a tenth is held out.
 """
 
-from configs import default
-from launch.sweep import chain, grid, product, seeds, zipped
+from vae_jax.config import defaults
+from vae_jax.sweeps.algebra import chain, grid, product, seeds, zipped
 
 OF_THE_STUDY = {
     "capacity": {"gamma": 1000.0, "capacity": 25.0, "ramp_steps": 100_000.0},
@@ -31,11 +31,11 @@ OF_THE_STUDY = {
 
 def get_config(variant: str = "beta"):
     """A run of the study; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 10
-    config.data = default.section("data", "dsprites", binarize="static")
-    config.net = default.section("net", "conv")
-    config.variant = default.section("variant", variant, **OF_THE_STUDY.get(variant, {}))
+    config.data = defaults.section("data", "dsprites", binarize="static")
+    config.net = defaults.section("net", "conv")
+    config.variant = defaults.section("variant", variant, **OF_THE_STUDY.get(variant, {}))
     config.train.steps = 300_000
     config.train.batch_size = 64
     config.train.learning_rate = 1e-4

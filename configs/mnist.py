@@ -13,15 +13,15 @@ The ELBO of one draw is unbiased; its standard error here is about 0.25 nats, of
 docs/samples_vae.png and docs/samples_autoencoder.png are the samples.png of these two runs.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "beta"):
     """A run on MNIST; the argument is a variant's name (configs/mnist.py:autoencoder)."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 20
-    config.data = default.section("data", "mnist")
-    config.net = default.section("net", "mlp", hidden=(400,))
-    config.variant = default.section("variant", variant)
+    config.data = defaults.section("data", "mnist")
+    config.net = defaults.section("net", "mlp", hidden=(400,))
+    config.variant = defaults.section("variant", variant)
     config.train.steps = 4690
     return config

@@ -13,7 +13,7 @@ A bound on log p(x|y) may pass one on log p(x) by up to log 10 = 2.3 nats for kn
 Paper      Sohn et al. 2015 give parts of an MNIST digit and ask for the others, a task that is not this one.
 """
 
-from configs import mnist
+from vae_jax.configs import mnist
 
 
 def get_config(variant: str = "conditional"):

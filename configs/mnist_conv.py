@@ -5,16 +5,16 @@ Time       9,380 steps (10.0 epochs) at 85 steps/s on 2 CPU cores (docs/benchmar
 Measured   not yet: this is the network at 28 pixels for speed and for larger images, not a tuned run
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "beta"):
     """The convolutional network of Locatello et al. 2019 on MNIST; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 10
-    config.data = default.section("data", "mnist")
-    config.net = default.section("net", "conv")
-    config.variant = default.section("variant", variant)
+    config.data = defaults.section("data", "mnist")
+    config.net = defaults.section("net", "conv")
+    config.variant = defaults.section("variant", variant)
     config.train.steps = 9_380
     config.train.batch_size = 64
     config.train.learning_rate = 5e-4

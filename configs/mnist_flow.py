@@ -11,16 +11,16 @@ configs/mnist_conv.py here, the learning rate and the 100 epochs. Its numbers ar
 for this one.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "flow"):
     """A convolutional network of 32 latents on MNIST; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 32
-    config.data = default.section("data", "mnist")
-    config.net = default.section("net", "conv")
-    config.variant = default.section("variant", variant)
+    config.data = defaults.section("data", "mnist")
+    config.net = defaults.section("net", "conv")
+    config.variant = defaults.section("variant", variant)
     if variant == "flow":
         config.variant.update(steps=2, hidden=(320, 320), context=64)
     config.train.steps = 46_900

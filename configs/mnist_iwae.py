@@ -21,16 +21,16 @@ Deviates   The learning rate falls as a half cosine from 1e-3 to 0 over the pape
            the batch, images are not shuffled, and the output's bias starts at the training mean's logit.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "iwae"):
     """The network and batches of Burda et al. 2016 on MNIST; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 50
-    config.data = default.section("data", "mnist")
-    config.net = default.section("net", "mlp", hidden=(200, 200), activation="tanh")
-    config.variant = default.section("variant", variant)
+    config.data = defaults.section("data", "mnist")
+    config.net = defaults.section("net", "mlp", hidden=(200, 200), activation="tanh")
+    config.variant = defaults.section("variant", variant)
     if variant == "iwae":
         config.variant.samples = 50
     config.train.steps = 3280 * 3000

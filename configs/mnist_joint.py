@@ -11,16 +11,16 @@ Deviates   28x28 pixels and not 32x32; the network of Locatello et al. 2019 in p
            Bernoulli formula is a cross-entropy and its ELBO no bound: data.binarize=dynamic makes it one.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "joint"):
     """A run on MNIST; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 10
-    config.data = default.section("data", "mnist", binarize="none")
-    config.net = default.section("net", "conv")
-    config.variant = default.section("variant", variant)
+    config.data = defaults.section("data", "mnist", binarize="none")
+    config.net = defaults.section("net", "conv")
+    config.variant = defaults.section("variant", variant)
     if variant == "joint":
         config.variant.update(
             categories=(10,),

@@ -11,19 +11,19 @@ which it found important for deep ladders, batches of 200, one learning rate thr
 more samples. For a first look set config.train.steps and config.schedule.steps to a tenth.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "ladder"):
     """Dense networks of 512 and 64 latents on MNIST; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 64
-    config.data = default.section("data", "mnist")
-    config.net = default.section("net", "mlp", hidden=(512, 512), activation="leaky_relu")
-    config.variant = default.section("variant", variant)
+    config.data = defaults.section("data", "mnist")
+    config.net = defaults.section("net", "mlp", hidden=(512, 512), activation="leaky_relu")
+    config.variant = defaults.section("variant", variant)
     if variant == "ladder":
         config.variant.update(widths=(32, 16, 8, 4), hidden=(256, 128, 64, 32))
-    config.schedule = default.section("schedule", "linear", steps=60_000)
+    config.schedule = defaults.section("schedule", "linear", steps=60_000)
     config.train.steps = 600_000
     config.train.batch_size = 200
     return config

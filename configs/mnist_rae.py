@@ -17,18 +17,18 @@ decoder's dense kernels are under the norm too, not the transposed convolutions'
 
 import math
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "rae"):
     """A run on MNIST; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 16
-    config.data = default.section("data", "mnist")
+    config.data = defaults.section("data", "mnist")
     config.data.binarize = "none"
-    config.likelihood = default.section("likelihood", "gaussian", sigma=math.sqrt(0.5))
-    config.net = default.section("net", "conv")
-    config.variant = default.section("variant", variant)
+    config.likelihood = defaults.section("likelihood", "gaussian", sigma=math.sqrt(0.5))
+    config.net = defaults.section("net", "conv")
+    config.variant = defaults.section("variant", variant)
     if variant == "rae":
         config.variant.beta_z, config.variant.lambda_reg = 0.0128, 1.02e-4
     config.train.steps = 100 * 600

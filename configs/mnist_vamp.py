@@ -16,17 +16,17 @@ normalises gradients before Adam; all 60,000 images are trained on, where the pa
 stop, so an epoch is 600 steps; a fixed 400 epochs. The best checkpoint is by test ELBO: quote the last.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "vamp"):
     """A run on MNIST; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 40
-    config.data = default.section("data", "mnist")
-    config.net = default.section("net", "mlp", hidden=(300, 300))
-    config.variant = default.section("variant", variant)
-    config.schedule = default.section("schedule", "linear", steps=100 * 600)
+    config.data = defaults.section("data", "mnist")
+    config.net = defaults.section("net", "mlp", hidden=(300, 300))
+    config.variant = defaults.section("variant", variant)
+    config.schedule = defaults.section("schedule", "linear", steps=100 * 600)
     config.train.batch_size = 100
     config.train.learning_rate = 5e-4
     config.train.steps = 400 * 600

@@ -12,17 +12,17 @@ correlates factors. The argument of the config is the variant: configs/scenes.py
 factors.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "beta"):
     """A run on scenes of 64 pixels; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 10
-    config.data = default.section("data", "scenes", binarize="none")
-    config.net = default.section("net", "conv")
-    config.likelihood = default.section("likelihood", "gaussian", scale="shared")
-    config.variant = default.section("variant", variant)
+    config.data = defaults.section("data", "scenes", binarize="none")
+    config.net = defaults.section("net", "conv")
+    config.likelihood = defaults.section("likelihood", "gaussian", scale="shared")
+    config.variant = defaults.section("variant", variant)
     config.train.steps = 10_000
     config.train.batch_size = 64
     config.train.learning_rate = 5e-4

@@ -12,16 +12,16 @@ ones, --config.data.split holds combinations out or correlates factors. The argu
 configs/sprites.py:ada learns from pairs that share factors.
 """
 
-from configs import default
+from vae_jax.config import defaults
 
 
 def get_config(variant: str = "beta"):
     """A run on sprites of 32 pixels; the argument is a variant's name."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.latent_dim = 10
-    config.data = default.section("data", "sprites", binarize="static", resolution=32)
-    config.net = default.section("net", "mlp", hidden=(512, 256))
-    config.variant = default.section("variant", variant)
+    config.data = defaults.section("data", "sprites", binarize="static", resolution=32)
+    config.net = defaults.section("net", "mlp", hidden=(512, 256))
+    config.variant = defaults.section("variant", variant)
     config.train.steps = 10_000
     config.train.learning_rate = 5e-4
     return config

@@ -21,8 +21,8 @@ Measured   docs/why_vae.md
 The ten checkpoints of a run are kept: what happens to the codes is measured over training.
 """
 
-from configs import default
-from launch.sweep import chain, grid, product, seeds, zipped
+from vae_jax.config import defaults
+from vae_jax.sweeps.algebra import chain, grid, product, seeds, zipped
 
 METRICS = "samples,smoothness"
 STRENGTHS = [0.03, 0.1, 0.185]
@@ -30,11 +30,11 @@ STRENGTHS = [0.03, 0.1, 0.185]
 
 def get_config(name: str = "digits"):
     """A run of the study on "digits" or "mnist": the VAE."""
-    config = default.get_config()
-    config.data = default.section("data", name)
+    config = defaults.get_config()
+    config.data = defaults.section("data", name)
     if name == "mnist":
         config.latent_dim = 20
-        config.net = default.section("net", "mlp", hidden=(400,))
+        config.net = defaults.section("net", "mlp", hidden=(400,))
     config.train.steps = 4690 if name == "mnist" else 4000
     config.evaluation.every = config.checkpoint.every = config.train.steps // 10
     config.checkpoint.keep = 20

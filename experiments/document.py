@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments import settings
 from vae_jax import metrics, registry, variants
+from vae_jax.config.command_line import run_program
+from vae_jax.config.parse import load_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,7 +53,9 @@ def of_metrics() -> str:
 def _metric(name: str) -> str:
     module = metrics.get(name)
     needs = "; ".join(metrics.NEEDS[need] for need in module.NEEDS) or "nothing but the run"
-    fields = ", ".join(f"`{field}={value}`" for field, value in registry.fields(module.compute).items()) or "none"
+    fields = (
+        ", ".join(f"`{field}={value}`" for field, value in registry.keyword_fields(module.compute).items()) or "none"
+    )
     return f"## {name}\n\n```\n{module.__doc__.strip()}\n```\n\nNeeds {needs}. Parameters: {fields}.\n\n"
 
 
@@ -85,7 +88,7 @@ def _notes() -> dict[str, list[str]]:
     for path in sorted((ROOT / "configs").glob("*.py")):
         doc = ast.get_docstring(ast.parse(path.read_text()))
         if path.stem not in ("__init__", "default"):
-            name = settings.load(str(path)).variant.name
+            name = load_config(str(path)).variant.name
             notes.setdefault(name, []).append(f"configs/{path.name}:\n\n```\n{doc}\n```\n\n")
     return notes
 
@@ -97,4 +100,4 @@ PAGES = (
 
 
 if __name__ == "__main__":
-    settings.start(main, __doc__)
+    run_program(main, __doc__)

@@ -35,6 +35,6 @@ def pytest_unconfigure(config):
 @pytest.fixture
 def key():
     """A root key, as a run makes it."""
-    from vae_jax import train
+    from vae_jax import randomness
 
-    return train.root_key(0)
+    return randomness.root_key(0)

@@ -4,10 +4,13 @@ from typing import Any, NamedTuple
 
 import optax
 
-from vae_jax import data, likelihoods, networks, registry, schedules, train, variants
-from vae_jax.likelihoods import Likelihood
-from vae_jax.networks import Nets
-from vae_jax.typing import Config, Key
+from vae_jax import data, registry, variants
+from vae_jax.errors import UserError, unknown_name
+from vae_jax.models import likelihoods, networks, schedules
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks import Nets
+from vae_jax.models.optimizers import make_optimizer, partition_own
+from vae_jax.typing import Config
 from vae_jax.variants import Variant
 
 
@@ -30,9 +33,9 @@ def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
     likelihood = _likelihood(config)
     make_variant = variants.get(config["variant"]["name"])
     fields = _fields(config["variant"])
-    static = {name: fields.pop(name) for name in registry.fields(make_variant)}
+    static = {name: fields.pop(name) for name in registry.keyword_fields(make_variant)}
     section = config["train"]
-    optimizer = train.make_optimizer(
+    optimizer = make_optimizer(
         warmup_steps=section["warmup_steps"],
         cosine_steps=section["steps"] if section["cosine"] else 0,
         clip=section["clip"],
@@ -41,14 +44,14 @@ def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
     make_nets = networks.get(config["net"]["name"])
     width = variant.encoded(config["latent_dim"])
     nets = make_nets(image_shape, width, likelihood.channels, likelihood.shared, **_fields(config["net"]))
-    return Model(variant.adapt(nets), variant, likelihood, fields, train.with_own(optimizer, variant))
+    return Model(variant.adapt(nets), variant, likelihood, fields, partition_own(optimizer, variant.own_optimizer))
 
 
 def _likelihood(config: Config) -> Likelihood:
     name, binarize = config["likelihood"]["name"], config["data"]["binarize"]
     likelihood = likelihoods.get(name)(**_fields(config["likelihood"]))
     if binarize not in likelihood.binarize:
-        raise registry.UserError(
+        raise UserError(
             f"config.data.binarize: {binarize!r} makes no sense with this {name!r} likelihood, which is of other grey "
             f"levels; take {' or '.join(map(repr, likelihood.binarize))}"
         )
@@ -62,7 +65,7 @@ def _scheduled(variant: Variant, config: Config) -> Variant:
     if section["name"] == "constant":
         return variant
     if "beta" not in config["variant"]:
-        raise registry.UserError(
+        raise UserError(
             f"config.schedule.name: {section['name']!r} scales config.variant.beta, which the variant "
             f"{config['variant']['name']!r} does not have; take 'constant'"
         )
@@ -79,25 +82,16 @@ def traced(config: Config) -> set[str]:
     return {"seed", "train.learning_rate", *(f"variant.{field}" for field in variants.traced(name))}
 
 
-def initial_state(
-    model: Model, config: Config, image_shape: tuple[int, int, int], key: Key | None = None
-) -> train.TrainState:
-    """The state of a run before its first step: a function of the config and the root key, by default its seed's."""
-    key = train.root_key(config["seed"]) if key is None else key
-    ema, latent_dim = config["train"]["ema"], config["latent_dim"]
-    return train.init_state(key, model.nets, model.variant, model.optimizer, image_shape, latent_dim, ema)
-
-
 def check_fields(config: Config) -> None:
     """Raises UserError unless each named section has its name's own fields, no more and no fewer."""
     for kind in SECTIONS:
         known, given = defaults(kind, config[kind]["name"]), dict(config[kind].items())
         for name in given:
             if name not in known:
-                raise registry.unknown(f"config.{kind}.{name}", name, known)
+                raise unknown_name(f"config.{kind}.{name}", name, known)
         for name in known:
             if name not in given:
-                raise registry.UserError(f"config.{kind}.{name}: missing; the default is {known[name]!r}")
+                raise UserError(f"config.{kind}.{name}: missing; the default is {known[name]!r}")
 
 
 def load_data(section: Config) -> data.Dataset:
@@ -112,7 +106,7 @@ def defaults(section: str, name: str) -> dict[str, Any]:
     of_functions = {"net": networks.get, "likelihood": likelihoods.get, "schedule": schedules.get}
     if section in of_packages:
         return of_packages[section](name)
-    return {"name": name, **registry.fields(of_functions[section](name))}
+    return {"name": name, **registry.keyword_fields(of_functions[section](name))}
 
 
 SECTIONS = ("data", "net", "likelihood", "variant", "schedule")

@@ -1,42 +1,75 @@
-"""Names in a config to code: a file name is the registry, a function's keywords are its fields."""
+"""Names in a config to code: a file's name in one of our folders, or a dotted name of the user's own."""
 
-import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Collection
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
-
-class UserError(ValueError):
-    """Something the user gave is wrong; the message is one line that says what and what is allowed."""
-
-
-def unknown(field: str, value: Any, allowed: Collection[str]) -> UserError:
-    """The error for a name that is not among `allowed`, with the nearest one that is."""
-    names = sorted(allowed)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return UserError(f"{field}: {value!r} is unknown; known: {', '.join(names) or 'nothing'}{hint}")
+from vae_jax.errors import UserError, unknown_name
 
 
 def choose(field: str, value: str, table: dict[str, Any]) -> Any:
     """The entry of `table` called `value`; UserError naming `field` and the nearest name otherwise."""
     if value not in table:
-        raise unknown(field, value, table)
+        raise unknown_name(field, value, table)
     return table[value]
 
 
-def module(field: str, name: str, package: ModuleType) -> ModuleType:
-    """The module `name` of `package`; UserError naming `field` and the nearest name otherwise."""
-    names = {info.name for info in pkgutil.iter_modules(package.__path__)}
-    if name not in names:
-        raise unknown(field, name, names)
-    return importlib.import_module(f"{package.__name__}.{name}")
+def file_names(package: str) -> list[str]:
+    """The names of the files of `package` that a config may choose: all that do not begin with _, in order."""
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(info.name for info in found if not info.name.startswith("_"))
 
 
-def fields(function: Callable) -> dict[str, Any]:
+def find(field: str, name: str, package: str, attribute: str) -> Any:
+    """What `name` stands for: `attribute` of that file of `package`, or of the module with that dotted name.
+
+    A dotted name may also end in what it means: "my_lab.objectives.mine" is `attribute` of the module mine, or mine of
+    the module objectives. Modules are found as imports are, on sys.path, where the folder of the config file is too.
+
+    Args:
+        field: what the name was given as, for the message ("config.variant.name").
+        package: where plain names are files ("vae_jax.variants").
+        attribute: what such a file defines ("make").
+
+    Raises:
+        UserError: for an unknown name, with the nearest one, and for a dotted name that cannot be imported.
+    """
+    if "." in name:
+        return _imported(field, name, attribute)
+    if name not in file_names(package):
+        raise unknown_name(field, name, file_names(package))
+    return getattr(importlib.import_module(f"{package}.{name}"), attribute)
+
+
+def _imported(field: str, name: str, attribute: str) -> Any:
+    parent, _, last = name.rpartition(".")
+    for module_name, wanted in ((name, attribute), (parent, last)):
+        module = _module(field, name, module_name)
+        if module is not None and hasattr(module, wanted):
+            return getattr(module, wanted)
+    raise UserError(
+        f"{field}: {name!r} cannot be imported; give a module on the path or beside the config file that has "
+        f"{attribute}, or a name in such a module"
+    )
+
+
+def _module(field: str, name: str, module_name: str) -> Any:
+    """The module called `module_name`, None where there is none. Raises UserError for what its code raises."""
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            return None
+        raise UserError(f"{field}: {name!r} needs the module {error.name!r}, which is not installed") from None
+    except (ValueError, TypeError):  # "a..b", ".a"
+        return None
+    except Exception as error:  # it is the user's code: what it raises is said in a line
+        raise UserError(f"{field}: {name!r} cannot be imported ({type(error).__name__}: {error})") from None
+
+
+def keyword_fields(function: Callable) -> dict[str, Any]:
     """The keyword-only parameters of `function` with their defaults: what a config section may set."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -16,10 +16,11 @@ from jax.extend.random import threefry_2x32
 from jax.tree_util import Partial
 from jaxtyping import Int
 
-from vae_jax import factors, registry
-from vae_jax.distributions import example_keys
-from vae_jax.factors import Factors
-from vae_jax.registry import UserError
+from vae_jax import registry
+from vae_jax.data import _factors
+from vae_jax.data._factors import Factors
+from vae_jax.errors import UserError
+from vae_jax.randomness import example_keys, stream
 from vae_jax.typing import Batch, Bytes, Images, Indices, Key
 
 LARGEST = 8 * 2**30
@@ -109,17 +110,17 @@ def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
     varying = sum(size > 1 for size, drawn in zip(grid.sizes, noise, strict=True) if not drawn)
     if not 0 <= changed <= varying:
         raise UserError(f"config.data.changed: {changed} is not allowed; give 0 (drawn for each pair) to {varying}")
-    train, test = factors.members(grid, split)
+    train, test = _factors.members(grid, split)
     shape = jax.eval_shape(lambda render, ids: render(ids), grid.render, np.zeros(1, np.int32)).shape[1:]
 
     def part(chosen, allowed):
         ids = np.flatnonzero(chosen).astype(np.int32)
         return Split(
-            fetch=Partial(factors.fetch, ids, grid.render),
+            fetch=Partial(_factors.fetch, ids, grid.render),
             labels=None,
             size=len(ids),
-            factors=Partial(factors.classes_of, ids, grid.sizes),
-            partner=Partial(factors.partner, ids, allowed, grid.sizes, changed, grid.render, nuisance=noise),
+            factors=Partial(_factors.classes_of, ids, grid.sizes),
+            partner=Partial(_factors.partner, ids, allowed, grid.sizes, changed, grid.render, nuisance=noise),
         )
 
     return Dataset(tuple(shape), part(train, train), part(test, np.ones_like(test)), grid)
@@ -127,14 +128,12 @@ def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
 
 def get(name: str) -> Callable[..., Dataset]:
     """`load` of the dataset `name`. Raises UserError for an unknown name."""
-    from vae_jax import data
-
-    return registry.module("config.data.name", name, data).load
+    return registry.find("config.data.name", name, __name__, "load")
 
 
 def defaults(name: str) -> dict[str, Any]:
     """The config section of the dataset `name`: its name, how it is binarised, and its fields."""
-    return {"name": name, "binarize": "dynamic", **registry.fields(get(name))}
+    return {"name": name, "binarize": "dynamic", **registry.keyword_fields(get(name))}
 
 
 @functools.lru_cache(maxsize=4)
@@ -188,10 +187,6 @@ def binarizer(name: str) -> Callable[[Bytes, Key, Indices], Images]:
     return registry.choose("config.data.binarize", name, BINARIZE)
 
 
-PAIR = 2**32 - 1
-"""What is folded into the key for pairs: beyond any example's index."""
-
-
 def make_batch(split: Split, binarize: Callable, indices: Indices, index: Indices, key: Key) -> Batch:
     """The batch of the data `indices`; `index` is each example's own number, for its noise."""
     batch = {"image": binarize(split.fetch(indices), key, index), "index": index, "size": split.size}
@@ -199,7 +194,7 @@ def make_batch(split: Split, binarize: Callable, indices: Indices, index: Indice
         batch["label"] = split.labels[indices]
     if split.factors is not None:
         # What no loss reads is never computed: the compiler drops it.
-        pair, noise = jax.random.split(jax.random.fold_in(key, PAIR))
+        pair, noise = jax.random.split(stream(key, "pair"))
         batch["factors"] = split.factors(indices)
         batch["pair"] = binarize(split.partner(indices, index, pair), noise, index)
     return batch

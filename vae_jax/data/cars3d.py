@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax import data, grids
-from vae_jax.data import Dataset, tfds
-from vae_jax.grids import Stored
-from vae_jax.registry import UserError
+from vae_jax import data
+from vae_jax.data import Dataset, _stored_grids, tfds
+from vae_jax.data._stored_grids import Stored
+from vae_jax.errors import UserError
 
 NAMES = ("elevation", "azimuth", "car")
 
@@ -24,9 +24,9 @@ def load(*, path: str = "", size: int = 64, split: str = "random 0.1", changed: 
     Images are scaled to size x size, or left as they are for 0; `split` and `changed` are those of
     `data.from_factors`. Raises UserError where there are no such files, or they are of another format.
     """
-    file = grids.npz_file(path)
-    stored = grids.from_npz(file, NAMES) if file else _meshes(path)
-    return data.from_factors(grids.look_up(tfds.resized(stored, size)), split, changed)
+    file = _stored_grids.npz_file(path)
+    stored = _stored_grids.from_npz(file, NAMES) if file else _meshes(path)
+    return data.from_factors(_stored_grids.look_up(tfds.resized(stored, size)), split, changed)
 
 
 def _meshes(path: str) -> Stored:

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from vae_jax import data, grids
-from vae_jax.data import Dataset, tfds
-from vae_jax.factors import Factors
-from vae_jax.grids import Stored
-from vae_jax.registry import UserError
+from vae_jax import data
+from vae_jax.data import Dataset, _stored_grids, tfds
+from vae_jax.data._factors import Factors
+from vae_jax.data._stored_grids import Stored
+from vae_jax.errors import UserError
 from vae_jax.typing import Bytes, Indices
 
 NAMES = ("colour", "shape", "scale", "orientation", "x", "y")
@@ -42,12 +42,12 @@ def load(*, path: str = "", split: str = "random 0.1", changed: int = 1) -> Data
     `split` and `changed` are those of `data.from_factors`. Raises UserError where the file is of another format,
     where TFDS has no such images, and where they are not a complete grid of their factors.
     """
-    file = grids.npz_file(path)
-    stored = grids.from_npz(file, largest=1) if file else _with_colour(tfds.grid("dsprites", path, FEATURES))
+    file = _stored_grids.npz_file(path)
+    stored = _stored_grids.from_npz(file, largest=1) if file else _with_colour(tfds.grid("dsprites", path, FEATURES))
     if stored.shape[-1] != 1:
         raise UserError(f"{stored.where} has images of {stored.shape}; give images of one channel")
     names = NAMES if len(stored.sizes) == len(NAMES) else stored.names
-    look_up = Partial(partial(render, stored.shape[:2]), grids.in_order(_packed(stored)))
+    look_up = Partial(partial(render, stored.shape[:2]), _stored_grids.in_order(_packed(stored)))
     return data.from_factors(Factors(names, stored.sizes, look_up), split, changed)
 
 

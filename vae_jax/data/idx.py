@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax.data import Dataset, from_arrays
-from vae_jax.registry import UserError
+from vae_jax.errors import UserError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 

@@ -26,9 +26,9 @@ from jaxtyping import Array, Bool, Float
 
 from vae_jax import data
 from vae_jax.data import Dataset
+from vae_jax.data._factors import Factors, to_classes
 from vae_jax.data.sprites import LARGEST
-from vae_jax.factors import Factors, to_classes
-from vae_jax.registry import UserError
+from vae_jax.errors import UserError
 from vae_jax.typing import Bytes, Indices
 
 NAMES = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")

@@ -6,8 +6,8 @@ across categories: it is a nuisance, drawn at random and not scored, as Locatell
 images to 64 x 64. Of each stereo pair TFDS calls the left one `image`, which is taken.
 """
 
-from vae_jax import data, grids
-from vae_jax.data import Dataset, tfds
+from vae_jax import data
+from vae_jax.data import Dataset, _stored_grids, tfds
 
 FEATURES = {
     "category": "label_category",
@@ -26,7 +26,7 @@ def load(*, path: str = "", size: int = 64, split: str = "random 0.1", changed: 
     `split` and `changed` are those of `data.from_factors`. Raises UserError where the images cannot be read, or are
     not a complete grid of their factors.
     """
-    file = grids.npz_file(path)
+    file = _stored_grids.npz_file(path)
     both = ("train", "test")
-    stored = grids.from_npz(file, tuple(FEATURES)) if file else tfds.grid("smallnorb", path, FEATURES, both)
-    return data.from_factors(grids.look_up(tfds.resized(stored, size), NUISANCE), split, changed)
+    stored = _stored_grids.from_npz(file, tuple(FEATURES)) if file else tfds.grid("smallnorb", path, FEATURES, both)
+    return data.from_factors(_stored_grids.look_up(tfds.resized(stored, size), NUISANCE), split, changed)

@@ -14,8 +14,8 @@ from jax.tree_util import Partial
 
 from vae_jax import data
 from vae_jax.data import Dataset
-from vae_jax.factors import Factors, to_classes
-from vae_jax.registry import UserError
+from vae_jax.data._factors import Factors, to_classes
+from vae_jax.errors import UserError
 from vae_jax.typing import Bytes, Indices
 
 NAMES = ("shape", "scale", "orientation", "x", "y")

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from vae_jax import registry
 from vae_jax.data import Dataset, from_arrays
-from vae_jax.grids import Stored
-from vae_jax.registry import UserError
+from vae_jax.data._stored_grids import Stored
+from vae_jax.errors import UserError, unknown_name
 
 CHUNK = 1024
 
@@ -76,7 +75,7 @@ def _builder(dataset: str, path: str):
         builder = tfds.builder(dataset, data_dir=path or None, file_format="array_record")
     except tfds.core.DatasetNotFoundError:
         names = tfds.list_builders(with_community_datasets=False)  # others: by network
-        raise registry.unknown("config.data.dataset", dataset, names) from None
+        raise unknown_name("config.data.dataset", dataset, names) from None
     except Exception as error:  # a version that does not exist, a name that is none: TFDS raises what comes
         raise UserError(f"config.data.dataset: {dataset!r} cannot be opened ({_first_line(error)})") from None
     if not builder.is_prepared():

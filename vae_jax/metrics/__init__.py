@@ -7,9 +7,9 @@ too long to be among "all". A result is a function of the run, the data, the key
 """
 
 import functools
+import importlib
 import math
 import operator
-import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -19,13 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax import data, registry, train, variants
+from vae_jax import data, randomness, registry, variants
 from vae_jax.data import Dataset
-from vae_jax.distributions import Gaussian
-from vae_jax.factors import to_ids
+from vae_jax.data._factors import to_ids
+from vae_jax.errors import UserError, unknown_name
+from vae_jax.inference import TrainedModel
 from vae_jax.model import Model
-from vae_jax.registry import UserError
-from vae_jax.trained import Run
+from vae_jax.models.distributions import Gaussian
+from vae_jax.randomness import stream
 from vae_jax.typing import Batch, Key
 
 ArrayCodes = Float[np.ndarray, "image latent"]
@@ -106,7 +107,7 @@ class Subject:
     `watched(items, total)` gives the items of a long loop, and tells a progress bar how far it has come.
     """
 
-    def __init__(self, run: Run, dataset: Dataset, watched: Watched = unwatched):
+    def __init__(self, run: TrainedModel, dataset: Dataset, watched: Watched = unwatched):
         self.run, self.dataset, self.model, self.watched = run, dataset, run.model, watched
         self.codes, self.posterior = functools.cache(self._codes), functools.cache(self._posterior)
 
@@ -150,11 +151,11 @@ class Subject:
 
     def _batches(self, places: np.ndarray, batch_size: int) -> Iterator[Batch]:
         split = jax.device_put(self.dataset.test)
-        key = jax.random.fold_in(train.root_key(self.run.config["seed"]), train.EVALUATION)
+        key = stream(randomness.root_key(self.run.config["seed"]), "evaluation")
         starts = range(0, len(places), batch_size)
         for start in self.watched(starts, len(starts)):
             indices = jnp.asarray(places[start : start + batch_size], jnp.int32)
-            yield self._batch(split, indices, jax.random.fold_in(key, train.BINARIZE))
+            yield self._batch(split, indices, stream(key, "binarize"))
 
     @cached_property
     def _batch(self) -> Callable:
@@ -231,16 +232,13 @@ def check(word: str, model: Model, dataset: Dataset) -> None:
 
 def get(name: str) -> Any:
     """The metric `name`: its module. Raises UserError for an unknown name."""
-    from vae_jax import metrics
-
-    return registry.module("--metrics", name, metrics)
+    registry.find("--metrics", name, __name__, "compute")
+    return importlib.import_module(name if "." in name else f"{__name__}.{name}")
 
 
 def names() -> list[str]:
     """All metrics."""
-    from vae_jax import metrics
-
-    return sorted(info.name for info in pkgutil.iter_modules(metrics.__path__))
+    return registry.file_names(__name__)
 
 
 def parse(words: str) -> dict[str, Callable]:
@@ -252,11 +250,11 @@ def _one(word: str) -> Callable:
     name, *settings = word.split(":")
     module = get(name)
     compute = module.compute
-    defaults, given = registry.fields(compute), {}
+    defaults, given = registry.keyword_fields(compute), {}
     for setting in settings:
         field, _, value = setting.partition("=")
         if field not in defaults:
-            raise registry.unknown(f"--metrics={word}", field, defaults)
+            raise unknown_name(f"--metrics={word}", field, defaults)
         kind = type(defaults[field])
         try:
             given[field] = kind(value)

@@ -34,10 +34,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from vae_jax import information
-from vae_jax.distributions import Gaussian
-from vae_jax.metrics import Subject
-from vae_jax.registry import UserError
+from vae_jax.errors import UserError
+from vae_jax.metrics import Subject, _information
+from vae_jax.models.distributions import Gaussian
 from vae_jax.typing import Codes, Key, PerExample
 from vae_jax.variants import standard_normal_log_prior
 
@@ -56,8 +55,8 @@ def parts(posterior: Gaussian, key: Key, log_prior: Callable[[Codes], PerExample
     """
     z = posterior.sample(key, jnp.arange(len(posterior.mean)))
     log_q, of_latents = posterior.log_prob(z), posterior.log_densities(z)
-    whole, others = information.log_aggregate(z, posterior)
-    single = information.log_mixtures(z, posterior, jnp.ones((len(z), 1)))[:, :, 0].T
+    whole, others = _information.log_aggregate(z, posterior)
+    single = _information.log_mixtures(z, posterior, jnp.ones((len(z), 1)))[:, :, 0].T
     known, shared = log_q - whole, whole - jnp.sum(single, axis=1)
     rate = jnp.sum(posterior.kl(), axis=1) if log_prior is None else log_q - log_prior(z)
     found = {

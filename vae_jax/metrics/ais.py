@@ -47,11 +47,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from jaxtyping import Key as KeyArray
 
-from vae_jax import hmc
-from vae_jax.distributions import example_keys
-from vae_jax.metrics import Subject
+from vae_jax.errors import UserError
+from vae_jax.metrics import Subject, _hmc
 from vae_jax.model import Model
-from vae_jax.registry import UserError
+from vae_jax.randomness import example_keys
 from vae_jax.typing import Codes, Images, Indices, Key, Params, Pixels
 
 NEEDS = ("density", "prior")
@@ -83,7 +82,7 @@ def schedule(temperatures: int) -> Betas:
     return jnp.asarray((rise - rise[0]) / (rise[-1] - rise[0]), jnp.float32)
 
 
-def at(parts: Parts, beta: Float[Array, ""]) -> hmc.LogDensity:
+def at(parts: Parts, beta: Float[Array, ""]) -> _hmc.LogDensity:
     """log p(z) + beta log p(x|z)."""
 
     def log_density(z):
@@ -105,7 +104,7 @@ def moved(
     """Move `number` of each chain, at `beta`, with the step size of its image, and how it was accepted."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
     rows = jnp.repeat(step_size, len(z) // len(step_size))
-    return hmc.transition(at(parts, beta), keys, z, rows, leapfrog)
+    return _hmc.transition(at(parts, beta), keys, z, rows, leapfrog)
 
 
 def adapted(parts: Parts, keys: ChainKeys, z: Positions, betas: Betas, leapfrog: int, images: int) -> StepSizes:

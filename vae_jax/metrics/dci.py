@@ -26,8 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax import boosting, information
-from vae_jax.metrics import Subject
+from vae_jax.metrics import Subject, _boosted_trees, _information
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
@@ -45,8 +44,8 @@ def importances(
     rounds: int,
 ) -> tuple[Importances, Float[np.ndarray, "factor"]]:
     """R, each factor's column summing to 1, and the accuracy on the test images; NaN for a factor of one value."""
-    edges = boosting.cuts(codes, bins)
-    rows, test_rows = boosting.binned(codes, edges), boosting.binned(test_codes, edges)
+    edges = _boosted_trees.cuts(codes, bins)
+    rows, test_rows = _boosted_trees.binned(codes, edges), _boosted_trees.binned(test_codes, edges)
     matrix, accuracy = np.full((codes.shape[1], classes.shape[1]), np.nan), np.full(classes.shape[1], np.nan)
     varying = np.flatnonzero(np.ptp(classes, axis=0) > 0)
     if not len(varying):
@@ -55,8 +54,8 @@ def importances(
     values, labels = zip(*(np.unique(classes[:, k], return_inverse=True) for k in varying), strict=True)
     sizes = tuple(map(len, values))
     labels = jnp.asarray(np.stack(labels, axis=1), jnp.int32)
-    trees = boosting.fit(key, rows, labels, sizes=sizes, bins=bins, rounds=rounds)
-    told = np.asarray(boosting.predict(trees, test_rows, sizes=sizes))
+    trees = _boosted_trees.fit(key, rows, labels, sizes=sizes, bins=bins, rounds=rounds)
+    told = np.asarray(_boosted_trees.predict(trees, test_rows, sizes=sizes))
     matrix[:, varying] = trees.importance
     accuracy[varying] = [np.mean(values[i][told[:, i]] == test_classes[:, k]) for i, k in enumerate(varying)]
     return matrix, accuracy
@@ -68,7 +67,7 @@ def one_sided(matrix: Float[np.ndarray, "a b"]) -> float:
     if matrix.shape[1] == 1 or not weight.sum() > 0:
         return np.nan
     some = matrix[weight > 0]
-    each = 1 - information.entropy(some) / np.log(matrix.shape[1])
+    each = 1 - _information.entropy(some) / np.log(matrix.shape[1])
     return float(np.average(each, weights=weight[weight > 0]))
 
 

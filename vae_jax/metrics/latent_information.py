@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from vae_jax import information
-from vae_jax.distributions import Gaussian
-from vae_jax.metrics import Subject, named
+from vae_jax.metrics import Subject, _information, named
+from vae_jax.models.distributions import Gaussian
 from vae_jax.typing import Key
 
 NEEDS = ("posterior",)
@@ -29,7 +28,7 @@ def latent_information(posterior: Gaussian, key: Key) -> Float[np.ndarray, "late
     """I(n; z_j) of the number n of an image and each latent, nats; one draw of z for each image."""
     index = jnp.arange(len(posterior.mean))
     z = posterior.sample(key, index)
-    mixture = information.log_mixtures(z, posterior, jnp.ones((len(index), 1)))[:, :, 0]
+    mixture = _information.log_mixtures(z, posterior, jnp.ones((len(index), 1)))[:, :, 0]
     return np.asarray(jnp.mean(posterior.log_densities(z) - mixture.T, axis=0), np.float64)
 
 

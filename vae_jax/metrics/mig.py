@@ -13,8 +13,7 @@ independent. With a single latent there is no second and the gap is its own.
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax import information
-from vae_jax.metrics import Subject, named
+from vae_jax.metrics import Subject, _information, named
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
@@ -25,8 +24,8 @@ def gaps(
     codes: Float[np.ndarray, "image latent"], classes: Int[np.ndarray, "image factor"], bins: int
 ) -> Float[np.ndarray, "factor"]:
     """(I_1st - I_2nd) / H of each factor; NaN for one of a single value, which nothing can know."""
-    known, entropy = information.informative(codes, classes, bins)
-    return information.gap(known) / np.where(entropy > 0, entropy, np.nan)
+    known, entropy = _information.informative(codes, classes, bins)
+    return _information.gap(known) / np.where(entropy > 0, entropy, np.nan)
 
 
 def compute(subject: Subject, key: Key, *, points: int = 10_000, bins: int = 20) -> dict[str, float]:

@@ -17,10 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax import information
-from vae_jax.distributions import Gaussian
-from vae_jax.factors import to_classes
-from vae_jax.metrics import Subject, named
+from vae_jax.data._factors import to_classes
+from vae_jax.metrics import Subject, _information, named
+from vae_jax.models.distributions import Gaussian
 from vae_jax.typing import Key
 
 NEEDS = ("factors", "posterior")
@@ -38,9 +37,9 @@ def known(
     own = np.stack([start + v for start, v in zip(starts[:-1], values, strict=True)], axis=1)
     np.put_along_axis(groups, own, 1, axis=1)
     z = posterior.sample(key, jnp.arange(len(classes)))
-    log_q = np.asarray(information.log_mixtures(z, posterior, jnp.asarray(groups)), np.float64)
+    log_q = np.asarray(_information.log_mixtures(z, posterior, jnp.asarray(groups)), np.float64)
     of_value = np.take_along_axis(log_q, own[None], axis=2)
-    entropies = np.array([information.entropy(np.bincount(v)[None].astype(float))[0] for v in values])
+    entropies = np.array([_information.entropy(np.bincount(v)[None].astype(float))[0] for v in values])
     return np.maximum((of_value - log_q[:, :, :1]).mean(axis=1), 0.0), entropies
 
 
@@ -51,5 +50,5 @@ def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, fl
     classes = np.asarray(to_classes(grid.sizes, jnp.asarray(ids)))
     varying = [i for i, size in enumerate(grid.sizes) if size > 1 and grid.names[i] not in grid.nuisance]
     found, entropies = known(subject.posterior_at(ids), classes[:, varying], noise)
-    gaps = information.gap(found) / np.where(entropies > 0, entropies, np.nan)
+    gaps = _information.gap(found) / np.where(entropies > 0, entropies, np.nan)
     return named("mig_sampled", gaps.mean(), [grid.names[i] for i in varying], gaps)

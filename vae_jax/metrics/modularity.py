@@ -13,9 +13,8 @@ disentanglement_lib counts it as 0, which calls a latent that is not used an ent
 import numpy as np
 from jaxtyping import Float
 
-from vae_jax import information
-from vae_jax.metrics import Subject, named
-from vae_jax.registry import UserError
+from vae_jax.errors import UserError
+from vae_jax.metrics import Subject, _information, named
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
@@ -34,6 +33,6 @@ def compute(subject: Subject, key: Key, *, points: int = 10_000, bins: int = 20)
     """The mean over latents that know of anything, and each one's. Raises UserError where one factor alone varies."""
     if len(subject.coded.names) < 2:
         raise UserError("--metrics=modularity: one factor alone varies, so there is no second to know of")
-    each = modularity(information.informative(*subject.coded.draw(key, points), bins)[0])
+    each = modularity(_information.informative(*subject.coded.draw(key, points), bins)[0])
     some = each[~np.isnan(each)]
     return named("modularity", some.mean() if len(some) else np.nan, map(str, range(len(each))), each)

@@ -36,11 +36,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vae_jax import classifier, data
-from vae_jax.classifier import Pictures, in_chunks
-from vae_jax.metrics import Subject, Watched
-from vae_jax.registry import UserError
-from vae_jax.trained import Run
+from vae_jax import data
+from vae_jax.errors import UserError
+from vae_jax.inference import TrainedModel
+from vae_jax.metrics import Subject, Watched, _feature_classifier
+from vae_jax.metrics._feature_classifier import Pictures, in_chunks
 from vae_jax.typing import Key
 
 NEEDS = ("classes",)
@@ -172,7 +172,7 @@ def shown(images: Pictures) -> Pictures:
     return np.clip(images, 0.0, 1.0).astype(np.float32)
 
 
-def takes_labels(run: Run) -> bool:
+def takes_labels(run: TrainedModel) -> bool:
     """Whether the run's codes hold a label, which its draws from the prior may be given."""
     variant, nets = run.model.variant, run.model.nets
     draw = lambda key: variant.sample_prior(nets, run.params, key, 1, run.latent_dim, np.zeros(1, np.int32))  # noqa: E731
@@ -194,11 +194,11 @@ def compute(
         raise UserError(
             f"--metrics=samples: {len(places)} held-out images are too few for a {max(k, density_k)}-th nearest other"
         )
-    judge = classifier.trained(subject.dataset, section, watched=subject.watched)
+    judge = _feature_classifier.trained(subject.dataset, section, watched=subject.watched)
     labels = np.asarray(test.labels)[places] if takes_labels(run) else None
     fake = shown(run.sample(key, len(places), labels))
-    real = classifier.pictures(test, section["binarize"], places)
-    fetch = partial(classifier.pictures, train, section["binarize"])
+    real = _feature_classifier.pictures(test, section["binarize"], places)
+    fetch = partial(_feature_classifier.pictures, train, section["binarize"])
     other = fetch(data.some(train, len(places)))
     (of_fake, _), (of_real, _), (of_other, _) = map(judge.see, (fake, real, other))
     found = {

@@ -17,8 +17,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax import information
-from vae_jax.metrics import Subject, named
+from vae_jax.metrics import Subject, _information, named
 from vae_jax.typing import Key
 
 NEEDS = ("factors",)
@@ -46,5 +45,5 @@ def compute(subject: Subject, key: Key, *, train: int = 10_000, test: int = 5_00
     each = np.zeros((codes.shape[1], classes.shape[1]))
     for j, k in np.ndindex(*each.shape):
         each[j, k] = accuracy(codes[:, j], classes[:, k], test_codes[:, j], test_classes[:, k])
-    gaps = information.gap(each)
+    gaps = _information.gap(each)
     return named("sap", gaps.mean(), subject.coded.names, gaps)

@@ -24,11 +24,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax import classifier, data
-from vae_jax.classifier import Classifier
-from vae_jax.metrics import Subject
+from vae_jax import data
+from vae_jax.errors import UserError
+from vae_jax.metrics import Subject, _feature_classifier
+from vae_jax.metrics._feature_classifier import Classifier
 from vae_jax.metrics.samples import VALUES, shown, takes_labels
-from vae_jax.registry import UserError
 from vae_jax.typing import Key
 
 NEEDS = ("classes",)
@@ -90,11 +90,11 @@ def compute(subject: Subject, key: Key, *, pairs: int = 1000, points: int = 11) 
     if points % 2 == 0:
         raise UserError(f"--metrics=smoothness: points = {points} is not allowed; give an odd number, with a midpoint")
     run, test, section = subject.run, subject.dataset.test, subject.run.config["data"]
-    places = data.some(test, classifier.MOST)
+    places = data.some(test, _feature_classifier.MOST)
     labels = np.asarray(test.labels)[places] if takes_labels(run) else None
     one, other = ends(key, np.zeros(len(places), int) if labels is None else labels, pairs)
-    judge = classifier.trained(subject.dataset, section, watched=subject.watched)
-    real = classifier.pictures(test, section["binarize"], places)
+    judge = _feature_classifier.trained(subject.dataset, section, watched=subject.watched)
+    real = _feature_classifier.pictures(test, section["binarize"], places)
     codes = run.encode(real, labels)
     features, confidence = lines(subject, judge, codes[one], codes[other], run.decode, points)
     mixed, faded = lines(subject, judge, real[one], real[other], lambda images: images, points)

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vae_jax import registry
+from vae_jax.errors import UserError
 from vae_jax.metrics import ArrayCodes, Subject, finite
-from vae_jax.registry import UserError
 from vae_jax.typing import Key
 
 NEEDS = ("models",)

@@ -13,11 +13,13 @@ import numpy as np
 import optax
 from jaxtyping import Int
 
-from vae_jax import distributions, likelihoods, registry
+from vae_jax import randomness, registry
 from vae_jax.data import Split
-from vae_jax.distributions import Gaussian
-from vae_jax.likelihoods import Likelihood
-from vae_jax.networks import Nets
+from vae_jax.errors import UserError
+from vae_jax.models import distributions
+from vae_jax.models.distributions import Gaussian
+from vae_jax.models.likelihoods import Likelihood, bernoulli
+from vae_jax.models.networks import Nets
 from vae_jax.typing import Batch, Codes, Images, Key, Metrics, Params, PerExample, Scalar
 
 
@@ -97,13 +99,13 @@ def sample_standard_normal(
 ) -> Codes:
     """`count` draws from N(0, I); draw i depends on key and i alone. Raises UserError where labels are given."""
     refuse_labels(labels)
-    return distributions.example_normal(key, jnp.arange(count), latent_dim)
+    return randomness.example_normal(key, jnp.arange(count), latent_dim)
 
 
 def refuse_labels(labels: np.ndarray | None) -> None:
     """Raises UserError where labels are given to a prior that is not of a label."""
     if labels is not None:
-        raise registry.UserError("labels: this run's prior is the same for every label; leave them out")
+        raise UserError("labels: this run's prior is the same for every label; leave them out")
 
 
 def any_data(split: Split) -> None:
@@ -150,7 +152,7 @@ def draw(variant: Variant, nets: Nets, params: Params, batch: Batch, key: Key) -
     if variant.draw is not None:
         return variant.draw(nets, params, batch, key)
     if variant.posterior is None:
-        raise registry.UserError("config.variant.name: this variant's codes are points, so that images have no density")
+        raise UserError("config.variant.name: this variant's codes are points, so that images have no density")
     posterior = variant.posterior(nets, params, batch)
     z = posterior.sample(key, batch["index"])
     return z, variant.log_prior(nets, params, z) - posterior.log_prob(z)
@@ -158,21 +160,19 @@ def draw(variant: Variant, nets: Nets, params: Params, batch: Batch, key: Key) -
 
 def get(name: str) -> Callable[..., Variant]:
     """`make` of the variant `name`. Raises UserError for an unknown name."""
-    from vae_jax import variants
-
-    return registry.module("config.variant.name", name, variants).make
+    return registry.find("config.variant.name", name, __name__, "make")
 
 
 def floats(variant: Variant) -> dict[str, float]:
     """The traced floats of a variant's loss, with their defaults."""
-    return registry.fields(variant.loss)
+    return registry.keyword_fields(variant.loss)
 
 
 def traced(name: str) -> dict[str, float]:
     """The traced floats of the variant `name`, with their defaults."""
-    return floats(get(name)(likelihoods.bernoulli()))
+    return floats(get(name)(bernoulli.make()))
 
 
 def defaults(name: str) -> dict[str, Any]:
     """The config section of the variant `name`: its name, its static fields and its floats."""
-    return {"name": name, **registry.fields(get(name)), **traced(name)}
+    return {"name": name, **registry.keyword_fields(get(name)), **traced(name)}

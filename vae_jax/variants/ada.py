@@ -19,19 +19,18 @@ a lower bound on log p(x_1), so `elbo` is one, of the two images' mean; `shared`
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from vae_jax import distributions, divergences, registry
+from vae_jax import randomness, registry
 from vae_jax.data import Split
-from vae_jax.distributions import Gaussian
-from vae_jax.likelihoods import Likelihood
+from vae_jax.errors import UserError
+from vae_jax.models import distributions
+from vae_jax.models.distributions import Gaussian
+from vae_jax.models.likelihoods import Likelihood
 from vae_jax.typing import Codes, PerExample
 from vae_jax.variants import Variant
-
-SECOND = 2**32 - 1
-"""What is folded into the key for the noise of the second images: beyond any example's index."""
+from vae_jax.variants._free_bits import rate_with_free_bits
 
 
 def shared(one: Gaussian, other: Gaussian) -> Bool[Array, "batch latent"]:
@@ -58,7 +57,7 @@ AVERAGES = {"group": group, "product": geometric}
 def check(split: Split) -> None:
     """Raises UserError for data without factors: they have no pairs."""
     if split.partner is None:
-        raise registry.UserError(
+        raise UserError(
             "config.variant.name: 'ada' learns from pairs of images that share factors, which this dataset does not "
             "know; take config.data.name=sprites or dsprites"
         )
@@ -78,11 +77,11 @@ def make(likelihood: Likelihood, *, average: str = "group") -> Variant:
             return -likelihood.log_prob(nets.decode(params["nets"], z), image), posterior.kl()
 
         first = bound(one, batch["image"], key)
-        second = bound(other, batch["pair"], jax.random.fold_in(key, SECOND))
+        second = bound(other, batch["pair"], randomness.stream(key, "ada/second"))
         distortion, kl = ((a + b) / 2 for a, b in zip(first, second, strict=True))
         rate = jnp.sum(kl, axis=-1)
         terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "kl": kl, "code": one.mean}
         terms["shared"] = jnp.sum(same, axis=-1).astype(jnp.float32)
-        return jnp.mean(distortion) + beta * divergences.free_bits(kl, free_bits), terms
+        return jnp.mean(distortion) + beta * rate_with_free_bits(kl, free_bits), terms
 
     return Variant(loss, check=check)

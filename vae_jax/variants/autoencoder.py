@@ -9,8 +9,8 @@ used. With noise > 0 this is "an autoencoder plus noise": the codes may answer b
 
 import jax.numpy as jnp
 
-from vae_jax.distributions import example_normal
-from vae_jax.likelihoods import Likelihood
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.randomness import example_normal
 from vae_jax.variants import Variant
 
 

@@ -10,9 +10,9 @@ and chooses none. `free_bits` nats of each latent's rate go unpenalised (Kingma 
 
 import jax.numpy as jnp
 
-from vae_jax import divergences
-from vae_jax.likelihoods import Likelihood
+from vae_jax.models.likelihoods import Likelihood
 from vae_jax.variants import Variant, elbo_terms
+from vae_jax.variants._free_bits import rate_with_free_bits
 
 
 def make(likelihood: Likelihood) -> Variant:
@@ -20,6 +20,6 @@ def make(likelihood: Likelihood) -> Variant:
 
     def loss(nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
         _, _, terms = elbo_terms(likelihood, nets, params, batch, key)
-        return jnp.mean(terms["distortion"]) + beta * divergences.free_bits(terms["kl"], free_bits), terms
+        return jnp.mean(terms["distortion"]) + beta * rate_with_free_bits(terms["kl"], free_bits), terms
 
     return Variant(loss)

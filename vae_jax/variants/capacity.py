@@ -14,9 +14,10 @@ as spent, whether they are or not (Kingma et al. 2016, eq. 15). No `beta`: the r
 
 import jax.numpy as jnp
 
-from vae_jax import divergences, schedules
-from vae_jax.likelihoods import Likelihood
+from vae_jax.models import schedules
+from vae_jax.models.likelihoods import Likelihood
 from vae_jax.variants import Variant, elbo_terms
+from vae_jax.variants._free_bits import rate_with_free_bits
 
 
 def make(likelihood: Likelihood) -> Variant:
@@ -25,7 +26,7 @@ def make(likelihood: Likelihood) -> Variant:
     def loss(nets, params, batch, key, step, *, gamma=1000.0, capacity=25.0, ramp_steps=100_000.0, free_bits=0.0):
         _, _, terms = elbo_terms(likelihood, nets, params, batch, key)
         target = schedules.ramp(step, 0.0, capacity, ramp_steps)
-        rate = divergences.free_bits(terms["kl"], free_bits)
+        rate = rate_with_free_bits(terms["kl"], free_bits)
         return jnp.mean(terms["distortion"]) + gamma * jnp.abs(rate - target), {**terms, "capacity": target}
 
     return Variant(loss)

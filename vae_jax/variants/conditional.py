@@ -26,13 +26,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vae_jax import divergences, registry
 from vae_jax.data import Split
-from vae_jax.distributions import example_normal, standard_normal
-from vae_jax.likelihoods import Likelihood
-from vae_jax.networks import Nets
+from vae_jax.errors import UserError
+from vae_jax.models.distributions import standard_normal
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks import Nets
+from vae_jax.randomness import example_normal
 from vae_jax.typing import Codes, Images
 from vae_jax.variants import Variant, elbo_terms, gaussian_posterior
+from vae_jax.variants._free_bits import rate_with_free_bits
 
 PLANE_SCALE = 0.1
 """Standard deviation of a plane's first values: small beside pixels; at 0 its weights would have no gradient."""
@@ -60,17 +62,15 @@ def given(nets: Nets, planes: Float[Array, "classes height width 1"], label: Lab
 def check_labels(split: Split, classes: int) -> None:
     """Raises UserError unless every image of `split` has a label from 0 to classes - 1."""
     if split.labels is None:
-        raise registry.UserError(
+        raise UserError(
             "config.variant.name: 'conditional' needs labels, and the images of config.data.name have none; "
             "take another variant or other data"
         )
     labels = np.asarray(split.labels)
     if labels.min() < 0:
-        raise registry.UserError(
-            f"config.data.name: its labels start at {labels.min()}; 'conditional' needs them from 0 on"
-        )
+        raise UserError(f"config.data.name: its labels start at {labels.min()}; 'conditional' needs them from 0 on")
     if labels.max() >= classes:
-        raise registry.UserError(
+        raise UserError(
             f"config.variant.classes: {classes} is not allowed, the labels go up to {labels.max()}; "
             f"give {labels.max() + 1}"
         )
@@ -83,14 +83,14 @@ def labels_of(count: int, labels: np.ndarray | None, classes: int) -> np.ndarray
     labels = np.asarray(labels)
     unknown = labels[~np.isin(labels, np.arange(classes))]
     if len(unknown):
-        raise registry.UserError(f"labels: {unknown[0]} is not allowed; give whole numbers from 0 to {classes - 1}")
+        raise UserError(f"labels: {unknown[0]} is not allowed; give whole numbers from 0 to {classes - 1}")
     return labels.astype(np.int32)
 
 
 def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
     """The conditional VAE of labels 0 to classes - 1. Raises UserError unless there is a class."""
     if classes < 1:
-        raise registry.UserError(f"config.variant.classes: {classes} is not allowed; give a whole number of at least 1")
+        raise UserError(f"config.variant.classes: {classes} is not allowed; give a whole number of at least 1")
 
     def init(key, image_shape, latent_dim):
         return {"planes": PLANE_SCALE * jax.random.normal(key, (classes, *image_shape[:2], 1))}
@@ -102,11 +102,11 @@ def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
     def loss(nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
         told = given(nets, params["own"]["planes"], batch["label"])
         _, _, terms = elbo_terms(likelihood, told, params, batch, key)
-        return jnp.mean(terms["distortion"]) + beta * divergences.free_bits(terms["kl"], free_bits), terms
+        return jnp.mean(terms["distortion"]) + beta * rate_with_free_bits(terms["kl"], free_bits), terms
 
     def represent(nets, params, batch):
         if "label" not in batch:
-            raise registry.UserError("labels: missing; a code of this run is of an image and its label, give both")
+            raise UserError("labels: missing; a code of this run is of an image and its label, give both")
         label = batch["label"]
         mean, _ = given(nets, params["own"]["planes"], label).encode(params["nets"], batch["image"])
         # Compiled code cannot refuse a label of no class; NaN says so where another class's plane would not.

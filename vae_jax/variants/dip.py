@@ -18,11 +18,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vae_jax import divergences, registry
-from vae_jax.distributions import Gaussian
-from vae_jax.likelihoods import Likelihood
+from vae_jax import registry
+from vae_jax.models import collectives
+from vae_jax.models.distributions import Gaussian
+from vae_jax.models.likelihoods import Likelihood
 from vae_jax.typing import Codes, Scalar
 from vae_jax.variants import Variant, elbo_terms
+from vae_jax.variants._free_bits import rate_with_free_bits
 
 
 def covariance_of(codes: Codes) -> Float[Array, "latent latent"]:
@@ -56,9 +58,9 @@ def make(likelihood: Likelihood, *, kind: str = "I") -> Variant:
 
     def loss(nets, params, batch, key, step, *, lambda_od=10.0, lambda_d=100.0, beta=1.0, free_bits=0.0):
         posterior, _, terms = elbo_terms(likelihood, nets, params, batch, key)
-        off_diagonal, diagonal = penalties(covariance(Gaussian(*map(divergences.gather, posterior))))
+        off_diagonal, diagonal = penalties(covariance(Gaussian(*map(collectives.all_gather, posterior))))
         terms |= {"covariance_off_diagonal": off_diagonal, "covariance_diagonal": diagonal}
-        elbo_part = jnp.mean(terms["distortion"]) + beta * divergences.free_bits(terms["kl"], free_bits)
+        elbo_part = jnp.mean(terms["distortion"]) + beta * rate_with_free_bits(terms["kl"], free_bits)
         return elbo_part + lambda_od * off_diagonal + lambda_d * diagonal, terms
 
     return Variant(loss)

@@ -43,13 +43,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vae_jax import divergences, networks, registry
-from vae_jax.likelihoods import Likelihood
+from vae_jax import randomness
+from vae_jax.errors import UserError
+from vae_jax.models import collectives
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks._parts import dense
 from vae_jax.typing import Codes, Key, Params, PerExample
 from vae_jax.variants import Variant, elbo_terms
-
-SECOND, PERMUTATION = (2**32 - 1 - i for i in range(2))
-"""What is folded into the key for the codes to permute and for their order: beyond any example's index."""
+from vae_jax.variants._free_bits import rate_with_free_bits
 
 
 def permuted(key: Key, codes: Codes) -> Codes:
@@ -74,14 +75,12 @@ def make(likelihood: Likelihood, *, width: int = 128, depth: int = 3, adversary_
     """FactorVAE under a pixel likelihood, its adversary of `depth` hidden layers. Raises UserError on bad fields."""
     for field, value in {"width": width, "depth": depth}.items():
         if value < 1:
-            raise registry.UserError(
-                f"config.variant.{field}: {value} is not allowed; give a whole number of at least 1"
-            )
+            raise UserError(f"config.variant.{field}: {value} is not allowed; give a whole number of at least 1")
     if not 0 < adversary_learning_rate < float("inf"):
-        raise registry.UserError(
+        raise UserError(
             f"config.variant.adversary_learning_rate: {adversary_learning_rate} is not allowed; give a positive number"
         )
-    adversary = networks.dense(*[width] * depth, 2, activation=partial(jax.nn.leaky_relu, negative_slope=0.2))
+    adversary = dense(*[width] * depth, 2, activation=partial(jax.nn.leaky_relu, negative_slope=0.2))
 
     def init(key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
         return adversary.init(key, jnp.zeros((1, latent_dim)))
@@ -95,15 +94,17 @@ def make(likelihood: Likelihood, *, width: int = 128, depth: int = 3, adversary_
         posterior, z, terms = elbo_terms(likelihood, nets, params, batch, key)
         total_correlation = log_odds(frozen, z)
 
-        second = posterior.sample(jax.random.fold_in(key, SECOND), batch["index"])
-        whole = permuted(jax.random.fold_in(key, PERMUTATION), divergences.gather(jax.lax.stop_gradient(second)))
+        second = posterior.sample(randomness.stream(key, "factor/second"), batch["index"])
+        whole = permuted(
+            randomness.stream(key, "factor/permutation"), collectives.all_gather(jax.lax.stop_gradient(second))
+        )
         # Every device permutes the whole batch alike and takes its share.
-        shuffled = whole[divergences.places(len(z))]
+        shuffled = whole[collectives.batch_positions(len(z))]
         played = contest(log_odds(own, jax.lax.stop_gradient(z)), log_odds(own, shuffled))
 
         terms |= {"total_correlation": total_correlation}
         terms |= {"adversary_loss": played.loss, "adversary_accuracy": played.accuracy}
-        rate = divergences.free_bits(terms["kl"], free_bits)
+        rate = rate_with_free_bits(terms["kl"], free_bits)
         return jnp.mean(terms["distortion"] + gamma * total_correlation + played.loss) + beta * rate, terms
 
     own_optimizer = optax.adam(adversary_learning_rate, b1=0.5, b2=0.9)

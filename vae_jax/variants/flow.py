@@ -27,10 +27,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vae_jax import networks, registry
-from vae_jax.distributions import LOG_2PI, Gaussian, example_normal, standard_normal
-from vae_jax.likelihoods import Likelihood
-from vae_jax.networks import Part
+from vae_jax.errors import UserError
+from vae_jax.models.distributions import LOG_2PI, Gaussian, standard_normal
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks._parts import Part, autoregressive
+from vae_jax.randomness import example_normal
 from vae_jax.typing import Codes, Params, PerExample
 from vae_jax.variants import Variant
 
@@ -41,7 +42,7 @@ Context = Float[Array, "batch context"]
 
 def conditioner(hidden: tuple[int, ...]) -> Part:
     """The network of one step: (z, context) -> m and a of each latent; ELU as in the paper, so the flow is smooth."""
-    return networks.autoregressive(*hidden, outputs=2, activation=jax.nn.elu)
+    return autoregressive(*hidden, outputs=2, activation=jax.nn.elu)
 
 
 def step(part: Part, params: Params, z: Codes, context: Context) -> tuple[Codes, PerExample]:
@@ -67,11 +68,11 @@ def make(likelihood: Likelihood, *, steps: int = 4, hidden: tuple[int, ...] = (6
     Raises UserError for a negative count of steps, a context that is odd or below 2, and widths below 1.
     """
     if not isinstance(steps, int) or steps < 0:
-        raise registry.UserError(f"config.variant.steps: {steps} is not allowed; give a whole number of at least 0")
+        raise UserError(f"config.variant.steps: {steps} is not allowed; give a whole number of at least 0")
     if not isinstance(context, int) or context < 2 or context % 2:
-        raise registry.UserError(f"config.variant.context: {context} is not allowed; give an even number of at least 2")
+        raise UserError(f"config.variant.context: {context} is not allowed; give an even number of at least 2")
     if any(not isinstance(width, int) or width < 1 for width in hidden):
-        raise registry.UserError(f"config.variant.hidden: {hidden} is not allowed; give whole numbers of at least 1")
+        raise UserError(f"config.variant.hidden: {hidden} is not allowed; give whole numbers of at least 1")
     part = conditioner(hidden)
 
     def init(key, image_shape, latent_dim):

@@ -29,20 +29,20 @@ how many there are: seven times WAE's lambda is its weight here.
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vae_jax import divergences, registry
-from vae_jax.distributions import Gaussian, example_normal
-from vae_jax.likelihoods import Likelihood
+from vae_jax import randomness, registry
+from vae_jax.errors import UserError
+from vae_jax.models import collectives
+from vae_jax.models.distributions import Gaussian
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.randomness import example_normal
 from vae_jax.typing import Codes, Scalar
 from vae_jax.variants import Variant, gaussian_posterior
+from vae_jax.variants._free_bits import rate_with_free_bits
 
 KERNELS = {"rbf": lambda u: jnp.exp(-u), "imq": lambda u: 1 / (1 + u)}
-PRIOR = 2**32 - 1
-"""What is folded into the key for the prior's draws: beyond any example's index."""
-
 Kernel = Callable[[Codes, Float[Array, "other latent"]], Float[Array, "batch other"]]
 
 
@@ -82,7 +82,7 @@ def make(
     """InfoVAE under a pixel likelihood. Raises UserError for an unknown kernel and for scales not above 0."""
     registry.choose("config.variant.kernel", kernel, KERNELS)
     if not scales or not all(0 < scale < float("inf") for scale in scales):
-        raise registry.UserError(f"config.variant.scales: {scales} is not allowed; give positive numbers")
+        raise UserError(f"config.variant.scales: {scales} is not allowed; give positive numbers")
     compare = mean_kernel(kernel, scales)
 
     def loss(nets, params, batch, key, step, *, beta=0.0, lambda_mmd=1000.0, free_bits=0.0):
@@ -90,13 +90,13 @@ def make(
         z = posterior.mean if deterministic else posterior.sample(key, batch["index"])
         distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
         kl = posterior.kl()
-        prior = example_normal(jax.random.fold_in(key, PRIOR), batch["index"], z.shape[-1])
-        discrepancy = mmd(compare, divergences.gather(z), divergences.gather(prior))
+        prior = example_normal(randomness.stream(key, "info/prior"), batch["index"], z.shape[-1])
+        discrepancy = mmd(compare, collectives.all_gather(z), collectives.all_gather(prior))
         terms = {"distortion": distortion, "code": posterior.mean, "mmd": discrepancy}
         if not deterministic:
             rate = jnp.sum(kl, axis=-1)
             terms |= {"elbo": -(distortion + rate), "rate": rate, "kl": kl}
-        elbo_part = jnp.mean(distortion) + beta * divergences.free_bits(kl, free_bits)
+        elbo_part = jnp.mean(distortion) + beta * rate_with_free_bits(kl, free_bits)
         return elbo_part + lambda_mmd * discrepancy, terms
 
     return Variant(loss, posterior=None if deterministic else gaussian_posterior)

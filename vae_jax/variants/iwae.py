@@ -50,8 +50,10 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from vae_jax import registry
-from vae_jax.distributions import Gaussian, example_normal
-from vae_jax.likelihoods import Likelihood
+from vae_jax.errors import UserError
+from vae_jax.models.distributions import Gaussian
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.randomness import example_normal
 from vae_jax.typing import PerExample, Scalar
 from vae_jax.variants import Variant
 
@@ -139,9 +141,7 @@ ESTIMATORS = {"plain": Estimator(_whole, 1), "stl": Estimator(_by_way_of_z, 1), 
 def _check_counts(**counts: int) -> None:
     for field, count in counts.items():
         if not isinstance(count, int) or count < 1:
-            raise registry.UserError(
-                f"config.variant.{field}: {count!r} is not allowed; give a whole number of at least 1"
-            )
+            raise UserError(f"config.variant.{field}: {count!r} is not allowed; give a whole number of at least 1")
 
 
 def make(

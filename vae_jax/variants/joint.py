@@ -37,15 +37,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vae_jax import divergences, registry, schedules
-from vae_jax.distributions import Gaussian, example_keys, example_normal, standard_normal
-from vae_jax.likelihoods import Likelihood
-from vae_jax.networks import Nets
+from vae_jax import randomness
+from vae_jax.errors import UserError
+from vae_jax.models import collectives, schedules
+from vae_jax.models.distributions import Gaussian, standard_normal
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks import Nets
+from vae_jax.randomness import example_keys, example_normal
 from vae_jax.typing import Images, Indices, Key, Params, Scalar
 from vae_jax.variants import Variant, refuse_labels
-
-CATEGORY = 2**32 - 1
-"""What is folded into the key for the categories' noise: beyond any example's index."""
+from vae_jax.variants._free_bits import rate_with_free_bits
 
 Scores = Float[Array, "batch score"]
 """One number for each category of each categorical, side by side."""
@@ -89,7 +90,7 @@ def perplexity(logits: Scores, categories: tuple[int, ...]) -> Float[Array, "1 c
     """exp(H(E_x q(c | x))) of each categorical over the whole batch: how many categories are in use, 1 to K."""
 
     def of(part: Scores):
-        mean = jnp.mean(divergences.gather(jax.nn.softmax(part)), axis=0, keepdims=True)
+        mean = jnp.mean(collectives.all_gather(jax.nn.softmax(part)), axis=0, keepdims=True)
         return jnp.exp(jnp.sum(jax.scipy.special.entr(mean), axis=-1))
 
     return jnp.stack([of(part) for part in groups(logits, categories)], axis=-1)
@@ -105,7 +106,7 @@ def posterior_of(nets: Nets, params: Params, images: Images, width: int) -> tupl
 def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Variant:
     """JointVAE with a categorical of each number in `categories`. Raises UserError unless each is at least 1."""
     if not categories or not all(isinstance(count, int) and count >= 1 for count in categories):
-        raise registry.UserError(
+        raise UserError(
             f"config.variant.categories: {categories} is not allowed; give whole numbers of at least 1, such as (10,)"
         )
     width, most = sum(categories), sum(map(math.log, categories))
@@ -125,7 +126,7 @@ def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Vari
     ):
         posterior, logits = posterior_of(nets, params, batch["image"], width)
         z = posterior.sample(key, batch["index"])
-        scores = logits + example_gumbel(jax.random.fold_in(key, CATEGORY), batch["index"], width)
+        scores = logits + example_gumbel(randomness.stream(key, "joint/category"), batch["index"], width)
 
         def distortion(c):
             return -likelihood.log_prob(nets.decode(params["nets"], jnp.concatenate([z, c], axis=-1)), batch["image"])
@@ -145,14 +146,16 @@ def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Vari
             "code": posterior.mean,
         }
         terms["elbo"] = -(terms["distortion"] + terms["rate"])
-        off = jnp.abs(divergences.free_bits(kl) - target)
-        discrete_off = jnp.abs(divergences.free_bits(kl_discrete) - discrete_target)
+        off = jnp.abs(rate_with_free_bits(kl) - target)
+        discrete_off = jnp.abs(rate_with_free_bits(kl_discrete) - discrete_target)
         return jnp.mean(terms["distortion_relaxed"]) + gamma * (off + discrete_off), terms
 
     def draw(nets, params, batch, key):
         posterior, logits = posterior_of(nets, params, batch["image"], width)
         z = posterior.sample(key, batch["index"])
-        c = largest(logits + example_gumbel(jax.random.fold_in(key, CATEGORY), batch["index"], width), categories)
+        c = largest(
+            logits + example_gumbel(randomness.stream(key, "joint/category"), batch["index"], width), categories
+        )
         # log p(c) - log q(c|x), of the categories that were drawn.
         log_q = jnp.concatenate([jax.nn.log_softmax(part) for part in groups(logits, categories)], axis=-1)
         of_c = -most - jnp.sum(jnp.where(c > 0, log_q, 0.0), axis=-1)
@@ -169,7 +172,7 @@ def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Vari
     def sample_prior(nets, params, key, count, latent_dim, labels=None):
         refuse_labels(labels)
         index = jnp.arange(count)
-        c = largest(example_gumbel(jax.random.fold_in(key, CATEGORY), index, width), categories)
+        c = largest(example_gumbel(randomness.stream(key, "joint/category"), index, width), categories)
         return jnp.concatenate([example_normal(key, index, latent_dim), c], axis=-1)
 
     return Variant(

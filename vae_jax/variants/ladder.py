@@ -33,17 +33,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vae_jax import divergences, networks, registry
-from vae_jax.distributions import Gaussian, example_normal, kl, product, standard_normal
-from vae_jax.likelihoods import Likelihood
-from vae_jax.networks import Part
+from vae_jax import randomness
+from vae_jax.errors import UserError
+from vae_jax.models.distributions import Gaussian, kl, product, standard_normal
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks._parts import Part, dense
+from vae_jax.randomness import example_normal
 from vae_jax.typing import Codes, Indices, Key, Params, PerExample
 from vae_jax.variants import Variant, refuse_labels, standard_normal_log_prior
+from vae_jax.variants._free_bits import rate_with_free_bits
 
 LARGEST_LOGVAR = 10.0
 Noises = list[Float[Array, "batch _"]]
-UPPER = 2**32 - 1
-"""UPPER - n is folded into the key for layer n's noise, n > 1: beyond any example's index."""
 
 
 class Layer(NamedTuple):
@@ -61,7 +62,7 @@ def draw(gaussian: Gaussian, noise: Codes) -> Codes:
 
 def between(hidden: int, outputs: int) -> Part:
     """The network from one layer to the next, either way: two dense layers, leaky as in the paper, and the outputs."""
-    return networks.dense(hidden, hidden, outputs, activation=jax.nn.leaky_relu)
+    return dense(hidden, hidden, outputs, activation=jax.nn.leaky_relu)
 
 
 def gaussian(outputs: Float[Array, "batch outputs"], width: int) -> Gaussian:
@@ -100,13 +101,13 @@ def downwards(own: Params, of_x: list[Gaussian], noises: Noises, hidden: tuple[i
 
 def layer_noises(key: Key, index: Indices, widths: tuple[int, ...]) -> Noises:
     """Standard normal noise for layers of `widths`, z_1's first: the VAE's own noise for the first."""
-    keys = [key, *(jax.random.fold_in(key, UPPER - n) for n in range(2, len(widths) + 1))]
+    keys = [key, *(randomness.stream(key, "ladder/layer", n) for n in range(2, len(widths) + 1))]
     return [example_normal(key, index, width) for key, width in zip(keys, widths, strict=True)]
 
 
 def no_closed_form(nets, params: Params, z: Codes) -> PerExample:
     """Raises UserError: p(z_1) is an integral over the layers above."""
-    raise registry.UserError(
+    raise UserError(
         "config.variant.name: 'ladder' has no closed form of log p(z_1), an integral over the layers above; "
         "take its elbo, or a variant with one layer of latents"
     )
@@ -119,9 +120,9 @@ def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tupl
     """
     for field, values in {"config.variant.widths": widths, "config.variant.hidden": hidden}.items():
         if any(not isinstance(value, int) or value < 1 for value in values):
-            raise registry.UserError(f"{field}: {values} is not allowed; give whole numbers of at least 1")
+            raise UserError(f"{field}: {values} is not allowed; give whole numbers of at least 1")
     if len(hidden) != len(widths) or any(first % 2 for first in hidden[:1]):
-        raise registry.UserError(
+        raise UserError(
             f"config.variant.hidden: {hidden} is not allowed; give {len(widths)} numbers, one for each of widths, "
             "and an even one first"
         )
@@ -162,7 +163,7 @@ def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tupl
         rates = {f"rate_{n}": jnp.sum(part, axis=-1) for n, part in enumerate(kls, start=1)}
         rate = sum(rates.values())
         terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, **rates}
-        penalty = divergences.free_bits(jnp.concatenate(kls, axis=-1), free_bits)
+        penalty = rate_with_free_bits(jnp.concatenate(kls, axis=-1), free_bits)
         return jnp.mean(distortion) + beta * penalty, {**terms, "code": mean_path(params, of_x)}
 
     def represent(nets, params, batch):

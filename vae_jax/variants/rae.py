@@ -42,9 +42,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vae_jax import registry
-from vae_jax.distributions import LOG_2PI, example_keys
-from vae_jax.likelihoods import Likelihood
-from vae_jax.networks import Nets
+from vae_jax.errors import UserError
+from vae_jax.models.distributions import LOG_2PI
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks import Nets
+from vae_jax.randomness import example_keys
 from vae_jax.typing import Codes, Images, Key, Params, PerExample, Scalar
 from vae_jax.variants import Variant, as_built, refuse_labels
 
@@ -180,11 +182,11 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
     """
     penalty, adapt = registry.choose("config.variant.regularizer", regularizer, REGULARIZERS)
     if components < 1:
-        raise registry.UserError(f"config.variant.components: {components} is not allowed; give at least 1")
+        raise UserError(f"config.variant.components: {components} is not allowed; give at least 1")
 
     def check(split):
         if split.size < components:
-            raise registry.UserError(
+            raise UserError(
                 f"config.variant.components: {components} is not allowed; give at most {split.size}, a split's images"
             )
 

@@ -33,9 +33,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vae_jax import divergences, registry
-from vae_jax.distributions import LOG_2PI, Gaussian, standard_normal
-from vae_jax.likelihoods import Likelihood
+from vae_jax.errors import unknown_name
+from vae_jax.models import collectives
+from vae_jax.models.distributions import LOG_2PI, Gaussian, standard_normal
+from vae_jax.models.likelihoods import Likelihood
 from vae_jax.typing import Codes, PerExample
 from vae_jax.variants import Variant, elbo_terms
 
@@ -83,13 +84,13 @@ def decompose(
 def make(likelihood: Likelihood, *, estimator: str = "mws") -> Variant:
     """The beta-TCVAE under a pixel likelihood. Raises UserError for an unknown estimator."""
     if estimator not in ESTIMATORS:
-        raise registry.unknown("config.variant.estimator", estimator, ESTIMATORS)
+        raise unknown_name("config.variant.estimator", estimator, ESTIMATORS)
 
     def loss(nets, params, batch, key, step, *, alpha=1.0, beta=6.0, gamma=1.0):
         posterior, z, terms = elbo_terms(likelihood, nets, params, batch, key)
         # Each device takes its own z against the posteriors of all: the mean over devices is the whole batch's.
-        whole = Gaussian(*map(divergences.gather, posterior))
-        own = divergences.places(len(z))
+        whole = Gaussian(*map(collectives.all_gather, posterior))
+        own = collectives.batch_positions(len(z))
         parts = decompose(z, own, posterior, whole, estimator, batch["size"])
         penalty = alpha * parts.mutual_information + beta * parts.total_correlation + gamma * parts.dimension_wise_kl
         return jnp.mean(terms["distortion"] + penalty), {**terms, **parts._asdict()}

@@ -27,10 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vae_jax import distributions, registry
-from vae_jax.distributions import LOG_2PI, Gaussian
-from vae_jax.likelihoods import Likelihood
-from vae_jax.networks import Nets
+from vae_jax import randomness
+from vae_jax.errors import UserError
+from vae_jax.models.distributions import LOG_2PI, Gaussian
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks import Nets
 from vae_jax.typing import Codes, Images, Key, Params, PerExample
 from vae_jax.variants import Variant, refuse_labels
 
@@ -80,16 +81,14 @@ def sample_prior(
     components, index = mixture(nets, params), jnp.arange(count)
     choice, noise = jax.random.split(key)
     draw = lambda key: jax.random.randint(key, (), 0, len(components.mean))  # noqa: E731
-    chosen = jax.vmap(draw)(distributions.example_keys(choice, index))
+    chosen = jax.vmap(draw)(randomness.example_keys(choice, index))
     return Gaussian(components.mean[chosen], components.logvar[chosen]).sample(noise, index)
 
 
 def make(likelihood: Likelihood, *, components: int = 500) -> Variant:
     """The VampPrior VAE of K = `components` under a pixel likelihood. Raises UserError unless K is at least 1."""
     if components < 1:
-        raise registry.UserError(
-            f"config.variant.components: {components} is not allowed; give a whole number of at least 1"
-        )
+        raise UserError(f"config.variant.components: {components} is not allowed; give a whole number of at least 1")
 
     def init(key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
         return {"logits": START + SPREAD * jax.random.normal(key, (components, *image_shape))}

@@ -42,9 +42,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vae_jax import divergences, registry
-from vae_jax.distributions import example_keys
-from vae_jax.likelihoods import Likelihood
+from vae_jax import registry
+from vae_jax.errors import UserError
+from vae_jax.models import collectives
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.randomness import example_keys
 from vae_jax.typing import Key, Params, PerExample, Scalar
 from vae_jax.variants import Variant, refuse_labels
 
@@ -83,7 +85,7 @@ def square_error(a: Vectors, b: Vectors) -> PerExample:
 def _vq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
     for field, value in (("codes", codes), ("dim", dim)):
         if value < 1:
-            raise registry.UserError(f"config.variant.{field}: {value} is not allowed; give at least 1")
+            raise UserError(f"config.variant.{field}: {value} is not allowed; give at least 1")
     fixed = jax.lax.stop_gradient
     return Quantizer(
         size=codes,
@@ -98,7 +100,7 @@ def _vq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
 
 def _fsq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
     if not levels or min(levels) < 2:
-        raise registry.UserError(f"config.variant.levels: {levels} is not allowed; give whole numbers of at least 2")
+        raise UserError(f"config.variant.levels: {levels} is not allowed; give whole numbers of at least 2")
     axes = np.meshgrid(*(np.linspace(-1, 1, level, dtype=np.float32) for level in levels), indexing="ij")
     grid = np.stack(axes, axis=-1).reshape(-1, len(levels))
     return Quantizer(
@@ -130,7 +132,7 @@ def straight_through(e: Vectors, c: Vectors) -> Vectors:
 def perplexity(index: Index, size: int) -> Scalar:
     """exp(H) of the use of `size` codes over the whole batch and all groups."""
     use = jnp.mean(jax.nn.one_hot(index, size), axis=1)
-    share = jnp.mean(divergences.gather(use), axis=0)
+    share = jnp.mean(collectives.all_gather(use), axis=0)
     return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))
 
 
@@ -233,12 +235,10 @@ def make(
 
     def encoded(latent_dim):
         if latent_dim % dim:
-            raise registry.UserError(
-                f"config.latent_dim: {latent_dim} is not allowed; give a multiple of {dim}, {width}"
-            )
+            raise UserError(f"config.latent_dim: {latent_dim} is not allowed; give a multiple of {dim}, {width}")
         numbers = latent_dim // dim * size**2
         if numbers > LARGEST_PRIOR:
-            raise registry.UserError(
+            raise UserError(
                 f"config.variant.codes: {size} of them are not allowed; the prior of {latent_dim // dim} groups would "
                 f"have {numbers:,} numbers, of at most {LARGEST_PRIOR:,}"
             )

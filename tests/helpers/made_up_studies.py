@@ -1,0 +1,73 @@
+"""Made-up studies, as training leaves them."""
+
+import json
+
+import numpy as np
+
+from vae_jax.comparison import analyse
+from vae_jax.comparison.load_runs import gather
+from vae_jax.sweeps import study
+from vae_jax.training import writers
+
+STEPS = 500
+
+
+def config(seed, **variant):
+    return {
+        "seed": seed,
+        "latent_dim": 4,
+        "data": {"name": "digits", "binarize": "dynamic"},
+        "net": {"name": "mlp", "hidden": [400, 200]},
+        "likelihood": {"name": "bernoulli"},
+        "variant": {"name": "beta", **variant},
+        "train": {"steps": STEPS, "learning_rate": 1e-3},
+        "wandb": {"mode": "disabled", "project": "lab", "entity": "", "group": "", "name": f"run {seed}"},
+    }
+
+
+def write_run(root, tree, found=None, name=None, **files):
+    """A run's folder as training leaves it; `files` are others in it, by name without .json."""
+    folder = root / (name or study.identity(tree))
+    folder.mkdir(parents=True)
+    writers.write_json(folder / "config.json", {"config": tree, "image_shape": [8, 8, 1]})
+    environment = {"vae_jax": "0.1.0", "git": "abc", "python": "3.11", "jax": "0.10.2", "devices": "1 x cpu"}
+    writers.write_json(folder / "environment.json", environment)
+    records = [{"step": i, "split": "train", "kl": [0.1] * 20, "steps_per_second": 100.0 + i} for i in range(1, 101)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    if found is not None:
+        writers.write_json(folder / "evaluation.json", {"loss": 1.0, "step": STEPS} | found)
+    for stem, value in files.items():
+        writers.write_json(folder / f"{stem}.json", value)
+    return folder
+
+
+def measured(rate, distortion, **others):
+    return {"rate": rate, "distortion": distortion, "elbo": -(rate + distortion), "kl": [0.1, 0.2]} | others
+
+
+BETAS = (0.5, 1, 2, 4)
+TRUTH = {0.5: -1.0, 1: 0.0, 2: 0.0, 4: -5.0}
+"""By how much a beta's ELBO is off that of beta = 1."""
+
+
+def made_up(root, seeds=8):
+    """4 betas, an autoencoder and a tcvae: seeds move all alike by far more than the noise of each."""
+    rng, of_seed = np.random.default_rng(0), np.random.default_rng(1).normal(0, 3, seeds)
+    for seed in range(seeds):
+        for beta in BETAS:
+            rate = 8 / beta + 0.1 * rng.normal()
+            elbo = -30 + TRUTH[beta] + of_seed[seed] + 0.2 * rng.normal()
+            mig = 0.1 * beta + 0.05 * rng.normal()
+            found = measured(rate, -elbo - rate, mig=mig, **{"mig.shape": 0.3, "mig.protocol": "points=10 bins=20"})
+            write_run(root, config(seed, beta=float(beta)), found)
+        tree = config(seed, noise=0.0)
+        tree["variant"]["name"] = "autoencoder"
+        write_run(root, tree, {"distortion": 3 + 0.1 * rng.normal()})
+    return root
+
+
+def compared(root, *words):
+    runs, skipped = gather([root])
+    own = dict(word.removeprefix("--").split("=", 1) for word in words)
+    by, asked = analyse._words(own, "by"), analyse._words(own, "metrics")
+    return analyse.compare(str(root), "compare", runs, skipped, by, asked, own.get("baseline"))

@@ -1,0 +1,233 @@
+"""W&B's agent, sync and resume with real trainings, against a server on the loopback address."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.wandb_server import serve
+
+from vae_jax import cli
+from vae_jax.config.parse import parse_config
+from vae_jax.errors import UserError
+from vae_jax.launch import wandb_agent
+from vae_jax.sweeps import study
+from vae_jax.training import workdir, writers
+
+ROOT = Path(__file__).parents[2]
+
+CONFIG = """
+from configs import digits
+from launch.sweep import grid
+
+def get_config():
+    config = digits.get_config()
+    config.train.steps = 40
+    config.train.dispatch = config.log.every = 10
+    config.evaluation.every = config.checkpoint.every = 20
+    config.net.hidden = (8,)
+    config.latent_dim = 2
+    return config
+
+def sweep():
+    return grid(**{"variant.beta": [1.0, 4.0], "seed": [0]})
+"""
+
+LAUNCHER = """
+from wandb.agents.pyagent import Agent
+from experiments import settings
+from launch import wandb_agent
+Agent.HEARTBEAT_SLEEP_SECONDS = 0.2
+settings.start(wandb_agent.main, "")
+"""
+"""The agent, in less of a wait for its next trial."""
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "config.py").write_text(CONFIG)
+    (tmp_path / "launcher.py").write_text(LAUNCHER)
+    return tmp_path
+
+
+@pytest.fixture
+def server():
+    with serve() as server:
+        yield server
+
+
+def environment(home, server, **variables):
+    kept = {name: value for name, value in os.environ.items() if "WANDB" not in name and "proxy" not in name.lower()}
+    told = {"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": server.url, "WANDB_ERROR_REPORTING": "false"}
+    return kept | {"HOME": str(home), "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""} | told | variables
+
+
+def start(place, server, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=place, env=environment(place, server), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def run(place, server, expected, *words):
+    process = start(place, server, *words)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == expected, output
+    return output
+
+
+def wait_for(condition, process, seconds=300):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended too early:\n{process.communicate()[0]}"
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+AGENT = ("launcher", "e/p/abc", "--config=config.py", "--workdir=study")
+PLAIN = ["--config=config.py", "--config.wandb.mode=online"]
+
+
+def folder_of(place, **point):
+    """Where the run of this point belongs, and that it is there."""
+    words = [*PLAIN, *(f"--config.{field.replace('__', '.')}={value}" for field, value in point.items())]
+    with contextlib.chdir(place):
+        config = parse_config(words)
+    return place / "study" / study.identity(config.to_dict())
+
+
+def steps(history):
+    return [record["_step"] for record in history]
+
+
+def test_an_agent_runs_trials_and_one_that_is_wrong_fails_alone(place, server):
+    good = {"variant.beta": 4, "seed": 1}
+    server.trials = [("first", good), ("wrong", {"variant.bta": 4, "seed": 1}), ("again", good)]
+    output = run(place, server, 1, *AGENT, "--count=3")
+    folder = folder_of(place, variant__beta=4, seed=1)
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    first, wrong, again = (server.runs[name] for name in ("first", "wrong", "again"))
+    for trial in (first, again):  # the second is the same run: it is told, not trained anew
+        assert trial.exit == 0
+        assert trial.asked["sweep"] == "abc"
+        assert (trial.asked["entity"], trial.asked["project"]) == ("e", "p")
+        assert json.loads(trial.asked["config"])["variant"]["value"]["beta"] == 4
+        assert steps(trial.history) == [10, 20, 30, 40]
+        assert trial.summary["final/elbo"] == pytest.approx(evaluation["elbo"])
+        assert trial.history[-1]["train/loss"] == first.history[-1]["train/loss"]
+    assert output.count("step 40/40  test") == 1
+    assert (wrong.exit, wrong.history) == (1, [])
+    (said,) = [line for line in output.splitlines() if "trial wrong" in line and "error" in line]
+    assert "error: trial wrong: config.variant.bta: 'bta' is unknown" in said
+    assert "did you mean 'beta'?" in said
+    assert "Traceback" not in output
+    assert "2 trials done, 1 failed" in output
+    (planned,) = study.read_plan(place / "study")
+    assert planned.id == folder.name
+    assert study.problem(folder) is None
+
+
+def test_a_stopped_trial_goes_on_first_unless_it_was_stopped_in_wandb(place, server):
+    changed = {"train.steps": 2000, "train.dispatch": 1, "log.every": 100, "evaluation.every": 1000}
+    slow = [f"--config.{field}={value}" for field, value in changed.items()]
+    server.trials = [("slow", {"seed": 2})]
+    process = start(place, server, *AGENT, *slow)
+    wait_for(lambda: any(study.last_step(folder) for folder in (place / "study").glob("beta_*")), process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert server.runs["slow"].exit == 128 + signal.SIGTERM
+    (folder,) = (place / "study").glob("beta_*")
+    reached = int(re.search(r"stopped by a signal at step (\d+)", output).group(1))
+    assert 100 <= reached < 2000
+    server.trials, server.stops = [("other", {"seed": 3})], ["other"]
+    output = run(place, server, 0, *AGENT, *slow, "--count=1")
+    assert f"resuming at step {reached} of 2000" in output
+    assert f"{folder.name}: goes on, as the trial slow" in output
+    assert server.runs["slow"].exit == 0
+    assert server.runs["slow"].asked["sweep"] == "abc"
+    assert sorted(set(steps(server.runs["slow"].history))) == list(range(100, 2001, 100))
+    assert "the trial other was stopped in W&B" in output
+    assert [file.name for file in (place / "study/programs").glob("*.trial.json")] == [f"{folder.name}.trial.json"]
+    assert json.loads((folder / "evaluation.json").read_text())["step"] == 2000
+
+
+def test_a_trial_that_another_process_still_trains_is_left_to_it(tmp_path, capsys):
+    run = study.Planned("beta_digits_s0_0", "program", 40, (), [])
+    (tmp_path / "programs").mkdir()
+    study.write_plan(tmp_path, [run])
+    told = {"WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "slow"}
+    writers.write_json(wandb_agent.trial_file(tmp_path, run.id), told)
+    with workdir.claim(tmp_path / run.id, {}):
+        assert wandb_agent.begun(tmp_path, "abc") == []
+    assert f"{run.id}: another process trains it, as the trial slow" in capsys.readouterr().out
+    assert wandb_agent.begun(tmp_path, "abc") == [(run, told)]
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ((), "SWEEP_ID: missing"),
+        (("abc", "--cout=3"), "did you mean 'count'"),
+        (("abc", "--count=many"), "--count: 'many' is not allowed"),
+        (("abc", "--config.wandb.mode=offline"), "config.wandb.mode: 'offline' is not allowed"),
+        (("abc", "--config=config.py", "--config.latent_dim=0"), "config.latent_dim: 0 is not allowed"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_before_a_trial_is_asked_for(place, monkeypatch, words, match):
+    monkeypatch.chdir(place)
+    with pytest.raises(UserError, match=match):
+        cli.agent(list(words))
+    assert not (place / "runs").exists()
+
+
+def test_a_sweep_that_is_not_there_is_one_line(place, server):
+    server.sweep = None
+    output = run(place, server, 2, *AGENT)
+    assert "error: SWEEP_ID: 'e/p/abc': W&B does not give its trials" in output
+    assert "Traceback" not in output
+
+
+def test_trials_that_all_fail_end_the_agent(place, server):
+    server.trials = [(f"bad{i}", {"latent_dim": -i}) for i in range(1, 9)]
+    output = run(place, server, 1, *AGENT)
+    assert "3 trials in a row have failed" in output
+    assert [server.runs[f"bad{i}"].exit for i in (1, 2, 3)] == [1, 1, 1]
+    assert "bad4" not in server.runs
+
+
+def test_wandb_takes_the_sweep_file_of_a_grid(place, server):
+    run(place, server, 0, "launch.emit", "--to=wandb", "--config=config.py", "--workdir=study", "--output=sweep.yaml")
+    run(place, server, 0, "wandb", "sweep", "sweep.yaml")
+    (asked,) = server.asked("UpsertSweep")
+    assert asked["projectName"] == "vae_jax"
+    config = yaml.safe_load(asked["config"])
+    assert config["method"] == "grid"
+    assert config["parameters"] == {"variant.beta": {"values": [1.0, 4.0]}, "seed": {"values": [0]}}
+
+
+def test_offline_runs_of_a_population_sync_one_run_a_member_in_one_group(place, server):
+    offline = ("--config.wandb.mode=offline", "--config.wandb.project=lab")
+    run(place, server, 0, "launch.local", "--config=config.py", "--workdir=study", *offline)
+    assert not server.operations
+    folders = {folder.name: folder for folder in (place / "study").glob("beta_*")}
+    assert len(folders) == 2
+    kept = [str(path) for path in (place / "study").glob("beta_*/wandb/offline-run-*")]
+    run(place, server, 0, "wandb", "sync", *kept)
+    assert sorted(trial.asked["displayName"] for trial in server.runs.values()) == sorted(folders)
+    for name, trial in server.runs.items():
+        folder = folders[trial.asked["displayName"]]
+        assert (folder / "wandb" / "id").read_text() == name
+        assert (trial.asked["groupName"], trial.asked["project"]) == ("study", "lab")
+        assert trial.exit == 0
+        assert steps(trial.history) == [10, 20, 30, 40]
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses = {record["step"]: record["loss"] for record in records if record["split"] == "train"}
+        assert {record["_step"]: record["train/loss"] for record in trial.history} == pytest.approx(losses)

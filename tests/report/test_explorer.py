@@ -1,0 +1,350 @@
+import base64
+import functools
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import vae_jax
+from vae_jax import cli, data, model
+from vae_jax.config.parse import parse_config
+from vae_jax.errors import UserError
+from vae_jax.inference import TrainedModel
+from vae_jax.models import likelihoods
+from vae_jax.report import decoder_export, explorer, markup
+from vae_jax.training.step import evaluation_params, initial_state
+
+HERE = Path(__file__).parents[2]
+NODE = shutil.which("node")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_node = pytest.mark.skipif(NODE is None, reason="runs the page's decoder in node, which is not installed")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="opens the page in Chromium, which is not installed")
+
+IN_NODE = """
+const fs = require("fs");
+require("vm").runInThisContext(fs.readFileSync(process.argv[1], "utf8"));
+const { model, codes } = JSON.parse(fs.readFileSync(0, "utf8"));
+const decode = vaeDecoder.decoder(model);
+console.log(JSON.stringify(codes.map((code) => Array.from(decode(Float32Array.from(code))))));
+"""
+
+
+@functools.cache
+def untrained(shape=(8, 8, 1), size=1.0, **fields) -> TrainedModel:
+    """A run of no step whose weights, biases too, are noise about where they start."""
+    fields = {"net.hidden": "(12, 9)", "latent_dim": 4, **fields}
+    words = [f"--config.{name}={value}" for name, value in fields.items()]
+    config = parse_config([f"--config={HERE / 'configs/digits.py'}", *words])
+    built = model.build(config, shape)
+    params = evaluation_params(initial_state(built, config, shape))
+    noise = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: size * (leaf + 0.1 * noise.normal(size=leaf.shape).astype(np.float32)), params)
+    return TrainedModel(config.to_dict(), shape, built, params, 0)
+
+
+def some_data(shape=(8, 8, 1), n=30, labels=True):
+    draw = np.random.default_rng(2)
+    images, label = draw.integers(0, 256, (n, *shape)).astype(np.uint8), np.arange(n) % 10 if labels else None
+    return data.from_arrays(images, label, images, label)
+
+
+def some_codes(run, n=5):
+    return 2 * np.random.default_rng(3).normal(size=(n, run.code_dim)).astype(np.float32)
+
+
+def in_node(decoder, codes):
+    given = json.dumps({"model": decoder, "codes": np.asarray(codes).tolist()})
+    found = subprocess.run(
+        [NODE, "-e", IN_NODE, str(HERE / "experiments/decode.js")], input=given, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+    return np.array(json.loads(found.stdout))
+
+
+def unpacked(text, dtype="<f4"):
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def tiles(sheet, shape):
+    """The images of a sheet, one after the other."""
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet["images"].partition(",")[2]))))
+    height, width, channels = shape
+    rows = picture.reshape(len(picture) // height, height, sheet["columns"], width, channels)
+    return rows.swapaxes(1, 2).reshape(-1, *shape)
+
+
+CONV = {"net.name": "conv", "net.hidden": 10, "shape": (17, 20, 3)}
+GREY = {"data.binarize": "none"}
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {**CONV, **GREY, "likelihood.name": "gaussian", "net.activation": "tanh"},
+        {**GREY, "likelihood.name": "gaussian", "likelihood.scale": "shared", "net.activation": "gelu"},
+        {**GREY, "likelihood.name": "gaussian", "likelihood.scale": "pixel", "net.activation": "silu"},
+        {**GREY, "likelihood.name": "laplace", "net.activation": "elu"},
+        {**GREY, "likelihood.name": "continuous_bernoulli", "net.activation": "leaky_relu"},
+        {**GREY, "likelihood.name": "discretized_logistic", "net.activation": "softplus"},
+        {**CONV, **GREY, "likelihood.name": "logistic_mixture", "likelihood.components": 2},
+        {"net.hidden": "()", "latent_dim": 1},
+        {"variant.name": "conditional"},
+    ],
+)
+def test_the_browser_decodes_what_jax_does(fields, monkeypatch):
+    monkeypatch.setattr(decoder_export, "TOLERANCE", 0.0)  # float32 weights, so that nothing but round-off is between
+    run = untrained(**fields)
+    codes = some_codes(run)
+    assert decoder_export.lacks(run) == ""
+    decoder, _ = decoder_export.exported(run, codes)
+    assert decoder["dtype"] == "float32"
+    expected = run.decode(codes).reshape(len(codes), -1)
+    assert np.ptp(expected) > 0.3
+    np.testing.assert_allclose(in_node(decoder, codes), expected, atol=1e-5)
+
+
+@needs_node
+def test_the_expected_grey_level_holds_at_every_logit():
+    logits = np.array([-40, -3, -0.11, -0.0999, -1e-4, 0, 1e-7, 0.0999, 0.11, 2, 40], np.float32)
+    decoder = {
+        "layers": [{"kind": "dense", "shape": [1, len(logits)], "activation": "none"}],
+        "weights": decoder_export.packed(np.concatenate([logits, 0 * logits])),
+        "dtype": "float32",
+        "parts": 1,
+    }
+    for name in ("bernoulli", "continuous_bernoulli"):
+        expected = likelihoods.get(name)().mean(jnp.asarray(logits).reshape(1, 1, -1, 1)).ravel()
+        found = in_node({**decoder, "mean": decoder_export.MEANS[name]}, [[1.0]])[0]
+        np.testing.assert_allclose(found, expected, atol=3e-6)
+
+
+@needs_node
+def test_weights_are_float16_where_no_one_sees_it():
+    run = untrained(size=0.5)
+    codes = some_codes(run, 20)
+    decoder, stored = decoder_export.exported(run, codes)
+    assert decoder["dtype"] == "float16"
+    assert "float16" in stored
+    difference = np.abs(in_node(decoder, codes) - run.decode(codes).reshape(20, -1)).max()
+    assert 1e-6 < difference <= decoder_export.TOLERANCE
+    # Every kind of float16: zero, subnormal, normal, of either sign.
+    numbers = np.array([0, 6e-8, -3e-5, 6.1e-5, 1, -1.5, 65504], np.float16)
+    one = {"layers": [{"kind": "dense", "shape": [1, 7], "activation": "none"}], "mean": "value", "parts": 1}
+    weights = decoder_export.packed(np.concatenate([numbers, 0 * numbers]), "float16")
+    np.testing.assert_array_equal(in_node({**one, "weights": weights, "dtype": "float16"}, [[1.0]])[0], numbers)
+
+
+@pytest.mark.parametrize("size", [40.0, 1e6])
+def test_weights_are_float32_where_float16_would_show_or_overflow(size):
+    run = untrained(size=size, **{"net.activation": "tanh"})
+    assert decoder_export.exported(run, some_codes(run, 20))[0]["dtype"] == "float32"
+
+
+def test_what_the_browser_cannot_run_is_named(monkeypatch):
+    assert "bfloat16" in decoder_export.lacks(untrained(**{"net.dtype": "bfloat16"}))
+    assert "variant" in decoder_export.lacks(untrained(**{"variant.name": "rae", "variant.regularizer": "spectral"}))
+    monkeypatch.setattr(decoder_export, "LARGEST", 100)
+    assert re.fullmatch(r"its decoder's weights are 0\.0 MB, more than 0\.0001", decoder_export.lacks(untrained()))
+
+
+def test_a_decoder_that_is_too_large_becomes_images(monkeypatch):
+    monkeypatch.setattr(decoder_export, "LARGEST", 100)
+    run, dataset = untrained(), some_data()
+    found = explorer.exploration(run, dataset, {}, "large")
+    assert "decoder" not in found
+    assert "weights" in found["note"]
+    assert "rendered beforehand" in found["note"]
+    codes = unpacked(found["grid"]["codes"]).reshape(-1, 4)
+    np.testing.assert_allclose(
+        tiles(found["grid"], (8, 8, 1))[: len(codes)] / 255, run.decode(codes), atol=0.5 / 255 + 1e-5
+    )
+    start = run.encode(np.asarray(dataset.test.fetch(np.arange(1))))[0]
+    for slider in found["sliders"]:  # each stop of a slider is there
+        for value in np.linspace(slider["low"], slider["high"], slider["steps"] + 1):
+            stop = start.copy()
+            stop[slider["dimension"]] = value
+            assert np.abs(codes - stop).max(1).min() < 1e-4
+    (plane,) = found["planes"]
+    corners = [[(x, y) for x in plane["extent"][0]] for y in plane["extent"][1]]
+    seen = codes @ np.array(plane["directions"]).T - np.array(plane["offsets"])
+    for corner in np.reshape(corners, (4, 2)):  # and each corner of the map
+        assert np.abs(seen - corner).max(1).min() < 1e-4
+
+
+def test_held_out_images_are_on_the_page():
+    found = explorer.exploration(untrained(), some_data(), {}, "run")
+    images = np.asarray(some_data().test.fetch(np.arange(30)))
+    np.testing.assert_array_equal(tiles(found, (8, 8, 1))[:30], images)
+    assert found["labels"] == [i % 10 for i in range(30)]
+    assert found["classes"] == [str(i) for i in range(10)]
+    colour = explorer.sheet(some_data((5, 7, 3)).test.fetch(np.arange(30)) / np.float32(255))
+    np.testing.assert_array_equal(
+        tiles(colour, (5, 7, 3))[:30], np.asarray(some_data((5, 7, 3)).test.fetch(np.arange(30)))
+    )
+
+
+def test_sliders_are_ordered_by_kl_or_by_variance():
+    run = untrained()
+    spread = np.array([0.5, 2.0, 1.0, 0.1], np.float32)
+    codes = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32) * spread
+    by_variance = explorer.sliders_of(run, codes, None)
+    assert [slider["dimension"] for slider in by_variance] == [1, 2, 0, 3]
+    assert by_variance[0]["low"] <= codes[:, 1].mean() - 3 * codes[:, 1].std()
+    by_kl = explorer.sliders_of(run, codes, [0.1, 0.2, 3.0, 0.3])
+    assert [slider["dimension"] for slider in by_kl] == [2, 3, 1, 0]
+    assert by_kl[0]["detail"] == "3.00 nats"
+    assert by_kl[3]["low"] == -3
+    assert by_kl[3]["high"] == 3
+    assert by_kl[2]["low"] == codes[:, 1].min() < -3
+    assert explorer.planes_of(run, codes, [0.1, 0.2, 3.0, 0.3])[1]["axes"] == ["latent 2", "latent 3"]
+
+
+@pytest.mark.parametrize("latents", [1, 2, 5])
+def test_a_map_is_orthonormal_and_holds_every_code(latents):
+    run = untrained(latent_dim=latents)
+    codes = some_codes(run, 40) + 5
+    for plane in explorer.planes_of(run, codes, None):
+        directions = np.array(plane["directions"])
+        np.testing.assert_allclose(directions @ directions.T, np.diag([1, latents > 1]), atol=1e-6)
+        points = codes @ directions.T - np.array(plane["offsets"])
+        (left, right), (low, high) = plane["extent"]
+        assert np.all((points > [left, low]) & (points < [right, high]))
+    if latents == 5:  # the main axes are those of most variance
+        points = codes @ np.array(explorer.planes_of(run, codes, None)[0]["directions"]).T
+        values = np.linalg.eigvalsh(np.cov(codes.T))
+        np.testing.assert_allclose(np.cov(points.T), np.diag(values[:-3:-1]), atol=1e-4)
+
+
+def test_a_code_beside_the_latents_has_sliders_too():
+    found = explorer.exploration(
+        untrained(**{"variant.name": "conditional"}), some_data(), {"kl": [1.0, 2.0, 0.0, 0.5]}, "run"
+    )
+    assert [slider["name"] for slider in found["sliders"]][3:6] == ["latent 2", "class 0", "class 1"]
+    assert found["size"] == 14
+    assert (found["sliders"][4]["low"], found["sliders"][4]["high"]) == (0, 1)
+
+
+PROBE = """
+addEventListener("load", () => {
+  const found = [...document.querySelectorAll(".vae-explorer")].map((section) => {
+    const { decode, codeOf, code } = section.explorer, canvas = section.querySelector("figure canvas");
+    const shown = () => canvas.toDataURL(), first = shown(), slider = section.querySelector(".sliders input");
+    slider.value = slider.max;
+    slider.dispatchEvent(new Event("input"));
+    const moved = shown(), at = Array.from(code());
+    const map = section.querySelector(".map"), box = map.getBoundingClientRect();
+    const point = { pointerId: 1, clientX: box.left + 9.5, clientY: box.top + 9.5 };
+    map.setPointerCapture = () => {};
+    map.dispatchEvent(new PointerEvent("pointerdown", point));
+    map.dispatchEvent(new PointerEvent("pointerup", point));
+    return {
+      title: section.querySelector("h3").textContent, difference: Number(section.dataset.difference ?? NaN),
+      images: decode ? [0, 1, 2].map((n) => Array.from(decode(codeOf(n)))) : null,
+      moves: first !== moved, at, corner: shown() !== moved, note: section.querySelector(".note").textContent,
+    };
+  });
+  const which = [...document.querySelectorAll("figure input")];
+  which[0].value = 7;
+  which[0].dispatchEvent(new Event("change"));
+  const drawn = [...document.querySelectorAll("figure canvas")].map((canvas) =>
+    Array.from(canvas.getContext("2d").getImageData(0, 0, 8, 8).data).filter((_, i) => i % 4 === 1));
+  const fits = document.documentElement.scrollWidth <= innerWidth;
+  document.body.dataset.found = JSON.stringify({ found, drawn, fits, chosen: which.map((input) => input.value) });
+});
+"""
+
+
+def in_chromium(page, folder):
+    """What PROBE finds on a page, and what the console says; nothing may be loaded and all errors are said there."""
+    file = folder / "page.html"
+    file.write_text(page.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=500,900"]
+    words = [CHROMIUM, *flags, f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
+    found = subprocess.run([*words, file.as_uri()], capture_output=True, text=True, timeout=120)
+    text = re.search(r'data-found="([^"]*)"', found.stdout)
+    said = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
+    assert text, said or found.stderr[-2000:]
+    return json.loads(html.unescape(text.group(1))), said
+
+
+@needs_chromium
+def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
+    dataset, name = some_data(), "<img src=x onerror=document.title=1>&amp;"
+    runs = [untrained(), untrained(**{"latent_dim": 2, "variant.name": "autoencoder"})]
+    fragments = [explorer.fragment(run, dataset, name=name) for run in runs]
+    monkeypatch.setattr(decoder_export, "LARGEST", 100)
+    fragments.append(explorer.fragment(runs[0], dataset, {"kl": [1.0, 3.0, 2.0, 0.0]}, name="large"))
+    body = markup.tag("div", *fragments, class_="vae-explorers")
+    page = markup.page("three", explorer.style(), body, explorer.script(), (PROBE,))
+    result, said = in_chromium(page, tmp_path)
+    assert said == []
+    assert result["fits"]
+    assert result["chosen"] == ["7", "7", "7"]  # the same data: where one goes, all go
+    images = np.asarray(dataset.test.fetch(np.arange(8)))
+    codes = [run.encode(images) for run in runs]
+    drawn = np.reshape(result["drawn"], (3, 2, 8, 8, 1))
+    for (decoded, held_out), run, z in zip(drawn, [*runs, runs[0]], [*codes, codes[0]], strict=True):
+        np.testing.assert_array_equal(held_out, images[7])
+        np.testing.assert_allclose(decoded / 255, run.decode(z[7:])[0], atol=0.5 / 255 + decoder_export.TOLERANCE)
+    for run, z, found in zip(runs, codes, result["found"], strict=False):
+        assert found["title"] == name
+        assert found["difference"] <= decoder_export.TOLERANCE
+        np.testing.assert_allclose(found["images"], run.decode(z[:3]).reshape(3, -1), atol=decoder_export.TOLERANCE)
+        assert found["moves"]
+        assert found["corner"]
+    large = result["found"][2]
+    assert large["images"] is None
+    assert "rendered beforehand" in large["note"]
+    assert large["moves"]
+    assert large["corner"]
+    assert large["at"][1] == pytest.approx(max(3, codes[0][:, 1].max()), abs=1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A run's folder whose weights are made up."""
+    monkeypatch.setattr(vae_jax, "open_run", lambda folder: untrained(latent_dim=3))
+    (tmp_path / "evaluation.json").write_text(json.dumps({"step": 0, "kl": [0.5, 0.25, 4.0]}))
+    return tmp_path
+
+
+def test_the_command_writes_one_page_that_loads_nothing(folder, capsys):
+    assert cli.explore([f"--workdir={folder}", f"--other={folder}"]) == 0
+    assert "wrote" in capsys.readouterr().out
+    text = (folder / "explore.html").read_text()
+    assert text.count('<section class="vae-explorer">') == 2
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+    assert "default-src 'none'" in html.unescape(text)
+    given = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL).group(1))
+    assert [slider["dimension"] for slider in given["sliders"]] == [2, 0, 1]
+    assert given["size"] == 3
+    check = given["check"]
+    expected = untrained(latent_dim=3).decode(unpacked(check["codes"]).reshape(-1, 3))
+    np.testing.assert_allclose(unpacked(check["images"]), expected.ravel(), atol=1e-6)
+
+
+def test_what_cannot_be_explored_is_an_error_that_names_it(folder, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="--workdir: give the folder of a run"):
+        cli.explore([])
+    with pytest.raises(UserError, match="--otter"):
+        cli.explore([f"--workdir={folder}", "--otter=x"])
+    for out in (tmp_path, tmp_path / "none" / "page.html"):
+        with pytest.raises(UserError, match="--out: "):
+            cli.explore([f"--workdir={folder}", f"--out={out}"])
+    broken = untrained(size=float("nan"))
+    with pytest.raises(UserError, match="run: its weights are not finite"):
+        explorer.fragment(broken, some_data(), name="run")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"no run here \(no config.json\)"):
+        cli.explore([f"--workdir={tmp_path / 'nothing'}"])

@@ -1,0 +1,109 @@
+import json
+import math
+import re
+
+import pytest
+from helpers import browser
+from helpers.made_up_comparison import EVIL, QUOTES, broken, made_up, written
+
+from vae_jax.report import markup
+
+pytest.importorskip("plotly", reason="plotly is not installed; the extra 'compare' brings it")
+pytestmark = pytest.mark.skipif(browser.executable() is None, reason="no Chromium here (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    found = browser.Browser()
+    yield found
+    found.close()
+
+
+def opened(chromium, file):
+    chromium.open(file)
+    plots = "[...document.querySelectorAll('.plot')]"
+    chromium.wait(f"{plots}.every((place) => place.querySelector('.main-svg') || /^No plot/.test(place.textContent))")
+    assert chromium.evaluate(f"{plots}.map((place) => place.textContent).filter((text) => /^No plot/.test(text))") == []
+    return chromium
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    comparison = made_up(betas=(1.0, 4.0, 16.0), folder=str(folder), evil=EVIL + QUOTES.replace("/", ""))
+    return written(folder, broken(comparison))
+
+
+def test_a_browser_draws_it_without_complaint_and_loads_nothing(chromium, attacked):
+    opened(chromium, attacked)
+    assert chromium.evaluate("document.querySelectorAll('.main-svg').length") >= 3
+    assert chromium.evaluate("document.querySelectorAll('#rate_distortion .points path').length") >= 13
+    assert chromium.complaints == []
+    assert [url for url in chromium.requests if not url.startswith("data:")] == [attacked.resolve().as_uri()]
+    assert chromium.evaluate("document.title").startswith("Comparison: ")
+    assert chromium.evaluate("document.querySelectorAll('svg script, svg a, img[onerror]').length") == 0
+
+
+def test_the_policy_stops_a_script_that_got_in_all_the_same(chromium, tmp_path):
+    file = written(tmp_path, made_up())
+    file.write_text(file.read_text(encoding="utf-8").replace("<h1>", EVIL + "<h1>"), encoding="utf-8")
+    opened(chromium, file)
+    assert chromium.evaluate("document.title") == "Comparison: runs/study"
+    assert any("Content Security Policy" in complaint for complaint in chromium.complaints)
+
+
+COLUMN = """(() => {
+  const table = [...document.querySelectorAll('table')].at(-1);
+  const heading = [...table.tHead.rows[0].cells].find((cell) => cell.textContent === NAME);
+  if (CLICK) heading.querySelector('span').click();
+  return [heading.ariaSort, [...table.tBodies[0].rows].map((row) => row.cells[heading.cellIndex].textContent)];
+})()"""
+
+
+def test_a_click_sorts_and_what_is_missing_stays_last(chromium, tmp_path):
+    comparison = broken(made_up(betas=(1.0, 4.0, 16.0), autoencoder=False))
+    opened(chromium, written(tmp_path, comparison))
+    click = lambda name: chromium.evaluate(  # noqa: E731
+        COLUMN.replace("NAME", json.dumps(name)).replace("CLICK", "true")
+    )
+    known = sorted(run.metrics["elbo"] for run in comparison.runs if run.metrics.get("elbo", math.nan) > -math.inf)
+    words = [markup.text(value) for value in (-math.inf, *known)]
+    way, cells = click("elbo")
+    assert (way, cells[: len(words)], sorted(cells[len(words) :])) == ("ascending", words, ["NaN", "none", "none"])
+    way, cells = click("elbo")
+    assert (way, cells[: len(words)]) == ("descending", words[::-1])
+    assert sorted(cells[len(words) :]) == ["NaN", "none", "none"]
+    way, cells = click("run")
+    assert (way, cells) == ("ascending", sorted(cells, key=lambda name: float(name.split("_")[1])))
+    assert chromium.evaluate("document.querySelectorAll('th[aria-sort]').length") == 1
+    enter = "new KeyboardEvent('keydown', {key: 'Enter', bubbles: true})"
+    chromium.evaluate(f"document.querySelector('th[aria-sort] span').dispatchEvent({enter})")
+    assert chromium.evaluate("document.querySelector('th[aria-sort]').ariaSort") == "descending"
+
+
+def test_the_page_fits_400_pixels_and_prints(chromium, attacked):
+    chromium.resize(400, mobile=True)
+    opened(chromium, attacked)
+    assert chromium.evaluate("document.documentElement.scrollWidth") <= 400
+    assert (
+        chromium.evaluate("Math.max(...[...document.querySelectorAll('.main-svg')].map((s) => s.clientWidth))") <= 400
+    )
+    chromium.resize(1280)
+    opened(chromium, attacked)
+    paper = chromium.pdf()
+    assert paper.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", paper)) >= 2
+    assert chromium.complaints == []
+
+
+def test_colours_follow_the_reader(chromium, attacked):
+    found = {}
+    for scheme in ("light", "dark"):
+        chromium.media(prefers_color_scheme=scheme)
+        opened(chromium, attacked)
+        ink = "getComputedStyle(document.querySelector('.xtick text')).fill"
+        paper = "getComputedStyle(document.documentElement).backgroundColor"
+        found[scheme] = [chromium.evaluate(ink), chromium.evaluate(paper)]
+    chromium.media()
+    assert found["light"] == ["rgb(28, 33, 39)", "rgb(255, 255, 255)"]
+    assert found["dark"] == ["rgb(228, 232, 237)", "rgb(20, 23, 27)"]

@@ -1,0 +1,210 @@
+"""The algebra of sweeps, the ids of runs, and which runs share a program."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vae_jax.config.parse import load_sweep, parse_config
+from vae_jax.errors import UserError
+from vae_jax.sweeps import algebra, study
+from vae_jax.sweeps.algebra import chain, choice, grid, log_uniform, product, random, seeds, uniform, zipped
+
+ROOT = Path(__file__).parents[2]
+DIGITS = str(ROOT / "configs/digits.py")
+DSPRITES = str(ROOT / "configs/dsprites.py")
+A, B, C = grid(a=[1, 2]), grid(b=["x", "y", "z"]), zipped(b=["x", "w"], c=[0.5, 1.5])
+
+
+def as_set(points):
+    return {study.digest(point) for point in points}
+
+
+def test_grid_is_the_product_of_its_columns():
+    assert grid(a=[1, 2], b=["x", "y", "z"]) == product(A, B)
+    assert product(A, B)[:2] == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}]
+    assert len(product(A, B, seeds(5))) == 2 * 3 * 5
+    assert grid() == product() == [{}]
+    assert product(A, [{}]) == A
+    assert chain() == product(A, chain()) == []
+
+
+def test_product_distributes_over_chain_and_both_associate():
+    assert product(A, chain(B, C)) == chain(product(A[:1], B), product(A[:1], C), product(A[1:], B), product(A[1:], C))
+    assert as_set(product(A, chain(B, C))) == as_set(chain(product(A, B), product(A, C)))
+    assert as_set(product(chain(B, C), A)) == as_set(chain(product(B, A), product(C, A)))
+    assert product(product(A, B), seeds(2)) == product(A, product(B, seeds(2)))
+    assert chain(chain(A, B), C) == chain(A, chain(B, C))
+
+
+def test_zipped_takes_values_together():
+    assert C == [{"b": "x", "c": 0.5}, {"b": "w", "c": 1.5}]
+
+
+def test_duplicates_are_merged_where_they_first_come():
+    assert chain(A, [{"a": 3}], A) == [{"a": 1}, {"a": 2}, {"a": 3}]
+    assert grid(a=[2, 1, 2.0]) == [{"a": 2}, {"a": 1}]
+    assert grid(a=[True, 1]) == [{"a": True}, {"a": 1}]
+    assert chain([{"a": 1, "b": 2}], [{"b": 2, "a": 1}]) == [{"a": 1, "b": 2}]
+
+
+def test_numpy_values_become_plain():
+    (first, *_) = grid(a=np.linspace(0, 1, 3), b=np.arange(2))
+    assert [type(value) for value in first.values()] == [float, int]
+
+
+def test_random_is_a_function_of_its_key_field_by_field():
+    ranges = {"a": uniform(0, 1), "b": log_uniform(1e-4, 1e-1), "c": choice("x", "y")}
+    found = random(200, 0, **ranges)
+    assert found == random(200, 0, **ranges)
+    assert found[:50] == random(50, 0, **ranges)
+    assert [point["a"] for point in found] == [point["a"] for point in random(200, 0, a=ranges["a"])]
+    assert found != random(200, 1, **ranges)
+    assert found[0] == {"a": 0.932799, "b": 0.000296033, "c": "x"}  # on every machine
+    a, b = (np.array([point[name] for point in found]) for name in "ab")
+    assert ((a >= 0) & (a <= 1)).all()
+    assert ((b >= 1e-4) & (b <= 1e-1)).all()
+    assert abs(a.mean() - 0.5) < 4 / np.sqrt(12 * 200)
+    assert abs(np.log10(b).mean() + 2.5) < 4 * 3 / np.sqrt(12 * 200)  # uniform in the logarithm, over three decades
+    assert {point["c"] for point in found} == {"x", "y"}
+    assert random(50, 0, c=choice("x", "y")) in ([{"c": "x"}, {"c": "y"}], [{"c": "y"}, {"c": "x"}])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: zipped(a=[1, 2], b=[1]), "zipped: the lists differ in length: a has 2, b has 1"),
+        (lambda: grid(a=[]), "grid: a has no values"),
+        (lambda: grid(a="beta"), "grid: a is 'beta'; give a list"),
+        (lambda: grid(a=4), "grid: a is 4; give a list"),
+        (lambda: product(A, A), "product: a is set by two of its sweeps"),
+        (lambda: product(A, chain(B, A)), "product: a is set by two of its sweeps"),
+        (lambda: seeds(0), "seeds: 0 is not allowed"),
+        (lambda: random(3, 0, a=[1, 2]), "random: a is .*; give uniform"),
+        (lambda: random(0, 0, a=uniform(0, 1)), "random: 0 is not allowed"),
+        (lambda: uniform(1, 1), "uniform: .* is no range"),
+        (lambda: log_uniform(0, 1), "log_uniform: 0 has no logarithm"),
+        (lambda: choice(), "choice: has no options"),
+    ],
+)
+def test_what_makes_no_sweep_is_said(call, message):
+    with pytest.raises(UserError, match=message):
+        call()
+
+
+def run_of(point, overrides=(), file=DIGITS):
+    (run,) = algebra.runs(file, list(overrides), [point])
+    return run
+
+
+def test_the_same_config_is_the_same_run_however_it_is_reached(tmp_path):
+    run = run_of({"variant.beta": 4, "seed": 3})
+    assert run.id.startswith("beta_digits_s3_")
+    assert run.id == run_of({"seed": 3, "variant.beta": 4.0}).id
+    assert run.id == run_of({"seed": 3}, [("variant.beta", "4")]).id
+    assert run.id == run_of({"variant.name": "beta", "seed": 3, "variant.beta": 4.0}, file=f"{DIGITS}:factor").id
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from configs import digits\ndef get_config():\n    config = digits.get_config()\n"
+        "    config.variant = {'beta': 4, 'free_bits': 0, 'name': 'beta'}\n    config.seed = 3\n    return config\n"
+    )
+    assert run.id == run_of({}, file=str(file)).id
+    assert run.id == study.identity(parse_config(run.words).to_dict())  # what the command line gives
+    assert run.id == study.identity(json.loads(json.dumps(run.config.to_dict())))  # what config.json holds
+    others = [{"variant.beta": 4, "seed": 4}, {"variant.beta": 4.5, "seed": 3}, {"seed": 3, "net.hidden": (8,)}]
+    assert len({run.id, *(run_of(point).id for point in others)}) == 4
+
+
+def test_ids_are_the_same_in_another_process():
+    code = (
+        "from launch import sweep; print(*(run.id for run in sweep.runs('configs/digits.py', [], "
+        "[{'seed': 1, 'net.hidden': (8, 4), 'data.binarize': 'static'}, {'train.cosine': True}])))"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "1"}
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    points = [{"seed": 1, "net.hidden": (8, 4), "data.binarize": "static"}, {"train.cosine": True}]
+    assert found.stdout.split() == [run_of(point).id for point in points], found.stderr
+
+
+def test_every_point_is_checked_and_all_errors_come_at_once():
+    points = [
+        {"variant.beta": 1},
+        {"variant.beta": -1, "seed": 0},
+        {"variant.beta": -1, "seed": 1},
+        {"variant.betta": 1},
+        {"seed": 1.5},
+        {"train.steps": 5},
+    ]
+    with pytest.raises(UserError) as caught:
+        algebra.runs(DIGITS, [("train.steps", "9")], points)
+    text = str(caught.value)
+    assert "5 of 6 points of the sweep are wrong; nothing is launched" in text
+    for line in (
+        "config.variant.beta: -1.0 is not allowed; give a number of at least 0   (at {'variant.beta': -1, ",
+        "did you mean 'beta'?",
+        "config.seed: '1.5' is not allowed; give a whole number",
+        "config.train.steps: is set by the sweep; leave it out of the command line",
+    ):
+        assert line in text
+    with pytest.raises(UserError, match="has no points"):
+        algebra.runs(DIGITS, [], [])
+    with pytest.raises(UserError, match="give a list of dicts"):
+        algebra.runs(DIGITS, [], [1])
+    with pytest.raises(UserError, match=r"default.py' has no sweep\(\)"):
+        load_sweep(str(ROOT / "configs/default.py"))
+
+
+def test_points_of_one_config_are_one_run():
+    assert len(algebra.runs(DIGITS, [], [{}, {"seed": 0}, {"variant.beta": 1.0}, {"seed": 1}])) == 2
+
+
+def test_programs_are_split_by_static_fields_alone():
+    traced = grid(**{"variant.beta": [1, 2], "train.learning_rate": [1e-3, 1e-2], "variant.free_bits": [0, 0.1]})
+    (program,) = algebra.programs(algebra.runs(DIGITS, [], product(traced, seeds(3))))
+    assert len(program.runs) == 24
+    assert program.swept == {
+        "seed": [0, 1, 2],
+        "train.learning_rate": [1e-3, 1e-2],
+        "variant.beta": [1.0, 2.0],
+        "variant.free_bits": [0.0, 0.1],
+    }
+    static = [{"net.hidden": (8,)}, {"train.steps": 9}, {"data.binarize": "static"}, {"variant.name": "tcvae"}]
+    found = algebra.programs(algebra.runs(DIGITS, [], product(chain([{}], static), seeds(2))))
+    assert [len(program.runs) for program in found] == [2] * 5
+    assert len({program.id for program in found}) == 5
+    mirrored = algebra.programs(algebra.runs(DIGITS, [], grid(**{"wandb.name": ["a", "b"]})))
+    assert len(mirrored) == 1
+    # What is swept within a program is no part of its name.
+    assert found[0].id == algebra.programs([run_of({"seed": 7, "variant.beta": 3})])[0].id
+
+
+def test_every_sweep_of_the_configs_parses():
+    found = {}
+    for file in sorted((ROOT / "configs").glob("*.py")):
+        if "def sweep" in file.read_text():
+            found[file.stem] = algebra.programs(algebra.runs(str(file), [], load_sweep(str(file))))
+    assert [len(program.runs) for program in found["digits"]] == [32]
+    assert [len(program.runs) for program in found["dsprites"]] == [300] * 6
+
+
+def test_the_study_on_dsprites_has_the_settings_of_its_paper_and_is_parsed_in_a_moment():
+    began = time.process_time()
+    runs = algebra.runs(DSPRITES, [], load_sweep(DSPRITES))
+    assert time.process_time() - began < 5  # about one second
+    assert len({run.id for run in runs}) == 1800
+    of = {}
+    for run in runs:
+        of.setdefault((run.config.variant.name, run.config.variant.get("kind", "")), []).append(run.config)
+    assert {name: len(configs) for name, configs in of.items()} == dict.fromkeys(
+        [("beta", ""), ("capacity", ""), ("factor", ""), ("dip", "I"), ("dip", "II"), ("tcvae", "")], 300
+    )
+    assert {config.variant.lambda_d / config.variant.lambda_od for config in of["dip", "I"]} == {10.0}
+    assert {config.variant.lambda_d / config.variant.lambda_od for config in of["dip", "II"]} == {1.0}
+    assert {(config.variant.width, config.variant.depth) for config in of["factor", ""]} == {(1000, 6)}
+    assert {(config.variant.gamma, config.variant.ramp_steps) for config in of["capacity", ""]} == {(1000.0, 1e5)}
+    assert {config.seed for config in of["tcvae", ""]} == set(range(50))

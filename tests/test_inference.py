@@ -1,0 +1,163 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import vae_jax
+from vae_jax import cli
+from vae_jax.errors import UserError
+from vae_jax.inference import _compiled
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A finished run of a two-latent VAE, short but real."""
+    workdir = tmp_path_factory.mktemp("run")
+    options = {
+        "train.steps": 600, "evaluation.every": 200, "checkpoint.every": 200, "train.learning_rate": 3e-3,
+        "latent_dim": 2, "net.hidden": "(64,)", "parallel.devices": 1,
+    }  # fmt: skip
+    words = [f"--config.{name}={value}" for name, value in options.items()]
+    assert cli.train(["--config=configs/digits.py", f"--workdir={workdir}", *words]) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return vae_jax.open_run(folder)
+
+
+@pytest.fixture(scope="module")
+def images():
+    from vae_jax.data import digits
+
+    return digits.load().test.fetch(np.arange(40))
+
+
+def test_a_run_leaves_its_folder_whole(folder):
+    names = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "pictures", "evaluation.json"}
+    assert {file.name for file in folder.iterdir()} == names
+    pictures = {"reconstructions", "samples", "interpolations", "traversals", "latents", "manifold"}
+    assert {file.stem for file in (folder / "pictures").iterdir()} == pictures
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation["step"] == 600
+    np.testing.assert_allclose(evaluation["elbo"], -evaluation["distortion"] - evaluation["rate"], rtol=1e-5)
+    np.testing.assert_allclose(evaluation["bits_per_dim"], -evaluation["elbo"] / 64 / np.log(2))
+
+
+def test_metrics_hold_train_and_held_out_numbers(folder):
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    tests = [record for record in records if record["split"] == "test"]
+    assert [record["step"] for record in tests] == [200, 400, 600]
+    assert tests[-1]["elbo"] > tests[0]["elbo"] - 1
+    wanted = {"loss", "elbo", "distortion", "rate", "active_units", "kl"}
+    assert all(wanted <= record.keys() for record in records)
+    assert len(records[-1]["kl"]) == 2
+    trains = [record for record in records if record["split"] == "train"]
+    assert {"steps_per_second", "images_per_second", "seconds"} <= trains[-1].keys()
+
+
+def test_codes_and_images_have_their_shapes(run, images):
+    codes = run.encode(images)
+    assert codes.shape == (40, 2)
+    assert codes.dtype == np.float32
+    for found, count in (
+        (run.decode(codes), 40),
+        (run.reconstruct(images), 40),
+        (run.sample(jax.random.key(0), 5), 5),
+        (run.interpolate(images[0], images[1], 7), 7),
+        (run.traverse(images[0], 1), 11),
+    ):
+        assert isinstance(found, np.ndarray)
+        assert found.shape == (count, 8, 8, 1)
+        assert 0 <= found.min() <= found.max() <= 1
+
+
+def test_a_trained_model_knows_its_digits(run, images):
+    error = np.square(run.reconstruct(images) - images / 255).mean()
+    assert error < 0.7 * np.square(images / 255 - (images / 255).mean(0)).mean()
+
+
+def test_interpolations_end_at_the_reconstructions(run, images):
+    line = run.interpolate(images[0], images[1], 5)
+    np.testing.assert_allclose(line[[0, -1]], run.reconstruct(images[:2]), atol=1e-5)
+
+
+def test_traversals_move_one_latent(run, images):
+    codes = np.repeat(run.encode(images[:1]), 2, axis=0)
+    codes[:, 1] = [-2, 2]
+    np.testing.assert_allclose(run.traverse(images[0], 1, np.array([-2, 2])), run.decode(codes), atol=1e-5)
+
+
+def test_any_batch_size_gives_the_same_and_compiles_a_few_times(run, images, monkeypatch):
+    many = np.tile(images, (20, 1, 1, 1))[:700]
+    whole = run.encode(many)
+    for n in (1, 2, 3, 15, 16, 17, 255, 300):
+        np.testing.assert_allclose(run.encode(many[:n]), whole[:n], atol=1e-5)
+    assert run.encode(many[:0]).shape == (0, 2)
+    traced = []
+    call = _compiled(lambda params, rows: (traced.append(len(rows)), rows)[1])
+    for n in range(1, 600, 7):
+        np.testing.assert_array_equal(call(None, np.arange(n)), np.arange(n))
+    assert traced == [1, 16, 256]
+
+
+def test_grey_levels_are_bytes_or_floats(run, images):
+    np.testing.assert_allclose(run.encode(images), run.encode(images / 255), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((3, 28, 28, 1), np.uint8), r"images: shape \(3, 28, 28, 1\) is not allowed; give \(n, 8, 8, 1\)"),
+        (np.zeros((8, 8, 1), np.uint8), r"images: shape \(8, 8, 1\)"),
+        (np.zeros((3, 8, 8, 1), np.int64), "images: dtype int64"),
+        (np.full((3, 8, 8, 1), 7.0), "images: values from 7 to 7"),
+        (np.full((3, 8, 8, 1), np.nan), "images: values from nan"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(run, bad, message):
+    with pytest.raises(UserError, match=message):
+        run.encode(bad)
+
+
+def test_codes_and_latents_that_do_not_fit_are_refused(run, images):
+    with pytest.raises(UserError, match=r"codes: shape \(3, 5\) is not allowed; give \(n, 2\)"):
+        run.decode(np.zeros((3, 5)))
+    with pytest.raises(UserError, match="latent: 2 is not allowed"):
+        run.traverse(images[0], 2)
+
+
+def test_the_best_checkpoint_can_be_evaluated(folder, capsys):
+    assert cli.evaluate([f"--workdir={folder}", "--checkpoint=best"]) == 0
+    best = json.loads((folder / "evaluation_best.json").read_text())
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    scores = {record["step"]: record["elbo"] for record in records if record["split"] == "test"}
+    assert best["step"] == max(scores, key=scores.get)
+    np.testing.assert_allclose(best["elbo"], scores[best["step"]], rtol=1e-6)
+    for name in ("evaluation_best.json", "pictures_best"):
+        assert name in {file.name for file in folder.iterdir()}
+
+
+def test_a_config_of_another_version_is_refused(tmp_path, folder):
+    saved = json.loads((folder / "config.json").read_text())
+    del saved["config"]["variant"]["beta"]
+    for text in ("[1]", "no json", json.dumps(saved)):
+        (tmp_path / "config.json").write_text(text)
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="is not a config of this version"):
+            vae_jax.open_run(tmp_path)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path, folder):
+    with pytest.raises(UserError, match=r"no run here \(no config.json\)"):
+        vae_jax.open_run(tmp_path)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    with pytest.raises(UserError, match="no checkpoint here"):
+        vae_jax.open_run(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="no checkpoint here"):
+        vae_jax.open_run(tmp_path)
+    with pytest.raises(UserError, match="checkpoint: 'newest' is unknown"):
+        vae_jax.open_run(folder, "newest")

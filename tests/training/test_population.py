@@ -1,0 +1,345 @@
+"""A population's members against the runs that they would be alone."""
+
+import json
+import signal
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import tiny_vae
+from helpers.variant_configs import NAMES, SHAPE, config_of, split_with_factors
+
+from vae_jax import cli, data, model, randomness
+from vae_jax.errors import UserError
+from vae_jax.training import executors
+from vae_jax.training.run import TrainingRun
+from vae_jax.training.setup import prepare
+from vae_jax.training.step import Hyper, initial_state, make_train_step
+from vae_jax.training.writers import TIMINGS, read_metrics
+
+ROOT = Path(__file__).parents[2]
+COUNT, DISPATCH = 5, 3
+"""Five members on two devices: one place is filled up."""
+
+
+def several(name):
+    """(program's make_step, states, indices, keys, hyper) of five members of a variant: seeds and floats differ."""
+    config = config_of(name)
+    built = model.build(config, SHAPE)
+    start = jax.jit(lambda key: initial_state(built, config, SHAPE, key))
+    keys = [randomness.root_key(seed) for seed in range(COUNT)]
+    floats = [{field: jnp.float32(value * (1 + i / 8)) for field, value in built.floats.items()} for i in range(COUNT)]
+    hyper = [Hyper(jnp.float32(1e-3 * (1 + i)), floats[i]) for i in range(COUNT)]
+    indices = np.stack([data.index_stream(seed, 0, DISPATCH, tiny_vae.SIZE, 12) for seed in range(COUNT)])
+
+    def make_step(split):
+        fetch = partial(data.make_batch, split, data.draw)
+        return make_train_step(built.nets, built.variant, built.optimizer, fetch)
+
+    return make_step, [jax.device_get(start(key)) for key in keys], indices, keys, hyper
+
+
+def trained(placement, make_step, states, indices, keys, hyper, alive):
+    """One dispatch: each member's state and metrics."""
+    take = placement.train_steps(make_step, DISPATCH)
+    split = executors.replicate(split_with_factors(), placement.devices)
+    key, hyper = placement.place(list(zip(keys, hyper, strict=True)))
+    with jax.debug_key_reuse(False):  # the check is of the step, made elsewhere, and slow to compile
+        state, metrics = take(split, placement.place(states), indices, key, hyper, np.asarray(alive))
+    return placement.members(state), placement.members(metrics)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_member_is_the_run_it_would_be_alone(name):
+    make_step, states, indices, keys, hyper = several(name)
+    alive = np.ones(COUNT, bool)
+    on_two = executors.member_parallel(executors.local_devices(2))
+    many, rows = trained(on_two, make_step, states, indices, keys, hyper, alive)
+    solo = executors.data_parallel(executors.local_devices(1))
+    one = lambda of_members: of_members[-1:]  # noqa: E731
+    (alone,), (row,) = trained(solo, make_step, one(states), one(indices), one(keys), one(hyper), alive[:1])
+    # Bit for bit for most; where XLA fuses the sums of the two programs in another way, to their last bits.
+    near = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(near, alone, many[COUNT - 1])
+    jax.tree.map(near, row, rows[COUNT - 1])
+    assert not np.allclose(rows[0]["loss"], row["loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("over", [executors._all_at_once, executors._one_by_one])
+def test_members_that_have_ended_stay_and_disturb_nobody(over, monkeypatch):
+    monkeypatch.setitem(executors.OVER_MEMBERS, "cpu", over)
+    make_step, states, indices, keys, hyper = several("beta")
+    states[1] = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan) if leaf.dtype == np.float32 else leaf, states[1])
+    placement = executors.member_parallel(executors.local_devices(2))
+    alive = np.array([True, False, True, False, True])
+    after, rows = trained(placement, make_step, states, indices, keys, hyper, alive)
+    for i in (1, 3):
+        jax.tree.map(np.testing.assert_array_equal, after[i], states[i])
+    solo = executors.data_parallel(executors.local_devices(1))
+    (alone,), (row,) = trained(solo, make_step, states[2:3], indices[2:3], keys[2:3], hyper[2:3], alive[:1])
+    # All at once is another program, whose sums run in another order.
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), alone, after[2])
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), row, rows[2])
+
+
+def test_a_population_is_evaluated_as_each_would_be_alone():
+    placement = executors.member_parallel(executors.local_devices(2))
+    states = [tiny_vae.state() for _ in range(3)]
+    states = [
+        jax.tree.map(lambda leaf, i=i: np.asarray(leaf) + np.asarray(i / 10, leaf.dtype), s.params)
+        for i, s in enumerate(states)
+    ]
+    constants = lambda: [(randomness.root_key(i), jnp.int32(7), tiny_vae.hyper(beta=1.0 + i)) for i in range(3)]  # noqa: E731
+    for batch in (16, 20, 100):  # with a rest, without, all in one
+        found = placement.evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
+        found = found(placement.place(states), *placement.place(constants()))
+        for i in range(3):
+            chosen = executors.local_devices(1)
+            one = executors.evaluation(tiny_vae.make_eval_step, chosen, batch, tiny_vae.split())
+            alone = one(*executors.replicate((states[i], *constants()[i]), chosen))
+            assert alone.keys() == found[i].keys()
+            for name, value in alone.items():
+                np.testing.assert_allclose(found[i][name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+WORDS = [
+    f"--config={ROOT / 'configs/digits.py'}",
+    "--config.train.steps=60",
+    "--config.train.dispatch=10",
+    "--config.log.every=20",
+    "--config.evaluation.every=30",
+    "--config.checkpoint.every=20",
+    "--config.net.hidden=(16,)",
+    "--config.latent_dim=3",
+    "--config.parallel.devices=2",
+]
+
+
+def members_file(folder, members):
+    """The file of members by name, each with its own words."""
+    listed = [{"workdir": str(folder / name), "words": [*WORDS, *own]} for name, own in members.items()]
+    (folder / "members.json").write_text(json.dumps(listed))
+    return f"--members={folder / 'members.json'}"
+
+
+def seeds(count, *more):
+    return {f"s{seed}": [f"--config.seed={seed}", *more] for seed in range(count)}
+
+
+def records(folder):
+    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in read_metrics(folder / "metrics.jsonl")]
+
+
+def digest_of(folder):
+    newest = max(int(step.name) for step in (folder / "checkpoints").iterdir())
+    return newest, json.loads((folder / "checkpoints" / str(newest) / "check" / "metadata").read_text())["digest"]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    assert cli.population([members_file(folder, seeds(3))]) == 0
+    return folder
+
+
+def test_each_member_leaves_the_folder_of_a_run_of_its_own(three, tmp_path):
+    alone = tmp_path / "alone"
+    assert cli.train([*WORDS, "--config.seed=2", "--config.parallel.devices=1", f"--workdir={alone}"]) == 0
+    member = three / "s2"
+    assert records(member) == records(alone)
+    assert digest_of(member) == digest_of(alone)
+    assert json.loads((member / "evaluation.json").read_text()) == json.loads((alone / "evaluation.json").read_text())
+    files = lambda folder: {str(file.relative_to(folder)) for file in folder.rglob("*.p*")}  # noqa: E731
+    assert files(member) == files(alone)
+    kept = lambda folder: {step.name for step in (folder / "checkpoints").iterdir()}  # noqa: E731
+    assert kept(member) == kept(alone)
+
+
+def test_finished_members_are_left_alone(three, capsys):
+    before = {file: file.stat().st_mtime_ns for file in three.rglob("*") if file.is_file()}
+    assert cli.population([f"--members={three / 'members.json'}"]) == 0
+    assert "3 members, 3 of them ended before" in capsys.readouterr().out
+    assert before == {file: file.stat().st_mtime_ns for file in three.rglob("*") if file.is_file()}
+
+
+def stop_after(monkeypatch, step):
+    """Stops the population as a signal does, once it has reached `step`."""
+    index_stream, sent = data.index_stream, []
+
+    def stream(seed, start, *more):
+        if start >= step and not sent:
+            sent.append(signal.raise_signal(signal.SIGTERM))
+        return index_stream(seed, start, *more)
+
+    monkeypatch.setattr(data, "index_stream", stream)
+
+
+def test_members_that_stand_apart_meet_and_end_the_same(three, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_after(patched, 30)
+        assert cli.population([members_file(tmp_path, seeds(1))]) == 128 + 15
+    assert digest_of(tmp_path / "s0")[0] == 40
+    assert cli.population([members_file(tmp_path, seeds(3))]) == 0
+    for name in seeds(3):
+        assert records(tmp_path / name)[-1] == records(three / name)[-1]
+        assert digest_of(tmp_path / name) == digest_of(three / name)
+
+
+def test_members_in_rounds_end_the_same(three, tmp_path):
+    assert cli.population([members_file(tmp_path, seeds(3, "--config.sweep.members_per_device=1"))]) == 0
+    for name in seeds(3):
+        assert records(tmp_path / name) == records(three / name)
+
+
+def test_data_parallel_members_follow_one_another(three, tmp_path):
+    assert cli.population([members_file(tmp_path, seeds(2, "--config.parallel.mode=data"))]) == 0
+    for name in seeds(2):
+        ours, theirs = records(tmp_path / name)[-1], records(three / name)[-1]
+        np.testing.assert_allclose(ours["elbo"], theirs["elbo"], rtol=1e-3)
+
+
+def test_a_member_that_diverges_is_reported_and_the_others_go_on(three, tmp_path, capsys):
+    members = seeds(2) | {"bad": ["--config.seed=1", "--config.train.learning_rate=1e30"]}
+    file = members_file(tmp_path, members)
+    assert cli.population([file]) == 1
+    failed = json.loads((tmp_path / "bad/failed.json").read_text())
+    assert "not finite" in failed["error"]
+    assert not (tmp_path / "bad/evaluation.json").exists()
+    assert "bad: error: step" in capsys.readouterr().out
+    for name in seeds(2):
+        assert records(tmp_path / name) == records(three / name)
+    assert cli.population([file]) == 1  # and is not tried again
+    assert "3 members, 3 of them ended before" in capsys.readouterr().out
+
+
+def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatch, capsys):
+    file = members_file(tmp_path, seeds(3))
+    with monkeypatch.context() as patched:
+        stop_after(patched, 30)
+        assert cli.population([file]) == 128 + 15
+    for check in (tmp_path / "s0/checkpoints").glob("*/check/metadata"):
+        check.write_text(json.dumps({"digest": "0", "score": None}))
+    (tmp_path / "s1/evaluation.json").write_text('{"step": 60, "lo')
+    finish = TrainingRun.finish
+
+    def broken(member, *arguments):
+        if member.folder.name == "s2":
+            raise ZeroDivisionError("in a picture")
+        finish(member, *arguments)
+
+    monkeypatch.setattr(TrainingRun, "finish", broken)
+    assert cli.population([file]) == 1
+    assert "none of the checkpoints" in json.loads((tmp_path / "s0/failed.json").read_text())["error"]
+    assert json.loads((tmp_path / "s2/failed.json").read_text())["error"] == "ZeroDivisionError: in a picture"
+    assert records(tmp_path / "s1") == records(three / "s1")
+    assert json.loads((tmp_path / "s1/evaluation.json").read_text())["step"] == 60
+    monkeypatch.setattr(TrainingRun, "finish", finish)
+    (tmp_path / "s2/failed.json").unlink()  # to try it again
+    assert cli.population([file]) == 1
+    assert digest_of(tmp_path / "s2") == digest_of(three / "s2")
+    assert (tmp_path / "s2/evaluation.json").exists()
+
+
+def test_what_is_broken_of_one_in_turn_stops_no_other(tmp_path, monkeypatch, capsys):
+    file = members_file(tmp_path, seeds(3, "--config.parallel.mode=data"))
+    with monkeypatch.context() as patched:
+        stop_after(patched, 30)
+        assert cli.population([file]) == 128 + 15
+    for check in (tmp_path / "s0/checkpoints").glob("*/check/metadata"):
+        check.write_text(json.dumps({"digest": "0", "score": None}))
+    finish = TrainingRun.finish
+
+    def broken(member, *arguments):
+        if member.folder.name == "s1":
+            raise ZeroDivisionError("in a picture")
+        finish(member, *arguments)
+
+    monkeypatch.setattr(TrainingRun, "finish", broken)
+    assert cli.population([file]) == 1
+    assert "none of the checkpoints" in json.loads((tmp_path / "s0/failed.json").read_text())["error"]
+    assert json.loads((tmp_path / "s1/failed.json").read_text())["error"] == "ZeroDivisionError: in a picture"
+    assert [(tmp_path / name / "evaluation.json").exists() for name in seeds(3)] == [False, False, True]
+    capsys.readouterr()
+    assert cli.population([file]) == 1
+    assert "3 members, 3 of them ended before" in capsys.readouterr().out
+
+
+def test_a_signal_while_one_is_finished_leaves_the_others_for_later(tmp_path, monkeypatch):
+    file, finish = members_file(tmp_path, seeds(3)), TrainingRun.finish
+
+    def stopped(member, *arguments):
+        finish(member, *arguments)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingRun, "finish", stopped)
+        assert cli.population([file]) == 128 + 15
+    assert [name for name in seeds(3) if (tmp_path / name / "evaluation.json").exists()] == ["s0"]
+    assert cli.population([file]) == 0
+    assert all((tmp_path / name / "evaluation.json").exists() for name in seeds(3))
+
+
+def test_halving_at_the_end_and_of_members_in_turn(tmp_path):
+    file = members_file(tmp_path, seeds(2, "--config.sweep.halving=(60,)"))
+    assert cli.population([file]) == 0
+    assert not any((tmp_path / name / "dropped.json").exists() for name in seeds(2))
+    (tmp_path / "turn").mkdir()
+    file = members_file(tmp_path / "turn", seeds(2, "--config.sweep.halving=(20,)", "--config.parallel.mode=data"))
+    with pytest.raises(UserError, match=r"config.sweep.halving: compares members that train together"):
+        cli.population([file])
+
+
+def test_halving_drops_the_lower_half_at_each_step(tmp_path, monkeypatch):
+    rates = {f"r{i}": [f"--config.train.learning_rate={rate}"] for i, rate in enumerate((1e-2, 1e-5, 1e-6, 3e-3, 1e-4))}
+    members = {name: [*own, "--config.sweep.halving=(20,45)"] for name, own in rates.items()}
+    file = members_file(tmp_path, members)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 40)
+        assert cli.population([file]) == 128 + 15
+    assert cli.population([file]) == 0
+    dropped = {name: json.loads(f.read_text()) for name in members if (f := tmp_path / name / "dropped.json").exists()}
+    assert {name: (why["step"], why["place"], why["of"]) for name, why in dropped.items()} == {
+        "r4": (45, 3, 3),
+        "r1": (20, 4, 5),
+        "r2": (20, 5, 5),
+    }
+    assert {name for name in members if (tmp_path / name / "evaluation.json").exists()} == {"r0", "r3"}
+    assert records(tmp_path / "r1")[-1]["step"] == 20
+    assert digest_of(tmp_path / "r4")[0] == 45
+    assert cli.population([file]) == 0
+    assert sorted(dropped) == sorted(name for name in members if (tmp_path / name / "dropped.json").exists())
+
+
+def test_what_needs_another_program_is_refused_by_name(tmp_path):
+    file = members_file(tmp_path, {"a": ["--config.seed=1"], "b": ["--config.latent_dim=4"]})
+    with pytest.raises(
+        UserError, match=r"config.latent_dim: 4 and 3 do not fit in one program.*only seed, train.learn"
+    ):
+        cli.population([file])
+    with pytest.raises(UserError, match="is no list of workdir and words"):
+        cli.population([f"--members={tmp_path / 'absent.json'}"])
+
+
+def test_as_many_members_as_memory_allows(monkeypatch):
+    from vae_jax.config.parse import parse_config
+    from vae_jax.training.memory import SHARE, member_bytes, members_at_once, tree_bytes
+
+    config = parse_config(WORDS)
+    dataset, built = prepare(config)
+    placement = executors.member_parallel(executors.local_devices(2))
+    one = member_bytes(config, dataset, built, placement)
+    state = tree_bytes(jax.eval_shape(lambda: initial_state(built, config, dataset.image_shape)))
+    assert state < one < 100 * state
+    held = tree_bytes(jax.eval_shape(lambda split: split, dataset.train))
+    free = lambda members: lambda devices: (members * one + held + 1) / SHARE  # noqa: E731
+    at_once = lambda count: members_at_once(config, dataset, built, placement, count)  # noqa: E731
+    monkeypatch.setattr(executors, "free_bytes", free(4))
+    assert at_once(3) == 3
+    assert at_once(8) == 8
+    assert at_once(9) == 5  # two even rounds, and not eight and one
+    monkeypatch.setattr(executors, "free_bytes", free(0.5))
+    with pytest.raises(UserError, match=r"one member takes .* GiB with batches of 128"):
+        at_once(3)

@@ -1,0 +1,309 @@
+"""The programs of vae-jax: each reads its flags, calls the package and gives its exit status."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import vae_jax
+from vae_jax.comparison import analyse
+from vae_jax.comparison.wording import comparison_lines
+from vae_jax.config.command_line import Parser, command, folder, run_program, text, whole, words
+from vae_jax.config.explain import explain_config
+from vae_jax.config.parse import checked_config, run_name
+from vae_jax.errors import UserError, unknown_name
+from vae_jax.launch import emit as emitters
+from vae_jax.launch import local, wandb_agent
+from vae_jax.launch import slurm as slurm_launcher
+from vae_jax.launch import status as study_status
+from vae_jax.report import comparison_files, explorer
+from vae_jax.training import population as populations
+from vae_jax.training import processes
+from vae_jax.training.evaluate_run import evaluate_run
+from vae_jax.training.train_run import train_in_folder
+
+
+def _process_flags(parser: Parser) -> None:
+    parser.flag("coordinator", text, None, "HOST:PORT|auto", "process 0 of a job of several processes")
+    parser.flag("processes", text, None, "N", "how many processes the job has")
+    parser.flag("process", text, None, "I", "which of them this one is, from 0")
+
+
+def _given_processes(flags: argparse.Namespace) -> dict[str, str]:
+    """The flags of a job of several processes that were given."""
+    return {name: value for name in processes.FLAGS if (value := getattr(flags, name)) is not None}
+
+
+def train(argv: Sequence[str]) -> int:
+    """Trains one model: config -> data -> networks -> variant -> step -> loop.
+
+    The same command again goes on where the run stopped, to the same bits. README.md says what a run leaves in its
+    folder, vae_jax/config/defaults.py has every field. On several hosts, one process on each with
+    --coordinator=HOST:PORT --processes=N --process=I, which SLURM makes needless: docs/sweeps.md.
+    """
+    parser = Parser("train", train.__doc__, config=True)
+    parser.flag("workdir", folder, None, "FOLDER", "where the run lies (default: runs/<config>)")
+    parser.switch("explain", "says in words what the config optimises, and trains nothing")
+    _process_flags(parser)
+    flags, overrides = parser.parse(argv)
+    config = checked_config(flags.config, overrides)
+    workdir = flags.workdir or Path("runs") / run_name(flags.config)
+    if flags.explain:
+        print(explain_config(config))
+        return 0
+    return train_in_folder(config, workdir, _given_processes(flags))
+
+
+def explain(argv: Sequence[str]) -> int:
+    """Says in words what a config optimises: the variant's equation, each weight, and what may be swept."""
+    parser = Parser("explain", explain.__doc__, config=True)
+    flags, overrides = parser.parse(argv)
+    print(explain_config(checked_config(flags.config, overrides)))
+    return 0
+
+
+def population(argv: Sequence[str]) -> int:
+    """Trains many runs as one compiled program: runs that differ in their seeds and traced numbers alone.
+
+    The file is a JSON list of {"workdir": "runs/study/x", "words": ["--config=digits", "--config.seed=1"]}: the command
+    line of each as vae-jax train would have it, and each leaves the same folder. vae-jax sweep writes such files. The
+    same command again goes on where the members stopped; those that are finished, have diverged (failed.json)
+    or were dropped by config.sweep.halving (dropped.json) are left as they are. On several hosts, one process on each
+    as with vae-jax train, each trains its share of the members; with config.parallel.mode=data all train each of them.
+    """
+    parser = Parser("population", population.__doc__)
+    parser.flag("members", text, None, "FILE.json", "the members' folders and command lines")
+    _process_flags(parser)
+    flags, _ = parser.parse(argv)
+    if flags.members is None:
+        raise UserError("--members: give the file of the members' command lines, which hold their configs")
+    return populations.train_members(Path(flags.members), _given_processes(flags))
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """A run's checkpoint to its held-out numbers and pictures.
+
+    The last step's checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/,
+    the latest of a run that has not finished evaluation_<step>.json and pictures_<step>/. With --metrics
+    (docs/metrics.md) only those are computed, and join what is in the file; "all" stands for every one that the run can
+    have. What is found of a finished run goes to its W&B run too, if it has one.
+    """
+    parser = Parser("evaluate", evaluate.__doc__)
+    parser.flag("workdir", folder, None, "FOLDER", "the folder of a run")
+    parser.flag("checkpoint", text, "latest", "latest|best", "which checkpoint")
+    parser.flag("metrics", text, "", "NAME[:FIELD=VALUE],...", "metrics to compute in place of held-out numbers")
+    flags, _ = parser.parse(argv)
+    if flags.workdir is None:
+        raise UserError("--workdir: give the folder of a run, and no other config than its own")
+    _, failed = evaluate_run(flags.workdir, flags.checkpoint, flags.metrics)
+    if failed:
+        print(f"error: could not be computed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Which runs are better, by how much, and how sure that is.
+
+    --runs is a folder of runs (a study's, or any that holds some), or several with commas between. Runs that agree in
+    the fields of --by are a group, and its seeds are averaged over; by default the fields are those in which the runs
+    differ. The first of --metrics is the score of choice. Into --out (runs/study/comparison) go runs.csv and
+    runs.parquet, every run with its config, metrics, speed and versions; rate_distortion and score, pictures as .png
+    and .svg; and report.html.
+
+    A group against the baseline is a paired t test over the seeds that both have, corrected for the number of
+    comparisons: name fewer metrics and each needs fewer seeds. Metrics of which neither way is better (rate, active
+    units, your own) are tested only where --metrics names them, and are then higher or lower. docs/comparing.md says
+    how often this is wrong where nothing differs, and how many seeds it takes to tell. --wandb sends table and report
+    to the study's group.
+    """
+    parser = Parser("compare", compare.__doc__)
+    parser.flag("runs", words, (), "FOLDER,...", "folders of runs, or of studies")
+    parser.flag("by", words, (), "FIELD,...", "fields that make the groups (default: those in which the runs differ)")
+    parser.flag("metrics", words, (), "NAME,...", "the metrics, the score of choice first")
+    parser.flag("baseline", text, None, "GROUP", "what the others are held against (default: the VAE)")
+    parser.flag("out", folder, None, "FOLDER", "where the files go (default: the first of --runs, comparison/)")
+    parser.switch("wandb", "sends table and report to W&B")
+    flags, _ = parser.parse(argv)
+    if not flags.runs:
+        raise UserError("--runs: give the folder of a study, or of runs; configs are those of the runs")
+    comparison = analyse.compare_folders(
+        flags.runs, flags.by, flags.metrics, flags.baseline, command("compare " + analyse.quoted(argv))
+    )
+    print("\n".join(comparison_lines(comparison)) + "\n", flush=True)
+    out = flags.out or Path(flags.runs[0]) / "comparison"
+    files = comparison_files.write_files(out, comparison)
+    if flags.wandb:
+        comparison_files.publish(out, comparison, files)
+    print(f"{out}: {', '.join(file.name for file in files)}")
+    return 0
+
+
+def explore(argv: Sequence[str]) -> int:
+    """A page to move the latents of a run in a browser, beside those of another: one file, which opens offline."""
+    parser = Parser("explore", explore.__doc__)
+    parser.flag("workdir", folder, None, "FOLDER", "the folder of a run")
+    parser.flag("other", folder, None, "FOLDER", "another run, beside it")
+    parser.flag("out", text, None, "FILE.html", "the page (default: explore.html in --workdir)")
+    flags, _ = parser.parse(argv)
+    if flags.workdir is None:
+        raise UserError("--workdir: give the folder of a run, and no other config than its own")
+    folders = [flags.workdir, *([flags.other] if flags.other else [])]
+    out = explorer.write(folders, None if flags.out is None else Path(flags.out))
+    print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def sweep(argv: Sequence[str]) -> int:
+    """Runs a sweep on this machine, one process a program.
+
+    The config's file has sweep() beside get_config(); --config.a.b=v holds for every run. Programs are started as
+    places come free: one a GPU, or N at once on the CPU (1 unless given), which share its cores. Ctrl-C stops them once
+    they have saved, a second one at once; the same command goes on where it stopped. A program that crashes stops no
+    other, and is tried again by the next launch. Exit status: 0 all is done, 1 something failed, 128 + n stopped by
+    signal n (130: Ctrl-C). docs/sweeps.md.
+    """
+    parser = Parser("sweep", sweep.__doc__, config=True)
+    parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
+    parser.flag(
+        "processes", whole(0, "what suits this machine"), 0, "N", "programs at once; 0: what suits this machine"
+    )
+    parser.switch("dry_run", "says what it would take, and launches nothing")
+    flags, overrides = parser.parse(argv)
+    workdir = flags.workdir or _study_folder(flags.config)
+    if flags.dry_run:
+        print(local.describe(flags.config, overrides, workdir, flags.processes))
+        return 0
+    return local.launch_sweep(
+        flags.config, overrides, workdir, flags.processes, command("sweep " + analyse.quoted(argv))
+    )
+
+
+def _study_folder(config: str) -> Path:
+    return Path("runs") / f"{run_name(config.partition(':')[0])}_sweep"
+
+
+def slurm(argv: Sequence[str]) -> int:
+    """Runs a sweep on a SLURM cluster, a job array with one element a program.
+
+    The plan, the ids and the folder are those of vae-jax sweep; the folder must be one that all nodes see. --gpus,
+    --cpus and --memory are of a node, --nodes of a program (1), --max_parallel of each submission. A program that is
+    preempted, whose node is lost, or that is stopped --grace seconds before its --time ends, has saved, is queued
+    again, at most --requeues times, and goes on. One that crashes stops no other. What is queued already is not
+    submitted again. Submits and returns; with --wait shows how it stands until all has ended, and Ctrl-C leaves the
+    jobs in the queue. Everything else that sbatch takes comes from its environment (SBATCH_ACCOUNT, SBATCH_QOS, ...).
+    Exit status: 0 all is submitted (with --wait: done), 1 something failed, 130 Ctrl-C. docs/sweeps.md.
+    """
+    parser = Parser("slurm", slurm.__doc__, config=True)
+    parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
+    parser.flag("partition", text, None, "NAME", "the partition")
+    parser.flag("gpus", whole(1), None, "N", "GPUs a node")
+    parser.flag("cpus", whole(1), None, "N", "CPUs a node")
+    parser.flag("memory", slurm_launcher.gigabytes, None, "GB", "memory a node")
+    parser.flag("time", slurm_launcher.minutes, None, "HH:MM:SS", "time limit")
+    parser.flag("max_parallel", whole(1), None, "N", "programs at once, of this submission")
+    parser.flag("nodes", whole(1), 1, "N", "nodes a program")
+    parser.flag("requeues", whole(0), 100, "N", "times that a program is queued again")
+    parser.flag("grace", whole(1), 120, "SECONDS", "how long before its end a job is told to save")
+    parser.switch("wait", "stays, and shows how the jobs stand")
+    parser.switch("dry_run", "says what it would take, and submits nothing")
+    flags, overrides = parser.parse(argv)
+    workdir = flags.workdir or _study_folder(flags.config)
+    request = slurm_launcher.request_of(flags)
+    if flags.dry_run:
+        print(slurm_launcher.describe(flags.config, overrides, workdir, request))
+        return 0
+    again = command("slurm " + analyse.quoted(argv))
+    return slurm_launcher.launch_sweep(flags.config, overrides, workdir, request, flags.wait, again)
+
+
+def emit(argv: Sequence[str]) -> int:
+    """Writes the plan of a sweep as text for another place, which then runs it: a scheduler, a cluster, a cloud."""
+    parser = Parser("emit", f"{emit.__doc__}\n\n{emitters.__doc__.partition(chr(10))[2].strip()}", config=True)
+    parser.flag("to", text, None, "PLACE", f"one of {', '.join(sorted(emitters.PLACES))}")
+    parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
+    parser.flag("output", text, "", "FILE", "where the text goes (default: printed)")
+    for name, default in emitters.place_fields().items():
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, **emitters.argument(name, default))
+    flags, overrides = parser.parse(argv)
+    if flags.to is None:
+        raise UserError(f"--to: missing; give one of {', '.join(sorted(emitters.PLACES))}")
+    given = {name: value for name, value in vars(flags).items() if name in emitters.place_fields()}
+    workdir = flags.workdir or _study_folder(flags.config)
+    return emitters.emit_sweep(flags.to, given, flags.config, overrides, workdir, flags.output)
+
+
+def status(argv: Sequence[str]) -> int:
+    """How a study stands, from its folder alone.
+
+    Works while it runs, and on a study copied from elsewhere. Exit status: 0 where every run is done (or was dropped by
+    halving), 1 otherwise.
+    """
+    parser = Parser("status", status.__doc__)
+    parser.add_argument("study", nargs="*", type=folder, metavar="FOLDER", help="the folder of a study")
+    flags, _ = parser.parse(argv)
+    if len(flags.study) != 1:
+        raise UserError("STUDY: give the folder of one study, as in vae-jax status runs/study")
+    lines, complete = study_status.report(flags.study[0])
+    print("\n".join(lines))
+    return int(not complete)
+
+
+def agent(argv: Sequence[str]) -> int:
+    """Runs the trials that a W&B sweep hands out, one after another, each as vae-jax sweep would run it.
+
+    SWEEP_ID is ID, PROJECT/ID or ENTITY/PROJECT/ID of a sweep whose parameters are named as fields of the config, such
+    as variant.beta: vae-jax emit --to=wandb writes one. A trial's id and folder are those of the same config in
+    vae-jax sweep. A parameter that the config refuses fails its trial alone, and three such in a row end the agent.
+    Ctrl-C lets the trial save and end; the same command goes on with it before it asks for others. Agents at work at
+    once need a workdir each. Exit status: 0 all is well, 1 a trial failed, 128 + n stopped by signal n. docs/sweeps.md.
+    """
+    parser = Parser("agent", agent.__doc__, config=True)
+    parser.add_argument("sweep_id", nargs="?", metavar="SWEEP_ID", help="the sweep, as W&B names it")
+    parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
+    parser.flag("count", whole(0, "all trials there are"), 0, "N", "trials to ask for; 0: all there are")
+    flags, overrides = parser.parse(argv)
+    if not flags.sweep_id:
+        raise UserError("SWEEP_ID: missing; give it first, as in vae-jax agent ENTITY/PROJECT/ID")
+    workdir = flags.workdir or _study_folder(flags.config)
+    return wandb_agent.run_trials(flags.sweep_id, flags.config, overrides, workdir, flags.count)
+
+
+PROGRAMS = {
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "explore": explore,
+    "sweep": sweep,
+    "slurm": slurm,
+    "emit": emit,
+    "status": status,
+    "agent": agent,
+    "explain": explain,
+    "population": population,
+}
+
+
+def run(argv: Sequence[str]) -> int:
+    """The program that the first word names, with the others; the exit status."""
+    if not argv or argv[0] in ("--help", "-h"):
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"vae_jax {vae_jax.__version__}")
+        return 0
+    if argv[0] not in PROGRAMS:
+        raise unknown_name("vae-jax", argv[0], PROGRAMS)
+    return PROGRAMS[argv[0]](argv[1:])
+
+
+def _overview() -> str:
+    lines = [f"  {name:<12}{(program.__doc__ or '').partition(chr(10))[0]}" for name, program in PROGRAMS.items()]
+    return "\n".join(
+        ["usage: vae-jax PROGRAM [flags]", "", *lines, "", "vae-jax PROGRAM --help has its flags. vae-jax --version"]
+    )
+
+
+def main() -> NoReturn:
+    """The console script."""
+    run_program(run)

@@ -1,0 +1,168 @@
+"""A command line: a program's own flags, by argparse, and the overrides of the config; how a program starts and ends."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vae_jax.errors import UserError, unknown_name
+
+Overrides = list[tuple[str, str]]
+"""(field, text) of each --config.field=text, in their order."""
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[Overrides, list[str]]:
+    """The overrides of the config, --config.a.b=value or --config.a.b value, and all other words.
+
+    A field without a value is true, as absl reads a flag of a boolean field.
+    """
+    overrides, others, words = [], [], list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--config."):
+            others.append(word)
+            continue
+        field, equals, value = word.removeprefix("--config.").partition("=")
+        if not equals:
+            value = words.pop(0) if words and not words[0].startswith("--") else "true"
+        overrides.append((field, value))
+    return overrides, others
+
+
+def text(value: str) -> str:
+    """A flag's text, of at least one character."""
+    if not value:
+        raise argparse.ArgumentTypeError("has no value")
+    return value
+
+
+def folder(value: str) -> Path:
+    """A flag that names a folder."""
+    return Path(text(value))
+
+
+def words(value: str) -> tuple[str, ...]:
+    """A flag of names with commas between, each once."""
+    return tuple(dict.fromkeys(word for word in value.split(",") if word))
+
+
+def whole(minimum: int, meaning_of_0: str = "") -> Callable[[str], int]:
+    """A flag that is a whole number of at least `minimum`."""
+
+    def read(value: str) -> int:
+        if not text(value).isdecimal() or int(value) < minimum:
+            allowed = f"a whole number, or 0 for {meaning_of_0}" if meaning_of_0 else ""
+            allowed = allowed or f"a whole number of at least {minimum}"
+            raise argparse.ArgumentTypeError(f"{value!r} is not allowed; give {allowed}")
+        return int(value)
+
+    return read
+
+
+def switch(value: str) -> bool:
+    """A flag that is true or false."""
+    if value not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{value!r} is not allowed; give true or false")
+    return value == "true"
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags of one program. What is wrong is a UserError of one line; unknown flags are named with the nearest one.
+
+    Args:
+        program: the subcommand of vae-jax.
+        manual: what it does, in as many paragraphs as it takes.
+        config: whether the program takes --config and --config.a.b=value.
+    """
+
+    def __init__(self, program: str, manual: str, config: bool = False):
+        super().__init__(
+            prog=f"vae-jax {program}",
+            description=manual.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.takes_config = config
+        self._usual: dict[str, Any] = {}
+        if config:
+            self.flag("config", text, "digits", "NAME|FILE.py[:ARG]", "a packaged config, or a file with get_config()")
+            self.add_argument("--config.FIELD", metavar="VALUE", help="sets a field of the config (any type)")
+
+    def flag(self, name: str, kind: Callable[[str], Any], default: Any, metavar: str, meaning: str) -> None:
+        """Adds --name; `default` None means that it may be left out."""
+        known = f" (default: {default})" if default else ""
+        self.add_argument(f"--{name}", type=kind, default=None, metavar=metavar, help=meaning + known)
+        self._usual[name] = default
+
+    def switch(self, name: str, meaning: str) -> None:
+        """Adds --name, which is false unless it is given."""
+        self.add_argument(
+            f"--{name}", type=switch, nargs="?", const=True, default=False, metavar="true|false", help=meaning
+        )
+
+    def parse(self, argv: Sequence[str]) -> tuple[argparse.Namespace, Overrides]:
+        """(the flags, the overrides of the config). Raises UserError for what is unknown or not allowed."""
+        overrides, others = split_overrides(argv)
+        flags, unknown = self.parse_known_args(others)
+        for name, default in self._usual.items():  # argparse would read them as if they had been typed
+            if getattr(flags, name) is None:
+                setattr(flags, name, default)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            raise unknown_name(word, word.lstrip("-"), self._names())
+        if overrides and not self.takes_config:
+            raise UserError(f"--config.{overrides[0][0]}: this program takes no config; a run's is in its folder")
+        return flags, overrides
+
+    def _names(self) -> list[str]:
+        names = [option.removeprefix("--") for option in self._option_string_actions if option.startswith("--")]
+        return ["config.<field>" if name == "config.FIELD" else name for name in names]
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError in place of argparse's usage and exit."""
+        flag, _, problem = message.removeprefix("argument ").partition(": ")
+        if problem in ("expected one argument", "has no value"):
+            problem = f"has no value; give one, as in {flag}=VALUE"
+        raise UserError(f"{flag}: {problem}" if problem else message)
+
+
+def run_program(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs a program and leaves with its status; a UserError is one line and status 2."""
+    use_compilation_cache()
+    try:
+        sys.exit(main(list(sys.argv[1:] if argv is None else argv)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def command(program: str) -> str:
+    """A program of vae-jax as a person here would type it: "vae-jax train", by the path of this Python's script."""
+    script = Path(sys.executable).parent / "vae-jax"
+    if not script.exists():
+        return f"{_here(Path(sys.executable))} -m vae_jax {program}"
+    on_path = shutil.which("vae-jax")
+    typed = "vae-jax" if on_path and Path(on_path) == script else _here(script)
+    return f"{typed} {program}"
+
+
+def _here(file: Path) -> str:
+    inside = file.is_relative_to(Path.cwd())
+    return str(file.relative_to(Path.cwd())) if inside else str(file)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache folder."""
+    import jax
+
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    jax.config.update(
+        "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "vae_jax" / "xla"))
+    )
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,88 @@
+"""The whole tree, every field with its meaning. Other configs import it and change a few lines.
+
+On the command line: --config=configs/digits.py --config.variant.beta=4 --config.data.name=mnist.
+A new name in data, net, likelihood, variant or schedule brings that name's own fields and defaults.
+"""
+
+from ml_collections import ConfigDict
+
+from vae_jax import model
+
+
+def get_config() -> ConfigDict:
+    """The default run: a VAE on scikit-learn's digits."""
+    config = ConfigDict()
+    config.seed = 0  # with the config, decides the whole run: weights, order of data, noise
+    config.latent_dim = 16
+
+    # digits, mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset);
+    # with known factors: sprites, scenes (generated: sizes, resolution), dsprites, shapes3d, smallnorb (npz or TFDS),
+    # cars3d (its .mat files or an npz).
+    # data.path: the folder of the files, where the dataset takes one.
+    # data.split, data.changed: of factors, which images are held out, and how many factors differ in a pair.
+    # data.binarize: none (grey levels), static (threshold at 1/2), dynamic (a Bernoulli draw at each visit).
+    config.data = section("data", "digits")
+
+    # mlp: hidden (widths), activation, dtype of compute (float32, bfloat16).
+    # conv: hidden (width of the dense layers), activation, dtype; for images of 16 pixels and more.
+    config.net = section("net", "mlp")
+
+    # bernoulli, for binarised images. For grey levels (data.binarize none): gaussian (sigma), laplace (width), each
+    # with scale fixed, shared (learned, one for all) or pixel (from the decoder); continuous_bernoulli; and for
+    # 256 levels discretized_logistic, logistic_mixture (components).
+    config.likelihood = section("likelihood", "bernoulli")
+
+    # beta (beta = 1 is the VAE), autoencoder, capacity, tcvae, factor, dip, info, iwae, vamp, vq, rae, conditional,
+    # ladder, flow, joint, ada: docs/variants.md.
+    config.variant = section("variant", "beta")
+
+    # The factor on variant.beta: constant; linear, sigmoid (warm-up over schedule.steps); cyclical.
+    config.schedule = section("schedule", "constant")
+
+    config.train = ConfigDict()
+    config.train.steps = 10_000
+    config.train.batch_size = 128  # over all devices together
+    config.train.learning_rate = 1e-3  # of Adam
+    config.train.warmup_steps = 0  # the learning rate rises linearly over these; 0 for none
+    config.train.cosine = False  # the learning rate falls as a half cosine to 0 at the last step
+    config.train.clip = 0.0  # the gradient's largest global norm; 0 for no clipping
+    config.train.ema = 0.0  # decay of a moving average of the weights, used in evaluation and samples; 0 for none
+    config.train.dispatch = 100  # at most this many steps in one compiled call; signals are heard between calls
+
+    config.log = ConfigDict()
+    config.log.every = 100  # steps; a record is the mean over the compiled call that ends there
+
+    config.evaluation = ConfigDict()
+    config.evaluation.every = 1000  # steps between passes over the whole held-out split
+    config.evaluation.batch_size = 500  # at most, over all devices; only batch-coupled terms depend on it
+    config.evaluation.metrics = ""  # computed after the last step, as in "mig,likelihood:k=5000"; docs/metrics.md
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 1000  # steps
+    config.checkpoint.keep = 2  # the newest; the best by held-out bound, of those evaluated, is kept beside them
+
+    config.wandb = ConfigDict()
+    config.wandb.mode = "disabled"  # disabled, offline, online
+    config.wandb.project = "vae_jax"
+    config.wandb.entity = ""  # empty: W&B's own default, here and below
+    config.wandb.group = ""
+    config.wandb.name = ""
+    config.wandb.tags = ()
+    config.wandb.artifact = False  # send the checkpoints at the end
+
+    config.parallel = ConfigDict()
+    # auto: data for a run of its own, members for a population. data: the batch is split over devices, gradients are
+    # averaged, members follow one another. members: a population is split over devices.
+    config.parallel.mode = "auto"
+    config.parallel.devices = 0  # how many of this machine's devices, or of each process' of several; 0 for all
+    config.parallel.heartbeat = 100  # seconds of silence after which another process is lost, and the job ends
+
+    config.sweep = ConfigDict()  # for runs that are launched together (docs/sweeps.md)
+    config.sweep.members_per_device = 0  # at once in a program; 0: as many as the memory of a device allows
+    config.sweep.halving = ()  # steps at which the half of the members with the lower held-out bound stops
+    return config
+
+
+def section(kind: str, name: str, **values) -> ConfigDict:
+    """The section `kind` (data, net, likelihood, variant, schedule) for `name`: its own defaults, then `values`."""
+    return ConfigDict({**model.defaults(kind, name), **values})

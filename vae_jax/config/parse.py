@@ -1,0 +1,228 @@
+"""The command line to a checked config: what is allowed, and one line for what is not."""
+
+import functools
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from vae_jax import configs, model
+from vae_jax.config import defaults
+from vae_jax.config.command_line import Overrides, split_overrides
+from vae_jax.config.rules import CHOICES, KINDS, NOT_NEGATIVE, RULES
+from vae_jax.errors import UserError, unknown_name
+
+DEFAULT = "digits"
+"""The config that is meant where none is named."""
+
+
+def parse_config(words: Sequence[str]) -> ConfigDict:
+    """The checked config of a command line. Raises UserError naming the field that is wrong.
+
+    --config=NAME|FILE.py[:ARGUMENT] names a packaged config, or a Python file with get_config([argument]);
+    --config.a.b=value sets a field of it. Names come first: --config.variant.name=x brings x's own fields.
+    """
+    overrides, others = split_overrides(words)
+    for word in others:
+        if not word.startswith("--config="):
+            raise unknown_name(word.partition("=")[0], word, ["config", "config.<field>"])
+    file = others[-1].removeprefix("--config=") if others else DEFAULT
+    return checked_config(file, overrides)
+
+
+def checked_config(file: str, overrides: Overrides) -> ConfigDict:
+    """The config of NAME|FILE.py[:ARGUMENT] with these fields set. Raises UserError naming what is wrong."""
+    config = read_config(file)
+    apply_overrides(config, overrides)
+    check_config(config)
+    return config
+
+
+def load_config(name_or_path: str = DEFAULT, **fields: Any) -> ConfigDict:
+    """The config of NAME|FILE.py[:ARGUMENT] with `fields` set, checked.
+
+    Args:
+        name_or_path: a packaged config ("digits", "digits:factor") or a file ("my/file.py") with get_config().
+        fields: values by dotted name, as in `load_config("digits", seed=1, **{"variant.beta": 4})`.
+
+    Raises:
+        UserError: naming the field, the file or the name that is wrong.
+    """
+    return checked_config(name_or_path, [(field, str(value)) for field, value in fields.items()])
+
+
+def apply_overrides(config: ConfigDict, overrides: Overrides) -> None:
+    """Sets fields of `config` to what these texts are of their types. Raises UserError naming the one that is wrong."""
+    for field, value in overrides:
+        kind, _, leaf = field.rpartition(".")
+        if leaf == "name" and kind in model.SECTIONS and value != config[kind].name:
+            config[kind] = ConfigDict(_defaults(kind, value))
+    for field, value in overrides:
+        _override(config, field, value)
+
+
+@functools.lru_cache(maxsize=256)
+def _defaults(kind: str, name: str) -> dict[str, Any]:
+    return model.defaults(kind, name)
+
+
+def read_config(argument: str) -> ConfigDict:
+    """What NAME|FILE.py[:ARGUMENT] gives, not checked. Raises UserError where there is no such file or get_config."""
+    file, _, variant = argument.partition(":")
+
+    def call(get_config: Callable) -> ConfigDict:
+        if variant and not inspect.signature(get_config).parameters:
+            raise UserError(f"--config: {file!r} takes no argument, and {variant!r} was given")
+        return get_config(variant) if variant else get_config()
+
+    return _from_file(file, "get_config", call)
+
+
+def load_sweep(argument: str) -> list[dict[str, Any]]:
+    """The points of sweep() in NAME|FILE.py[:ARGUMENT]. Raises UserError where there is no such file or sweep."""
+    return _from_file(argument.partition(":")[0], "sweep", lambda sweep: sweep())
+
+
+def run_name(argument: str) -> str:
+    """What a run of NAME|FILE.py[:ARGUMENT] is called where nobody names it."""
+    file, _, variant = argument.partition(":")
+    return Path(file).stem + (f"_{variant}" if variant else "")
+
+
+def config_file(name: str) -> Path:
+    """The file of a packaged config or of a path. Raises UserError with the nearest where there is neither."""
+    packaged = Path(configs.__file__).parent
+    names = sorted(path.stem for path in packaged.glob("*.py") if path.name != "__init__.py")
+    if name in names:
+        return packaged / f"{name}.py"
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix != ".py" and path.parent == Path():
+        raise unknown_name("--config", name, names)
+    near = [str(found) for found in path.parent.glob("*.py") if found.name != "__init__.py"]
+    raise unknown_name("--config", name, near) if near else UserError(f"--config: {name!r} is not a file")
+
+
+def _from_file(file: str, name: str, call: Callable) -> Any:
+    """What `call` makes of the function `name` in the user's `file`, beside which its modules are found."""
+    path = config_file(file)
+    beside = str(path.parent.resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, name):
+            raise UserError(f"--config: {file!r} has no {name}()")
+        return call(getattr(module, name))
+    except UserError:
+        raise
+    except Exception as error:  # it is the user's code: what it raises is said in a line
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
+        raise UserError(f"--config: {file}:{line}: {type(error).__name__}: {error}") from None
+
+
+def _override(config: ConfigDict, field: str, value: str) -> None:
+    *parents, leaf = field.split(".")
+    node, path = config, "config"
+    for name in (*parents, leaf):
+        if not isinstance(node, ConfigDict):
+            raise UserError(f"{path}: {node!r} is a value and has no field {name!r}")
+        if name not in node:
+            raise unknown_name(f"{path}.{name}", name, node.keys())
+        parent, node, path = node, node[name], f"{path}.{name}"
+    if isinstance(node, ConfigDict):
+        raise unknown_name(path, value, [f"{path}.{name}" for name in node])
+    try:
+        parent[leaf] = _read(type(node), value)
+    except (flags.Error, ValueError, TypeError, SyntaxError):
+        raise UserError(f"{path}: {value!r} is not allowed; give {KINDS[type(node)]}") from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(kind: type, text: str) -> Any:
+    """`text` as a flag of a field of type `kind` reads it; a sweep gives the same few thousands of times."""
+    holder, values = ConfigDict({"field": kind()}), flags.FlagValues()
+    words = [sys.argv[0], f"--config.field={text}"]
+    config_flags.DEFINE_config_dict("config", holder, flag_values=values, lock_config=False, sys_argv=words)
+    values(words)
+    return holder.field
+
+
+def flatten(tree: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Every value of the tree by its dotted name."""
+    found = {}
+    for name, value in tree.items():
+        inside = isinstance(value, ConfigDict)
+        found.update(flatten(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value})
+    return found
+
+
+def full_tree(config: ConfigDict) -> ConfigDict:
+    """The whole tree with every default, for the names that `config` chooses."""
+    tree = defaults.get_config()
+    for kind, name in _names(config):
+        tree[kind] = defaults.section(kind, name)
+    return tree
+
+
+def _names(config: ConfigDict) -> tuple[tuple[str, str], ...]:
+    return tuple((kind, config[kind].name) for kind in model.SECTIONS if kind in config and "name" in config[kind])
+
+
+@functools.lru_cache(maxsize=256)
+def _known(names: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Every field with its default, where sections have these names."""
+    return flatten(full_tree(ConfigDict({kind: {"name": name} for kind, name in names})))
+
+
+UNREAD = ("wandb.",)
+"""Fields that no compiled program reads."""
+
+
+def static_fields(config: ConfigDict) -> dict[str, Any]:
+    """The fields that decide the compiled program: runs that share them can train as one population."""
+    traced = _traced(config.variant.name)
+    return {f: value for f, value in flatten(config).items() if f not in traced and not f.startswith(UNREAD)}
+
+
+@functools.lru_cache(maxsize=256)
+def _traced(variant: str) -> frozenset[str]:
+    return frozenset(model.traced({"variant": {"name": variant}}))
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises UserError for a field that is unknown, missing, of the wrong type or out of range."""
+    known, given = _known(_names(config)), flatten(config)
+    for field, value in given.items():
+        if field not in known:
+            parent = field.rpartition(".")[0]
+            raise unknown_name(
+                f"config.{field}",
+                field.rpartition(".")[2],
+                [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == parent],
+            )
+        kind = type(known[field])
+        if not (type(value) is kind or (kind is float and type(value) is int)):
+            raise UserError(f"config.{field}: {value!r} is not allowed; give {KINDS[kind]}")
+    for field in known:
+        if field not in given:
+            raise UserError(f"config.{field}: missing; the default is {known[field]!r}")
+    for field, rule in RULES.items():
+        if not rule.holds(given[field]):
+            raise UserError(f"config.{field}: {given[field]!r} is not allowed; give {rule.words}")
+    for field, allowed in CHOICES.items():
+        if given[field] not in allowed:
+            raise unknown_name(f"config.{field}", given[field], allowed)
+    for name, value in config.variant.items():
+        if type(value) in (int, float) and not NOT_NEGATIVE.holds(value):
+            raise UserError(f"config.variant.{name}: {value!r} is not allowed; give {NOT_NEGATIVE.words}")

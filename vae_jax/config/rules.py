@@ -1,0 +1,70 @@
+"""What each field of a config may be."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from vae_jax import data
+
+
+class Rule(NamedTuple):
+    """What a number may be, in code and in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+AT_LEAST_0 = Rule(lambda v: v >= 0, "a whole number of at least 0")
+
+
+AT_LEAST_1 = Rule(lambda v: v >= 1, "a whole number of at least 1")
+
+
+POSITIVE = Rule(lambda v: v > 0 and math.isfinite(v), "a positive number")
+
+
+NOT_NEGATIVE = Rule(lambda v: v >= 0 and math.isfinite(v), "a number of at least 0")
+
+
+FRACTION = Rule(lambda v: 0 <= v < 1, "a number from 0 to below 1")
+
+
+RULES = {
+    "seed": Rule(lambda v: 0 <= v < 2**32, "a whole number from 0 to 2^32 - 1"),
+    "latent_dim": AT_LEAST_1,
+    "train.steps": AT_LEAST_1,
+    "train.batch_size": AT_LEAST_1,
+    "train.learning_rate": POSITIVE,
+    "train.warmup_steps": AT_LEAST_0,
+    "train.clip": NOT_NEGATIVE,
+    "train.ema": FRACTION,
+    "train.dispatch": AT_LEAST_1,
+    "log.every": AT_LEAST_1,
+    "evaluation.every": AT_LEAST_1,
+    "evaluation.batch_size": AT_LEAST_1,
+    "checkpoint.every": AT_LEAST_1,
+    "checkpoint.keep": AT_LEAST_1,
+    "parallel.devices": AT_LEAST_0,
+    "parallel.heartbeat": AT_LEAST_1,
+    "sweep.members_per_device": AT_LEAST_0,
+    "sweep.halving": Rule(
+        lambda v: all(type(s) is int and s > 0 for s in v) and list(v) == sorted(set(v)),
+        "steps that rise, as in (500, 2000)",
+    ),
+}
+
+
+CHOICES = {
+    "wandb.mode": ("disabled", "offline", "online"),
+    "parallel.mode": ("auto", "data", "members"),
+    "data.binarize": tuple(data.BINARIZE),
+}
+
+
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "a tuple, as in (512, 256)",
+}

@@ -1,0 +1,34 @@
+"""What likelihoods share: pixels side by side, noise of a pixel, checks."""
+
+import math
+from collections.abc import Callable
+
+import jax
+from jaxtyping import Array, Float
+
+from vae_jax.errors import UserError
+from vae_jax.models.likelihoods import Values
+from vae_jax.randomness import example_keys
+from vae_jax.typing import Images, Indices, Key, Pixels
+
+
+def flat_pixels(x: Images) -> Float[Array, "batch pixels"]:
+    # Vectorised loops run along the last axis, which for grey images has one channel.
+    return x.reshape(len(x), -1)
+
+
+def split_parameters(parameters: Pixels, parts: int) -> tuple[Images, ...]:
+    """The `parts` numbers of each channel of each pixel, as that many images."""
+    shape = parameters.shape
+    grouped = parameters.reshape(*shape[:-1], shape[-1] // parts, parts)
+    return tuple(grouped[..., i] for i in range(parts))
+
+
+def pixel_noise(draw: Callable[[Key, tuple[int, ...]], Values], key: Key, index: Indices, like: Values) -> Values:
+    """`draw(key, shape)` for each example, in the shape of `like`."""
+    return jax.vmap(lambda key: draw(key, like.shape[1:]))(example_keys(key, index))
+
+
+def check_positive(field: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise UserError(f"config.likelihood.{field}: {value} is not allowed; give a positive number")

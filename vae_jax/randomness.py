@@ -1,0 +1,66 @@
+"""All randomness of a run: a root key, streams with names, and noise that belongs to an example.
+
+Keys never live in a run's state: they follow from the seed and the step.
+"""
+
+import zlib
+
+import jax
+from jaxtyping import Array, Float
+
+from vae_jax.typing import Indices, Key, Keys
+
+_LAST = 2**32 - 1
+_NUMBERS = {
+    # Of a step's key.
+    "binarize": 0,
+    "noise": 1,
+    # Of the root key, in place of the step: beyond any step that a run reaches.
+    "init": _LAST,
+    "evaluation": _LAST - 1,
+    "pictures": _LAST - 2,
+    "fit": _LAST - 3,
+    "metrics": _LAST - 4,
+    # Of a key into which the examples' indices are folded too: beyond any index.
+    "pair": _LAST,
+    "logistic_mixture/component": _LAST,
+    "ada/second": _LAST,
+    "factor/second": _LAST,
+    "factor/permutation": _LAST - 1,
+    "info/prior": _LAST,
+    "joint/category": _LAST,
+    "ladder/layer": _LAST,
+}
+"""The numbers that these streams have had from the start, which decide the bits of every run that there is."""
+
+
+def root_key(seed: int) -> Key:
+    """The key from which all randomness of a run follows; threefry, whatever JAX's default is."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def stream(key: Key, name: str, member: int = 0) -> Key:
+    """The stream `name` of a key, for one use of randomness.
+
+    Two names give independent streams: a name folds a digest of itself, above any example's index and any step.
+
+    Args:
+        name: what the numbers are for, with the file's name before it where that is one of several of a kind
+            ("ladder/layer").
+        member: which of several streams of that name.
+    """
+    return jax.random.fold_in(key, _number(name) - member)
+
+
+def _number(name: str) -> int:
+    return _NUMBERS[name] if name in _NUMBERS else 2**31 + zlib.crc32(name.encode()) // 2
+
+
+def example_keys(key: Key, index: Indices) -> Keys:
+    """One key for each example, folded from its index, so that its noise is the same on any device."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+
+
+def example_normal(key: Key, index: Indices, size: int) -> Float[Array, "batch size"]:
+    """Standard normal noise, `size` numbers for each example, a function of key and index alone."""
+    return jax.vmap(lambda k: jax.random.normal(k, (size,)))(example_keys(key, index))

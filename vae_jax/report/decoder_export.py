@@ -1,0 +1,136 @@
+"""A run's decoder as plain layers and base64 weights, which experiments/decode.js runs in a browser.
+
+A layer is "dense", shape (inputs, outputs), or "transposed", a 4x4 convolution's transpose at stride 2 from
+(height, width, inputs) to (height, width, outputs), each with the activation that follows. Weights lie one after the
+other, a layer's kernel and then its bias, kernels with the inputs before the outputs and before these the rows and
+columns of the window. Learned numbers that are the same everywhere (the likelihood's scale) have no say in the expected
+image and stay out.
+
+Weights are float16 where that moves no grey level by half of TOLERANCE at the codes given, and float32 otherwise.
+"""
+
+import base64
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vae_jax.inference import TrainedModel
+from vae_jax.models.networks._convolution import halvings
+from vae_jax.typing import Params
+from vae_jax.variants import as_built
+
+TOLERANCE = 1e-3
+"""What a grey level in the browser may be off that of JAX."""
+LARGEST = 8_000_000
+"""Bytes of weights above which a decoder is not put into a page."""
+
+MEANS = {
+    "bernoulli": "sigmoid",
+    "gaussian": "value",
+    "laplace": "value",
+    "continuous_bernoulli": "continuous",
+    "discretized_logistic": "shifted",
+    "logistic_mixture": "mixture",
+}
+"""What decode.js calls the expected grey level of each likelihood."""
+
+
+class Layer(NamedTuple):
+    """One layer: its `kind` and `shape` as above, the `activation` after it, and its weights."""
+
+    kind: str
+    shape: tuple[int, ...]
+    activation: str
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+def numbered(tree: Params, name: str) -> list[Params]:
+    """`tree`'s subtrees called name_0, name_1 and so on."""
+    return [tree[f"{name}_{i}"] for i in range(sum(key.startswith(f"{name}_") for key in tree))]
+
+
+def dense(tree: Params, activations: Sequence[str]) -> list[Layer]:
+    """The layers of an `Mlp`."""
+    parts = zip(numbered(tree, "Dense"), activations, strict=True)
+    return [Layer("dense", part["kernel"].shape, after, part["kernel"], part["bias"]) for part, after in parts]
+
+
+def mlp(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> list[Layer]:
+    """The decoder of `networks.mlp`."""
+    return dense(tree, [activation] * (len(numbered(tree, "Dense")) - 1) + ["none"])
+
+
+def conv(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> list[Layer]:
+    """The decoder of `networks.conv`."""
+    layers, convolutions = dense(tree["Mlp_0"], [activation] * 2), numbered(tree, "TransposedConv")
+    grids = list(zip(*(halvings(size, len(convolutions)) for size in image_shape[:2]), strict=True))[::-1]
+    for i, part in enumerate(convolutions):
+        kernel, bias = part["Dense_0"]["kernel"], part["bias"]
+        inputs, outputs = len(kernel), len(bias)
+        # Its windows are 2x2 blocks of 2x2 pixels (networks.convolve).
+        taps = kernel.reshape(inputs, 2, 2, 2, 2, outputs).transpose(1, 3, 2, 4, 0, 5)
+        shape = (*grids[i], inputs, *grids[i + 1], outputs)
+        after = activation if i + 1 < len(convolutions) else "none"
+        layers.append(Layer("transposed", shape, after, taps, bias))
+    return layers
+
+
+NETWORKS: dict[str, Callable[[Params, str, tuple[int, int, int]], list[Layer]]] = {"mlp": mlp, "conv": conv}
+
+
+def lacks(run: TrainedModel) -> str:
+    """Why the browser cannot run this run's decoder; empty where it can."""
+    net, likelihood = run.config["net"], run.config["likelihood"]["name"]
+    if run.model.variant.adapt is not as_built:
+        return "this variant does more to decode than its network's layers"
+    if net["name"] not in NETWORKS:
+        return f"the network {net['name']!r} has no counterpart in the browser"
+    if net["dtype"] != "float32":
+        return f"it computes in {net['dtype']}, which a browser does not"
+    if likelihood not in MEANS:
+        return f"the likelihood {likelihood!r} has no counterpart in the browser"
+    size = 4 * sum(leaf.size for leaf in jax.tree.leaves(run.params["nets"]["decoder"]))
+    return f"its decoder's weights are {size / 1e6:.1f} MB, more than {LARGEST / 1e6:g}" if size > LARGEST else ""
+
+
+def packed(array: np.ndarray, dtype: str = "float32") -> str:
+    """The numbers of `array`, little-endian, in base64."""
+    return base64.b64encode(np.asarray(array, np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
+
+
+def rounded(run: TrainedModel) -> TrainedModel:
+    """The run with its decoder's weights as float16 has them."""
+    half = jax.tree.map(lambda w: w.astype("float16").astype("float32"), run.params["nets"]["decoder"])
+    params = {**run.params, "nets": {**run.params["nets"], "decoder": half}}
+    return run.at(run.config, params, run.step)
+
+
+def exported(run: TrainedModel, codes: np.ndarray) -> tuple[dict[str, Any], str]:
+    """(the decoder as decode.js takes it, how its weights are stored, in words).
+
+    `codes` are those that must look alike in float16.
+    """
+    change = np.abs(rounded(run).decode(codes) - run.decode(codes)).max()
+    dtype = "float16" if change <= TOLERANCE / 2 else "float32"  # a NaN, of weights out of range, is not <=
+    tree = jax.tree.map(np.asarray, run.params["nets"]["decoder"])
+    layers = NETWORKS[run.config["net"]["name"]](tree, run.config["net"]["activation"], run.image_shape)
+    flat = np.concatenate([part.ravel() for layer in layers for part in (layer.kernel, layer.bias)])
+    found = {
+        "layers": [{"kind": layer.kind, "shape": layer.shape, "activation": layer.activation} for layer in layers],
+        "weights": packed(flat, dtype),
+        "dtype": dtype,
+        "mean": MEANS[run.config["likelihood"]["name"]],
+        "parts": run.model.likelihood.channels,
+    }
+    return found, f"{flat.size * np.dtype(dtype).itemsize / 1e3:,.0f} kB of {dtype} weights"
+
+
+def check(run: TrainedModel, codes: np.ndarray, most: int = 20_000) -> dict[str, str]:
+    """Some of `codes` and JAX's images of them, about `most` numbers, for a page to compare its own with."""
+    some = codes[: max(2, min(8, most // math.prod(run.image_shape)))]
+    with jax.default_matmul_precision("highest"):  # some accelerators' own is coarser than a browser's
+        return {"codes": packed(some), "images": packed(run.decode(some))}

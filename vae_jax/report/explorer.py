@@ -1,0 +1,255 @@
+"""A page in which one moves through the latent space of a run, or of two side by side.
+
+    python -m experiments.explore --workdir=runs/digits [--other=runs/y] [--out=FILE]
+
+A slider for each latent, the most informative first, with the decoded image at once; a map of held-out codes, where a
+click decodes that point and a drag plays the line between two points or images; two runs of the same data follow one
+another from image to image. The page is one file, WORKDIR/explore.html unless --out says otherwise, that loads nothing;
+`fragment` is the same for a page of others.
+
+The decoder itself runs in the page, from weights that export.py packs, and says how far it is from JAX's images
+of a few codes (1e-3 is allowed). The operations are this project's own, about 100 lines in decode.js: dense layers, a
+transposed convolution, seven activations and the expected grey levels of six likelihoods are all that its decoders are
+made of. A runtime would have to be fetched for the page: ONNX Runtime Web 1.30 is 14 MB of WebAssembly, ten
+times the weights of the MNIST decoder; TensorFlow.js 4.22 with its CPU backend is 0.43 MB and would do, but comes from
+npm alone, which a Python project's users need not have. Both would ask for an exporter as long as export.py.
+
+Where the browser cannot run the decoder (`export.lacks`: too many weights, other layers), the page has images that were
+rendered beforehand and shows the one whose code is nearest: it says so. Between the vectors of a codebook (vq) and
+between labels (conditional, joint) lies what no decoder was trained on; sliders go there all the same.
+"""
+
+import io
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vae_jax import data, model
+from vae_jax.data import Dataset
+from vae_jax.errors import UserError
+from vae_jax.inference import TrainedModel
+from vae_jax.report import decoder_export, markup
+from vae_jax.report.decoder_export import packed
+from vae_jax.report.markup import Html, join, tag
+from vae_jax.training.metric_runner import read_evaluation
+from vae_jax.training.open_run import open_run
+
+MOST_IMAGES, MOST_PIXELS = 1000, 2_000_000
+"""Held-out images on the map, and the numbers in all of them together."""
+SLIDER_STEPS, MAP_STEPS = 200, 40
+"""Of an arrow key from end to end."""
+RENDERED_LATENTS, RENDERED_STEPS, RENDERED_PLANE, RENDERED_IMAGES = 10, 11, 15, 50
+"""Of a grid rendered beforehand: latents moved and steps of each, points along a side of the map, reconstructions."""
+BESIDE = {"conditional": "class", "joint": "category"}
+"""What the numbers of a code beside the latents stand for."""
+
+ASSETS = Path(__file__).parent / "assets"
+
+PAGE_STYLE = """\
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 1rem auto; padding: 0 1rem; }
+h1 { font-size: 1.3rem; overflow-wrap: anywhere; }
+"""
+
+
+def write(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """Writes the page of the runs in `folders`, one or two, side by side; its file, explore.html in the first.
+
+    Raises UserError where one holds no run, and where the page cannot be written.
+    """
+    file = out or folders[0] / "explore.html"
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UserError(f"--out: {str(out)!r} is not a file in a folder that is there")
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    parts = [of_folder(folder, name) for folder, name in zip(folders, names, strict=True)]
+    file.write_text(page(f"Latent space of {' and '.join(names)}", parts), encoding="utf-8")
+    return file
+
+
+def of_folder(folder: Path, name: str) -> Html:
+    """The fragment of the run in `folder` at its latest checkpoint. Raises UserError where there is none."""
+    run = open_run(folder)
+    evaluation = read_evaluation(folder / "evaluation.json", run.step)
+    return fragment(run, model.load_data(run.config["data"]), evaluation, name=name)
+
+
+def page(title: str, fragments: list[Html]) -> Html:
+    """A whole HTML page of fragments side by side, which its own policy forbids to load anything."""
+    body = join(tag("h1", title), tag("div", *fragments, class_="vae-explorers"))
+    return markup.page(title, PAGE_STYLE + style(), body, script())
+
+
+def style() -> str:
+    """The style of fragments, for the head of a page. Behind what stays in view is --vae-background, if it is set."""
+    return (ASSETS / "explore.css").read_text()
+
+
+def script() -> str:
+    """What makes fragments work, to be run once, after the last of them."""
+    return "".join((ASSETS / name).read_text() for name in ("decode.js", "explore.js"))
+
+
+def fragment(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any] | None = None, *, name: str) -> Html:
+    """The explorer of one run as a piece of HTML; a page of any number of them needs `style` and `script` once.
+
+    `evaluation` is what evaluation.json holds, if there is one. Those of the same data within one element of class
+    "vae-explorers" follow one another. Raises UserError where the run's weights or codes are not finite.
+    """
+    given = markup.data(f"explorer-{name}", exploration(run, dataset, evaluation or {}, name))
+    without = tag("noscript", f"{name}: the latent explorer needs JavaScript.")
+    return tag("section", given, without, class_="vae-explorer")
+
+
+def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any], name: str) -> dict[str, Any]:
+    """What explore.js is given of a run."""
+    some = data.some(dataset.test, min(MOST_IMAGES, max(1, MOST_PIXELS // math.prod(run.image_shape))))
+    images = np.asarray(dataset.test.fetch(some))
+    labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[some]
+    check_finite(name, "weights", jax.tree.leaves(run.params["nets"]))
+    codes = run.encode(images, labels)
+    check_finite(name, "codes", [codes])
+    kl = evaluation.get("kl")
+    kl = None if kl is None or None in kl else kl  # JSON's null is a NaN
+    sliders, planes = sliders_of(run, codes, kl), planes_of(run, codes, kl)
+    classes, label_of = ([], None) if labels is None else np.unique(labels, return_inverse=True)
+    variant, net = run.config["variant"]["name"], run.config["net"]["name"]
+    found = {
+        "name": name,
+        "about": f"{variant}, {net}, {run.latent_dim} latents, step {run.step}",
+        "shape": run.image_shape,
+        "size": run.code_dim,
+        "codes": packed(codes),
+        "mean": packed(codes.mean(0)),
+        "classes": [str(label) for label in classes],
+        "labels": None if label_of is None else label_of.tolist(),
+        "key": zlib.crc32(images.tobytes()),
+        **sheet(images / np.float32(255)),
+    }
+    if reason := decoder_export.lacks(run):
+        return found | rendered(run, codes, sliders, planes[:1], reason)
+    of_prior = np.random.default_rng(0).normal(size=codes.shape).astype(np.float32)
+    decoder, stored = decoder_export.exported(run, np.concatenate([codes, of_prior]))
+    return found | {
+        "decoder": decoder,
+        "check": decoder_export.check(run, np.stack([codes, of_prior], axis=1).reshape(-1, run.code_dim)),
+        "tolerance": decoder_export.TOLERANCE,
+        "note": f"The decoder runs in this page from {stored}",
+        "sliders": sliders,
+        "planes": planes,
+        "steps": MAP_STEPS,
+    }
+
+
+def check_finite(name: str, what: str, arrays: Sequence[np.ndarray]) -> None:
+    """Raises UserError unless all the numbers are finite."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise UserError(f"{name}: its {what} are not finite; take a run that has not failed")
+
+
+def by_information(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[int]:
+    """The latents, of most KL first; by the variance of their codes where there is no KL."""
+    return np.argsort(-np.asarray(codes[:, : run.latent_dim].var(0) if kl is None else kl), kind="stable").tolist()
+
+
+def sliders_of(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[dict[str, Any]]:
+    """A slider for each latent, over the prior's range (without a KL three standard deviations) and all its codes.
+
+    Then one for each number of the code beside the latents.
+    """
+    sliders = []
+    for i in by_information(run, codes, kl):
+        mean, deviation = (codes[:, i].mean(), codes[:, i].std()) if kl is None else (0, 1)
+        detail = f"sd {deviation:.2f}" if kl is None else f"{kl[i]:.2f} nats"
+        low, high = min(mean - 3 * deviation, codes[:, i].min()), max(mean + 3 * deviation, codes[:, i].max())
+        sliders.append(slider(i, f"latent {i}", detail, low, high))
+    beside = BESIDE.get(run.config["variant"]["name"], "number")
+    for i in range(run.latent_dim, run.code_dim):
+        sliders.append(slider(i, f"{beside} {i - run.latent_dim}", "", codes[:, i].min(), codes[:, i].max()))
+    return sliders
+
+
+def slider(dimension: int, name: str, detail: str, low: float, high: float) -> dict[str, Any]:
+    """A slider of one number of the code."""
+    low, high = widened(low, high)
+    return {"dimension": dimension, "name": name, "detail": detail, "low": low, "high": high, "steps": SLIDER_STEPS}
+
+
+def widened(low: float, high: float) -> tuple[float, float]:
+    """The interval, or one of length 2 about what is a point."""
+    return (float(low), float(high)) if high > low else (float(low) - 1, float(low) + 1)
+
+
+def planes_of(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[dict[str, Any]]:
+    """The maps: of two latents both, of more the two main axes of the latents, and the two most informative latents."""
+    latents, most = codes[:, : run.latent_dim], by_information(run, codes, kl)[:2]
+    units = np.eye(run.code_dim, dtype=np.float32)
+    if run.latent_dim == 1:
+        return [plane("the latent", ["latent 0", ""], codes, np.stack([units[0], 0 * units[0]]), 0 * codes[0])]
+    if run.latent_dim == 2:
+        return [plane("the two latents", ["latent 0", "latent 1"], codes, units[:2], 0 * codes[0])]
+    axes = np.linalg.svd(latents - latents.mean(0), full_matrices=False)[2][:2]
+    axes = np.pad(axes, ((0, 2 - len(axes)), (0, run.code_dim - run.latent_dim)))
+    return [
+        plane("the two principal axes", ["first axis", "second axis"], codes, axes, codes.mean(0)),
+        plane("the two most informative latents", [f"latent {i}" for i in most], codes, units[most], 0 * codes[0]),
+    ]
+
+
+def plane(name: str, axes: list[str], codes: np.ndarray, directions: np.ndarray, origin: np.ndarray) -> dict[str, Any]:
+    """The map z -> D (z - origin) of orthonormal rows D, and the extent of the codes on it."""
+    points, offsets = (codes - origin[None]) @ directions.T, directions @ origin
+    margin = 0.05 * np.ptp(points, axis=0)
+    extent = [widened(*ends) for ends in zip(points.min(0) - margin, points.max(0) + margin, strict=True)]
+    numbers = {"directions": directions.tolist(), "offsets": offsets.tolist(), "extent": extent}
+    return {"name": name, "axes": axes, **numbers}
+
+
+def rendered(
+    run: TrainedModel, codes: np.ndarray, sliders: list[dict], planes: list[dict], reason: str
+) -> dict[str, Any]:
+    """Images in the place of the decoder: the first code with one latent moved, the map's points, reconstructions."""
+    sliders = [{**one, "steps": RENDERED_STEPS - 1} for one in sliders[:RENDERED_LATENTS]]
+    traversals = np.repeat(codes[None, :1], len(sliders), axis=0).repeat(RENDERED_STEPS, axis=1)
+    for row, one in zip(traversals, sliders, strict=True):
+        row[:, one["dimension"]] = np.linspace(one["low"], one["high"], RENDERED_STEPS)
+    directions = np.asarray(planes[0]["directions"], np.float32)
+    x, y = np.meshgrid(*(np.linspace(*ends, RENDERED_PLANE) for ends in planes[0]["extent"]))
+    points = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+    here = directions @ codes[0] - np.asarray(planes[0]["offsets"], np.float32)
+    on_map = codes[:1] + (points - here[None]) @ directions
+    all_codes = np.concatenate([codes[:RENDERED_IMAGES], *traversals, on_map]).astype(np.float32)
+    note = (
+        f"Not decoded in this page: {reason}. Of {len(all_codes)} images rendered beforehand it shows the one whose "
+        f"code is nearest; sliders move {len(sliders)} latents of the first image, one at a time."
+    )
+    return {
+        "grid": {"codes": packed(all_codes), **sheet(run.decode(all_codes))},
+        "note": note,
+        "sliders": sliders,
+        "planes": planes,
+        "steps": RENDERED_PLANE - 1,
+    }
+
+
+def sheet(images: np.ndarray) -> dict[str, Any]:
+    """Images (n, height, width, channels) in [0, 1], side by side in rows, as the address of one PNG."""
+    from PIL import Image
+
+    n, height, width, channels = images.shape
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    tiles = np.zeros((rows * columns, *images.shape[1:]), np.uint8)
+    tiles[:n] = np.clip(np.round(255 * images), 0, 255)
+    whole = tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    picture = whole.reshape(rows * height, columns * width, channels)
+    file = io.BytesIO()
+    Image.fromarray(picture[..., 0] if channels == 1 else picture).save(file, "PNG", optimize=True)
+    address = f"data:image/png;base64,{packed(np.frombuffer(file.getvalue(), np.uint8), 'uint8')}"
+    return {"images": address, "columns": columns}

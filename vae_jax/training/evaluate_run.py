@@ -1,0 +1,71 @@
+"""Evaluates the checkpoint of a run."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from vae_jax import data, model
+from vae_jax.inference import TrainedModel
+from vae_jax.training import executors, writers
+from vae_jax.training.evaluation import evaluator, held_out_table, training_codes
+from vae_jax.training.metric_runner import expand_metrics, read_evaluation, run_metrics
+from vae_jax.training.open_run import open_run
+from vae_jax.typing import Config
+
+
+def evaluate_run(folder: Path, checkpoint: str = "latest", metrics: str = "") -> tuple[dict[str, Any], list[str]]:
+    """The numbers of a run's checkpoint, written beside those that its folder has, and its pictures.
+
+    The last step's checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/,
+    the latest of a run that has not finished evaluation_<step>.json and pictures_<step>/.
+
+    Args:
+        folder: the folder of a run.
+        checkpoint: "latest" or "best".
+        metrics: in place of the held-out numbers and pictures: "mig,likelihood:k=5000", or "all".
+
+    Returns:
+        All that is known of the checkpoint (nats per image), and the metrics that could not be computed.
+
+    Raises:
+        UserError: where the folder holds no run, no whole checkpoint, or a metric is unknown or not for this run.
+    """
+    run = open_run(folder, checkpoint)
+    dataset = model.load_data(run.config["data"])
+    words = expand_metrics(metrics, run.model, dataset)
+    finished = run.step == run.config["train"]["steps"]
+    if not finished:  # what is fitted after the last step is fitted here
+        run.params = run.model.variant.settle(run.params, lambda: training_codes(run, dataset.train))
+    unfinished = "" if finished else f"_{run.step}"
+    suffix = unfinished if checkpoint == "latest" else f"_{checkpoint}"
+    file = folder / f"evaluation{suffix}.json"
+    print(f"{folder} at step {run.step} ({checkpoint} checkpoint), into {file}", flush=True)
+    if words:
+        found, failed = run_metrics(words, run, dataset, file, partial(print, flush=True))
+    else:
+        found, failed = evaluate_held_out(run, dataset, file, folder / f"pictures{suffix}"), []
+    if (folder / "evaluation.json").exists():  # or the run still writes there itself
+        mirror_evaluation(folder, run.config, found, "final" if checkpoint == "latest" else checkpoint)
+    return found, failed
+
+
+def evaluate_held_out(run: TrainedModel, dataset: data.Dataset, file: Path, folder: Path) -> dict[str, Any]:
+    """The held-out numbers of a run into `file`, beside what is there, and its pictures into `folder`."""
+    from vae_jax.plots import run_pictures
+
+    placement = executors.data_parallel(executors.local_devices()[:1])
+    evaluate = evaluator([run.config], run.model, dataset.test, placement)
+    (found,) = evaluate(*placement.place([(run.params, jnp.int32(run.step))]))
+    writers.write_json(file, read_evaluation(file, run.step) | found | {"step": run.step})
+    run_pictures.draw(run, dataset, found, folder)
+    print(f"{held_out_table(found)}\npictures in {folder}")
+    return read_evaluation(file, run.step)
+
+
+def mirror_evaluation(workdir: Path, config: Config, found: dict[str, Any], of: str) -> None:
+    """Sends what was found to the W&B run that mirrors this one, where the config asks for it."""
+    to = writers.WandbMirror(workdir, config["wandb"], config)
+    to.summary(found, of)
+    to.close()

@@ -1,0 +1,54 @@
+"""Opens the folder of a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import model
+from vae_jax.errors import UserError
+from vae_jax.inference import TrainedModel
+from vae_jax.training.step import evaluation_params, initial_state
+
+
+def _tuples(tree: Any) -> Any:
+    """The tree as it was before JSON made lists of its tuples."""
+    if isinstance(tree, dict):
+        return {name: _tuples(value) for name, value in tree.items()}
+    return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree
+
+
+def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
+    """Opens the run in `folder` at its "latest" checkpoint, or the "best" by the tightest held-out bound logged.
+
+    What a variant fits after the last step (the mixture of rae, the tree of vq) is not in an earlier checkpoint:
+    its prior there is the one that was trained with.
+
+    Raises UserError where the folder holds no run, no checkpoint, or only damaged ones.
+    """
+    from vae_jax.training.checkpoint import Checkpoints
+
+    folder = Path(folder)
+    if checkpoint not in ("latest", "best"):
+        raise UserError(f"checkpoint: {checkpoint!r} is unknown; known: best, latest")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no run here (no config.json); give the --workdir of a training run")
+    if not (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
+    try:
+        saved = json.loads((folder / "config.json").read_text())
+        config, image_shape = _tuples(saved["config"]), tuple(saved["image_shape"])
+        model.check_fields(config)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{folder / 'config.json'}: is not a config of this version ({error})") from None
+    built = model.build(config, image_shape)
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    restored = checkpoints.restore(jax.eval_shape(lambda: initial_state(built, config, image_shape)), checkpoint)
+    checkpoints.close()
+    if restored is None:
+        raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
+    step, state = restored
+    params = jax.tree.map(jnp.asarray, evaluation_params(state))
+    return TrainedModel(config, image_shape, built, params, step)

@@ -1,0 +1,164 @@
+"""What a training run tells the world: terminal, metrics.jsonl and W&B; and that it diverged."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from vae_jax import data
+from vae_jax.config.command_line import command
+from vae_jax.config.explain import beta_conventions
+from vae_jax.training import executors, writers
+from vae_jax.training.evaluation import held_out_table, log_metrics
+
+
+def print_header(
+    config: ConfigDict, folder: Path, dataset: data.Dataset, params: Any, devices: list, first: int
+) -> None:
+    """Prints what is about to be trained, on what, and where its results go."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    shape = "x".join(map(str, dataset.image_shape))
+    processes = len({device.process_index for device in devices})
+    of = f" of {processes} processes" * (processes > 1)
+    print(
+        f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training, {dataset.test.size:,} held-out "
+        f"images of {shape}), {config.net.name} of {count:,} parameters, {config.latent_dim} latents; "
+        f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}{of}; in {folder}"
+    )
+    if "beta" in config.variant:
+        print(beta_conventions(config, dataset.image_shape))
+    if first:
+        print(f"resuming at step {first} of {config.train.steps}")
+    sys.stdout.flush()
+
+
+def print_summary(config: ConfigDict, folder: Path, held_out: dict, steps: int, seconds: float) -> None:
+    """Prints the table of held-out numbers, and where to look further."""
+    rate = steps * config.train.batch_size / seconds
+    print(f"\n{held_out_table(held_out)}")
+    print(f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints\n")
+    print(f"pictures       {folder / 'pictures'}")
+    print(f"in Python      run = vae_jax.open_run({str(folder)!r})")
+    print(
+        f"best instead   {command('evaluate')} --workdir={folder} --checkpoint=best",
+        flush=True,
+    )
+
+
+Report = Callable[[int, str, bool], Any]
+"""(step, text, whether it is to last) -> shown in a terminal."""
+
+
+def report_population(progress: writers.Progress, step: int, held_out: Sequence[dict[str, Any]]) -> None:
+    """Shows how a population stands; one run tells for itself."""
+    if len(held_out) < 2:
+        return
+    name = next(name for name in ("bound", "elbo", "loss") if name in held_out[0])
+    values = np.array([found[name] for found in held_out])
+    best, median, worst = (np.nanquantile(values, q) for q in (1, 0.5, 0))
+    lost = f", {np.isnan(values).sum()} diverged" if np.isnan(values).any() else ""
+    progress.report(step, f"test   {len(values)} members: {name} {median:.2f} ({worst:.2f} to {best:.2f}){lost}", True)
+
+
+class Diverged(Exception):
+    """A loss or a parameter is no longer a number."""
+
+
+class Recorder:
+    """Writes the records of a run in `folder`, to W&B and through `report` to a terminal, from step `first` on."""
+
+    def __init__(self, config: ConfigDict, folder: Path, first: int, report: Report, say: Callable[[str], Any]):
+        self.config, self.report = config, report
+        self.file = writers.MetricsFile(folder / "metrics.jsonl", first)
+        self.mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), say)
+        self.began = self.clock = time.perf_counter()
+        self.since = None
+
+    def train(self, start: int, end: int, metrics: Any) -> None:
+        """Records the mean over a dispatch's steps if a record is due. Raises Diverged."""
+        metrics = check_train(start, metrics)
+        if end % self.config.log.every and end != self.config.train.steps:
+            return
+        record = {"step": end, "split": "train"} | log_metrics(executors.combine_metrics(metrics, np.ones(end - start)))
+        now = time.perf_counter()
+        if self.since is not None:
+            rate = (end - self.since) / (now - self.clock)
+            record |= {"steps_per_second": rate, "images_per_second": rate * self.config.train.batch_size}
+        self.clock, self.since = now, end
+        self._write(record, lasting=False)
+
+    def test(self, step: int, metrics: dict[str, Any]) -> None:
+        """Records an evaluation; its time does not count in steps per second. Raises Diverged."""
+        check_test(step, metrics)
+        self._write({"step": step, "split": "test"} | metrics, lasting=True)
+        self.clock = time.perf_counter()
+
+    def sync(self) -> None:
+        """Returns once all records are on disk, as what is saved after them will be."""
+        self.file.sync()
+
+    def close(self, status: int) -> None:
+        """Closes the file and the W&B run."""
+        self.file.close()
+        self.mirror.close(status)
+
+    def _write(self, record: dict[str, Any], lasting: bool) -> None:
+        record["seconds"] = time.perf_counter() - self.began
+        self.file.write(record)
+        self.mirror.metrics(record)
+        shown = [f"{name} {record[name]:.2f}" for name in ("loss", "elbo", "distortion", "rate") if name in record]
+        if "images_per_second" in record:
+            shown.append(f"{record['images_per_second']:,.0f} images/s")
+        self.report(record["step"], f"{record['split']:<5}  " + "  ".join(shown), lasting)
+
+
+class SilentRecorder:
+    """The recorder of a process that is not the first of those that train a run: it writes nothing."""
+
+    def train(self, start: int, end: int, metrics: Any) -> None:
+        """Raises Diverged."""
+        check_train(start, metrics)
+
+    def test(self, step: int, metrics: dict[str, Any]) -> None:
+        """Raises Diverged."""
+        check_test(step, metrics)
+
+    def sync(self) -> None:
+        """There are no records."""
+
+    def close(self, status: int) -> None:
+        """There is no file."""
+
+
+def check_train(start: int, metrics: Any) -> dict[str, np.ndarray]:
+    """The metrics of a dispatch's steps in float64. Raises Diverged."""
+    metrics = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
+    check_finite(metrics, start)
+    return metrics
+
+
+def check_test(step: int, metrics: dict[str, Any]) -> None:
+    """Raises Diverged where an evaluation is not finite."""
+    check_finite({name: np.asarray(value)[None] for name, value in metrics.items()}, step - 1, "held-out ")
+
+
+def check_finite(metrics: dict[str, np.ndarray], start: int, where: str = "") -> None:
+    """Raises Diverged naming the first step with a number that is not finite, and the terms at fault."""
+    bad = {name: ~np.isfinite(value).reshape(len(value), -1).all(axis=1) for name, value in metrics.items()}
+    steps = np.flatnonzero(np.any(list(bad.values()), axis=0))
+    if len(steps):
+        terms = [name for name in bad if bad[name][steps[0]]]
+        named = [name for name in ("distortion", "rate") if name in terms] or terms
+        loss = metrics["loss"][steps[0]]
+        raise Diverged(f"step {start + steps[0] + 1}: {where}{', '.join(named)} not finite (loss {loss:g})")
+
+
+def check_parameters(step: int, params: Any) -> None:
+    """Raises Diverged unless every parameter after `step` is finite: a bad last gradient shows in no loss yet."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise Diverged(f"step {step}: the gradient not finite")

@@ -1,0 +1,128 @@
+"""The train step and the evaluation step: pure functions of (state, indices, key, hyper).
+
+Both run under the named axis AXIS; parallel.py lifts them over devices and steps.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Int
+
+from vae_jax import randomness
+from vae_jax.model import Model
+from vae_jax.models.collectives import all_gather, batch_positions, mean_over_devices
+from vae_jax.models.networks import Nets
+from vae_jax.typing import Batch, Config, Indices, Key, Metrics, Params, Scalar
+from vae_jax.variants import Variant
+
+Fetch = Callable[[Indices, Indices, Key], Batch]
+"""fetch(data indices, global indices in the batch, key) -> batch."""
+
+
+class TrainState(NamedTuple):
+    """All that a run carries from step to step; no keys, which follow from the step."""
+
+    step: Int[jax.Array, ""]
+    params: Params
+    optimizer: optax.OptState
+    average: Params | None
+
+
+class Hyper(NamedTuple):
+    """The traced numbers of a run: changing one never recompiles."""
+
+    learning_rate: Scalar
+    variant: dict[str, Scalar]
+
+
+def init_state(
+    key: Key, nets: Nets, variant: Variant, optimizer, image_shape, latent_dim: int, ema: float
+) -> TrainState:
+    """The state before the first step, a function of the root key alone."""
+    nets_key, own_key = jax.random.split(randomness.stream(key, "init"))
+    examples = variant.examples(image_shape, latent_dim)
+    params = {"nets": nets.init(nets_key, *examples), "own": variant.init(own_key, image_shape, latent_dim)}
+    # Weak types, which constants without a dtype have, would become strong in a step: another program to compile.
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), params)
+    average = jax.tree.map(jnp.copy, params) if ema else None
+    return TrainState(jnp.int32(0), params, optimizer.init(params), average)
+
+
+def evaluation_params(state: TrainState) -> Params:
+    """The weights that evaluation and samples use: the moving average where there is one."""
+    return state.params if state.average is None else state.average
+
+
+def summarize_terms(terms: Metrics) -> Metrics:
+    """Per-example terms to means over the whole batch; "code" to the batch's mean and variance of each latent."""
+    terms = dict(terms)
+    code = all_gather(terms.pop("code"))
+    means = mean_over_devices(
+        {name: jnp.mean(term, axis=0) if jnp.ndim(term) else term for name, term in terms.items()}
+    )
+    return means | {"code_mean": jnp.mean(code, axis=0), "code_variance": jnp.var(code, axis=0)}
+
+
+def _average(state: TrainState, params: Params, ema: float) -> Params | None:
+    if state.average is None:
+        return None
+    # The first steps count for more, or the average would remember the random start.
+    decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+    return optax.incremental_update(params, state.average, 1.0 - decay)
+
+
+def make_train_step(
+    nets: Nets, variant: Variant, optimizer: optax.GradientTransformation, fetch: Fetch, ema: float = 0.0
+) -> Callable[[TrainState, Indices, Key, Hyper], tuple[TrainState, Metrics]]:
+    """One step of gradient descent on `variant.loss`: (state, batch_indices, key, hyper) -> (state, metrics).
+
+    `batch_indices` is this device's share of the batch; `key` is the run's root key; metrics are
+    means over the whole batch, in nats per image.
+    """
+
+    def step(state, batch_indices, key, hyper):
+        key = jax.random.fold_in(key, state.step)
+        batch = fetch(batch_indices, batch_positions(len(batch_indices)), randomness.stream(key, "binarize"))
+
+        def objective(params):
+            noise_key = randomness.stream(key, "noise")
+            return variant.loss(nets, params, batch, noise_key, state.step, **hyper.variant)
+
+        (loss, terms), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        loss, gradient = mean_over_devices((loss, gradient))
+        updates, optimizer_state = optimizer.update(
+            gradient, state.optimizer, state.params, learning_rate=hyper.learning_rate
+        )
+        params = optax.apply_updates(state.params, updates)
+        metrics = summarize_terms(terms) | {"loss": loss}
+        return TrainState(state.step + 1, params, optimizer_state, _average(state, params, ema)), metrics
+
+    return step
+
+
+def make_eval_step(nets: Nets, variant: Variant, fetch: Fetch) -> Callable[..., Metrics]:
+    """The same loss, with the same weights, on held-out examples: (params, indices, key, step, hyper) -> metrics.
+
+    An example's noise folds in its place in the data, so it does not depend on the batch size, and
+    is the same at every evaluation of a run.
+    """
+
+    def step(params, indices, key, step, hyper):
+        key = randomness.stream(key, "evaluation")
+        batch = fetch(indices, indices, randomness.stream(key, "binarize"))
+        loss, terms = variant.loss(nets, params, batch, randomness.stream(key, "noise"), step, **hyper.variant)
+        return summarize_terms(terms) | {"loss": mean_over_devices(loss)}
+
+    return step
+
+
+def initial_state(
+    model: Model, config: Config, image_shape: tuple[int, int, int], key: Key | None = None
+) -> TrainState:
+    """The state of a run before its first step: a function of the config and the root key, by default its seed's."""
+    key = randomness.root_key(config["seed"]) if key is None else key
+    ema, latent_dim = config["train"]["ema"], config["latent_dim"]
+    return init_state(key, model.nets, model.variant, model.optimizer, image_shape, latent_dim, ema)

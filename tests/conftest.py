@@ -11,7 +11,9 @@ os.environ["XLA_FLAGS"] = (
     " --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 )
 # Many tests compile what others have compiled, in this process or in one that they start.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vae_jax_tests_")
+# A folder that the environment names is kept, for whoever runs them again and again.
+KEPT = "JAX_COMPILATION_CACHE_DIR" in os.environ
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="vae_jax_tests_"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["WANDB_MODE"] = "disabled"
 
@@ -29,7 +31,8 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
-    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    if not KEPT:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture

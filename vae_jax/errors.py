@@ -1,12 +1,25 @@
 """What a person gave that is wrong, said in one line."""
 
+import contextlib
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 
 class UserError(ValueError):
     """Something the user gave is wrong; the message is one line that says what and what is allowed."""
+
+
+@contextlib.contextmanager
+def errors_of(prefix: str) -> Iterator[None]:
+    """Puts `prefix` before the argument that a UserError names: "hidden: ..." becomes "config.net.hidden: ...".
+
+    A library function names its own argument; who calls it for a config or a command line says where that came from.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{prefix}{error}") from None
 
 
 def unknown_name(field: str, value: Any, allowed: Collection[str]) -> UserError:

@@ -73,14 +73,15 @@ class Parser(argparse.ArgumentParser):
     """Flags of one program. What is wrong is a UserError of one line; unknown flags are named with the nearest one.
 
     Args:
-        program: the subcommand of vae-jax.
+        program: the subcommand of vae-jax, or the module that `launcher` runs.
         manual: what it does, in as many paragraphs as it takes.
         config: whether the program takes --config and --config.a.b=value.
+        launcher: what a person types before `program`: "vae-jax" or "python -m".
     """
 
-    def __init__(self, program: str, manual: str, config: bool = False):
+    def __init__(self, program: str, manual: str, config: bool = False, launcher: str = "vae-jax"):
         super().__init__(
-            prog=f"vae-jax {program}",
+            prog=f"{launcher} {program}",
             description=manual.strip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,

@@ -43,9 +43,9 @@ class TrainedModel:
     def __init__(self, config: Config, image_shape: tuple[int, int, int], built: Model, params: Params, step: int):
         self.config, self.image_shape, self.params, self.step = config, tuple(image_shape), params, step
         self.latent_dim = config["latent_dim"]
-        self.code_dim = built.variant.examples(self.image_shape, self.latent_dim)[1].shape[-1]
+        self.code_dim = built.variant.dummy_inputs(self.image_shape, self.latent_dim)[1].shape[-1]
         self.model = built
-        self._encode = _compiled(lambda params, batch: built.variant.represent(built.nets, params, batch))
+        self._encode = _compiled(lambda params, batch: built.variant.encode(built.nets, params, batch))
         self._decode = _compiled(lambda params, z: built.likelihood.mean(built.nets.decode(params["nets"], z)))
 
     def at(self, config: Config, params: Params, step: int) -> "TrainedModel":

@@ -18,23 +18,21 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from vae_jax.configs import mnist_iwae
+from vae_jax.configs import sprites as sprites_config
 
 from experiments.benchmark import __main__
 from experiments.benchmark.__main__ import Work, in_turn
 from vae_jax import data, metrics, model, randomness, registry
 from vae_jax.config.command_line import Arguments, run_program
-from vae_jax.configs import mnist_iwae
-from vae_jax.configs import sprites as sprites_config
 from vae_jax.data import Dataset, sprites
 from vae_jax.data._factors import Factors
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics import Subject, likelihood
 from vae_jax.models.distributions import Gaussian
 from vae_jax.registry import keyword_fields
-from vae_jax.training.evaluation import fetch_fn, make_hyper
-from vae_jax.training.step import initial_state, make_eval_step
+from vae_jax.training.step import fetch_fn, initial_state, make_eval_step, make_hyper
 from vae_jax.typing import AXIS, Config
-from vae_jax.variants import standard_normal_log_prior
 
 SCORES = (
     "beta_vae,factor_vae,mig,mig_sampled,sap,dci,modularity,explicitness,irs,gaussian_tc,wasserstein_correlation,"
@@ -50,7 +48,7 @@ class Given(Subject):
 
     def __init__(self, codes: np.ndarray, names: tuple[str, ...], sizes: tuple[int, ...], logvar: float = -4.0):
         self.dataset = SimpleNamespace(factors=Factors(names, sizes, render=None))
-        self.model = SimpleNamespace(variant=SimpleNamespace(log_prior=standard_normal_log_prior))
+        self.model = SimpleNamespace(variant=SimpleNamespace(log_prior=None))
         self.run = None
         self.coded = metrics.coded(codes, names, sizes)
         self.logvar = logvar

@@ -6,14 +6,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import data, randomness
-from vae_jax.models.likelihoods import bernoulli
 from vae_jax.models.networks import mlp
-from vae_jax.models.optimizers import make_optimizer
-from vae_jax.training import step as step_module
-from vae_jax.training.step import Hyper, init_state, make_train_step
-from vae_jax.typing import AXIS
 from vae_jax.variants import beta
+from vae_jax.models.likelihoods import bernoulli
+from vae_jax import data
+from vae_jax.models.optimizers import make_optimizer
+from vae_jax.training.step import init_state
+from vae_jax import randomness
+from vae_jax.training.step import make_train_step
+from vae_jax.training import step as training_step
+from vae_jax.typing import AXIS
+from vae_jax.training.step import Hyper
+
+
+
+
+
+
+
 
 SHAPE, LATENT, SIZE = (4, 4, 1), 3, 60
 NETS = mlp.make(SHAPE, LATENT, 1, hidden=(8,))
@@ -24,7 +34,7 @@ def split():
     """Sixty faded copies of ten binary patterns, on the default device."""
     labels = np.arange(SIZE) % 10
     patterns = np.random.default_rng(0).integers(0, 2, (10, *SHAPE))
-    return jax.device_put(data.split((patterns[labels] * 200 + 20).astype(np.uint8), labels))
+    return jax.device_put(data.make_split((patterns[labels] * 200 + 20).astype(np.uint8), labels))
 
 
 def state(ema=0.0, **optimizer):
@@ -36,12 +46,12 @@ def state(ema=0.0, **optimizer):
 def make_step(ema=0.0, **optimizer):
     """split -> train step, with binarisation drawn anew."""
     adam = make_optimizer(**optimizer)
-    return lambda part: make_train_step(NETS, VARIANT, adam, partial(data.make_batch, part, data.draw), ema)
+    return lambda part: make_train_step(NETS, VARIANT, adam, partial(data.make_batch, part, data.sample_pixels), ema)
 
 
 def make_eval_step(part):
     """The evaluation step on `part`."""
-    return step_module.make_eval_step(NETS, VARIANT, partial(data.make_batch, part, data.draw))
+    return training_step.make_eval_step(NETS, VARIANT, partial(data.make_batch, part, data.sample_pixels))
 
 
 def over_axis(step, *axes):

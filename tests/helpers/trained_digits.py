@@ -14,8 +14,16 @@ from vae_jax import data, model, randomness
 from vae_jax.config.parse import parse_config
 from vae_jax.inference import TrainedModel
 from vae_jax.model import Model
-from vae_jax.training.evaluation import fetch_fn, make_hyper, training_codes
-from vae_jax.training.step import evaluation_params, initial_state, make_eval_step, make_train_step
+from vae_jax.training.evaluation import training_codes
+from vae_jax.training.step import (
+    evaluation_params,
+    fetch_fn,
+    initial_state,
+    make_eval_step,
+    make_hyper,
+    make_train_step,
+    optimizer_for,
+)
 
 CONFIG = Path(__file__).parents[2] / "configs/digits.py"
 LENGTHS = [pytest.param("short", id="short"), pytest.param("full", id="full", marks=pytest.mark.slow)]
@@ -46,7 +54,9 @@ def on_digits(steps: int, **overrides) -> Trained:
     built.variant.check(dataset.train)
     key, hyper, fetch = randomness.root_key(config.seed), make_hyper(config, built), fetch_fn(config)
     split = jax.device_put(dataset.train)
-    one = make_train_step(built.nets, built.variant, built.optimizer, fetch(split), config.train.ema)
+    one = make_train_step(
+        built.nets, built.variant, optimizer_for(config, built.variant), fetch(split), config.train.ema
+    )
     indices = data.index_stream(config.seed, 0, steps, split.size, config.train.batch_size)
 
     def whole(state, indices):
@@ -57,7 +67,8 @@ def on_digits(steps: int, **overrides) -> Trained:
         state, metrics = tiny_vae.over_axis(whole, None, 0)(state, jnp.asarray(indices)[None])
         params = jax.tree.map(np.asarray, evaluation_params(state))
         run = TrainedModel(config.to_dict(), dataset.image_shape, built, params, steps)
-        params = built.variant.settle(params, lambda: training_codes(run, dataset.train))
+        if built.variant.fit_after_training is not None:
+            params = built.variant.fit_after_training(params, lambda: training_codes(run, dataset.train))
         run = TrainedModel(config.to_dict(), dataset.image_shape, built, params, steps)
         test = held_out(built, params, dataset.test, fetch, hyper, steps)
     return Trained(run, built, params, jax.tree.map(np.asarray, metrics), test, dataset)

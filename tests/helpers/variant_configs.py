@@ -6,10 +6,11 @@ from pathlib import Path
 import jax
 
 from helpers import tiny_vae
+from vae_jax import registry
 from vae_jax.config.parse import load_config
 
 ROOT = Path(__file__).parents[2]
-NAMES = sorted(path.stem for path in (ROOT / "vae_jax/variants").glob("*.py") if path.stem != "__init__")
+NAMES = registry.file_names("vae_jax.variants")
 
 
 SHAPE = (4, 4, 1)

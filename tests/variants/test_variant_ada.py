@@ -149,10 +149,10 @@ def test_averages_are_finite_at_extremes(average):
 
 
 def test_data_without_factors_and_unknown_averages_are_refused():
-    with pytest.raises(UserError, match=r"config.variant.name: 'ada' learns from pairs .*=sprites or dsprites"):
+    with pytest.raises(UserError, match=r"^variant.name: 'ada' learns from pairs .*=sprites or dsprites"):
         ada.make(LIKELIHOOD).check(digits.load().train)
     ada.make(LIKELIHOOD).check(sprites.load(sizes=(3, 2, 5, 3, 3)).train)
-    with pytest.raises(UserError, match=r"config.variant.average: 'mean' is unknown; known: group, product"):
+    with pytest.raises(UserError, match=r"^average: 'mean' is unknown; known: group, product"):
         ada.make(LIKELIHOOD, average="mean")
 
 

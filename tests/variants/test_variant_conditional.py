@@ -24,7 +24,10 @@ IMAGES = np.random.default_rng(0).integers(0, 2, (8, *SHAPE)).astype(np.float32)
 LABELS = np.int32([0, 1, 3, 0, 1, 3, 0, 1])  # none of class 2
 KEYS = jax.random.split(randomness.root_key(1))
 PARAMS = jax.jit(
-    lambda: {"nets": NETS.init(KEYS[0], *VARIANT.examples(SHAPE, LATENT)), "own": VARIANT.init(KEYS[1], SHAPE, LATENT)}
+    lambda: {
+        "nets": NETS.init(KEYS[0], *VARIANT.dummy_inputs(SHAPE, LATENT)),
+        "own": VARIANT.init(KEYS[1], SHAPE, LATENT),
+    }
 )()
 
 
@@ -159,7 +162,7 @@ def test_a_draw_depends_on_its_key_its_place_and_its_label_alone(key):
 
 def test_a_code_is_the_mean_and_the_label():
     batch = {"image": jnp.asarray(IMAGES), "label": jnp.asarray(LABELS)}
-    code = np.asarray(jax.jit(partial(VARIANT.represent, NETS))(PARAMS, batch))
+    code = np.asarray(jax.jit(partial(VARIANT.encode, NETS))(PARAMS, batch))
     assert_close(code[:, :LATENT], evaluate(VARIANT.loss)[1]["code"])
     np.testing.assert_array_equal(code[:, LATENT:], np.eye(CLASSES)[LABELS])
     expected = norm.logpdf(code[:, :LATENT]).sum(axis=1)
@@ -168,26 +171,26 @@ def test_a_code_is_the_mean_and_the_label():
 
 def test_a_label_of_no_class_gives_no_number():
     batch = {"image": jnp.asarray(IMAGES), "label": jnp.int32([0, 4, 1, -1, 2, 99, 3, 0])}
-    code = np.asarray(jax.jit(partial(VARIANT.represent, NETS))(PARAMS, batch))
+    code = np.asarray(jax.jit(partial(VARIANT.encode, NETS))(PARAMS, batch))
     np.testing.assert_array_equal(np.isnan(code).any(axis=1), [False, True, False, True, False, True, False, False])
 
 
 def test_convolutions_see_the_plane():
     nets = conv.make((16, 16, 3), LATENT, 1, hidden=8)
-    image, code = VARIANT.examples((16, 16, 3), LATENT)
+    image, code = VARIANT.dummy_inputs((16, 16, 3), LATENT)
     params = jax.eval_shape(nets.init, randomness.root_key(0), image, code)
     own = jax.eval_shape(lambda key: VARIANT.init(key, (16, 16, 3), LATENT), randomness.root_key(0))
     batch = {"image": jnp.zeros((2, 16, 16, 3)), "label": jnp.zeros(2, jnp.int32)}
-    codes = jax.eval_shape(partial(VARIANT.represent, nets), {"nets": params, "own": own}, batch)
+    codes = jax.eval_shape(partial(VARIANT.encode, nets), {"nets": params, "own": own}, batch)
     assert codes.shape == (2, LATENT + CLASSES)
     assert jax.eval_shape(nets.decode, params, codes).shape == (2, 16, 16, 3)
 
 
 def test_what_cannot_be_is_refused(key):
-    with pytest.raises(UserError, match=r"config.variant.classes: 0 is not allowed; give a whole number of at least 1"):
+    with pytest.raises(UserError, match=r"^classes: 0 is not allowed; give a whole number of at least 1"):
         conditional.make(LIKELIHOOD, classes=0)
     with pytest.raises(UserError, match=r"labels: missing; a code of this run is of an image and its label"):
-        VARIANT.represent(NETS, PARAMS, {"image": jnp.asarray(IMAGES)})
+        VARIANT.encode(NETS, PARAMS, {"image": jnp.asarray(IMAGES)})
     for label in (4, -1, 1.5):
         with pytest.raises(UserError, match=rf"labels: {label} is not allowed; give whole numbers from 0 to 3"):
             VARIANT.sample_prior(NETS, PARAMS, key, 2, LATENT, np.array([0, label]))
@@ -195,11 +198,11 @@ def test_what_cannot_be_is_refused(key):
 
 def test_data_without_the_labels_it_needs_is_refused():
     images = np.zeros((3, *SHAPE), np.uint8)
-    with pytest.raises(UserError, match=r"config.variant.name: 'conditional' needs labels"):
+    with pytest.raises(UserError, match=r"^variant.name: 'conditional' needs labels"):
         VARIANT.check(data.split(images))
-    with pytest.raises(UserError, match=r"config.variant.classes: 4 is not allowed, the labels go up to 4; give 5"):
+    with pytest.raises(UserError, match=r"^variant.classes: 4 is not allowed, the labels go up to 4; give 5"):
         VARIANT.check(data.split(images, np.array([0, 1, 4])))
-    with pytest.raises(UserError, match=r"config.data.name: its labels start at -1"):
+    with pytest.raises(UserError, match=r"^data.name: its labels start at -1"):
         VARIANT.check(data.split(images, np.array([0, -1, 3])))
     VARIANT.check(data.split(images, np.array([0, 1, 3])))
 

@@ -135,7 +135,7 @@ def test_extremes_are_finite():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(UserError, match=r"config.variant.kind: 'III' is unknown; known: I, II; did you mean 'II'"):
+    with pytest.raises(UserError, match=r"^kind: 'III' is unknown; known: I, II; did you mean 'II'"):
         dip.make(LIKELIHOOD, kind="III")
 
 

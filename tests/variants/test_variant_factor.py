@@ -216,7 +216,7 @@ def test_logits_at_extremes_are_finite_and_chance_is_log_two():
 
 def test_what_cannot_be_is_refused():
     for field, value in {"width": 0, "depth": 0, "adversary_learning_rate": -1.0}.items():
-        with pytest.raises(UserError, match=rf"config\.variant\.{field}: {value} is not allowed"):
+        with pytest.raises(UserError, match=rf"^{field}: {value} is not allowed"):
             factor.make(LIKELIHOOD, **{field: value})
 
 

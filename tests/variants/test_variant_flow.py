@@ -23,7 +23,7 @@ LIKELIHOOD = bernoulli.make()
 FLOW = flow.make(LIKELIHOOD, steps=2, hidden=(8,), context=CONTEXT)
 PART = flow.conditioner((8,))
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(8, *SHAPE)), jnp.float32)
-NETS = mlp.make(SHAPE, FLOW.encoded(LATENT), 1, hidden=(8,))
+NETS = mlp.make(SHAPE, FLOW.encoder_outputs(LATENT), 1, hidden=(8,))
 NETS_PARAMS = jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
 PLAIN = NETS._replace(encode=lambda params, x: tuple(part[:, :LATENT] for part in NETS.encode(params, x)))
 BATCH = {"image": IMAGES, "index": jnp.arange(8)}
@@ -219,7 +219,7 @@ def test_the_code_is_the_flow_of_the_mean():
     context = jnp.concatenate([mean[:, LATENT:], logvar[:, LATENT:]], axis=1)
     expected, _ = flow.transform(PART, PARAMS["own"], mean[:, :LATENT], context)
     assert_close(terms["code"], expected)
-    assert_close(FLOW.represent(NETS, PARAMS, BATCH), expected)
+    assert_close(FLOW.encode(NETS, PARAMS, BATCH), expected)
     assert "kl" not in terms
 
 
@@ -240,7 +240,7 @@ def test_extremes_are_finite():
 
 def test_what_cannot_be_is_refused():
     for field, value in (("steps", -1), ("context", 3), ("context", 0), ("hidden", (8, 0))):
-        with pytest.raises(UserError, match=rf"config.variant.{field}: .* is not allowed; give"):
+        with pytest.raises(UserError, match=rf"^{field}: .* is not allowed; give"):
             flow.make(LIKELIHOOD, **{field: value})
 
 

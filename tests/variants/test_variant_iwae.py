@@ -342,11 +342,11 @@ def test_finite_at_extremes(objective, estimator):
 
 def test_what_cannot_be_is_refused():
     for field, value in (("samples", 0), ("groups", -1)):
-        with pytest.raises(UserError, match=f"config.variant.{field}: {value} is not allowed"):
+        with pytest.raises(UserError, match=f"^{field}: {value} is not allowed"):
             make(**{field: value})
-    with pytest.raises(UserError, match=r"objective: 'iwea' is unknown"):
+    with pytest.raises(UserError, match=r"^objective: 'iwea' is unknown"):
         make("iwea")
-    with pytest.raises(UserError, match=r"estimator: 'dregs' is unknown.*did you mean 'dreg'"):
+    with pytest.raises(UserError, match=r"^estimator: 'dregs' is unknown.*did you mean 'dreg'"):
         make(estimator="dregs")
 
 

@@ -27,8 +27,8 @@ FLOATS = {"gamma": 1.0, "capacity": 0.0, "discrete_capacity": 0.0, "ramp_steps":
 def networks_of(categories):
     """Networks for LATENT latents and `categories`, and their parameters."""
     variant = joint.make(LIKELIHOOD, categories=categories)
-    nets = mlp.make(SHAPE, variant.encoded(LATENT), 1, hidden=(8,))
-    return nets, {"nets": jax.jit(nets.init)(randomness.root_key(1), *variant.examples(SHAPE, LATENT)), "own": {}}
+    nets = mlp.make(SHAPE, variant.encoder_outputs(LATENT), 1, hidden=(8,))
+    return nets, {"nets": jax.jit(nets.init)(randomness.root_key(1), *variant.dummy_inputs(SHAPE, LATENT)), "own": {}}
 
 
 NETS, PARAMS = networks_of(CATEGORIES)
@@ -261,7 +261,7 @@ def test_a_draw_from_the_prior_depends_on_its_key_and_its_place_alone(key):
 
 
 def test_a_code_is_the_mean_and_the_most_likely_categories():
-    code = np.asarray(jax.jit(partial(JOINT.represent, NETS))(PARAMS, {"image": jnp.asarray(IMAGES)}))
+    code = np.asarray(jax.jit(partial(JOINT.encode, NETS))(PARAMS, {"image": jnp.asarray(IMAGES)}))
     mean, _ = NETS.encode(PARAMS["nets"], jnp.asarray(IMAGES))
     assert_close(code[:, :LATENT], mean[:, :LATENT])
     logits = np.asarray(mean)[:, LATENT:]
@@ -278,7 +278,7 @@ def test_extremes_are_finite():
 
 @pytest.mark.parametrize("categories", [(), (0,), (10, -1)])
 def test_categories_that_cannot_be_are_refused(categories):
-    with pytest.raises(UserError, match=r"config.variant.categories: \(.*\) is not allowed; give whole numbers"):
+    with pytest.raises(UserError, match=r"^categories: \(.*\) is not allowed; give whole numbers"):
         joint.make(LIKELIHOOD, categories=categories)
 
 

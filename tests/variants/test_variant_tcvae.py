@@ -221,7 +221,7 @@ def test_a_batch_of_one_is_finite(estimator):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(UserError, match=r"estimator: 'mis' is unknown.*did you mean"):
+    with pytest.raises(UserError, match=r"^estimator: 'mis' is unknown.*did you mean"):
         make("mis")
 
 

@@ -256,7 +256,7 @@ def fitted(variant, seed=0):
     draws = variant.sample_prior(
         NETS, {**params, "own": {**params["own"], "prior": prior}}, jax.random.key(0), 300, LATENT
     )
-    return variant.settle(params, lambda: np.asarray(draws)), np.asarray(draws)
+    return variant.fit_after_training(params, lambda: np.asarray(draws)), np.asarray(draws)
 
 
 @pytest.mark.parametrize("variant", [VQ, FSQ], ids=["vq", "fsq"])
@@ -304,14 +304,12 @@ def test_extremes_are_finite(variant, scale):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(
-        UserError, match=r"config.latent_dim: 7 is not allowed; give a multiple of 2, config.variant.dim"
-    ):
-        VQ.encoded(7)
-    assert VQ.encoded(6) == 6
-    with pytest.raises(UserError, match=r"config.variant.codes: 15360 of them are not allowed; .* groups would have"):
-        vq.make(LIKELIHOOD, quantizer="fsq", levels=(8, 8, 8, 6, 5)).encoded(10)
-    with pytest.raises(UserError, match=r"quantizer: 'fqs' is unknown.*did you mean 'fsq'"):
+    with pytest.raises(UserError, match=r"^latent_dim: 7 is not allowed; give a multiple of 2, config.variant.dim"):
+        VQ.encoder_outputs(7)
+    assert VQ.encoder_outputs(6) == 6
+    with pytest.raises(UserError, match=r"^variant.codes: 15360 of them are not allowed; .* groups would have"):
+        vq.make(LIKELIHOOD, quantizer="fsq", levels=(8, 8, 8, 6, 5)).encoder_outputs(10)
+    with pytest.raises(UserError, match=r"^quantizer: 'fqs' is unknown.*did you mean 'fsq'"):
         vq.make(LIKELIHOOD, quantizer="fqs")
     for fields in (
         {"codes": 0},

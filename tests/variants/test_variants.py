@@ -1,5 +1,6 @@
 """What every variant owes its contract, found by file name: devices, resume, codes, samples."""
 
+import importlib
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +12,12 @@ from helpers import tiny_vae
 from helpers.variant_configs import NAMES, SHAPE, config_of, split_with_factors
 
 from vae_jax import data, model, randomness, variants
-from vae_jax.config.explain import explain, importlib
+from vae_jax.config.explain import explain
 from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
 from vae_jax.metrics import likelihood
 from vae_jax.training.checkpoint import Checkpoints
-from vae_jax.training.step import Hyper, initial_state, make_train_step
+from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
 from vae_jax.typing import AXIS
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def program(request):
     state = jax.jit(lambda: initial_state(built, config, SHAPE))()
     hyper = Hyper(jnp.float32(1e-3), {name: jnp.float32(value) for name, value in built.floats.items()})
     fetch = partial(data.make_batch, split_with_factors(), data.draw)
-    step = make_train_step(built.nets, built.variant, built.optimizer, fetch)
+    step = make_train_step(built.nets, built.variant, optimizer_for(config, built.variant), fetch)
     return config, built, state, hyper, tiny_vae.over_axis(step, None, 0, None, None)
 
 
@@ -74,9 +75,9 @@ def test_a_run_that_is_saved_and_restored_goes_on_with_the_same_bits(program, tm
 
 def test_codes_and_samples_are_what_decode_takes(program):
     config, built, state, _, _ = program
-    width = built.variant.examples(SHAPE, config.latent_dim)[1].shape[-1]
+    width = built.variant.dummy_inputs(SHAPE, config.latent_dim)[1].shape[-1]
     batch = data.make_batch(tiny_vae.split(), data.scale, jnp.arange(5), jnp.arange(5), jax.random.key(0))
-    codes = built.variant.represent(built.nets, state.params, batch)
+    codes = built.variant.encode(built.nets, state.params, batch)
     assert codes.shape == (5, width)
     assert built.nets.decode(state.params["nets"], codes).shape[:3] == (5, 4, 4)
 
@@ -94,9 +95,9 @@ def test_draws_weigh_as_the_elbo_says(program):
     _, built, state, hyper, _ = program
     batch = data.make_batch(split_with_factors(), data.threshold, jnp.arange(6), jnp.arange(6), randomness.root_key(1))
     batch["pair"] = batch["image"]
-    if built.variant.posterior is None and built.variant.draw is None:
+    if built.variant.posterior is None and built.variant.sample_with_log_ratio is None:
         with pytest.raises(UserError, match="points"):
-            variants.draw(built.variant, built.nets, state.params, batch, randomness.root_key(2))
+            variants.sample_with_log_ratio(built.variant, built.nets, state.params, batch, randomness.root_key(2))
         return
 
     def one(key):

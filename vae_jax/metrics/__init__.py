@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax import data, randomness, registry, variants
+from vae_jax import data, randomness, registry
 from vae_jax.data import Dataset
 from vae_jax.data._factors import to_ids
 from vae_jax.errors import UserError, unknown_name
@@ -171,7 +171,7 @@ class Subject:
 
     @cached_property
     def _represent(self) -> Callable:
-        return jax.jit(functools.partial(self.model.variant.represent, self.model.nets))
+        return jax.jit(functools.partial(self.model.variant.encode, self.model.nets))
 
     @cached_property
     def _gaussian(self) -> Callable:
@@ -215,10 +215,10 @@ def lacks(word: str, model: Model, dataset: Dataset) -> str:
         "factors": dataset.factors is not None,
         "label": dataset.train.labels is not None,
         "classes": dataset.train.labels is not None or dataset.factors is not None,
-        "density": variant.posterior is not None or variant.draw is not None,
+        "density": variant.posterior is not None or variant.sample_with_log_ratio is not None,
         "posterior": variant.posterior is not None,
         # Without a draw of its own a code is the posterior's latents, and log_prior their density.
-        "prior": variant.draw is None or variant.log_prior is variants.standard_normal_log_prior,
+        "prior": variant.sample_with_log_ratio is None or variant.log_prior is None,
     }
     missing = (NEEDS[need] for need in get(word.partition(":")[0]).NEEDS if not has.get(need, False))
     return next(missing, "")

@@ -38,7 +38,6 @@ from vae_jax.errors import UserError
 from vae_jax.metrics import Subject, _information
 from vae_jax.models.distributions import Gaussian
 from vae_jax.typing import Codes, Key, PerExample
-from vae_jax.variants import standard_normal_log_prior
 
 NEEDS = ("posterior",)
 LEAST = {"images": 0}
@@ -74,7 +73,7 @@ def parts(posterior: Gaussian, key: Key, log_prior: Callable[[Codes], PerExample
 def prior_of(subject: Subject) -> Callable[[Codes], PerExample] | None:
     """The density of latents under the variant's prior, None for N(0, I)."""
     run, variant = subject.run, subject.model.variant
-    if variant.log_prior is standard_normal_log_prior:
+    if variant.log_prior is None:
         return None
 
     @jax.jit

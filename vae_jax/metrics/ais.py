@@ -47,6 +47,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from jaxtyping import Key as KeyArray
 
+from vae_jax import variants
 from vae_jax.errors import UserError
 from vae_jax.metrics import Subject, _hmc
 from vae_jax.model import Model
@@ -157,7 +158,7 @@ def parts_of(model: Model, params: Params, image: Images, chains: int) -> Parts:
 
     def parts(z):
         decoded = model.nets.decode(params["nets"], z)
-        return model.variant.log_prior(model.nets, params, z), model.likelihood.log_prob(decoded, rows)
+        return variants.log_prior(model.variant, model.nets, params, z), model.likelihood.log_prob(decoded, rows)
 
     return parts
 

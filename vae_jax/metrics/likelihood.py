@@ -38,7 +38,7 @@ def log_weights(
     """log p(x|z) + log p(z) - log q(z|x) for a draw of z under each of `keys`, nats."""
 
     def one(key):
-        code, log_ratio = variants.draw(model.variant, model.nets, params, batch, key)
+        code, log_ratio = variants.sample_with_log_ratio(model.variant, model.nets, params, batch, key)
         decoded = model.nets.decode(params["nets"], code)
         return model.likelihood.log_prob(decoded, batch["image"]) + log_ratio
 

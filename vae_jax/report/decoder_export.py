@@ -20,7 +20,6 @@ import numpy as np
 from vae_jax.inference import TrainedModel
 from vae_jax.models.networks._convolution import halvings
 from vae_jax.typing import Params
-from vae_jax.variants import as_built
 
 TOLERANCE = 1e-3
 """What a grey level in the browser may be off that of JAX."""
@@ -85,7 +84,7 @@ NETWORKS: dict[str, Callable[[Params, str, tuple[int, int, int]], list[Layer]]] 
 def lacks(run: TrainedModel) -> str:
     """Why the browser cannot run this run's decoder; empty where it can."""
     net, likelihood = run.config["net"], run.config["likelihood"]["name"]
-    if run.model.variant.adapt is not as_built:
+    if run.model.variant.wrap_networks is not None:
         return "this variant does more to decode than its network's layers"
     if net["name"] not in NETWORKS:
         return f"the network {net['name']!r} has no counterpart in the browser"

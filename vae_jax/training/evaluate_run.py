@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from vae_jax import data, model
 from vae_jax.inference import TrainedModel
 from vae_jax.training import executors, writers
-from vae_jax.training.evaluation import evaluator, held_out_table, training_codes
+from vae_jax.training.evaluation import held_out_table, make_evaluation, training_codes
 from vae_jax.training.metric_runner import expand_metrics, read_evaluation, run_metrics
 from vae_jax.training.open_run import open_run
 from vae_jax.typing import Config
@@ -36,8 +36,8 @@ def evaluate_run(folder: Path, checkpoint: str = "latest", metrics: str = "") ->
     dataset = model.load_data(run.config["data"])
     words = expand_metrics(metrics, run.model, dataset)
     finished = run.step == run.config["train"]["steps"]
-    if not finished:  # what is fitted after the last step is fitted here
-        run.params = run.model.variant.settle(run.params, lambda: training_codes(run, dataset.train))
+    if not finished and run.model.variant.fit_after_training is not None:
+        run.params = run.model.variant.fit_after_training(run.params, lambda: training_codes(run, dataset.train))
     unfinished = "" if finished else f"_{run.step}"
     suffix = unfinished if checkpoint == "latest" else f"_{checkpoint}"
     file = folder / f"evaluation{suffix}.json"
@@ -56,7 +56,7 @@ def evaluate_held_out(run: TrainedModel, dataset: data.Dataset, file: Path, fold
     from vae_jax.plots import run_pictures
 
     placement = executors.data_parallel(executors.local_devices()[:1])
-    evaluate = evaluator([run.config], run.model, dataset.test, placement)
+    evaluate = make_evaluation([run.config], run.model, dataset.test, placement)
     (found,) = evaluate(*placement.place([(run.params, jnp.int32(run.step))]))
     writers.write_json(file, read_evaluation(file, run.step) | found | {"step": run.step})
     run_pictures.draw(run, dataset, found, folder)

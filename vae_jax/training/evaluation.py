@@ -1,72 +1,60 @@
-"""A run's checkpoint to its held-out numbers and pictures.
-
-    python -m experiments.evaluate --workdir=runs/digits [--checkpoint=best] [--metrics=mig,likelihood:k=5000]
-
-The last step's checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/,
-the latest of a run that has not finished evaluation_<step>.json and pictures_<step>/. With --metrics (docs/metrics.md)
-only those are computed, and join what is in the file; "all" stands for every one that the run can have. What is found
-of a finished run goes to its W&B run too, if it has one.
-"""
+"""The numbers of a held-out split, and what a variant fits after the last step."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import data, randomness
+from vae_jax import data
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics.active_units import count_active_units
-from vae_jax.model import Model
-from vae_jax.randomness import stream
-from vae_jax.training import executors
-from vae_jax.training.step import Fetch, Hyper, TrainState, evaluation_params, make_eval_step
-from vae_jax.typing import Config, Params
-from vae_jax.variants import leave_as_trained
+from vae_jax.randomness import root_key, stream
+from vae_jax.training.executors import Executor
+from vae_jax.training.setup import Setup
+from vae_jax.training.step import TrainState, evaluation_params, make_hyper
+from vae_jax.typing import Config, Metrics, Params
 
 
-def make_hyper(config: Config, built: Model) -> Hyper:
-    """The traced numbers of a run."""
-    as_array = partial(jnp.asarray, dtype=jnp.float32)
-    floats = {name: as_array(config["variant"][name]) for name in built.floats}
-    return Hyper(as_array(config["train"]["learning_rate"]), floats)
-
-
-def member_constants(configs: Sequence[Config], built: Model, placement: executors.Placement) -> tuple[Any, Any]:
+def member_constants(setup: Setup, configs: Sequence[Config], executor: Executor) -> tuple[Any, Any]:
     """The root key and the traced numbers of each member, where it is computed."""
-    return placement.place([(randomness.root_key(config["seed"]), make_hyper(config, built)) for config in configs])
+    return executor.to_devices([(root_key(config["seed"]), make_hyper(config, setup.model)) for config in configs])
 
 
-def fetch_fn(config: Config) -> Callable[[data.Split], Fetch]:
-    """split -> how its batches are made."""
-    binarize = data.binarizer(config["data"]["binarize"])
-    return lambda split: partial(data.make_batch, split, binarize)
+@dataclass(frozen=True)
+class Evaluation:
+    """(params, step) -> each member's numbers of the whole held-out split: loss, elbo, distortion, rate, ...
+
+    `metrics` is an executor's evaluation of the split; `bits_per_dim` is nats an image to bits a dimension, None where
+    the likelihood is no probability of the values that a pixel has.
+    """
+
+    metrics: Callable[..., list[Metrics]]
+    key: Any
+    hyper: Any
+    bits_per_dim: float | None
+
+    def __call__(self, params: Params, step: Any) -> list[dict[str, Any]]:
+        """Nats per image, and bits/dim, of each member."""
+        return [self._named(terms) for terms in self.metrics(params, self.key, step, self.hyper)]
+
+    def _named(self, terms: Metrics) -> dict[str, Any]:
+        numbers = log_metrics(terms)
+        if self.bits_per_dim is not None and "elbo" in numbers:
+            numbers["bits_per_dim"] = -numbers["elbo"] / self.bits_per_dim
+        return numbers
 
 
-def evaluator(
-    configs: Sequence[Config], built: Model, split: data.Split, placement: executors.Placement
-) -> Callable[[Params, Any], list[dict]]:
-    """(params, step) -> each member's numbers of the whole held-out split: loss, elbo, distortion, rate, ..."""
-    config, (key, floats) = configs[0], member_constants(configs, built, placement)
-    fetch = fetch_fn(config)
-    whole = placement.evaluation(
-        lambda part: make_eval_step(built.nets, built.variant, fetch(part)),
-        config["evaluation"]["batch_size"],
-        split,
-    )
-    discrete = built.likelihood.levels == (256 if config["data"]["binarize"] == "none" else 2)
-    pixels = math.prod(split.fetch(jnp.zeros(1, jnp.int32)).shape)
-
-    def completed(terms: dict) -> dict:
-        found = log_metrics(terms)
-        if discrete and "elbo" in found:
-            found["bits_per_dim"] = -found["elbo"] / (pixels * math.log(2))
-        return found
-
-    return lambda params, step: [completed(terms) for terms in whole(params, key, step, floats)]
+def make_evaluation(setup: Setup, configs: Sequence[Config], split: data.Split, executor: Executor) -> Evaluation:
+    """The evaluation of members with these configs on `split`."""
+    config, likelihood = setup.config, setup.model.likelihood
+    metrics = executor.evaluation(setup.evaluation_step, config["evaluation"]["batch_size"], split)
+    levels = 256 if config["data"]["binarize"] == "none" else 2
+    nats = math.prod(setup.dataset.image_shape) * math.log(2) if likelihood.levels == levels else None
+    return Evaluation(metrics, *member_constants(setup, configs, executor), bits_per_dim=nats)
 
 
 MOST_CODES = 10_000
@@ -75,34 +63,32 @@ MOST_CODES = 10_000
 
 def training_codes(run: TrainedModel, split: data.Split) -> np.ndarray:
     """Codes of training images as the model saw them: binarised, where the config says so, by a draw of their own."""
-    some = data.some(split, MOST_CODES)
-    key = stream(randomness.root_key(run.config["seed"]), "fit")
-    seen = jax.jit(data.binarizer(run.config["data"]["binarize"]))(jnp.asarray(split.fetch(some)), key, some)
-    return run.encode(np.asarray(seen), None if split.labels is None else np.asarray(split.labels)[some])
+    indices = data.some(split, MOST_CODES)
+    key = stream(root_key(run.config["seed"]), "fit")
+    images = jax.jit(data.binarizer(run.config["data"]["binarize"]))(jnp.asarray(split.fetch(indices)), key, indices)
+    return run.encode(np.asarray(images), None if split.labels is None else np.asarray(split.labels)[indices])
 
 
-def fit_after_training_fn(
-    configs: Sequence[Config], dataset: data.Dataset, built: Model, placement: executors.Placement
-) -> Callable:
-    """state -> the state with what the variant fits to each member's training codes after the last step."""
+def fit_after_training(setup: Setup, configs: Sequence[Config], state: TrainState, executor: Executor) -> TrainState:
+    """The state of members after the last step, with what the variant fits to each one's training codes."""
+    if setup.model.variant.fit_after_training is None:
+        return state
+    states = executor.to_host(state)[: len(configs)]
+    return executor.to_devices([_fitted(setup, config, state) for config, state in zip(configs, states, strict=True)])
 
-    def one(blank: TrainedModel, config: Config, state: TrainState) -> TrainState:
-        params = evaluation_params(state)
-        run = blank.at(config, params, config["train"]["steps"])
-        own = built.variant.settle(params, lambda: training_codes(run, dataset.train))["own"]
+
+def _fitted(setup: Setup, config: Config, state: TrainState) -> TrainState:
+    params = evaluation_params(state)
+    run = setup.template.at(config, params, config["train"]["steps"])
+    own = setup.model.variant.fit_after_training(params, lambda: training_codes(run, setup.dataset.train))["own"]
+
+    def with_fit(tree: Params) -> Params:
         # Only what was fitted: the rest of the live weights is not that of their average.
-        fitted = lambda live: jax.tree.map(lambda new, old, x: x if new is old else new, own, params["own"], live)  # noqa: E731
-        both = [tree and {**tree, "own": fitted(tree["own"])} for tree in (state.params, state.average)]
-        return state._replace(params=both[0], average=both[1])
+        leaves = jax.tree.map(lambda new, old, live: live if new is old else new, own, params["own"], tree["own"])
+        return {**tree, "own": leaves}
 
-    def settle(state: TrainState) -> TrainState:
-        if built.variant.settle is leave_as_trained:
-            return state
-        states = placement.members(state)[: len(configs)]
-        blank = TrainedModel(configs[0], dataset.image_shape, built, None, 0)
-        return placement.place([one(blank, config, state) for config, state in zip(configs, states, strict=True)])
-
-    return settle
+    average = None if state.average is None else with_fit(state.average)
+    return state._replace(params=with_fit(state.params), average=average)
 
 
 def log_metrics(terms: Mapping[str, Any]) -> dict[str, Any]:

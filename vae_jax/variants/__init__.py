@@ -16,8 +16,7 @@ from jaxtyping import Int
 from vae_jax import randomness, registry
 from vae_jax.data import Split
 from vae_jax.errors import UserError
-from vae_jax.models import distributions
-from vae_jax.models.distributions import Gaussian
+from vae_jax.models.distributions import Gaussian, standard_normal
 from vae_jax.models.likelihoods import Likelihood, bernoulli
 from vae_jax.models.networks import Nets
 from vae_jax.typing import Batch, Codes, Images, Key, Metrics, Params, PerExample, Scalar
@@ -59,19 +58,14 @@ def no_own_parameters(key: Key, image_shape: tuple[int, int, int], latent_dim: i
     return {}
 
 
-def plain_examples(image_shape: tuple[int, int, int], latent_dim: int) -> tuple[Images, Codes]:
-    """An image and a code as the networks take them: what `Nets.init` is given."""
+def image_and_code(image_shape: tuple[int, int, int], latent_dim: int) -> tuple[Images, Codes]:
+    """An image and a code as the networks take them, all zeros: what `Nets.init` is given."""
     return jnp.zeros((1, *image_shape)), jnp.zeros((1, latent_dim))
 
 
-def one_pair_a_latent(latent_dim: int) -> int:
-    """As many means and log variances as there are latents."""
+def two_per_latent(latent_dim: int) -> int:
+    """A mean and a log variance for each latent: `latent_dim` pairs."""
     return latent_dim
-
-
-def as_built(nets: Nets) -> Nets:
-    """The networks as they are."""
-    return nets
 
 
 def posterior_mean(nets: Nets, params: Params, batch: Batch) -> Codes:
@@ -84,16 +78,6 @@ def gaussian_posterior(nets: Nets, params: Params, batch: Batch) -> Gaussian:
     return Gaussian(*nets.encode(params["nets"], batch["image"]))
 
 
-def leave_as_trained(params: Params, codes: Callable[[], np.ndarray]) -> Params:
-    """Nothing is fitted after the last step."""
-    return params
-
-
-def standard_normal_log_prior(nets: Nets, params: Params, z: Codes) -> PerExample:
-    """log N(z; 0, I), nats per example."""
-    return distributions.standard_normal(z).log_prob(z)
-
-
 def sample_standard_normal(
     nets: Nets, params: Params, key: Key, count: int, latent_dim: int, labels: np.ndarray | None = None
 ) -> Codes:
@@ -103,59 +87,77 @@ def sample_standard_normal(
 
 
 def refuse_labels(labels: np.ndarray | None) -> None:
-    """Raises UserError where labels are given to a prior that is not of a label."""
+    """Raises UserError where labels are given to a prior that is the same for every label."""
     if labels is not None:
         raise UserError("labels: this run's prior is the same for every label; leave them out")
 
 
-def any_data(split: Split) -> None:
+def no_check(split: Split) -> None:
     """Any images will do."""
 
 
 class Variant(NamedTuple):
     """One scalar loss, and what a variant may override of the N(0, I)-prior VAE around it.
 
-    `params` is {"nets": ..., "own": ...}: the networks' and whatever `init` made for the variant.
-    `encoded` is how many means and log variances `encode` gives for a number of latents, `examples` are an
-    image and a code as the networks take them (labels beside the image, say), and `adapt` makes other
-    networks of those that the config builds. A code is what `decode` takes, and what `represent` and
-    `sample_prior` give; the first `latent_dim` numbers of it are the latents.
-    `own_optimizer` trains `own` by itself, learning rate included; None trains all with the config's.
-    `settle(params, codes)` may fit something to `codes()`, those of the training split (at most 10,000),
-    after the last step. `check` raises UserError for data that the loss cannot use.
-    `posterior` is q(z | x) over the latents where that is a diagonal Gaussian, None where it is not;
-    `draw(nets, params, batch, key) -> (codes, log p(code) - log q(code | x))` draws one code for each image
-    where `posterior` and `log_prior` do not say how, all stochastic layers in the ratio. With neither there is
-    no density of images, only of codes.
+    `params` is {"nets": ..., "own": ...}: the networks' and whatever `init` made for the variant. A code is what
+    `decode` takes, and what `encode` and `sample_prior` give; its first `latent_dim` numbers are the latents.
+
+    Attributes:
+        loss: the scalar and its terms, as `Loss` says.
+        init: (key, image_shape, latent_dim) -> the variant's own parameters.
+        encoder_outputs: the number of latents -> how many pairs of a mean and a log variance the encoder gives.
+        dummy_inputs: (image_shape, latent_dim) -> an image and a code as the networks take them (labels beside the
+            image, say).
+        wrap_networks: other networks made of those that the config builds; None takes them as they are.
+        encode: (nets, params, batch) -> the code that stands for each image.
+        log_prior: (nets, params, codes) -> log p(code), nats per example; None is N(0, I).
+        sample_prior: (nets, params, key, count, latent_dim, labels=None) -> codes; draw i depends on key and i alone.
+        own_optimizer: trains `own` by itself, learning rate included; None trains all with the config's.
+        fit_after_training: (params, codes) -> params with something fitted to `codes()`, those of the training split
+            (at most 10,000), after the last step; None fits nothing.
+        check: raises UserError for data that the loss cannot use.
+        posterior: q(z | x) over the latents where that is a diagonal Gaussian, None where it is not.
+        sample_with_log_ratio: (nets, params, batch, key) -> one code for each image and log p(code) - log q(code | x),
+            all stochastic layers in the ratio, where `posterior` and `log_prior` do not say how. With neither this nor
+            `posterior` there is no density of images, only of codes.
     """
 
     loss: Loss
     init: Callable[[Key, tuple[int, int, int], int], Params] = no_own_parameters
-    encoded: Callable[[int], int] = one_pair_a_latent
-    examples: Callable[[tuple[int, int, int], int], tuple[Images, Codes]] = plain_examples
-    adapt: Callable[[Nets], Nets] = as_built
-    represent: Callable[[Nets, Params, Batch], Codes] = posterior_mean
-    log_prior: Callable[[Nets, Params, Codes], PerExample] = standard_normal_log_prior
+    encoder_outputs: Callable[[int], int] = two_per_latent
+    dummy_inputs: Callable[[tuple[int, int, int], int], tuple[Images, Codes]] = image_and_code
+    wrap_networks: Callable[[Nets], Nets] | None = None
+    encode: Callable[[Nets, Params, Batch], Codes] = posterior_mean
+    log_prior: Callable[[Nets, Params, Codes], PerExample] | None = None
     sample_prior: Callable[..., Codes] = sample_standard_normal
     own_optimizer: optax.GradientTransformation | None = None
-    settle: Callable[[Params, Callable[[], np.ndarray]], Params] = leave_as_trained
-    check: Callable[[Split], None] = any_data
+    fit_after_training: Callable[[Params, Callable[[], np.ndarray]], Params] | None = None
+    check: Callable[[Split], None] = no_check
     posterior: Callable[[Nets, Params, Batch], Gaussian] | None = gaussian_posterior
-    draw: Callable[[Nets, Params, Batch, Key], tuple[Codes, PerExample]] | None = None
+    sample_with_log_ratio: Callable[[Nets, Params, Batch, Key], tuple[Codes, PerExample]] | None = None
 
 
-def draw(variant: Variant, nets: Nets, params: Params, batch: Batch, key: Key) -> tuple[Codes, PerExample]:
+def log_prior(variant: Variant, nets: Nets, params: Params, codes: Codes) -> PerExample:
+    """log p(code), nats per example: of the variant's own prior, or of N(0, I) where it has none."""
+    if variant.log_prior is None:
+        return standard_normal(codes).log_prob(codes)
+    return variant.log_prior(nets, params, codes)
+
+
+def sample_with_log_ratio(
+    variant: Variant, nets: Nets, params: Params, batch: Batch, key: Key
+) -> tuple[Codes, PerExample]:
     """One code z ~ q(z | x) for each image, and log p(z) - log q(z | x), nats.
 
     Raises UserError where the variant's codes have no density.
     """
-    if variant.draw is not None:
-        return variant.draw(nets, params, batch, key)
+    if variant.sample_with_log_ratio is not None:
+        return variant.sample_with_log_ratio(nets, params, batch, key)
     if variant.posterior is None:
-        raise UserError("config.variant.name: this variant's codes are points, so that images have no density")
+        raise UserError("variant: its codes are points, so that images have no density")
     posterior = variant.posterior(nets, params, batch)
     z = posterior.sample(key, batch["index"])
-    return z, variant.log_prior(nets, params, z) - posterior.log_prob(z)
+    return z, log_prior(variant, nets, params, z) - posterior.log_prob(z)
 
 
 def get(name: str) -> Callable[..., Variant]:

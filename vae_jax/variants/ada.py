@@ -58,14 +58,14 @@ def check(split: Split) -> None:
     """Raises UserError for data without factors: they have no pairs."""
     if split.partner is None:
         raise UserError(
-            "config.variant.name: 'ada' learns from pairs of images that share factors, which this dataset does not "
+            "variant.name: 'ada' learns from pairs of images that share factors, which this dataset does not "
             "know; take config.data.name=sprites or dsprites"
         )
 
 
 def make(likelihood: Likelihood, *, average: str = "group") -> Variant:
     """Ada-GVAE or Ada-ML-VAE under a pixel likelihood. Raises UserError for an unknown average."""
-    mix = registry.choose("config.variant.average", average, AVERAGES)
+    mix = registry.choose("average", average, AVERAGES)
 
     def loss(nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
         one, other = (Gaussian(*nets.encode(params["nets"], batch[name])) for name in ("image", "pair"))

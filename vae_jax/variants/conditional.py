@@ -63,16 +63,15 @@ def check_labels(split: Split, classes: int) -> None:
     """Raises UserError unless every image of `split` has a label from 0 to classes - 1."""
     if split.labels is None:
         raise UserError(
-            "config.variant.name: 'conditional' needs labels, and the images of config.data.name have none; "
+            "variant.name: 'conditional' needs labels, and the images of config.data.name have none; "
             "take another variant or other data"
         )
     labels = np.asarray(split.labels)
     if labels.min() < 0:
-        raise UserError(f"config.data.name: its labels start at {labels.min()}; 'conditional' needs them from 0 on")
+        raise UserError(f"data.name: its labels start at {labels.min()}; 'conditional' needs them from 0 on")
     if labels.max() >= classes:
         raise UserError(
-            f"config.variant.classes: {classes} is not allowed, the labels go up to {labels.max()}; "
-            f"give {labels.max() + 1}"
+            f"variant.classes: {classes} is not allowed, the labels go up to {labels.max()}; give {labels.max() + 1}"
         )
 
 
@@ -90,12 +89,12 @@ def labels_of(count: int, labels: np.ndarray | None, classes: int) -> np.ndarray
 def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
     """The conditional VAE of labels 0 to classes - 1. Raises UserError unless there is a class."""
     if classes < 1:
-        raise UserError(f"config.variant.classes: {classes} is not allowed; give a whole number of at least 1")
+        raise UserError(f"classes: {classes} is not allowed; give a whole number of at least 1")
 
     def init(key, image_shape, latent_dim):
         return {"planes": PLANE_SCALE * jax.random.normal(key, (classes, *image_shape[:2], 1))}
 
-    def examples(image_shape, latent_dim):
+    def dummy_inputs(image_shape, latent_dim):
         height, width, colours = image_shape
         return jnp.zeros((1, height, width, colours + 1)), jnp.zeros((1, latent_dim + classes))
 
@@ -104,7 +103,7 @@ def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
         _, _, terms = elbo_terms(likelihood, told, params, batch, key)
         return jnp.mean(terms["distortion"]) + beta * rate_with_free_bits(terms["kl"], free_bits), terms
 
-    def represent(nets, params, batch):
+    def encode(nets, params, batch):
         if "label" not in batch:
             raise UserError("labels: missing; a code of this run is of an image and its label, give both")
         label = batch["label"]
@@ -116,7 +115,7 @@ def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
     def posterior(nets, params, batch):
         return gaussian_posterior(given(nets, params["own"]["planes"], batch["label"]), params, batch)
 
-    def draw(nets, params, batch, key):
+    def sample_with_log_ratio(nets, params, batch, key):
         q = posterior(nets, params, batch)
         z = q.sample(key, batch["index"])
         return beside(z, batch["label"], classes), standard_normal(z).log_prob(z) - q.log_prob(z)
@@ -132,11 +131,11 @@ def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
     return Variant(
         loss,
         init=init,
-        examples=examples,
-        represent=represent,
+        dummy_inputs=dummy_inputs,
+        encode=encode,
         log_prior=log_prior,
         sample_prior=sample_prior,
         check=lambda split: check_labels(split, classes),
         posterior=posterior,
-        draw=draw,
+        sample_with_log_ratio=sample_with_log_ratio,
     )

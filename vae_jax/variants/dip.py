@@ -54,7 +54,7 @@ def penalties(s: Float[Array, "latent latent"]) -> tuple[Scalar, Scalar]:
 
 def make(likelihood: Likelihood, *, kind: str = "I") -> Variant:
     """DIP-VAE of type `kind`, "I" or "II", under a pixel likelihood. Raises UserError for another."""
-    covariance = registry.choose("config.variant.kind", kind, KINDS)
+    covariance = registry.choose("kind", kind, KINDS)
 
     def loss(nets, params, batch, key, step, *, lambda_od=10.0, lambda_d=100.0, beta=1.0, free_bits=0.0):
         posterior, _, terms = elbo_terms(likelihood, nets, params, batch, key)

@@ -75,11 +75,9 @@ def make(likelihood: Likelihood, *, width: int = 128, depth: int = 3, adversary_
     """FactorVAE under a pixel likelihood, its adversary of `depth` hidden layers. Raises UserError on bad fields."""
     for field, value in {"width": width, "depth": depth}.items():
         if value < 1:
-            raise UserError(f"config.variant.{field}: {value} is not allowed; give a whole number of at least 1")
+            raise UserError(f"{field}: {value} is not allowed; give a whole number of at least 1")
     if not 0 < adversary_learning_rate < float("inf"):
-        raise UserError(
-            f"config.variant.adversary_learning_rate: {adversary_learning_rate} is not allowed; give a positive number"
-        )
+        raise UserError(f"adversary_learning_rate: {adversary_learning_rate} is not allowed; give a positive number")
     adversary = dense(*[width] * depth, 2, activation=partial(jax.nn.leaky_relu, negative_slope=0.2))
 
     def init(key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:

@@ -68,11 +68,11 @@ def make(likelihood: Likelihood, *, steps: int = 4, hidden: tuple[int, ...] = (6
     Raises UserError for a negative count of steps, a context that is odd or below 2, and widths below 1.
     """
     if not isinstance(steps, int) or steps < 0:
-        raise UserError(f"config.variant.steps: {steps} is not allowed; give a whole number of at least 0")
+        raise UserError(f"steps: {steps} is not allowed; give a whole number of at least 0")
     if not isinstance(context, int) or context < 2 or context % 2:
-        raise UserError(f"config.variant.context: {context} is not allowed; give an even number of at least 2")
+        raise UserError(f"context: {context} is not allowed; give an even number of at least 2")
     if any(not isinstance(width, int) or width < 1 for width in hidden):
-        raise UserError(f"config.variant.hidden: {hidden} is not allowed; give whole numbers of at least 1")
+        raise UserError(f"hidden: {hidden} is not allowed; give whole numbers of at least 1")
     part = conditioner(hidden)
 
     def init(key, image_shape, latent_dim):
@@ -80,7 +80,7 @@ def make(likelihood: Likelihood, *, steps: int = 4, hidden: tuple[int, ...] = (6
         example = jnp.zeros((1, latent_dim)), jnp.zeros((1, context))
         return {f"step_{t}": part.init(keys[t], *example) for t in range(steps)}
 
-    def encode(nets, params, image):
+    def start_and_context(nets, params, image):
         mean, logvar = nets.encode(params["nets"], image)
         latents = mean.shape[-1] - context // 2
         h = jnp.concatenate([mean[:, latents:], logvar[:, latents:]], axis=-1)
@@ -92,20 +92,29 @@ def make(likelihood: Likelihood, *, steps: int = 4, hidden: tuple[int, ...] = (6
         log_q = -0.5 * jnp.sum(jnp.square(noise) + start.logvar + LOG_2PI, axis=-1) - log_det
         return z, standard_normal(z).log_prob(z) - log_q
 
-    def draw(nets, params, batch, key):
-        return flow(params, *encode(nets, params, batch["image"]), batch, key)
+    def sample_with_log_ratio(nets, params, batch, key):
+        return flow(params, *start_and_context(nets, params, batch["image"]), batch, key)
 
     def loss(nets, params, batch, key, step, *, beta=1.0):
-        start, h = encode(nets, params, batch["image"])
+        start, h = start_and_context(nets, params, batch["image"])
         z, log_ratio = flow(params, start, h, batch, key)
         distortion, rate = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"]), -log_ratio
         code, _ = transform(part, params["own"], start.mean, h)
         terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "code": code}
         return jnp.mean(distortion) + beta * jnp.mean(rate), terms
 
-    def represent(nets, params, batch):
-        start, h = encode(nets, params, batch["image"])
+    def encode(nets, params, batch):
+        start, h = start_and_context(nets, params, batch["image"])
         return transform(part, params["own"], start.mean, h)[0]
 
-    encoded = lambda latent_dim: latent_dim + context // 2  # noqa: E731
-    return Variant(loss, init, encoded=encoded, represent=represent, posterior=None, draw=draw)
+    def encoder_outputs(latent_dim):
+        return latent_dim + context // 2
+
+    return Variant(
+        loss,
+        init,
+        encoder_outputs,
+        encode=encode,
+        posterior=None,
+        sample_with_log_ratio=sample_with_log_ratio,
+    )

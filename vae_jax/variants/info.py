@@ -80,9 +80,9 @@ def make(
     deterministic: bool = False,
 ) -> Variant:
     """InfoVAE under a pixel likelihood. Raises UserError for an unknown kernel and for scales not above 0."""
-    registry.choose("config.variant.kernel", kernel, KERNELS)
+    registry.choose("kernel", kernel, KERNELS)
     if not scales or not all(0 < scale < float("inf") for scale in scales):
-        raise UserError(f"config.variant.scales: {scales} is not allowed; give positive numbers")
+        raise UserError(f"scales: {scales} is not allowed; give positive numbers")
     compare = mean_kernel(kernel, scales)
 
     def loss(nets, params, batch, key, step, *, beta=0.0, lambda_mmd=1000.0, free_bits=0.0):

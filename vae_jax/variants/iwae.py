@@ -141,7 +141,7 @@ ESTIMATORS = {"plain": Estimator(_whole, 1), "stl": Estimator(_by_way_of_z, 1), 
 def _check_counts(**counts: int) -> None:
     for field, count in counts.items():
         if not isinstance(count, int) or count < 1:
-            raise UserError(f"config.variant.{field}: {count!r} is not allowed; give a whole number of at least 1")
+            raise UserError(f"{field}: {count!r} is not allowed; give a whole number of at least 1")
 
 
 def make(
@@ -149,8 +149,8 @@ def make(
 ) -> Variant:
     """The IWAE of `samples` draws in each of `groups` groups. Raises UserError for unknown names and counts below 1."""
     _check_counts(samples=samples, groups=groups)
-    targets = registry.choose("config.variant.objective", objective, OBJECTIVES)
-    log_ratio, power = registry.choose("config.variant.estimator", estimator, ESTIMATORS)
+    targets = registry.choose("objective", objective, OBJECTIVES)
+    log_ratio, power = registry.choose("estimator", estimator, ESTIMATORS)
     draws = groups * samples
 
     def distortion_of(nets, params, image, z):

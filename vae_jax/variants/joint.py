@@ -45,7 +45,7 @@ from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
 from vae_jax.randomness import example_keys, example_normal
 from vae_jax.typing import Images, Indices, Key, Params, Scalar
-from vae_jax.variants import Variant, refuse_labels
+from vae_jax.variants import Variant, image_and_code, refuse_labels
 from vae_jax.variants._free_bits import rate_with_free_bits
 
 Scores = Float[Array, "batch score"]
@@ -106,9 +106,7 @@ def posterior_of(nets: Nets, params: Params, images: Images, width: int) -> tupl
 def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Variant:
     """JointVAE with a categorical of each number in `categories`. Raises UserError unless each is at least 1."""
     if not categories or not all(isinstance(count, int) and count >= 1 for count in categories):
-        raise UserError(
-            f"config.variant.categories: {categories} is not allowed; give whole numbers of at least 1, such as (10,)"
-        )
+        raise UserError(f"categories: {categories} is not allowed; give whole numbers of at least 1, such as (10,)")
     width, most = sum(categories), sum(map(math.log, categories))
 
     def loss(
@@ -150,7 +148,7 @@ def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Vari
         discrete_off = jnp.abs(rate_with_free_bits(kl_discrete) - discrete_target)
         return jnp.mean(terms["distortion_relaxed"]) + gamma * (off + discrete_off), terms
 
-    def draw(nets, params, batch, key):
+    def sample_with_log_ratio(nets, params, batch, key):
         posterior, logits = posterior_of(nets, params, batch["image"], width)
         z = posterior.sample(key, batch["index"])
         c = largest(
@@ -161,7 +159,7 @@ def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Vari
         of_c = -most - jnp.sum(jnp.where(c > 0, log_q, 0.0), axis=-1)
         return jnp.concatenate([z, c], axis=-1), standard_normal(z).log_prob(z) - posterior.log_prob(z) + of_c
 
-    def represent(nets, params, batch):
+    def encode(nets, params, batch):
         posterior, logits = posterior_of(nets, params, batch["image"], width)
         return jnp.concatenate([posterior.mean, largest(logits, categories)], axis=-1)
 
@@ -175,13 +173,19 @@ def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Vari
         c = largest(example_gumbel(randomness.stream(key, "joint/category"), index, width), categories)
         return jnp.concatenate([example_normal(key, index, latent_dim), c], axis=-1)
 
+    def code_dim(latent_dim):
+        return latent_dim + width
+
+    def dummy_inputs(image_shape, latent_dim):
+        return image_and_code(image_shape, code_dim(latent_dim))
+
     return Variant(
         loss,
-        encoded=lambda latent_dim: latent_dim + width,
-        examples=lambda image_shape, latent_dim: (jnp.zeros((1, *image_shape)), jnp.zeros((1, latent_dim + width))),
-        represent=represent,
+        encoder_outputs=code_dim,
+        dummy_inputs=dummy_inputs,
+        encode=encode,
         log_prior=log_prior,
         sample_prior=sample_prior,
         posterior=None,
-        draw=draw,
+        sample_with_log_ratio=sample_with_log_ratio,
     )

@@ -22,7 +22,7 @@ out here, for it would couple the examples. `free_bits` nats of each latent of e
 The code is z_1 on the mean path: each layer's mean given the mean above it, no sample on the way.
 There is no "kl": KL_1 of a latent is what it says beyond z_2, nothing for one that z_2 settles, however much that
 varies, and z_1 has no N(0, I) prior to traverse by. p(z_1) is an integral over the layers above, so
-`log_prior` raises UserError; `draw` takes the layers together.
+`log_prior` raises UserError; `sample_with_log_ratio` takes the layers together.
 The networks between layers give variances within e^-10 and e^10 (by a tanh): a prior that is sure would make the
 KL infinite. z_1's of x needs no bound, for a product is never wider than the prior.
 """
@@ -40,7 +40,7 @@ from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks._parts import Part, dense
 from vae_jax.randomness import example_normal
 from vae_jax.typing import Codes, Indices, Key, Params, PerExample
-from vae_jax.variants import Variant, refuse_labels, standard_normal_log_prior
+from vae_jax.variants import Variant, refuse_labels
 from vae_jax.variants._free_bits import rate_with_free_bits
 
 LARGEST_LOGVAR = 10.0
@@ -108,7 +108,7 @@ def layer_noises(key: Key, index: Indices, widths: tuple[int, ...]) -> Noises:
 def no_closed_form(nets, params: Params, z: Codes) -> PerExample:
     """Raises UserError: p(z_1) is an integral over the layers above."""
     raise UserError(
-        "config.variant.name: 'ladder' has no closed form of log p(z_1), an integral over the layers above; "
+        "variant: 'ladder' has no closed form of log p(z_1), an integral over the layers above; "
         "take its elbo, or a variant with one layer of latents"
     )
 
@@ -118,12 +118,12 @@ def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tupl
 
     Raises UserError unless each width has its hidden, all are whole numbers above 0, and the first hidden is even.
     """
-    for field, values in {"config.variant.widths": widths, "config.variant.hidden": hidden}.items():
+    for field, values in {"widths": widths, "hidden": hidden}.items():
         if any(not isinstance(value, int) or value < 1 for value in values):
             raise UserError(f"{field}: {values} is not allowed; give whole numbers of at least 1")
     if len(hidden) != len(widths) or any(first % 2 for first in hidden[:1]):
         raise UserError(
-            f"config.variant.hidden: {hidden} is not allowed; give {len(widths)} numbers, one for each of widths, "
+            f"hidden: {hidden} is not allowed; give {len(widths)} numbers, one for each of widths, "
             "and an even one first"
         )
     features = sum(hidden[:1])
@@ -150,7 +150,7 @@ def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tupl
         noises = layer_noises(key, batch["index"], tuple(gaussian.mean.shape[-1] for gaussian in of_x))
         return downwards(params["own"], of_x, noises, hidden)
 
-    def draw_with_ratio(nets, params, batch, key):
+    def sample_with_log_ratio(nets, params, batch, key):
         layers = drawn(params, of_images(nets, params, batch["image"]), batch, key)
         ratios = [layer.prior.log_prob(layer.z) - layer.posterior.log_prob(layer.z) for layer in layers]
         return layers[0].z, sum(ratios)
@@ -166,7 +166,7 @@ def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tupl
         penalty = rate_with_free_bits(jnp.concatenate(kls, axis=-1), free_bits)
         return jnp.mean(distortion) + beta * penalty, {**terms, "code": mean_path(params, of_x)}
 
-    def represent(nets, params, batch):
+    def encode(nets, params, batch):
         return mean_path(params, of_images(nets, params, batch["image"]))
 
     def sample_prior(nets, params, key, count, latent_dim, labels=None):
@@ -178,13 +178,16 @@ def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tupl
             z = draw(prior_below(params["own"], n, z, hidden[n - 1], all_widths[n - 1]), noises[n - 1])
         return z
 
+    def encoder_outputs(latent_dim):
+        return latent_dim + features // 2
+
     return Variant(
         loss,
         init,
-        encoded=lambda latent_dim: latent_dim + features // 2,
-        represent=represent,
-        log_prior=no_closed_form if widths else standard_normal_log_prior,
+        encoder_outputs=encoder_outputs,
+        encode=encode,
+        log_prior=no_closed_form if widths else None,
         sample_prior=sample_prior,
         posterior=None,
-        draw=draw_with_ratio,
+        sample_with_log_ratio=sample_with_log_ratio,
     )

@@ -23,9 +23,9 @@ which keeps no state between steps; the estimate is low by a percent or so where
 a random matrix, and so a norm may be that much above 1. Under a Bernoulli likelihood such a decoder needs far codes to
 be sure of a pixel, and beta_z holds them back: keep it small.
 
-Codes are points: no rate and no ELBO. After the last step `settle` fits a mixture of `components` Gaussians, full
-covariances, to the codes of the training images ("ex-post density estimation"), which samples are then drawn
-from; until then the prior is N(0, I).
+Codes are points: no rate and no ELBO. After the last step a mixture of `components` Gaussians, full covariances, is
+fitted to the codes of the training images ("ex-post density estimation"), which samples are then drawn from; until
+then the prior is N(0, I).
 
 The paper's code takes means where sums stand here: of the squared error over D pixels, and of z^2 over latents.
 Its weights b and l, with a gaussian distortion of sigma, are beta_z = b D / (sigma^2 latents) and
@@ -48,7 +48,7 @@ from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
 from vae_jax.randomness import example_keys
 from vae_jax.typing import Codes, Images, Key, Params, PerExample, Scalar
-from vae_jax.variants import Variant, as_built, refuse_labels
+from vae_jax.variants import Variant, refuse_labels
 
 ITERATIONS = 50
 """Of the power iteration, at each call of the decoder."""
@@ -62,7 +62,7 @@ class Regularizer(NamedTuple):
     """`penalty(decoder's params, expected image of a code, z, key, index)`, per example; the networks it is for."""
 
     penalty: Callable[[Params, Decode, Codes, Key, Array], PerExample]
-    adapt: Callable[[Nets], Nets] = as_built
+    wrap_networks: Callable[[Nets], Nets] | None = None
 
 
 def is_kernel(path: tuple) -> bool:
@@ -180,14 +180,14 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
 
     Also where the mixture would have no component.
     """
-    penalty, adapt = registry.choose("config.variant.regularizer", regularizer, REGULARIZERS)
+    penalty, wrap_networks = registry.choose("regularizer", regularizer, REGULARIZERS)
     if components < 1:
-        raise UserError(f"config.variant.components: {components} is not allowed; give at least 1")
+        raise UserError(f"components: {components} is not allowed; give at least 1")
 
     def check(split):
         if split.size < components:
             raise UserError(
-                f"config.variant.components: {components} is not allowed; give at most {split.size}, a split's images"
+                f"variant.components: {components} is not allowed; give at most {split.size}, a split's images"
             )
 
     def init(key, image_shape, latent_dim):
@@ -210,16 +210,16 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
         refuse_labels(labels)
         return mixture_draws(params["own"], key, count)
 
-    def settle(params, codes):
+    def fit_after_training(params, codes):
         return {**params, "own": fitted_mixture(codes(), components)}
 
     return Variant(
         loss,
         init,
-        adapt=adapt,
+        wrap_networks=wrap_networks,
         log_prior=log_prior,
         sample_prior=sample_prior,
-        settle=settle,
+        fit_after_training=fit_after_training,
         check=check,
         posterior=None,
     )

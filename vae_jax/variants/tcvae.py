@@ -84,7 +84,7 @@ def decompose(
 def make(likelihood: Likelihood, *, estimator: str = "mws") -> Variant:
     """The beta-TCVAE under a pixel likelihood. Raises UserError for an unknown estimator."""
     if estimator not in ESTIMATORS:
-        raise unknown_name("config.variant.estimator", estimator, ESTIMATORS)
+        raise unknown_name("estimator", estimator, ESTIMATORS)
 
     def loss(nets, params, batch, key, step, *, alpha=1.0, beta=6.0, gamma=1.0):
         posterior, z, terms = elbo_terms(likelihood, nets, params, batch, key)

@@ -88,7 +88,7 @@ def sample_prior(
 def make(likelihood: Likelihood, *, components: int = 500) -> Variant:
     """The VampPrior VAE of K = `components` under a pixel likelihood. Raises UserError unless K is at least 1."""
     if components < 1:
-        raise UserError(f"config.variant.components: {components} is not allowed; give a whole number of at least 1")
+        raise UserError(f"components: {components} is not allowed; give a whole number of at least 1")
 
     def init(key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
         return {"logits": START + SPREAD * jax.random.normal(key, (components, *image_shape))}

@@ -21,9 +21,9 @@ The posterior is a point among codes, so its entropy is 0, the rate is -log p(co
 
     elbo = -(distortion + rate) = log p(x | z) + log p(code) <= log p(x) = log sum_code p(x | code) p(code)
 
-p(code) is uniform, its rate groups * log K, until the last step; then a tree is fitted to the training images' codes
-(`settle`): p(code) = prod_g p(code_g | code_parent(g)), of all trees the one of largest likelihood (Chow & Liu
-1968). This stands for the paper's autoregressive prior, and is what samples are drawn from; so the held-out rate
+p(code) is uniform, its rate groups * log K, until the last step; then a tree is fitted to the training images'
+codes: p(code) = prod_g p(code_g | code_parent(g)), of all trees the one of largest likelihood (Chow & Liu 1968).
+This stands for the paper's autoregressive prior, and is what samples are drawn from; so the held-out rate
 and ELBO of the last step are better than those before. The loss has no gradient of the rate. The prior is
 groups * K^2 numbers, three times that with Adam's moments: keep K in the hundreds.
 
@@ -85,7 +85,7 @@ def square_error(a: Vectors, b: Vectors) -> PerExample:
 def _vq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
     for field, value in (("codes", codes), ("dim", dim)):
         if value < 1:
-            raise UserError(f"config.variant.{field}: {value} is not allowed; give at least 1")
+            raise UserError(f"{field}: {value} is not allowed; give at least 1")
     fixed = jax.lax.stop_gradient
     return Quantizer(
         size=codes,
@@ -100,7 +100,7 @@ def _vq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
 
 def _fsq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
     if not levels or min(levels) < 2:
-        raise UserError(f"config.variant.levels: {levels} is not allowed; give whole numbers of at least 2")
+        raise UserError(f"levels: {levels} is not allowed; give whole numbers of at least 2")
     axes = np.meshgrid(*(np.linspace(-1, 1, level, dtype=np.float32) for level in levels), indexing="ij")
     grid = np.stack(axes, axis=-1).reshape(-1, len(levels))
     return Quantizer(
@@ -223,9 +223,9 @@ def make(
     levels: tuple[int, ...] = (4, 4, 2, 2),
 ) -> Variant:
     """The VQ-VAE under a pixel likelihood. Raises UserError for an unknown quantizer and for counts that cannot be."""
-    size, dim, width, init, codebook, bound, penalty = registry.choose(
-        "config.variant.quantizer", quantizer, QUANTIZERS
-    )(codes, dim, levels)
+    size, dim, width, init, codebook, bound, penalty = registry.choose("quantizer", quantizer, QUANTIZERS)(
+        codes, dim, levels
+    )
 
     def cut(latents):
         return jnp.asarray(latents).reshape(len(latents), -1, dim)
@@ -233,13 +233,13 @@ def make(
     def own_init(key, image_shape, latent_dim):
         return {**init(key), "prior": uniform(latent_dim // dim, size)}
 
-    def encoded(latent_dim):
+    def encoder_outputs(latent_dim):
         if latent_dim % dim:
-            raise UserError(f"config.latent_dim: {latent_dim} is not allowed; give a multiple of {dim}, {width}")
+            raise UserError(f"latent_dim: {latent_dim} is not allowed; give a multiple of {dim}, {width}")
         numbers = latent_dim // dim * size**2
         if numbers > LARGEST_PRIOR:
             raise UserError(
-                f"config.variant.codes: {size} of them are not allowed; the prior of {latent_dim // dim} groups would "
+                f"variant.codes: {size} of them are not allowed; the prior of {latent_dim // dim} groups would "
                 f"have {numbers:,} numbers, of at most {LARGEST_PRIOR:,}"
             )
         return latent_dim
@@ -260,11 +260,11 @@ def make(
         terms |= {"rounding_error": square_error(e, c), "perplexity": perplexity(index, size)}
         return jnp.mean(distortion + penalty(e, c, commitment)), terms
 
-    def represent(nets, params, batch):
+    def encode(nets, params, batch):
         c = quantize(nets, params, batch)[-1]
         return c.reshape(len(c), -1)
 
-    def draw(nets, params, batch, key):
+    def sample_with_log_ratio(nets, params, batch, key):
         _, index, c = quantize(nets, params, batch)
         return c.reshape(len(c), -1), log_probability(params["own"]["prior"], index)
 
@@ -276,7 +276,7 @@ def make(
         index = draws(params["own"]["prior"], key, count)
         return codebook(params["own"])[index].reshape(count, latent_dim)
 
-    def settle(params, codes):
+    def fit_after_training(params, codes):
         vectors = cut(codes())
         parts = (vectors[start : start + 256] for start in range(0, len(vectors), 256))
         index = np.concatenate([nearest(codebook(params["own"]), part) for part in parts])
@@ -285,11 +285,11 @@ def make(
     return Variant(
         loss,
         own_init,
-        encoded,
-        represent=represent,
+        encoder_outputs,
+        encode=encode,
         log_prior=log_prior,
         sample_prior=sample_prior,
-        settle=settle,
+        fit_after_training=fit_after_training,
         posterior=None,
-        draw=draw,
+        sample_with_log_ratio=sample_with_log_ratio,
     )

@@ -57,7 +57,7 @@ class Coded(NamedTuple):
         return self.of(classes), classes[:, : len(self.names)]
 
     def sharing(
-        self, key: Key, shared: Int[np.ndarray, "group"], size: int
+        self, key: Key, shared: Int[np.ndarray, " group"], size: int
     ) -> Float[np.ndarray, "group {size} latent"]:
         """Codes of `size` images for each of `shared`, drawn apart but for the factor whose number stands there."""
         ids = np.asarray(jax.random.randint(key, (len(shared), size), 0, len(self.codes)))
@@ -132,7 +132,7 @@ class Subject:
         """q(z | x) of the images of `codes`. Raises UserError where it is no Gaussian, or not finite."""
         return self._posterior_of(self.held_out(BATCH, images))
 
-    def posterior_at(self, ids: Int[np.ndarray, "image"]) -> Gaussian:
+    def posterior_at(self, ids: Int[np.ndarray, " image"]) -> Gaussian:
         """q(z | x) of the images of the grid with these ids. Raises UserError as `posterior` does."""
         threshold = self.run.config["data"]["binarize"] == "static"
 

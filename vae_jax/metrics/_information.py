@@ -45,13 +45,13 @@ def mutual_information(counts: Counts) -> Float[np.ndarray, "a b"]:
 
 def informative(
     codes: Float[np.ndarray, "image latent"], classes: Int[np.ndarray, "image factor"], count: int
-) -> tuple[Float[np.ndarray, "latent factor"], Float[np.ndarray, "factor"]]:
+) -> tuple[Float[np.ndarray, "latent factor"], Float[np.ndarray, " factor"]]:
     """Mutual information of each latent, in `count` bins, with each factor, and the factors' entropies; nats."""
     counts = joint_counts(bins(codes, count), classes, (count, int(classes.max()) + 1))
     return mutual_information(counts), entropy(counts[0].sum(axis=1))
 
 
-def gap(scores: Float[np.ndarray, "latent factor"]) -> Float[np.ndarray, "factor"]:
+def gap(scores: Float[np.ndarray, "latent factor"]) -> Float[np.ndarray, " factor"]:
     """By how much the best latent of each factor is ahead of the second; one alone, by all that it has."""
     ordered = np.sort(np.pad(scores, ((1, 0), (0, 0))), axis=0)
     return ordered[-1] - ordered[-2]
@@ -83,7 +83,7 @@ def log_mixtures(
 @jax.jit
 def log_aggregate(
     z: Float[Array, "image latent"], posterior: Gaussian
-) -> tuple[Float[Array, "image"], Float[Array, "image"]]:
+) -> tuple[Float[Array, " image"], Float[Array, " image"]]:
     """log 1/N sum_n q(z | x_n) at each image's own draw z, and the same without the image's own posterior.
 
     By differences and not as matrix products of squares, which cancel: where posteriors are narrow and far apart, an

@@ -25,7 +25,7 @@ LEAST = {"train": 1, "test": 1, "pairs": 1}
 
 def points(
     coded: Coded, key: Key, count: int, pairs: int
-) -> tuple[Float[np.ndarray, "point latent"], Int[np.ndarray, "point"]]:
+) -> tuple[Float[np.ndarray, "point latent"], Int[np.ndarray, " point"]]:
     """`count` features, and the factor that the pairs of each share."""
     which, images = jax.random.split(key)
     shared = np.asarray(jax.random.randint(which, (count,), 0, len(coded.names)))

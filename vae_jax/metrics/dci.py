@@ -42,7 +42,7 @@ def importances(
     test_classes: Int[np.ndarray, "test factor"],
     bins: int,
     rounds: int,
-) -> tuple[Importances, Float[np.ndarray, "factor"]]:
+) -> tuple[Importances, Float[np.ndarray, " factor"]]:
     """R, each factor's column summing to 1, and the accuracy on the test images; NaN for a factor of one value."""
     edges = _boosted_trees.cuts(codes, bins)
     rows, test_rows = _boosted_trees.binned(codes, edges), _boosted_trees.binned(test_codes, edges)

@@ -36,9 +36,9 @@ def areas(scores: Float[np.ndarray, "image value"], is_value: Bool[np.ndarray, "
 
 def explicitness(
     codes: Float[np.ndarray, "image latent"],
-    classes: Int[np.ndarray, "image"],
+    classes: Int[np.ndarray, " image"],
     test_codes: Float[np.ndarray, "test latent"],
-    test_classes: Int[np.ndarray, "test"],
+    test_classes: Int[np.ndarray, " test"],
 ) -> float:
     """The mean area over the values of one factor."""
     from sklearn.linear_model import LogisticRegression

@@ -25,16 +25,16 @@ LEAST = {"train": 1, "test": 1, "points": 2, "images": 2, "least_deviation": 0}
 
 def stillest(
     batches: Float[np.ndarray, "vote image latent"],
-    variance: Float[np.ndarray, "latent"],
-    active: Bool[np.ndarray, "latent"],
-) -> Int[np.ndarray, "vote"]:
+    variance: Float[np.ndarray, " latent"],
+    active: Bool[np.ndarray, " latent"],
+) -> Int[np.ndarray, " vote"]:
     """The active latent whose variance in each batch is least beside its `variance`; 0 where none is active."""
     relative = batches.astype(np.float64).var(axis=1, ddof=1) / np.where(active, variance, 1.0)[None]
     return np.where(active[None], relative, np.inf).argmin(axis=1)
 
 
 def votes(
-    coded: Coded, key: Key, count: int, images: int, variance: Float[np.ndarray, "latent"], least: float
+    coded: Coded, key: Key, count: int, images: int, variance: Float[np.ndarray, " latent"], least: float
 ) -> Int[np.ndarray, "latent factor"]:
     """How often each latent was the stillest in `count` batches that share each factor."""
     which, drawn = jax.random.split(key)

@@ -40,7 +40,7 @@ def moved(
 
 def robustness(
     codes: Float[np.ndarray, "image latent"], classes: Int[np.ndarray, "image factor"], quantile: float
-) -> tuple[Float[np.ndarray, "latent"], Float[np.ndarray, "latent"]]:
+) -> tuple[Float[np.ndarray, " latent"], Float[np.ndarray, " latent"]]:
     """IRS of each latent, NaN for a constant one, and its weight, the largest deviation from its mean."""
     codes = codes.astype(np.float64)
     most = np.abs(codes - codes.mean(axis=0)[None]).max(axis=0)

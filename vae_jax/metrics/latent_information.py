@@ -24,7 +24,7 @@ NEEDS = ("posterior",)
 LEAST = {"images": 0}
 
 
-def latent_information(posterior: Gaussian, key: Key) -> Float[np.ndarray, "latent"]:
+def latent_information(posterior: Gaussian, key: Key) -> Float[np.ndarray, " latent"]:
     """I(n; z_j) of the number n of an image and each latent, nats; one draw of z for each image."""
     index = jnp.arange(len(posterior.mean))
     z = posterior.sample(key, index)

@@ -33,7 +33,7 @@ DRAWS = 16
 
 
 def log_weights(
-    model: Model, params: Params, batch: Batch, keys: KeyArray[Array, "draw"]
+    model: Model, params: Params, batch: Batch, keys: KeyArray[Array, " draw"]
 ) -> Float[Array, "draw batch"]:
     """log p(x|z) + log p(z) - log q(z|x) for a draw of z under each of `keys`, nats."""
 

@@ -22,7 +22,7 @@ LEAST = {"points": 2, "bins": 2}
 
 def gaps(
     codes: Float[np.ndarray, "image latent"], classes: Int[np.ndarray, "image factor"], bins: int
-) -> Float[np.ndarray, "factor"]:
+) -> Float[np.ndarray, " factor"]:
     """(I_1st - I_2nd) / H of each factor; NaN for one of a single value, which nothing can know."""
     known, entropy = _information.informative(codes, classes, bins)
     return _information.gap(known) / np.where(entropy > 0, entropy, np.nan)

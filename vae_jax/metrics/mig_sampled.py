@@ -28,7 +28,7 @@ LEAST = {"images": 2}
 
 def known(
     posterior: Gaussian, classes: Int[np.ndarray, "image factor"], key: Key
-) -> tuple[Float[np.ndarray, "latent factor"], Float[np.ndarray, "factor"]]:
+) -> tuple[Float[np.ndarray, "latent factor"], Float[np.ndarray, " factor"]]:
     """I(z_j; v_k) over these images, one draw of z from each, and H(v_k); nats."""
     values = [np.unique(column, return_inverse=True)[1] for column in classes.T]
     starts = 1 + np.cumsum([0, *(v.max() + 1 for v in values)])

@@ -21,7 +21,7 @@ NEEDS = ("factors",)
 LEAST = {"points": 2, "bins": 2}
 
 
-def modularity(known: Float[np.ndarray, "latent factor"]) -> Float[np.ndarray, "latent"]:
+def modularity(known: Float[np.ndarray, "latent factor"]) -> Float[np.ndarray, " latent"]:
     """The modularity of each latent from its information on each factor; NaN for one without any."""
     square = np.square(known)
     most = square.max(axis=1)

@@ -25,10 +25,10 @@ LEAST = {"train": 2, "test": 2}
 
 
 def accuracy(
-    codes: Float[np.ndarray, "image"],
-    classes: Int[np.ndarray, "image"],
-    test_codes: Float[np.ndarray, "test"],
-    test_classes: Int[np.ndarray, "test"],
+    codes: Float[np.ndarray, " image"],
+    classes: Int[np.ndarray, " image"],
+    test_codes: Float[np.ndarray, " test"],
+    test_classes: Int[np.ndarray, " test"],
 ) -> float:
     """How often one latent tells one factor; NaN for a factor of one value, which there is nothing to tell of."""
     from sklearn.svm import LinearSVC

@@ -31,7 +31,7 @@ Relation = Float[np.ndarray, "a b"]
 class Ranking(NamedTuple):
     """UDR of each model, and of each pair (row i, column j: i's latents explain j's); NaN where a model uses none."""
 
-    scores: Float[np.ndarray, "model"]
+    scores: Float[np.ndarray, " model"]
     pairs: Float[np.ndarray, "model model"]
 
 
@@ -72,7 +72,7 @@ def agreement(relation: Relation) -> float:
 
 def score(
     codes_of_models: Sequence[Float[np.ndarray, "_ _"]],
-    kl_of_models: Sequence[Float[np.ndarray, "_"]],
+    kl_of_models: Sequence[Float[np.ndarray, " _"]],
     *,
     relation: str = "lasso",
     least_kl: float = 0.01,
@@ -97,7 +97,7 @@ def score(
     return Ranking(np.array([np.median(column) if len(column) else np.nan for column in known]), pairs)
 
 
-def _used(codes: ArrayCodes, informative: Bool[np.ndarray, "latent"]) -> np.ndarray:
+def _used(codes: ArrayCodes, informative: Bool[np.ndarray, " latent"]) -> np.ndarray:
     return _scaled(finite(codes).astype(np.float64))[:, informative]
 
 

@@ -13,7 +13,7 @@ NEAR = 12
 """Points within which a name needs no line to its dot."""
 
 
-def spread(places: Float[np.ndarray, "place"], gap: float) -> Float[np.ndarray, "place"]:
+def spread(places: Float[np.ndarray, " place"], gap: float) -> Float[np.ndarray, " place"]:
     """The rising `places` moved apart to at least `gap`, those that meet about their middle."""
     clusters: list[list[float]] = []
     for place in places:

@@ -92,7 +92,7 @@ def gradient(decoder: Params, decode: Decode, z: Codes, key: Key, index: Array) 
     return jnp.sum(jnp.square(slope), axis=(1, 2, 3))
 
 
-def unit(vector: Float[Array, "size"]) -> Float[Array, "size"]:
+def unit(vector: Float[Array, " size"]) -> Float[Array, " size"]:
     """The vector at length 1; 0 stays 0."""
     return vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(vector.dtype).tiny)
 

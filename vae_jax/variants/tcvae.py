@@ -51,7 +51,7 @@ class Decomposition(NamedTuple):
     dimension_wise_kl: PerExample
 
 
-def log_weights(estimator: str, own: Int[Array, "share"], whole: int, size: int) -> Float[Array, "share whole"]:
+def log_weights(estimator: str, own: Int[Array, " share"], whole: int, size: int) -> Float[Array, "share whole"]:
     """log W: the weight of each posterior of a batch of `whole` in q(z), z from the example at `own`.
 
     `size` is N, at least `whole`. A batch of one has no others, and its weight under "mss" is 1.
@@ -68,7 +68,7 @@ def log_weights(estimator: str, own: Int[Array, "share"], whole: int, size: int)
 
 
 def decompose(
-    z: Codes, own: Int[Array, "share"], posterior: Gaussian, whole: Gaussian, estimator: str, size: int
+    z: Codes, own: Int[Array, " share"], posterior: Gaussian, whole: Gaussian, estimator: str, size: int
 ) -> Decomposition:
     """The parts at each z, drawn from `posterior`, which stands at places `own` of the batch's `whole` (eq. 2)."""
     difference = z[:, None, :] - whole.mean[None, :, :]

@@ -168,7 +168,7 @@ def draws(prior: Params, key: Key, count: int) -> Int[Array, "count groups"]:
     return jax.vmap(draw)(example_keys(key, jnp.arange(count)))
 
 
-def _read(prior: Params) -> tuple[Int[Array, "groups"], Int[Array, "groups"], Float[Array, "groups size size"]]:
+def _read(prior: Params) -> tuple[Int[Array, " groups"], Int[Array, " groups"], Float[Array, "groups size size"]]:
     numbers = (jnp.round(jnp.asarray(prior[name])).astype(jnp.int32) for name in ("order", "parent"))
     return *numbers, jnp.asarray(prior["table"])
 

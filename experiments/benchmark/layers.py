@@ -1,28 +1,59 @@
 """The convolutions of a network one by one: ours, XLA's own and PyTorch's, in turn.
 
-python -m experiments.benchmark --config=configs/dsprites.py --config.data.path=FILE --layers [--torch]
+    python -m experiments.benchmark.layers --config=configs/dsprites.py --config.data.path=FILE [--torch] [--rounds=7]
+
+Each with both its gradients. Our share of the machine's limit is that of a product of 1024 x 1024 matrices.
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from experiments.benchmark.__main__ import Work, in_turn, square_matmul
-from experiments.benchmark.pytorch import require
-from vae_jax import model
+from experiments.benchmark.pytorch import require_torch
+from experiments.benchmark.timing import Workload, measure_rates, median_ratio, run_benchmark
+from experiments.benchmark.workloads import square_product
+from vae_jax.config.command_line import Parser, whole
+from vae_jax.config.parse import checked_config
 from vae_jax.errors import UserError
 from vae_jax.models.networks import _convolution
 from vae_jax.models.networks._convolution import convolve_transposed, halvings
 from vae_jax.training import executors
-from vae_jax.training.step import initial_state
+from vae_jax.training.setup import Setup, prepare
 
 REPEATS = 5
 """Times in one measurement."""
+
+
+def main(argv: list[str]) -> int:
+    """Times each layer of the config of the command line and prints a table; the exit status."""
+    parser = Parser("experiments.benchmark.layers", __doc__, config=True, launcher="python -m")
+    parser.flag("rounds", whole(1), 7, "N", "times that everything is measured")
+    parser.switch("torch", "adds PyTorch's layers")
+    flags, overrides = parser.parse(argv)
+    config = checked_config(flags.config, overrides)
+    if flags.torch:
+        require_torch()
+    setup = prepare(config)
+    image_shape = setup.dataset.image_shape
+    if flags.torch and any(size % 16 for size in image_shape[:2]):
+        raise UserError(f"--torch: its layers are compared at multiples of 16 pixels, not {image_shape[:2]}")
+    builders = {"ours": own_layer, "lax": lax_layer} | ({"PyTorch": torch_layer} if flags.torch else {})
+    batch = config.train.batch_size
+    names = " | ".join(f"{name}, ms" for name in builders)
+    print(f"| layer, batch {batch} | {names} | ours, share of the matmul rate |")
+    print("|---|" + "---|" * (len(builders) + 1))
+    product = square_product(executors.local_devices()[:1])
+    for layer in layers(setup):
+        workloads = {name: build(layer, batch, config.net.dtype) for name, build in builders.items()}
+        rates = measure_rates(workloads | {"matmul": product}, flags.rounds)
+        share = median_ratio(rates["ours"], rates["matmul"]) * layer.flops(batch)
+        cells = [f"{1000 / np.median(rates[name]):.1f}" for name in builders]
+        print(f"| {layer.describe()} | {' | '.join(cells)} | {share:.0%} |", flush=True)
+    return 0
 
 
 class Layer(NamedTuple):
@@ -42,49 +73,55 @@ class Layer(NamedTuple):
 
     def flops(self, batch: int) -> float:
         """Of the layer and both its gradients, by the definition of a convolution."""
-        places = math.prod(self.size if self.transposed else self.result)
-        return 3 * 2 * batch * places * self.width**2 * self.inputs * self.outputs
+        pixels = math.prod(self.size if self.transposed else self.result)
+        return 3 * 2 * batch * pixels * self.width**2 * self.inputs * self.outputs
 
 
-def layers(config: ConfigDict, built: model.Model, image_shape: tuple[int, int, int]) -> list[Layer]:
+def layers(setup: Setup) -> list[Layer]:
     """The convolutions of the config's network, in the order of the data. Raises UserError where it has none."""
-    if config.net.name != "conv":
-        raise UserError(f"--layers: config.net.name {config.net.name!r} has no convolutions; it is for 'conv'")
-    params = jax.eval_shape(lambda: initial_state(built, config, image_shape)).params["nets"]
-    down = [leaf["kernel"].shape for name, leaf in sorted(params["encoder"].items()) if name.startswith("Dense")]
-    up = [leaf for name, leaf in sorted(params["decoder"].items()) if name.startswith("Transposed")]
-    sizes = list(zip(*(halvings(size, len(down)) for size in image_shape[:2]), strict=True))
-    found, inputs = [], image_shape[2]
-    for (rows, outputs), size, result in zip(down, sizes[:-1], sizes[1:], strict=True):
-        found.append(Layer(False, inputs, outputs, math.isqrt(rows // inputs), size, result))
+    if setup.config.net.name != "conv":
+        raise UserError(f"config.net.name: {setup.config.net.name!r} has no convolutions; give 'conv'")
+    params, image_shape = setup.state_shape.params["nets"], setup.dataset.image_shape
+    kernels = [leaf["kernel"].shape for name, leaf in sorted(params["encoder"].items()) if name.startswith("Dense")]
+    transposed = [leaf for name, leaf in sorted(params["decoder"].items()) if name.startswith("Transposed")]
+    sizes = list(zip(*(halvings(size, len(kernels)) for size in image_shape[:2]), strict=True))
+    layers, inputs = [], image_shape[2]
+    for (rows, outputs), size, result in zip(kernels, sizes[:-1], sizes[1:], strict=True):
+        layers.append(Layer(False, inputs, outputs, math.isqrt(rows // inputs), size, result))
         inputs = outputs
-    for part, size, result in zip(up, sizes[:0:-1], sizes[-2::-1], strict=True):
+    for part, size, result in zip(transposed, sizes[:0:-1], sizes[-2::-1], strict=True):
         (inputs, columns), (outputs,) = part["Dense_0"]["kernel"].shape, part["bias"].shape
-        found.append(Layer(True, inputs, outputs, math.isqrt(columns // outputs), size, result))
-    return found
+        layers.append(Layer(True, inputs, outputs, math.isqrt(columns // outputs), size, result))
+    return layers
 
 
-def ours(layer: Layer, batch: int, dtype: str) -> Callable[[], None]:
+def own_layer(layer: Layer, batch: int, dtype: str) -> Workload:
     """Our layer and both its gradients, inside a scan as in training."""
+    shape = (layer.inputs * layer.width**2, layer.outputs)
     if layer.transposed:
-        kernel = (layer.inputs, layer.outputs * layer.width**2)
-        apply = lambda x, k: convolve_transposed(x, k, layer.width, layer.result)  # noqa: E731
-    else:
-        kernel = (layer.inputs * layer.width**2, layer.outputs)
-        apply = lambda x, k: _convolution.convolve(x, k, layer.width)  # noqa: E731
-    x, kernel = _operands(dtype, (layer.inputs, *layer.size, batch), kernel)
-    scan = lambda *operands: jax.lax.scan(_descend(apply), operands, None, length=REPEATS)[0]  # noqa: E731
-    return _called(jax.jit(scan), x, kernel, 1)
+        shape = (layer.inputs, layer.outputs * layer.width**2)
+
+    def apply(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if layer.transposed:
+            return convolve_transposed(x, kernel, layer.width, layer.result)
+        return _convolution.convolve(x, kernel, layer.width)
+
+    def scan(x: jax.Array, kernel: jax.Array) -> Any:
+        return jax.lax.scan(lambda operands, _: (_descend(apply, *operands), None), (x, kernel), None, REPEATS)[0]
+
+    return _workload(jax.jit(scan), *_operands(dtype, (layer.inputs, *layer.size, batch), shape), calls=1)
 
 
-def of_xla(layer: Layer, batch: int, dtype: str) -> Callable[[], None]:
+def lax_layer(layer: Layer, batch: int, dtype: str) -> Workload:
     """The same by lax's convolutions, dispatched one by one."""
-    common = {"padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-    convolve = jax.lax.conv_transpose if layer.transposed else jax.lax.conv_general_dilated
+    convolution = jax.lax.conv_transpose if layer.transposed else jax.lax.conv_general_dilated
+
+    def apply(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return convolution(x, kernel, (2, 2), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
     shape = (layer.width, layer.width, layer.inputs, layer.outputs)
-    x, kernel = _operands(dtype, (batch, *layer.size, layer.inputs), shape)
-    step = _descend(lambda x, k: convolve(x, k, (2, 2), **common))
-    return _called(jax.jit(lambda *operands: step(operands, None)[0]), x, kernel, REPEATS)
+    operands = _operands(dtype, (batch, *layer.size, layer.inputs), shape)
+    return _workload(jax.jit(lambda x, kernel: _descend(apply, x, kernel)), *operands, calls=REPEATS)
 
 
 def _operands(dtype: str, *shapes: tuple[int, ...]) -> list[jax.Array]:
@@ -92,26 +129,22 @@ def _operands(dtype: str, *shapes: tuple[int, ...]) -> list[jax.Array]:
     return [jnp.asarray(draw(shape), dtype) for shape in shapes]
 
 
-def _descend(apply: Callable) -> Callable:
+def _descend(apply: Callable, *operands: jax.Array) -> tuple[jax.Array, ...]:
     """A small step down the gradients of half the squared results, which uses all that is computed."""
-
-    def step(operands, _):
-        out, back = jax.vjp(apply, *operands)
-        return jax.tree.map(lambda a, b: a - 1e-9 * b, operands, back(out)), None
-
-    return step
+    out, pullback = jax.vjp(apply, *operands)
+    return jax.tree.map(lambda operand, gradient: operand - 1e-9 * gradient, operands, pullback(out))
 
 
-def _called(compiled: Callable, x: jax.Array, kernel: jax.Array, times: int) -> Callable[[], None]:
-    def call():
-        for _ in range(times):
+def _workload(compiled: Callable, x: jax.Array, kernel: jax.Array, calls: int) -> Workload:
+    def run() -> None:
+        for _ in range(calls):
             jax.block_until_ready(compiled(x, kernel))
 
-    call()
-    return call
+    run()
+    return Workload(run, REPEATS)
 
 
-def of_torch(layer: Layer, batch: int, dtype: str) -> Callable[[], None]:
+def torch_layer(layer: Layer, batch: int, dtype: str) -> Workload:
     """The same by PyTorch, in the layout of its own."""
     import torch
 
@@ -121,30 +154,13 @@ def of_torch(layer: Layer, batch: int, dtype: str) -> Callable[[], None]:
     x = torch.randn(batch, layer.inputs, *layer.size, dtype=kind, requires_grad=True)
     cotangent = torch.randn(batch, layer.outputs, *layer.result, dtype=kind)
 
-    def call():
+    def run() -> None:
         for _ in range(REPEATS):
             module(x).backward(cotangent)
 
-    call()
-    return call
+    run()
+    return Workload(run, REPEATS)
 
 
-def table(config: ConfigDict, built: model.Model, image_shape: tuple[int, int, int], rounds: int, torch: bool) -> None:
-    """Prints milliseconds of each layer with both its gradients, and ours as a share of the float32 matmul rate."""
-    batch, found = config.train.batch_size, layers(config, built, image_shape)
-    if torch:
-        require()
-    if torch and any(size % 16 for size in image_shape[:2]):
-        raise UserError(f"--torch: its layers are compared at multiples of 16 pixels, not {image_shape[:2]}")
-    columns = {"ours": ours, "lax": of_xla} | ({"PyTorch": of_torch} if torch else {})
-    print(
-        f"| layer, batch {batch} | {' | '.join(f'{name}, ms' for name in columns)} | ours, share of the matmul rate |"
-    )
-    print("|---|" + "---|" * (len(columns) + 1))
-    matmul = square_matmul(executors.local_devices()[:1])
-    for layer in found:
-        timed = {name: Work(build(layer, batch, config.net.dtype), REPEATS, "calls") for name, build in columns.items()}
-        rates = in_turn(timed | {"matmul": matmul}, rounds)
-        share = np.median(np.asarray(rates["ours"]) / np.asarray(rates["matmul"])) * layer.flops(batch)
-        cells = [f"{1000 / np.median(rates[name]):.1f}" for name in columns]
-        print(f"| {layer.describe()} | {' | '.join(cells)} | {share:.0%} |", flush=True)
+if __name__ == "__main__":
+    run_benchmark(main)

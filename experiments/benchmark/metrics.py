@@ -1,8 +1,8 @@
 """How long metrics take: scores of given codes, encoding, and the importance bound.
 
-    python -m experiments.benchmark_metrics [--only=scores,encoding,likelihood] [--metrics=mig,dci] [--path=FOLDER]
+    python -m experiments.benchmark.metrics [--parts=scores,encoding,likelihood] [--metrics=mig,dci] [--path=FOLDER]
 
-All three by default. `scores`: seconds, compiling included, of each score (--metrics: of some) of one model of ten
+All three by default. `scores`: seconds, compiling included, of each score (or of --metrics) of one model of ten
 latents at the full protocol. Its codes are made up for the grid of the sprites: five noisy factors, two of them mixed,
 and five latents of noise. `encoding`: the latents of about 10,000 sprites of 64x64, as metrics take them, beside the
 training loss without its gradient, of the same images, network and batches. `likelihood`: the bound with k = 5000 of
@@ -11,8 +11,10 @@ and with the process's peak of memory, for which it has to be alone; the images 
 without it made up.
 """
 
+import argparse
 import resource
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -21,18 +23,19 @@ import numpy as np
 from vae_jax.configs import mnist_iwae
 from vae_jax.configs import sprites as sprites_config
 
-from experiments.benchmark import __main__
-from experiments.benchmark.__main__ import Work, in_turn
+from experiments.benchmark.timing import Workload, machine, measure_rates, median_ratio, run_benchmark
+from experiments.benchmark.workloads import widest_layer
 from vae_jax import data, metrics, model, randomness, registry
-from vae_jax.config.command_line import Arguments, run_program
-from vae_jax.data import Dataset, sprites
+from vae_jax.config.command_line import Parser, folder, text, words
+from vae_jax.data import sprites
 from vae_jax.data._factors import Factors
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics import Subject, likelihood
 from vae_jax.models.distributions import Gaussian
 from vae_jax.registry import keyword_fields
-from vae_jax.training.step import fetch_fn, initial_state, make_eval_step, make_hyper
-from vae_jax.typing import AXIS, Config
+from vae_jax.training.setup import Setup, make_setup
+from vae_jax.training.step import make_hyper
+from vae_jax.typing import AXIS
 
 SCORES = (
     "beta_vae,factor_vae,mig,mig_sampled,sap,dci,modularity,explicitness,irs,gaussian_tc,wasserstein_correlation,"
@@ -43,7 +46,7 @@ NETS = {"mlp": {"hidden": (512, 256)}, "conv": {}}
 IMAGES, DRAWS, ROUNDS = 1000, 5000, 3
 
 
-class Given(Subject):
+class GivenCodes(Subject):
     """A subject of which only the codes are known, one row for each image of a grid; every posterior is as wide."""
 
     def __init__(self, codes: np.ndarray, names: tuple[str, ...], sizes: tuple[int, ...], logvar: float = -4.0):
@@ -69,7 +72,7 @@ class Given(Subject):
         return Gaussian(mean, jnp.full_like(mean, self.logvar))
 
 
-def made_up(sizes: tuple[int, ...], latents: int) -> np.ndarray:
+def made_up_codes(sizes: tuple[int, ...], latents: int) -> np.ndarray:
     """Codes of the grid: each factor, scaled and noisy, the first two mixed with the last two; then noise."""
     random = np.random.default_rng(0)
     classes = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
@@ -80,112 +83,117 @@ def made_up(sizes: tuple[int, ...], latents: int) -> np.ndarray:
     return codes.astype(np.float32)
 
 
-def scores(own: dict[str, str]) -> None:
+def main(argv: list[str]) -> int:
+    """Times the parts of the command line; the exit status."""
+    parser = Parser("experiments.benchmark.metrics", __doc__, launcher="python -m")
+    parser.flag("parts", words, tuple(PARTS), "PART,...", f"what is timed, of {', '.join(PARTS)}")
+    parser.flag("metrics", text, f"{SCORES},aggregate_posterior", "NAME,...", "the scores that are timed")
+    parser.flag("path", folder, None, "FOLDER", "MNIST's files, for the images of the bound")
+    flags, _ = parser.parse(argv)
+    parts = [registry.choose("--parts", name, PARTS) for name in flags.parts]
+    print(machine(1))
+    for part in parts:
+        print()
+        part(flags)
+    return 0
+
+
+def time_scores(flags: argparse.Namespace) -> None:
     """Times each score once."""
-    computed = metrics.parse(own.get("metrics", f"{SCORES},aggregate_posterior"))
-    subject, key, total = Given(made_up(SIZES, 10), sprites.NAMES, SIZES), randomness.root_key(0), 0.0
+    subject, key, total = GivenCodes(made_up_codes(SIZES, 10), sprites.NAMES, SIZES), randomness.root_key(0), 0.0
     print("| score | seconds | value |\n|---|---|---|")
-    for word, compute in computed.items():
+    for word, compute in metrics.parse(flags.metrics).items():
         begin = time.perf_counter()
-        result, _ = compute(subject, key)
-        seconds = time.perf_counter() - begin
-        total += seconds
-        print(f"| {word} | {seconds:.2f} | {next(iter(result.values())):.3f} |", flush=True)
+        scores, _ = compute(subject, key)
+        taken = time.perf_counter() - begin
+        total += taken
+        print(f"| {word} | {taken:.2f} | {next(iter(scores.values())):.3f} |", flush=True)
     print(f"| all | {total:.1f} | |")
 
 
-def untrained(config: Config, dataset: Dataset) -> Subject:
-    """A model of `config` as it is before the first step, and its data."""
-    built = model.build(config, dataset.image_shape)
-    params = jax.jit(lambda: initial_state(built, config, dataset.image_shape))().params
-    return Subject(TrainedModel(config.to_dict(), dataset.image_shape, built, params, 0), dataset)
+def untrained(setup: Setup) -> Subject:
+    """The model of a setup as it is before the first step, and its data."""
+    config, dataset = setup.config, setup.dataset
+    params = setup.initial_state(randomness.root_key(config.seed)).params
+    return Subject(TrainedModel(config.to_dict(), dataset.image_shape, setup.model, params, 0), dataset)
 
 
-def forward(config: Config, subject: Subject) -> Work:
+def forward_pass(setup: Setup, subject: Subject) -> Workload:
     """The loss of all held-out images, rendered in the step as in training, in the batches that metrics encode."""
-    built, split, size = subject.model, jax.device_put(subject.dataset.test), metrics.BATCH
-    step = make_eval_step(built.nets, built.variant, fetch_fn(config)(split))
-    lifted = jax.jit(jax.vmap(step, in_axes=(None, 0, None, None, None), axis_name=AXIS))
+    split, size = jax.device_put(setup.dataset.test), metrics.BATCH
+    axes = (None, 0, None, None, None)
+    lifted = jax.jit(jax.vmap(setup.evaluation_step(split), in_axes=axes, axis_name=AXIS))
     batches = [np.arange(start, start + size, dtype=np.int32)[None] for start in range(0, split.size - size + 1, size)]
-    rest = (randomness.root_key(0), jnp.int32(0), make_hyper(config, built))
-    return Work(
-        lambda: jax.block_until_ready([lifted(subject.run.params, batch, *rest) for batch in batches]),
-        len(batches) * size,
-        "images",
-    )
+    constants = (randomness.root_key(0), jnp.int32(0), make_hyper(setup.config, setup.model))
+
+    def run() -> None:
+        jax.block_until_ready([lifted(subject.run.params, batch, *constants) for batch in batches])
+
+    return Workload(run, len(batches) * size)
 
 
-def encoding(own: dict[str, str]) -> None:
+def encode_held_out(subject: Subject) -> None:
+    """Encodes the held-out images anew."""
+    subject.codes.cache_clear()
+    subject.codes(0)
+
+
+def encode_grid(subject: Subject) -> metrics.Coded:
+    """The codes of every image of the grid, encoded anew."""
+    vars(subject).pop("coded", None)
+    return subject.coded
+
+
+def time_encoding(flags: argparse.Namespace) -> None:
     """Times what metrics encode beside the forward pass, in turn."""
     print("| network | work | images/s | of forward |\n|---|---|---|---|")
-    for name, fields_of in NETS.items():
+    for name, fields in NETS.items():
         config = sprites_config.get_config()
-        config.net = sprites_config.default.section("net", name, **fields_of)
+        config.net = sprites_config.default.section("net", name, **fields)
         config.data.update(resolution=64, sizes=(3, 4, 16, 8, 8), split="random 0.82")
-        subject = untrained(config, model.load_data(config.data))
-
-        def codes(subject=subject):
-            subject.codes.cache_clear()
-            subject.codes(0)
-
-        def coded(subject=subject):
-            vars(subject).pop("coded", None)
-            return subject.coded
-
-        timed = {
-            "forward": forward(config, subject),
-            "codes of held-out images": Work(codes, subject.dataset.test.size, "images"),
-            "codes of a grid": Work(coded, subject.dataset.factors.count, "images"),
+        setup = make_setup(config, model.load_data(config.data))
+        subject = untrained(setup)
+        workloads = {
+            "forward": forward_pass(setup, subject),
+            "codes of held-out images": Workload(partial(encode_held_out, subject), setup.dataset.test.size),
+            "codes of a grid": Workload(partial(encode_grid, subject), setup.dataset.factors.count),
         }
-        for work in timed.values():
-            work.call()
-        rates = in_turn(timed, ROUNDS)
-        for work, found in rates.items():
-            ratio = np.median(np.asarray(found) / np.asarray(rates["forward"]))
-            print(f"| {name} | {work} | {np.median(found):,.0f} | {ratio:.2f} |", flush=True)
+        for workload in workloads.values():
+            workload.run()
+        rates = measure_rates(workloads, ROUNDS)
+        for work in workloads:
+            ratio = median_ratio(rates[work], rates["forward"])
+            print(f"| {name} | {work} | {np.median(rates[work]):,.0f} | {ratio:.2f} |", flush=True)
 
 
-def importance_bound(own: dict[str, str]) -> None:
-    """Times the bound, compiling included, between two measurements of the matrix product."""
+def time_bound(flags: argparse.Namespace) -> None:
+    """Times the importance bound, compiling included, between two measurements of the matrix product."""
     config = mnist_iwae.get_config()
-    if "path" in own:
-        config.data.path = own["path"]
+    if flags.path is not None:
+        config.data.path = str(flags.path)
         dataset = model.load_data(config.data)
     else:
         images = np.random.default_rng(0).integers(0, 256, (IMAGES, 28, 28, 1), np.uint8)
         dataset = data.from_arrays(images, None, images, None)
-    subject, devices = untrained(config, dataset), jax.devices()[:1]
     config.train.batch_size = likelihood.VALUES // 784
-    matmul = {"": __main__.layer_matmul(config, subject.model, dataset.image_shape, devices)}
-    before = in_turn(matmul, ROUNDS)[""]
-    began = time.perf_counter()
-    found = likelihood.compute(subject, randomness.root_key(0), k=DRAWS, images=IMAGES)
-    seconds = time.perf_counter() - began
-    limit = np.median(before + in_turn(matmul, ROUNDS)[""])
+    setup = make_setup(config, dataset)
+    subject, product = untrained(setup), {"": widest_layer(setup, jax.devices()[:1])}
+    before, begin = measure_rates(product, ROUNDS)[""], time.perf_counter()
+    scores = likelihood.compute(subject, randomness.root_key(0), k=DRAWS, images=IMAGES)
+    taken = time.perf_counter() - begin
+    limit = np.median(np.concatenate([before, measure_rates(product, ROUNDS)[""]]))
     decoder = jax.tree.leaves(subject.run.params["nets"]["decoder"])
-    rate = 2 * DRAWS * found["likelihood.images"] * sum(leaf.size for leaf in decoder if leaf.ndim == 2) / seconds
+    rate = 2 * DRAWS * scores["likelihood.images"] * sum(leaf.size for leaf in decoder if leaf.ndim == 2) / taken
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"k = {DRAWS}, {found['likelihood.images']} images: {seconds:.1f} s, peak {peak:.2f} GiB, "
+        f"k = {DRAWS}, {scores['likelihood.images']} images: {taken:.1f} s, peak {peak:.2f} GiB, "
         f"{rate / 1e9:.0f} GFLOP/s of the decoder's products, {rate / limit:.0%} of the {limit / 1e9:.0f} GFLOP/s "
-        f"that the widest layer's product reaches alone; {found['likelihood']:.2f} nats"
+        f"that the widest layer's product reaches alone; {scores['likelihood']:.2f} nats"
     )
 
 
-PARTS = {"scores": scores, "encoding": encoding, "likelihood": importance_bound}
-
-
-def main(argv: list[str]) -> int:
-    """Times what is asked for; the exit status."""
-    own, _ = Arguments(("only", "metrics", "path")).parse(argv)
-    parts = [registry.choose("--only", name, PARTS) for name in own.get("only", ",".join(PARTS)).split(",")]
-    print(f"1 x {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    for part in parts:
-        print()
-        part(own)
-    return 0
+PARTS = {"scores": time_scores, "encoding": time_encoding, "likelihood": time_bound}
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_compilation_cache", False)
-    run_program(main, __doc__)
+    run_benchmark(main)

@@ -1,157 +1,147 @@
 """How much faster many runs are as one program than one after another.
 
-    python -m experiments.benchmark_population --config=configs/digits.py [--members=1,8,32] [--rounds=5]
-    python -m experiments.benchmark_population --config=configs/digits.py --whole=32 [--sample=4]
+    python -m experiments.benchmark.population --config=configs/digits.py [--members=1,8,32] [--rounds=5]
+    python -m experiments.benchmark.population --config=configs/digits.py --sweep=32 [--sample=4]
 
 The first measures the compiled step in turn, round after round: one run of its own, populations of each size, and so
-many separate dispatches of one run. The second launches so many members of the config's sweep (launch.local), beside a
+many separate dispatches of one run. The second trains so many members of the config's sweep as one population, beside a
 sample of them as processes of experiments.train, and as runs one after another in one process that compiles each anew;
 everything from the start to evaluation.json.
 """
 
+import argparse
 import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.benchmark.__main__ import Work, in_turn
-from vae_jax import data, model, randomness
-from vae_jax.config.command_line import run_program
-from vae_jax.config.parse import DEFAULT, load_sweep, parse_config
+from experiments.benchmark.timing import machine, measure_rates, median_ratio, seconds
+from experiments.benchmark.workloads import train_steps
+from vae_jax.config.command_line import Parser, run_program, whole
+from vae_jax.config.parse import checked_config, load_sweep
 from vae_jax.errors import UserError
+from vae_jax.sweeps import groups
 from vae_jax.training import executors
-from vae_jax.training.loop import compile_program
-from vae_jax.training.setup import initial_state_fn, prepare
+from vae_jax.training.setup import prepare
+from vae_jax.training.writers import write_json
+
+SOLO = "alone"
 
 
 def main(argv: list[str]) -> int:
-    """Measures the config of the command line and prints what was found; the exit status."""
-    config, own = parse_config(argv, ("config", "members", "rounds", "whole", "sample"))
-    numbers = {name: _numbers(name, own.get(name, text)) for name, text in DEFAULTS.items()}
-    if "whole" in own:
-        whole(own, numbers["whole"][0], numbers["sample"][0])
+    """Measures the config of the command line and prints a table; the exit status."""
+    parser = Parser("experiments.benchmark.population", __doc__, config=True, launcher="python -m")
+    parser.flag("members", sizes, (1, 8, 32), "N,...", "sizes of the populations whose steps are timed")
+    parser.flag("rounds", whole(1), 5, "N", "times that everything is timed")
+    parser.flag("sweep", whole(1), None, "N", "members of the config's sweep to train from start to end instead")
+    parser.flag("sample", whole(1), 4, "N", "of these, how many are trained one after another too")
+    flags, overrides = parser.parse(argv)
+    if flags.sweep is not None:
+        time_sweep(flags.config, flags.sweep, flags.sample)
     else:
-        steps(config, numbers["members"], numbers["rounds"][0])
+        jax.config.update("jax_enable_compilation_cache", False)
+        time_steps(checked_config(flags.config, overrides), flags.members, flags.rounds)
     return 0
 
 
-DEFAULTS = {"members": "1,8,32", "rounds": "5", "whole": "32", "sample": "4"}
-
-
-def _numbers(name: str, text: str) -> list[int]:
-    words = text.split(",")
+def sizes(value: str) -> tuple[int, ...]:
+    """A flag of whole numbers of at least 1 with commas between."""
+    words = value.split(",")
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UserError(f"--{name}: {text!r} is not allowed; give whole numbers of at least 1")
-    return [int(word) for word in words]
+        raise argparse.ArgumentTypeError(f"{value!r} is not allowed; give whole numbers of at least 1")
+    return tuple(int(word) for word in words)
 
 
-def steps(config: ConfigDict, sizes: list[int], rounds: int) -> None:
+def time_steps(config: ConfigDict, members: Sequence[int], rounds: int) -> None:
     """Prints the steps a second of all members together, for populations of each size."""
     devices = executors.local_devices(config.parallel.devices)
-    dataset, built = prepare(config)
-    timed, compiling = {}, {}
-    for size in sizes:
-        timed[size], compiling[size] = dispatch(config, dataset, built, executors.member_parallel(devices), size)
-    timed["alone"], compiling["alone"] = dispatch(config, dataset, built, executors.data_parallel(devices[:1]), 1)
-    rates = in_turn(timed, rounds)
-    where = f"{len(devices)} x {devices[0].device_kind}, jax {jax.__version__}"
-    print(f"{config.variant.name} on {config.data.name}, {config.net.name}, batch {config.train.batch_size}; {where}")
+    setup = prepare(config)
+    workloads, compile_seconds = {}, {}
+    for size in members:
+        configs = [ConfigDict({**config.to_dict(), "seed": seed}) for seed in range(size)]
+        executor = executors.MemberParallel(devices)
+        workloads[str(size)], compile_seconds[str(size)] = train_steps(setup, configs, executor)
+    solo, executor = ConfigDict({**config.to_dict(), "seed": 0}), executors.DataParallel(devices[:1])
+    workloads[SOLO], compile_seconds[SOLO] = train_steps(setup, [solo], executor)
+    rates = measure_rates(workloads, rounds)
+    batch = config.train.batch_size
+    print(f"{config.variant.name} on {config.data.name}, {config.net.name}, batch {batch}; {machine(len(devices))}")
     print("| members | steps/s of all together | times one alone | seconds to compile |\n|---|---|---|---|")
-    for size, found in rates.items():
-        ratio = np.median(np.asarray(found) / np.asarray(rates["alone"]))
-        print(f"| {size} | {np.median(found):,.0f} | {ratio:.2f} | {compiling[size]:.1f} |")
+    for size, images in rates.items():
+        ratio = median_ratio(images, rates[SOLO])
+        print(f"| {size} | {np.median(images) / batch:,.0f} | {ratio:.2f} | {compile_seconds[size]:.1f} |")
 
 
-def dispatch(
-    config: ConfigDict, dataset: data.Dataset, built: model.Model, placement: executors.Placement, size: int
-) -> tuple[Work, float]:
-    """One dispatch of a population whose seeds differ, and the seconds that compiling it took."""
-    configs = [ConfigDict({**config.to_dict(), "seed": seed}) for seed in range(size)]
-    program = compile_program(configs, dataset, built, placement)
-    start, many = initial_state_fn(config, dataset, built), config.train.dispatch
-    state = placement.place([jax.device_get(start(randomness.root_key(seed))) for seed in range(size)])
-    streams = [data.index_stream(seed, 0, many, dataset.train.size, config.train.batch_size) for seed in range(size)]
-    rest = (np.stack(streams), program.key, program.hyper, np.ones(size, bool))
-    began = time.perf_counter()
-    program.take_steps.lower(program.split, state, *rest).compile()
-    seconds = time.perf_counter() - began
-
-    def call():
-        nonlocal state
-        state, _ = program.take_steps(program.split, state, *rest)
-        jax.block_until_ready(state)
-
-    call()
-    return Work(call, many * size, "steps"), seconds
-
-
-ANEW = """
+TRAIN_ALL = """
 import sys, jax
-from experiments import settings, train
+from vae_jax import cli
 jax.config.update("jax_enable_compilation_cache", False)
 for words in sys.argv[1:]:
     jax.clear_caches()
-    assert train.main(words.split()) == 0
+    assert cli.train(words.split()) == 0
 """
+"""Trains the runs of its command lines one after another, each compiled anew."""
 
 
-def whole(own: dict[str, str], count: int, sample: int) -> None:
-    """Prints the seconds for `count` members of the config's sweep, and for as many runs one after another."""
-    from vae_jax.sweeps import algebra
+def time_sweep(file: str, count: int, sample: int) -> None:
+    """Prints the seconds for `count` members of the config's sweep, and for as many runs one after another.
 
-    file = own.get("config", DEFAULT)
-    runs = algebra.runs(file, [], load_sweep(file))[:count]
+    Raises UserError where the sweep has fewer.
+    """
+    runs = groups.plan_runs(file, [], load_sweep(file))[:count]
     if len(runs) < count:
-        raise UserError(f"--whole: {count} is not allowed; the sweep of {file} has {len(runs)} runs")
-    taken: dict[str, list[float]] = {"processes": [], "one process, each compiled anew": [], "population": []}
+        raise UserError(f"--sweep: {count} is not allowed; the sweep of {file} has {len(runs)} runs")
+    half = -(-sample // 2)
     with tempfile.TemporaryDirectory() as folder:
-        words = [[*run.words, f"--workdir={folder}/alone{i}"] for i, run in enumerate(runs[:sample])]
-        half = -(-sample // 2)
-        for number, part in enumerate((words[:half], words[half:])):
-            for some in part:
-                taken["processes"].append(_seconds([sys.executable, "-m", "experiments.train", *some]))
-            again = [" ".join(some) + "_anew" for some in part]
-            if again:
-                each = _seconds([sys.executable, "-c", ANEW, *again]) / len(again)
-                taken["one process, each compiled anew"].append(each)
-            if number == 0:
-                members = Path(folder) / "members.json"
-                write(members, runs, folder)
-                cores = len(os.sched_getaffinity(0))
-                flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={cores}"
-                taken["population"].append(
-                    _seconds([sys.executable, "-m", "experiments.population", f"--members={members}"], XLA_FLAGS=flags)
-                )
-    together = taken.pop("population")[0]
+        words = [[*run.words, f"--workdir={folder}/solo{i}"] for i, run in enumerate(runs[:sample])]
+        before = [time_processes(words[:half]), time_one_process(words[:half])]
+        population = time_population(Path(folder), runs)
+        after = [time_processes(words[half:]), time_one_process(words[half:])]
     print(f"{count} runs of {file}, start to evaluation.json\n\n| | seconds | times the population |\n|---|---|---|")
-    print(f"| a population of {count} | {together:.0f} | 1.00 |")
-    for name, seconds in taken.items():
-        alone = count * float(np.median(seconds))
-        print(f"| {name}, {count} x the median of {sample} | {alone:.0f} | {alone / together:.2f} |")
+    print(f"| a population of {count} | {population:.0f} | 1.00 |")
+    names = "processes of `experiments.train`", "runs one after another in one process, each compiled anew"
+    for name, *halves in zip(names, before, after, strict=True):
+        total = count * float(np.median(np.concatenate(halves)))
+        print(f"| {name}, {count} x the median of {sample} | {total:.0f} | {total / population:.2f} |")
 
 
-def write(file: Path, runs: list, folder: str) -> None:
-    """The members' file of these runs."""
-    from vae_jax.training.writers import write_json
-
-    write_json(file, [{"workdir": f"{folder}/{run.id}", "words": run.words} for run in runs])
+def time_processes(words: Sequence[list[str]]) -> list[float]:
+    """The seconds of each of these runs as a process of its own."""
+    return [seconds(partial(call, [sys.executable, "-m", "experiments.train", *line])) for line in words]
 
 
-def _seconds(command: list[str], **environment: str) -> float:
-    began = time.perf_counter()
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"{command[2]}: ended with status {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}")
-    return time.perf_counter() - began
+def time_one_process(words: Sequence[list[str]]) -> list[float]:
+    """The mean seconds of these runs one after another in one process; nothing where there are none."""
+    if not words:
+        return []
+    lines = [" ".join(line) + "_one_process" for line in words]
+    return [seconds(partial(call, [sys.executable, "-c", TRAIN_ALL, *lines])) / len(lines)]
+
+
+def time_population(folder: Path, runs: Sequence[groups.PlannedRun]) -> float:
+    """The seconds of these runs as one population, with a core a device."""
+    members = folder / "members.json"
+    write_json(members, [{"workdir": f"{folder}/{run.id}", "words": run.words} for run in runs])
+    cores = len(os.sched_getaffinity(0))
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={cores}"
+    command = [sys.executable, "-m", "experiments.population", f"--members={members}"]
+    return seconds(partial(call, command, XLA_FLAGS=flags))
+
+
+def call(command: Sequence[str], **environment: str) -> None:
+    """Runs a program to its end. Raises UserError where it fails."""
+    process = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    if process.returncode:
+        ending = f"{process.stdout[-500:]}{process.stderr[-500:]}"
+        raise UserError(f"{command[2]}: ended with status {process.returncode}: {ending}")
 
 
 if __name__ == "__main__":
-    if not any(word.startswith("--whole") for word in sys.argv):
-        jax.config.update("jax_enable_compilation_cache", False)
-    run_program(main, __doc__)
+    run_program(main)

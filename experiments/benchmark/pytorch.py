@@ -1,6 +1,6 @@
 """The same network, batch and data in a plain PyTorch loop, in a process of its own: what ours is held against.
 
-    python -m experiments.benchmark_torch --config=configs/dsprites.py --config.data.path=FILE
+    python -m experiments.benchmark.pytorch --config=configs/dsprites.py --config.data.path=FILE
 
 prints how many images a round has, and makes a round of Adam steps for each line that it is given. `--torch` of
 experiments.benchmark has two such processes, each with the training images unpacked to a byte a number. One is as
@@ -15,94 +15,112 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax.config.command_line import run_program
-from vae_jax.config.parse import parse_config
+from experiments.benchmark.timing import Workload, seconds
+from vae_jax.config.command_line import Parser, run_program
+from vae_jax.config.parse import checked_config
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 
-SECONDS = 1.0
+ROUND_SECONDS = 1.0
 """About how long one round lasts."""
 
 CHUNK = 1024
 """Images that are fetched at once."""
 
 # Of the GNU C library; 32 MiB is the most that it allows, and what is larger is given back all the same.
-KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
-LOOPS = {"PyTorch loop": {}, "PyTorch, keeping memory": KEEPING}
+ENVIRONMENTS = {"PyTorch loop": {}, "PyTorch, keeping memory": KEEP_MEMORY}
 """The environment of each process."""
 
 
 def main(argv: list[str]) -> int:
     """Makes rounds of steps on demand; the exit status."""
-    from vae_jax.training import train_run
+    from vae_jax.training.setup import prepare
 
-    config, _ = parse_config(argv, ("config",))
-    dataset, _ = train_run.prepare(config)
-    check(config, dataset.image_shape)
-    call, amount = steps(config, dataset.image_shape, unpacked(dataset))
-    print(amount, flush=True)
+    parser = Parser("experiments.benchmark.pytorch", __doc__, config=True, launcher="python -m")
+    flags, overrides = parser.parse(argv)
+    config = checked_config(flags.config, overrides)
+    require_torch()
+    dataset = prepare(config).dataset
+    check_config(config, dataset.image_shape)
+    workload = training_round(config, dataset.image_shape, unpack_images(dataset))
+    print(workload.amount, flush=True)
     for _ in sys.stdin:
-        call()
+        workload.run()
         print("done", flush=True)
     return 0
 
 
-@contextlib.contextmanager
-def started(command: Sequence[str], environment: dict[str, str]) -> Iterator[tuple[Callable[[], None], int]]:
-    """A call that has a process of its own make a round of steps, and how many images that takes.
+@dataclass(frozen=True)
+class TorchProcess:
+    """A process that makes a round for each line that it is given; `errors` is a file of what it says beside."""
 
-    Raises UserError, with the last that the process said, where it ends.
-    """
+    process: subprocess.Popen
+    errors: IO[str]
+
+    def answer(self) -> str:
+        """Its next line. Raises UserError, with the last line of its errors, where it has ended."""
+        line = self.process.stdout.readline()
+        if not line:
+            status = self.process.wait()
+            self.errors.seek(0)
+            last = self.errors.read().strip().rpartition("\n")[2]
+            raise UserError(f"--torch: the process of PyTorch's loop ended with {status}: {last}")
+        return line
+
+    def round(self) -> None:
+        """Has it make a round of steps. Raises UserError as `answer` does."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.process.stdin.fileno(), b"go\n")
+        self.answer()
+
+
+@contextlib.contextmanager
+def torch_workload(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Workload]:
+    """Rounds of steps of a process that `command` starts, in images. Raises UserError where it ends."""
     with (
-        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
             command,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,  # here JAX only unpacks the data
+            env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},  # there JAX only unpacks the data
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=errors,
             text=True,
         ) as process,
     ):
-
-        def answer() -> str:
-            line = process.stdout.readline()
-            if not line:
-                status = process.wait()
-                said.seek(0)
-                last = said.read().strip().rpartition("\n")[2]
-                raise UserError(f"--torch: the process of PyTorch's loop ended with {status}: {last}")
-            return line
-
-        def call():
-            with contextlib.suppress(BrokenPipeError):
-                os.write(process.stdin.fileno(), b"go\n")
-            answer()
-
-        yield call, int(answer())
+        loop = TorchProcess(process, errors)
+        yield Workload(loop.round, int(loop.answer()))
 
 
-def command(words: Sequence[str]) -> list[str]:
-    """What starts the process for the config of `words`."""
-    return [sys.executable, "-m", "experiments.benchmark_torch", *words]
+@contextlib.contextmanager
+def torch_workloads(words: Sequence[str]) -> Iterator[dict[str, Workload]]:
+    """The loop of the config of `words` in each of ENVIRONMENTS, by name."""
+    command = [sys.executable, "-m", "experiments.benchmark.pytorch", *words]
+    with contextlib.ExitStack() as processes:
+        yield {
+            name: processes.enter_context(torch_workload(command, environment))
+            for name, environment in ENVIRONMENTS.items()
+        }
 
 
-def require() -> None:
+def require_torch() -> None:
     """Raises UserError where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
-        raise UserError("--torch: PyTorch is not installed here; pip install it, or leave --torch out")
+        raise UserError("--torch: PyTorch is not installed here; pip install torch, or leave --torch out")
 
 
-def check(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
+def check_config(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
     """Raises UserError where there is no such loop."""
-    require()
+    require_torch()
     if config.variant.name != "beta" or config.likelihood.name != "bernoulli":
         raise UserError("--torch: the PyTorch loop knows the variant 'beta' with the likelihood 'bernoulli' alone")
     if (config.net.activation, config.net.dtype) != ("relu", "float32"):
@@ -114,7 +132,7 @@ def check(config: ConfigDict, image_shape: tuple[int, int, int]) -> None:
         raise UserError(f"--torch: the PyTorch loop knows 'conv' at multiples of 16 pixels, not {height}x{width}")
 
 
-def unpacked(dataset: Dataset) -> np.ndarray:
+def unpack_images(dataset: Dataset) -> np.ndarray:
     """The training images in one array (size, height, width, channels), a byte a number."""
     size = dataset.train.size
     images = np.empty((size, *dataset.image_shape), np.uint8)
@@ -124,22 +142,31 @@ def unpacked(dataset: Dataset) -> np.ndarray:
     return images
 
 
-def steps(config: ConfigDict, image_shape: tuple[int, int, int], images: np.ndarray) -> tuple[Callable[[], None], int]:
-    """A call that makes Adam steps of the VAE of `config` on `images`, and how many images it takes."""
+def training_round(config: ConfigDict, image_shape: tuple[int, int, int], images: np.ndarray) -> Workload:
+    """About a second of Adam steps of the VAE of `config` on `images`, in images."""
+    step = _training_step(config, image_shape, images)
+    for _ in range(3):
+        step()
+    steps = max(1, round(ROUND_SECONDS / (seconds(lambda: _repeat(step, 5)) / 5)))
+    return Workload(lambda: _repeat(step, steps), steps * config.train.batch_size)
+
+
+def _repeat(step: Callable[[], None], times: int) -> None:
+    for _ in range(times):
+        step()
+
+
+def _training_step(config: ConfigDict, image_shape: tuple[int, int, int], images: np.ndarray) -> Callable[[], None]:
     import torch
 
     encoder, decoder = NETWORKS[config.net.name](torch.nn, config, image_shape)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.train.learning_rate)
-    images = torch.from_numpy(images).permute(0, 3, 1, 2)
+    data = torch.from_numpy(images).permute(0, 3, 1, 2)
+    binarize = {"none": lambda x: x, "static": lambda x: (x > 0.5).float(), "dynamic": torch.bernoulli}
     functional, batch, beta = torch.nn.functional, config.train.batch_size, config.variant.beta
-    prepare = {
-        "none": lambda x: x,
-        "static": lambda x: (x > 0.5).float(),
-        "dynamic": torch.bernoulli,
-    }[config.data.binarize]
 
-    def step():
-        x = prepare(images[torch.randint(len(images), (batch,))].float() / 255)
+    def step() -> None:
+        x = binarize[config.data.binarize](data[torch.randint(len(data), (batch,))].float() / 255)
         mean, logvar = encoder(x).chunk(2, dim=1)
         z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
         distortion = functional.binary_cross_entropy_with_logits(decoder(z).view_as(x), x, reduction="sum")
@@ -148,31 +175,24 @@ def steps(config: ConfigDict, image_shape: tuple[int, int, int], images: np.ndar
         ((distortion + beta * rate) / batch).backward()
         optimizer.step()
 
-    for _ in range(3):
-        step()
-    began = time.perf_counter()
-    for _ in range(5):
-        step()
-    count = max(1, round(SECONDS / ((time.perf_counter() - began) / 5)))
-
-    def call():
-        for _ in range(count):
-            step()
-
-    return call, count * batch
+    return step
 
 
-def _mlp(nn, config: ConfigDict, image_shape: tuple[int, int, int]):
+def _with_relu(nn: Any, layers: Sequence[Any]) -> list[Any]:
+    return [part for layer in layers for part in (layer, nn.ReLU())]
+
+
+def _mlp(nn: Any, config: ConfigDict, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
     pixels, hidden = int(np.prod(image_shape)), config.net.hidden
 
-    def dense(widths):
-        layers = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
-        return nn.Sequential(nn.Flatten(), *layers[:-1])
+    def dense(widths: Sequence[int]) -> Any:
+        layers = [nn.Linear(inputs, outputs) for inputs, outputs in itertools.pairwise(widths)]
+        return nn.Sequential(nn.Flatten(), *_with_relu(nn, layers)[:-1])
 
     return dense([pixels, *hidden, 2 * config.latent_dim]), dense([config.latent_dim, *reversed(hidden), pixels])
 
 
-def _conv(nn, config: ConfigDict, image_shape: tuple[int, int, int]):
+def _conv(nn: Any, config: ConfigDict, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
     height, width, channels = image_shape
     height, width, hidden = height // 16, width // 16, config.net.hidden
     encoder = [
@@ -181,20 +201,20 @@ def _conv(nn, config: ConfigDict, image_shape: tuple[int, int, int]):
         nn.Conv2d(32, 64, 2, 2),
         nn.Conv2d(64, 64, 2, 2),
     ]
-    decoder = [nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in ((64, 64), (64, 32), (32, 32), (32, channels))]
-    active = lambda layers: [part for layer in layers for part in (layer, nn.ReLU())]  # noqa: E731
+    pairs = ((64, 64), (64, 32), (32, 32), (32, channels))
+    decoder = [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1) for inputs, outputs in pairs]
     return (
         nn.Sequential(
-            *active(encoder),
+            *_with_relu(nn, encoder),
             nn.Flatten(),
             nn.Linear(64 * height * width, hidden),
             nn.ReLU(),
             nn.Linear(hidden, 2 * config.latent_dim),
         ),
         nn.Sequential(
-            *active([nn.Linear(config.latent_dim, hidden), nn.Linear(hidden, 64 * height * width)]),
+            *_with_relu(nn, [nn.Linear(config.latent_dim, hidden), nn.Linear(hidden, 64 * height * width)]),
             nn.Unflatten(1, (64, height, width)),
-            *active(decoder)[:-1],
+            *_with_relu(nn, decoder)[:-1],
         ),
     )
 
@@ -203,4 +223,4 @@ NETWORKS = {"mlp": _mlp, "conv": _conv}
 
 
 if __name__ == "__main__":
-    run_program(main, __doc__)
+    run_program(main)

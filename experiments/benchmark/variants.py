@@ -1,47 +1,56 @@
 """What each variant's step costs beside the VAE's: compile seconds and step time on digits.
 
-    python -m experiments.benchmark_variants [--rounds=7]
+    python -m experiments.benchmark.variants [--rounds=7]
 
 Prints the table of docs/variants.md. Steps are timed in turn, round after round; ratios are medians. A variant
 that digits will not do for is timed on sprites of the same 8x8 pixels, whose drawing is part of its step.
 """
 
+import dataclasses
 import pkgutil
 
-import jax
-import numpy as np
+from ml_collections import ConfigDict
 
-from experiments.benchmark.__main__ import compiled_steps, in_turn
+from experiments.benchmark.timing import machine, measure_rates, median_ratio, run_benchmark
+from experiments.benchmark.workloads import train_steps
 from vae_jax import model, variants
-from vae_jax.config.command_line import Arguments, run_program
+from vae_jax.config.command_line import Parser, whole
 from vae_jax.config.parse import DEFAULT, load_config
 from vae_jax.data import sprites
 from vae_jax.errors import UserError
 from vae_jax.training import executors
+from vae_jax.training.setup import Setup, make_setup
+
+VAE = "beta"
 
 
 def main(argv: list[str]) -> int:
     """Times every variant that trains on digits; the exit status."""
-    own, _ = Arguments(("rounds",)).parse(argv)
-    devices = executors.local_devices(1)
-    timed, seconds = {}, {}
-    for name in sorted(info.name for info in pkgutil.iter_modules(variants.__path__)):
+    parser = Parser("experiments.benchmark.variants", __doc__, launcher="python -m")
+    parser.flag("rounds", whole(1), 7, "N", "times that every step is timed")
+    flags, _ = parser.parse(argv)
+    executor = executors.DataParallel(executors.local_devices(1))
+    workloads, compile_seconds = {}, {}
+    for name in sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if info.name[0] != "_"):
         config = load_config(f"{DEFAULT}:{name}")
-        dataset = model.load_data(config.data)
-        built = model.build(config, dataset.image_shape)
-        try:
-            built.variant.check(dataset.train)
-        except UserError:
-            dataset = sprites.load(resolution=8)
-        timed[name], seconds[name] = compiled_steps(config, dataset, built, devices)
-    rates = {name: np.asarray(values) for name, values in in_turn(timed, int(own.get("rounds", "7"))).items()}
-    print(f"1 x {devices[0].device_kind}, jax {jax.__version__}, the digits of {DEFAULT}\n")
+        workloads[name], compile_seconds[name] = train_steps(trainable_setup(config), [config], executor)
+    rates = measure_rates(workloads, flags.rounds)
+    print(f"{machine(1)}, the digits of {DEFAULT}\n")
     print("| variant | compile, s | step time, beta = 1 |\n|---|---|---|")
-    for name, rate in rates.items():
-        print(f"| {name} | {seconds[name]:.1f} | {np.median(rates['beta'] / rate):.2f} |")
+    for name in rates:
+        print(f"| {name} | {compile_seconds[name]:.1f} | {median_ratio(rates[VAE], rates[name]):.2f} |")
     return 0
 
 
+def trainable_setup(config: ConfigDict) -> Setup:
+    """The setup of a config of digits, on sprites of their size where its variant cannot be trained on digits."""
+    setup = make_setup(config, model.load_data(config.data))
+    try:
+        setup.model.variant.check(setup.dataset.train)
+    except UserError:
+        return dataclasses.replace(setup, dataset=sprites.load(resolution=8))
+    return setup
+
+
 if __name__ == "__main__":
-    jax.config.update("jax_enable_compilation_cache", False)
-    run_program(main, __doc__)
+    run_benchmark(main)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from experiments.benchmark.metrics import Given
+from experiments.benchmark.metrics import GivenCodes
 from vae_jax import randomness
 
 NAMES, SIZES = ("shape", "scale", "x", "y"), (2, 5, 8, 8)
@@ -30,7 +30,7 @@ def rotated():
 
 
 def given(codes, names=NAMES, sizes=SIZES, **kwargs):
-    return Given(np.asarray(codes, np.float32), names, sizes, **kwargs)
+    return GivenCodes(np.asarray(codes, np.float32), names, sizes, **kwargs)
 
 
 def score(metric, subject, **parameters):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmark.metrics import Given
+from experiments.benchmark.metrics import GivenCodes
 from vae_jax import randomness
 from vae_jax.metrics import _boosted_trees, dci
 
@@ -118,7 +118,7 @@ def test_scores_of_importances_by_hand():
 
 def found(codes):
     """DCI of codes of the grid, four latents; all share one compiled program."""
-    subject = Given(np.asarray(codes, np.float32), ("shape", "x", "y"), SIZES)
+    subject = GivenCodes(np.asarray(codes, np.float32), ("shape", "x", "y"), SIZES)
     return dci.compute(subject, randomness.root_key(0), **ROUNDS)
 
 

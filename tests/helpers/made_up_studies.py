@@ -27,7 +27,7 @@ def config(seed, **variant):
 
 def write_run(root, tree, found=None, name=None, **files):
     """A run's folder as training leaves it; `files` are others in it, by name without .json."""
-    folder = root / (name or study.identity(tree))
+    folder = root / (name or study.run_id(tree))
     folder.mkdir(parents=True)
     writers.write_json(folder / "config.json", {"config": tree, "image_shape": [8, 8, 1]})
     environment = {"vae_jax": "0.1.0", "git": "abc", "python": "3.11", "jax": "0.10.2", "devices": "1 x cpu"}

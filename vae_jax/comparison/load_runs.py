@@ -91,9 +91,9 @@ def read_run(name: str, folder: Path) -> ComparedRun:
     """The run of a folder. Raises NoRun where it is none, or is damaged."""
     config = _config(folder)
     file, found = folder / "evaluation.json", {}
-    if file.exists() and not (found := study.read(file)):
+    if file.exists() and not (found := study.read_json(file)):
         raise NoRun("evaluation.json is damaged")
-    status = study.state(folder, config["train.steps"])
+    status = study.run_state(folder, config["train.steps"])
     metrics = numbers(found) if status == study.DONE else {}
     if status == study.DONE and "loss" not in metrics:
         raise NoRun("evaluation.json is damaged")
@@ -106,7 +106,7 @@ def read_run(name: str, folder: Path) -> ComparedRun:
         metrics=metrics,
         status=status,
         error=_error(folder) if status == study.FAILED else "",
-        environment=study.read(folder / "environment.json"),
+        environment=study.read_json(folder / "environment.json"),
         steps_per_second=speed(folder / "metrics.jsonl"),
     )
 
@@ -121,7 +121,7 @@ def _config(folder: Path) -> dict[str, Any]:
         if (folder / "plan.json").exists():
             raise NoRun("is a study of its own; name it in --runs")
         raise NoRun("has no config.json" if any(folder.iterdir()) else "is empty")
-    found = study.read(file)
+    found = study.read_json(file)
     if not found:
         raise NoRun("config.json is damaged")
     config = leaves(found["config"]) if isinstance(found.get("config"), dict) else {}
@@ -152,7 +152,7 @@ def numbers(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _error(folder: Path) -> str:
-    found = study.read(folder / "failed.json")
+    found = study.read_json(folder / "failed.json")
     return str(found["error"]) if "error" in found else "failed.json is damaged"
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from vae_jax.comparison.intervals import LEVEL, PARTS, POWER, by_chance
 from vae_jax.comparison.results import ComparedRun, Comparison, Difference, Summary
-from vae_jax.sweeps.study import DONE, DROPPED, FAILED, MISSING, RUNNING, named
+from vae_jax.phrases import join_names, plural
+from vae_jax.sweeps.study import DONE, DROPPED, FAILED, MISSING, RUNNING
 
 WIDTH = 100
 MOST_GROUPS = 30
@@ -70,7 +71,7 @@ def header(comparison: Comparison, paint) -> list[str]:
     count = len(comparison.groups)
     return [
         paint(f"{comparison.folder}: {standing(comparison.runs, comparison.skipped)}", BOLD),
-        *wrapped(f"{count:,} group{'s' * (count != 1)} by {by}; against {comparison.baseline}"),
+        *wrapped(f"{plural(count, 'group')} by {by}; against {comparison.baseline}"),
     ]
 
 
@@ -80,7 +81,7 @@ def notes(comparison: Comparison) -> list[str]:
     reasons = defaultdict(list)
     for name, why in comparison.skipped:
         reasons[why].append(name)
-    found += [f"skipped {len(names):,}: {why} ({named(names, 3)})" for why, names in reasons.items()]
+    found += [f"skipped {len(names):,}: {why} ({join_names(names, 3)})" for why, names in reasons.items()]
     failed = [run for run in runs if run.status == FAILED]
     if failed:
         spread = ", ".join(f"{n} of {group}" for group, n in Counter(run.group for run in failed).items())
@@ -89,7 +90,7 @@ def notes(comparison: Comparison) -> list[str]:
     for metric in comparison.metrics:
         bad = [run.name for run in runs if metric in run.metrics and not math.isfinite(run.metrics[metric])]
         if bad:
-            found.append(f"{metric} is no finite number in {len(bad):,} (left out: {named(bad, 3)})")
+            found.append(f"{metric} is no finite number in {len(bad):,} (left out: {join_names(bad, 3)})")
     done = [run for run in runs if run.status == DONE]
     if len(done) > len({(run.group, run.seed) for run in done}):
         found.append(
@@ -98,12 +99,12 @@ def notes(comparison: Comparison) -> list[str]:
     for field in ("data.name", "data.binarize", "likelihood.name"):
         values = dict.fromkeys(shown(run.config.get(field)) for run in done)
         if len(values) > 1:
-            of = f"runs differ in {field} ({named([*values], 3)})"
+            of = f"runs differ in {field} ({join_names([*values], 3)})"
             found.append(f"{of}: what differs so from the baseline is not compared in nats")
     for name in ("git", "jax", "devices"):
         values = dict.fromkeys(str(run.environment.get(name)) for run in done if run.environment.get(name))
         if len(values) > 1:
-            found.append(f"runs are of {len(values)} different {name}: {named([*values], 3)}")
+            found.append(f"runs are of {len(values)} different {name}: {join_names([*values], 3)}")
     return [line for text in found for line in wrapped(f"- {text}", "  ")]
 
 

@@ -4,41 +4,44 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TextIO
 
-from vae_jax.launch.jobs import tally
-from vae_jax.sweeps.plan import duration
+from vae_jax.launch.progress import GroupProgress, count_states
+from vae_jax.phrases import format_duration
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED
 
-EVERY = 30.0
+LINE_SECONDS = 30.0
 """Seconds between lines where there is no terminal."""
 
-MOST_ROWS = 8
+MAX_ROWS = 8
+
+CLEAR = "\033[J"
+"""Clears a terminal from the cursor down."""
 
 
 class Table:
-    """Draws how the programs stand; `say` puts lines above that stay."""
+    """Draws the state of the programs; `print` puts lines above that stay."""
 
-    def __init__(self, stream=None):
+    def __init__(self, stream: TextIO | None = None):
         self._stream = sys.stdout if stream is None else stream
         self._live = self._stream.isatty()
         self._drawn: list[str] = []
-        self._last = time.monotonic()
+        self._last_time = time.monotonic()
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Prints lines that stay."""
         self._erase()
         print(text, file=self._stream)
         self._show(self._drawn)
 
-    def draw(self, jobs: Sequence[Any], running: Sequence[Any], at_once: int) -> None:
-        """Shows where `jobs` stand, of which `running` have a process."""
-        rows = lines(jobs, running, at_once)
+    def draw(self, groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> None:
+        """Shows the state of `groups`, of which `running` have a process; `processes` run at once."""
+        rows = table_rows(groups, running, processes)
         if self._live:
             self._erase()
             self._show(rows)
-        elif time.monotonic() - self._last >= EVERY:
-            self._last = time.monotonic()
+        elif time.monotonic() - self._last_time >= LINE_SECONDS:
+            self._last_time = time.monotonic()
             print(rows[-1], file=self._stream, flush=True)
 
     def close(self) -> None:
@@ -49,7 +52,7 @@ class Table:
 
     def _erase(self) -> None:
         if self._drawn and self._live:
-            self._stream.write(f"\033[{len(self._drawn)}F\033[J")
+            self._stream.write(f"\033[{len(self._drawn)}F{CLEAR}")
 
     def _show(self, rows: list[str]) -> None:
         if self._live:
@@ -59,48 +62,46 @@ class Table:
         self._stream.flush()
 
 
-def lines(jobs: Sequence[Any], running: Sequence[Any], at_once: int) -> list[str]:
-    """A row for each running program, and one for the whole."""
-    rows = []
-    for job in running[:MOST_ROWS]:
-        counts, total = tally([job]), sum(run.steps for run in job.runs)
-        share = 1 - job.steps_left() / total
-        ended = "  ".join(f"{counts[how]} {how}" for how in (DONE, FAILED, DROPPED) if counts[how])
-        rows.append(
-            f"  {job.id:<36}  {len(job.runs):>4} runs  {share:>4.0%}  {pace(job)}{f'  {ended}' if ended else ''}"
-        )
-    if len(running) > MOST_ROWS:
-        rows.append(f"  and {len(running) - MOST_ROWS} programs more")
-    return [*rows, summary(jobs, running, at_once)]
+def table_rows(groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> list[str]:
+    """A row for each running program, and one for all together."""
+    rows = [_row(group) for group in running[:MAX_ROWS]]
+    if len(running) > MAX_ROWS:
+        rows.append(f"  and {len(running) - MAX_ROWS} programs more")
+    return [*rows, _summary_row(groups, running, processes)]
 
 
-def pace(job: Any) -> str:
-    """What a running program is at: how fast, and for how long still."""
-    if not job.steps_left():
+def _row(group: GroupProgress) -> str:
+    counts, steps = count_states([group]), sum(run.steps for run in group.runs)
+    share = 1 - group.remaining_steps() / steps
+    ended = [f"{counts[state]} {state}" for state in (DONE, FAILED, DROPPED) if counts[state]]
+    return "  ".join([f"  {group.id:<36}", f"{len(group.runs):>4} runs", f"{share:>4.0%}", _pace(group), *ended])
+
+
+def _pace(group: GroupProgress) -> str:
+    if not group.remaining_steps():
         return "last pictures and metrics"
-    if job.speed is None:
+    if group.steps_per_second is None:
         return "compiling"
-    return f"{job.speed:,.0f} steps/s  {duration(job.seconds_left(None))} left"
+    return f"{group.steps_per_second:,.0f} steps/s  {format_duration(group.remaining_seconds())} left"
 
 
-def summary(jobs: Sequence[Any], running: Sequence[Any], at_once: int) -> str:
-    """The whole in a line: programs, runs by state, and the time that remains."""
-    counts, count = tally(jobs), sum(len(job.runs) for job in jobs)
-    ended = sum(len(job.ended) == len(job.runs) for job in jobs)
-    now = sum(len(job.runs) - len(job.ended) for job in running)
-    left = remaining(jobs, at_once)
+def _summary_row(groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> str:
+    counts, runs = count_states(groups), sum(len(group.runs) for group in groups)
+    complete = sum(group.complete for group in groups)
+    active = sum(len(group.runs) - len(group.end_states) for group in running)
+    seconds = remaining_seconds(groups, processes)
     return (
-        f"programs {ended}/{len(jobs)}   runs {counts[DONE]}/{count} done, {now} running, {counts[FAILED]} failed, "
-        f"{counts[DROPPED]} dropped, {count - counts.total() - now} to come"
-        f"{f'   {duration(left)} left' if left else ''}"
+        f"programs {complete}/{len(groups)}   runs {counts[DONE]}/{runs} done, {active} running, {counts[FAILED]} "
+        f"failed, {counts[DROPPED]} dropped, {runs - counts.total() - active} to come"
+        f"{f'   {format_duration(seconds)} left' if seconds else ''}"
     )
 
 
-def remaining(jobs: Sequence[Any], at_once: int) -> float | None:
+def remaining_seconds(groups: Sequence[GroupProgress], processes: int) -> float | None:
     """Seconds until all have ended, from the steps that the runs recorded; None before any has a speed."""
-    speeds = [job.speed for job in jobs if job.speed]
+    speeds = [group.steps_per_second for group in groups if group.steps_per_second]
     if not speeds:
         return None
-    otherwise = len(speeds) / sum(speeds)
-    alive = [job.seconds_left(otherwise) for job in jobs if not job.crashed]
-    return max(sum(alive) / at_once, *alive, 0.0)
+    default = len(speeds) / sum(speeds)
+    seconds = [group.remaining_seconds(default) for group in groups if not group.crashed]
+    return max(sum(seconds) / processes, *seconds, 0.0)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import io
 import math
@@ -9,7 +10,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,55 +18,62 @@ from typing import Any, NamedTuple
 from vae_jax.config.command_line import Overrides, command
 from vae_jax.config.parse import checked_config, load_sweep
 from vae_jax.errors import UserError
-from vae_jax.launch import requeue
-from vae_jax.launch.jobs import Job, announce, conclude, look_at_all, opening, stop_signals, write_members_file
+from vae_jax.launch import slurm_job, slurm_queue
 from vae_jax.launch.live_table import Table
-from vae_jax.launch.slurm_queue import ask_queue, in_a_line
-from vae_jax.sweeps import algebra, plan, study
-from vae_jax.sweeps.study import Planned
-from vae_jax.training.writers import write_json
+from vae_jax.launch.progress import (
+    GroupProgress,
+    all_entries,
+    incomplete,
+    print_summary,
+    read_progress,
+    report_end,
+    start_line,
+    write_members_file,
+)
+from vae_jax.launch.slurm_queue import ask_queue, in_one_line
+from vae_jax.launch.stopping import StopSignals, catch_stop_signals
+from vae_jax.phrases import plural
+from vae_jax.sweeps import plan, study
+from vae_jax.sweeps.groups import RunGroup, group_runs, plan_runs
 
 COMMAND = [sys.executable, "-m", "vae_jax", "population"]
 """What trains a program, given --members=FILE."""
 
-POLL, REFRESH, ASK = 0.1, 1.0, 5.0
+POLL_SECONDS, REFRESH_SECONDS, QUEUE_SECONDS = 0.1, 1.0, 5.0
 """Seconds between looks at signals, at the runs' folders, and at the queue."""
 
-GONE = 90.0
+VANISHED_SECONDS = 90.0
 """Seconds that a job is not in the queue until it is gone: its last files may come later than its end."""
 
-
-class Request(NamedTuple):
-    """What each program is to have, as the command line says; None leaves it to the cluster."""
-
-    partition: str | None
-    gpus: int | None
-    cpus: int | None
-    memory: float | None
-    minutes: int | None
-    max_parallel: int | None
-    nodes: int
-    requeues: int
-    grace: int
+MEBIBYTES = 1024
+"""In a gigabyte, as SLURM counts."""
 
 
-def request_of(flags: argparse.Namespace) -> Request:
+class SlurmRequest(NamedTuple):
+    """What each program is to have, as the command line says; None leaves it to the cluster.
+
+    `gpus`, `cpus` and `memory` (gigabytes) are of a node, `minutes` and `grace` (seconds) of one start.
+    """
+
+    partition: str | None = None
+    gpus: int | None = None
+    cpus: int | None = None
+    memory: float | None = None
+    minutes: int | None = None
+    max_parallel: int | None = None
+    nodes: int = 1
+    requeues: int = 100
+    grace: int = 120
+
+
+def read_request(flags: argparse.Namespace) -> SlurmRequest:
     """The resources of a command line. Raises UserError where the time is no longer than the grace."""
     if flags.time is not None and flags.time * 60 <= flags.grace:
         raise UserError(
             f"--time: {flags.time} min is not allowed; give more than --grace, which is {flags.grace} seconds"
         )
-    return Request(
-        partition=flags.partition,
-        gpus=flags.gpus,
-        cpus=flags.cpus,
-        memory=flags.memory,
-        minutes=flags.time,
-        max_parallel=flags.max_parallel,
-        nodes=flags.nodes,
-        requeues=flags.requeues,
-        grace=flags.grace,
-    )
+    values = vars(flags) | {"minutes": flags.time}
+    return SlurmRequest(**{field: values[field] for field in SlurmRequest._fields})
 
 
 def gigabytes(text: str) -> float:
@@ -77,45 +85,60 @@ def gigabytes(text: str) -> float:
 
 def minutes(text: str) -> int:
     """The flag --time: minutes, rounded up."""
-    found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):(\d\d):(\d\d))|(\d+)", text)
-    days, hours, minutes, seconds, alone = (int(part or 0) for part in (found.groups() if found else "00000"))
-    total = alone or math.ceil(((days * 24 + hours) * 60 + minutes) + seconds / 60)
+    total = 0
+    if text.isdecimal():
+        total = int(text)
+    elif match := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text):
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        total = math.ceil((days * 24 + hours) * 60 + minutes + seconds / 60)
     if not total:
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give minutes, HH:MM:SS or D-HH:MM:SS")
     return total
 
 
-def describe(file: str, overrides: Overrides, folder: Path, request: Request) -> str:
+def describe(file: str, overrides: Overrides, folder: Path, request: SlurmRequest) -> str:
     """What the sweep of a config's file would take, in lines. Raises UserError naming what is wrong."""
     points = load_sweep(file)
-    asked = plan.ask_shape(checked_config(file, overrides).data)  # the data are read while the points are
-    programs = algebra.programs(algebra.runs(file, overrides, points))
-    check_nodes(programs, request.nodes)
-    return plan.describe(programs, folder, min(len(programs), request.max_parallel or len(programs)), asked)
+    shapes = plan.request_image_shape(checked_config(file, overrides).data)  # the data are read while the points are
+    groups = group_runs(plan_runs(file, overrides, points))
+    check_nodes(groups, request.nodes)
+    devices = request.gpus or request.cpus
+    return plan.describe(
+        groups,
+        folder,
+        processes=min(len(groups), request.max_parallel or len(groups)),
+        devices=None if devices is None else devices * request.nodes,
+        shapes=shapes,
+    )
 
 
-def launch_sweep(file: str, overrides: Overrides, folder: Path, request: Request, wait: bool, again: str) -> int:
+def launch_sweep(
+    file: str, overrides: Overrides, folder: Path, request: SlurmRequest, wait: bool, resume_command: str
+) -> int:
     """Submits the sweep of a config's file; the exit status, where it is to `wait` that of the whole study.
 
-    `again` is the command that goes on with it. Raises UserError naming what is wrong.
+    `resume_command` is what a person types to go on with it. Raises UserError naming what is wrong.
     """
-    programs = algebra.programs(algebra.runs(file, overrides, load_sweep(file)))
-    check_nodes(programs, request.nodes)
+    groups = group_runs(plan_runs(file, overrides, load_sweep(file)))
+    check_nodes(groups, request.nodes)
     check_tools()
     with study.lock(folder):
-        planned = {program.id: plan.of_program(program) for program in programs}
-        jobs, waiting, numbers = submit(folder, planned, request, wait)
-    return watch(folder, jobs, waiting, numbers, again) if wait else 0
+        progress = read_progress(groups, folder)
+        jobs = submit(folder, progress, request)
+        if jobs and not wait:
+            print(f"watch: {command('status')} {folder}, or this command again with --wait")
+        if jobs:
+            print(f"stop: scancel {' '.join(job_arrays(jobs.values()))}", flush=True)
+    return watch(folder, progress, jobs, resume_command) if wait else 0
 
 
-def check_nodes(programs: Sequence[algebra.Program], nodes: int) -> None:
+def check_nodes(groups: Sequence[RunGroup], nodes: int) -> None:
     """Raises UserError naming a program that would leave nodes idle: its runs are shared out, each of them whole."""
-    for program in programs:
-        if len(program.runs) < nodes and program.runs[0].config.parallel.mode != "data":
-            count = f"{len(program.runs)} run{'s' * (len(program.runs) != 1)}"
+    for group in groups:
+        if len(group.runs) < nodes and group.config.parallel.mode != "data":
             raise UserError(
-                f"--nodes: {nodes} is not allowed for {program.id}, which has {count}; give at most as many nodes, or "
-                "--config.parallel.mode=data, which splits each run over all of them"
+                f"--nodes: {nodes} is not allowed for {group.id}, which has {plural(len(group.runs), 'run')}; give at "
+                "most as many nodes, or --config.parallel.mode=data, which splits each run over all of them"
             )
 
 
@@ -125,76 +148,81 @@ def check_tools() -> None:
         if shutil.which(tool) is None:
             raise UserError(
                 f"vae-jax slurm: {tool} is not here; launch from a machine that has SLURM's clients (on Debian: "
-                "apt install slurm-client), or use launch.local"
+                "apt install slurm-client), or use vae-jax sweep"
             )
     if find_spec("submitit") is None:
         raise UserError("vae-jax slurm: submitit is not installed; pip install submitit, or this project's [slurm]")
 
 
-def submit(
-    folder: Path, planned: dict[str, list[Planned]], request: Request, stays: bool
-) -> tuple[list[Job], list[Job], dict[str, str]]:
+def submit(folder: Path, groups: Sequence[GroupProgress], request: SlurmRequest) -> dict[str, str]:
     """Writes the plan and submits the programs that have something to do and are not queued; says so.
 
-    Returns all programs, those that have something to do, and the SLURM job of each of these.
+    Returns the SLURM job of each program that has something to do.
     """
-    jobs, waiting = look_at_all(planned, folder)
     queue = ask_queue()
-    there = study.queued(folder, queue)
-    study.write_plan(folder, [run for runs in planned.values() for run in runs], there)
-    numbers = {job.id: there[job.id] for job in waiting if job.id in there}
-    fresh = [job for job in waiting if job.id not in there]
-    if fresh:
-        numbers |= send(folder, fresh, request)
-    where = (
-        f"{len(fresh)} submitted as SLURM job {numbers[fresh[0].id].partition('_')[0]}" if fresh else "none submitted"
-    )
-    print(opening(jobs, f"SLURM, {where}" if waiting else "nothing to do", folder))
-    for job in waiting:
-        if job.id in there:
-            print(f"{job.id} is queued already: SLURM job {there[job.id]} ({queue[there[job.id]]})")
-            if new := {run.id for run in job.runs} - set(study.read(study.submission(folder, job.id)).get("runs", [])):
-                print(f"  without {len(new)} of its runs, which are new; launch again when it has ended")
-    if numbers and not stays:
-        print(f"watch: {command('status')} {folder}, or this command again with --wait")
-    if numbers:
-        print(f"stop: scancel {' '.join(arrays(numbers))}", flush=True)
-    return jobs, waiting, numbers
+    queued = slurm_queue.queued_jobs(folder, queue)
+    study.write_plan(folder, all_entries(groups), queued)
+    unfinished = incomplete(groups)
+    unsubmitted = [group for group in unfinished if group.id not in queued]
+    submitted = submit_array(folder, unsubmitted, request) if unsubmitted else {}
+    what = f"{len(submitted)} submitted as SLURM job {job_arrays(submitted.values())[0]}" if submitted else ""
+    print(start_line(groups, f"SLURM, {what or 'none submitted'}" if unfinished else "nothing to do", folder))
+    for group in unfinished:
+        if group.id in queued:
+            job = queued[group.id]
+            print(f"{group.id} is queued already: SLURM job {job} ({queue[job]})")
+            _print_new_runs(folder, group)
+    return {group.id: queued.get(group.id) or submitted[group.id] for group in unfinished}
 
 
-def arrays(numbers: dict[str, str]) -> list[str]:
+def _print_new_runs(folder: Path, group: GroupProgress) -> None:
+    new_runs = {run.id for run in group.runs} - set(slurm_queue.submitted_runs(folder, group.id))
+    if new_runs:
+        print(f"  without {len(new_runs)} of its runs, which are new; launch again when it has ended")
+
+
+def job_arrays(jobs: Iterable[str]) -> list[str]:
     """The job arrays that jobs are of, each once."""
-    return list(dict.fromkeys(number.partition("_")[0] for number in numbers.values()))
+    return list(dict.fromkeys(job.partition("_")[0] for job in jobs))
 
 
-def send(folder: Path, jobs: Sequence[Job], request: Request) -> dict[str, str]:
+def submit_array(folder: Path, groups: Sequence[GroupProgress], request: SlurmRequest) -> dict[str, str]:
     """Submits programs as one array; the SLURM job of each. Raises UserError where SLURM refuses it."""
     import submitit
 
-    for job in jobs:
-        write_members_file(job, folder)
-    papers = folder / "programs" / "slurm"
-    before = set(papers.glob("*")) | set(papers.glob(".*"))
-    executor = submitit.SlurmExecutor(papers.absolute())
-    executor.update_parameters(**parameters(folder, len(jobs), request))
-    attempt = functools.partial(requeue.attempt, str(folder), COMMAND, request.nodes, request.requeues)
+    for group in groups:
+        write_members_file(group, folder)
+    scripts = folder / "programs" / "slurm"
+    earlier_files = _all_files(scripts)
+    executor = submitit.SlurmExecutor(scripts.absolute())
+    executor.update_parameters(**submitit_parameters(folder, len(groups), request))
+    run_group = functools.partial(slurm_job.run_group, str(folder), COMMAND, request.nodes, request.requeues)
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # submitit shows what sbatch says, which the error holds too
-            found = executor.map_array(attempt, [job.id for job in jobs], [job.runs for job in jobs])
+            elements = executor.map_array(run_group, [group.id for group in groups], [group.runs for group in groups])
     except RuntimeError as error:
-        for file in (set(papers.glob("*")) | set(papers.glob(".*"))) - before:
+        for file in _all_files(scripts) - earlier_files:
             file.unlink()
-        raise UserError(
-            f"vae-jax slurm: sbatch refused: {in_a_line(str(error).replace('sbatch: error: ', ''))}"
-        ) from None
-    numbers = {job.id: sent.job_id for job, sent in zip(jobs, found, strict=True)}
-    for job in jobs:
-        write_json(study.submission(folder, job.id), {"job": numbers[job.id], "runs": [run.id for run in job.runs]})
-    return numbers
+        reason = in_one_line(str(error).replace("sbatch: error: ", ""))
+        raise UserError(f"vae-jax slurm: sbatch refused: {reason}") from None
+    jobs = {group.id: element.job_id for group, element in zip(groups, elements, strict=True)}
+    for group in groups:
+        slurm_queue.write_submission(folder, group.id, jobs[group.id], [run.id for run in group.runs])
+    return jobs
 
 
-def parameters(folder: Path, count: int, request: Request) -> dict[str, Any]:
-    """What submitit is told: each element starts its steps itself, and SLURM queues it again when its node is lost."""
+def _all_files(folder: Path) -> set[Path]:
+    return set(folder.glob("*")) | set(folder.glob(".*"))
+
+
+def submitit_parameters(folder: Path, programs: int, request: SlurmRequest) -> dict[str, Any]:
+    """The parameters of submitit: an element starts its steps itself, and SLURM queues it again when its node is lost.
+
+    Args:
+        folder: the study's, after which the array is called.
+        programs: how many elements the array has.
+        request: the resources of each.
+    """
     return {
         "job_name": folder.resolve().name,
         "partition": request.partition,
@@ -202,9 +230,9 @@ def parameters(folder: Path, count: int, request: Request) -> dict[str, Any]:
         "ntasks_per_node": 1,
         "gpus_per_node": request.gpus,
         "cpus_per_task": request.cpus,
-        "mem": None if request.memory is None else f"{math.ceil(request.memory * 1024)}M",
+        "mem": None if request.memory is None else f"{math.ceil(request.memory * MEBIBYTES)}M",
         "time": request.minutes,
-        "array_parallelism": request.max_parallel or count,
+        "array_parallelism": request.max_parallel or programs,
         "wckey": None,
         "stderr_to_stdout": True,
         "use_srun": False,
@@ -213,74 +241,118 @@ def parameters(folder: Path, count: int, request: Request) -> dict[str, Any]:
     }
 
 
-def watch(folder: Path, jobs: Sequence[Job], waiting: Sequence[Job], numbers: dict[str, str], again: str) -> int:
-    """Shows how the programs stand until all have ended or left the queue; the exit status."""
+def watch(folder: Path, groups: list[GroupProgress], jobs: dict[str, str], resume_command: str) -> int:
+    """Shows the state of the programs until all have ended or left the queue; the exit status.
+
+    Args:
+        folder: the study's.
+        groups: all its programs.
+        jobs: the SLURM job of each that has something to do.
+        resume_command: what a person types to go on with it.
+    """
     table = Table()
-    with stop_signals() as stop:
+    with catch_stop_signals() as stop:
+        watcher = QueueWatcher(folder, groups, jobs, table, stop, [group for group in groups if group.id in jobs])
         try:
-            _follow(folder, jobs, list(waiting), numbers, table, stop)
+            watcher.run()
         finally:
             table.close()
-    status = conclude(jobs, stop, folder, again)
-    if stop and status != 0:
-        print(f"the jobs stay in the queue; to stop them: scancel {' '.join(arrays(numbers))}", flush=True)
+    status = print_summary(groups, stop, folder, resume_command)
+    if stop.requested and status != 0:
+        arrays = " ".join(job_arrays(jobs.values()))
+        print(f"the jobs stay in the queue; to stop them: scancel {arrays}", flush=True)
     return status
 
 
-def _follow(
-    folder: Path, jobs: Sequence[Job], open_: list[Job], numbers: dict[str, str], table: Table, stop: list[int]
-) -> None:
-    """Looks at the folders and the queue in turn. What the folders say counts; the queue tells who is still coming."""
-    queue, missed, running, told = {}, {}, [], ""
-    asked = looked = -math.inf
-    while open_ and not stop:
-        if time.monotonic() - asked >= ASK:
-            try:
-                queue = ask_queue()
-                since = time.monotonic()
-                missed = {job.id: missed.get(job.id, since) for job in open_ if numbers[job.id] not in queue}
-            except UserError as error:
-                table.say(str(error))
-            asked = time.monotonic()
-        if time.monotonic() - looked >= REFRESH:
-            now = [job for job in open_ if queue.get(numbers[job.id]) in ("running", "completing")]
-            why = ", ".join(sorted({state for job in open_ if (state := queue.get(numbers[job.id]))}))
-            if not now and why not in ("", told):
-                told = why
-                table.say(f"in the queue: {why}")
-            for job in open_:
-                job.look(folder)
-                if job in now and job not in running:
-                    job.begin()
-                job.measure()
-            running = now
-            table.draw(jobs, running, max(1, len(running)))
-            looked = time.monotonic()
-        for job in [job for job in open_ if job.over() or gone(job, folder, missed.get(job.id, math.inf))]:
-            open_.remove(job)
-            running = [other for other in running if other is not job]
-            leave(job, folder, table)
-        time.sleep(POLL)
+@dataclasses.dataclass
+class QueueWatcher:
+    """Looks at the folders and the queue in turn. What the folders say counts; the queue tells who is still coming.
+
+    `watched` are the programs that may still do something; `missing_since` says since when a job is not in the queue.
+    """
+
+    folder: Path
+    groups: list[GroupProgress]
+    jobs: dict[str, str]
+    table: Table
+    stop: StopSignals
+    watched: list[GroupProgress]
+    running: list[GroupProgress] = dataclasses.field(default_factory=list)
+    queue: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing_since: dict[str, float] = dataclasses.field(default_factory=dict)
+    printed_reasons: str = ""
+    queue_time: float = -math.inf
+    refresh_time: float = -math.inf
+
+    def run(self) -> None:
+        """Returns when all have ended or left the queue, or at a signal to stop."""
+        while self.watched and not self.stop.requested:
+            if time.monotonic() - self.queue_time >= QUEUE_SECONDS:
+                self.read_queue()
+            if time.monotonic() - self.refresh_time >= REFRESH_SECONDS:
+                self.refresh()
+            self.remove_ended()
+            time.sleep(POLL_SECONDS)
+
+    def state(self, group: GroupProgress) -> str:
+        """The state of a program's job in the queue; empty where it is not there."""
+        return self.queue.get(self.jobs[group.id], "")
+
+    def read_queue(self) -> None:
+        """Asks SLURM for the queue; where it does not answer, what it said before holds."""
+        try:
+            self.queue = ask_queue()
+        except UserError as error:
+            self.table.print(str(error))
+        else:
+            now, missing = time.monotonic(), [group.id for group in self.watched if not self.state(group)]
+            self.missing_since = {name: self.missing_since.get(name, now) for name in missing}
+        self.queue_time = time.monotonic()
+
+    def refresh(self) -> None:
+        """Reads how far the programs are, and draws it."""
+        running = [group for group in self.watched if self.state(group) in ("running", "completing")]
+        reasons = ", ".join(sorted({self.state(group) for group in self.watched} - {""}))
+        if not running and reasons not in ("", self.printed_reasons):
+            self.printed_reasons = reasons
+            self.table.print(f"in the queue: {reasons}")
+        for group in self.watched:
+            group.update(self.folder)
+            if group in running and group not in self.running:
+                group.mark_start()
+            group.measure_speed()
+        self.running = running
+        self.table.draw(self.groups, running, max(1, len(running)))
+        self.refresh_time = time.monotonic()
+
+    def remove_ended(self) -> None:
+        """Says how the programs ended that have, or are gone."""
+        for group in list(self.watched):
+            if group.complete or has_vanished(group, self.folder, self.missing_since.get(group.id, math.inf)):
+                self.watched.remove(group)
+                self.running = [other for other in self.running if other is not group]
+                report_job_end(group, self.folder, self.table)
 
 
-def gone(job: Job, folder: Path, missed: float) -> bool:
-    """Whether nothing more is to come of a job that has not been in the queue since `missed`."""
+def has_vanished(group: GroupProgress, folder: Path, missing_since: float) -> bool:
+    """Whether nothing more is to come of a program whose job has not been in the queue since `missing_since`."""
     now = time.monotonic()
-    return now >= missed and (study.error(folder, job.id).exists() or now - missed >= GONE)
+    crashed = study.error_file(folder, group.id).exists()
+    return now >= missing_since and (crashed or now - missing_since >= VANISHED_SECONDS)
 
 
-def leave(job: Job, folder: Path, table: Table) -> None:
-    """Says how a program ended."""
-    job.look(folder)
-    announce(job, folder, table.say)
-    known = study.read(study.submission(folder, job.id)).get("runs", [])
-    if all(run.id in job.ended for run in job.runs if run.id in known):
+def report_job_end(group: GroupProgress, folder: Path, table: Table) -> None:
+    """Says how a program ended that is no longer in the queue."""
+    group.update(folder)
+    report_end(group, folder, table.print)
+    submitted = slurm_queue.submitted_runs(folder, group.id)
+    if all(run.id in group.end_states for run in group.runs if run.id in submitted):
         return
-    job.crashed = True
-    error = study.error(folder, job.id)
-    table.say(
+    group.crashed = True
+    error = study.error_file(folder, group.id)
+    table.print(
         error.read_text().rstrip()
         if error.exists()
-        else f"{job.id}: has left the queue before its runs had ended: cancelled, or ended by SLURM; see {folder}/"
-        f"programs/{job.id}.log and {folder}/programs/slurm"
+        else f"{group.id}: has left the queue before its runs had ended: cancelled, or ended by SLURM; see {folder}/"
+        f"programs/{group.id}.log and {folder}/programs/slurm"
     )

@@ -1,41 +1,68 @@
-"""Runs the trials that a W&B sweep hands out, one after another, each as launch.local would run it."""
+"""Runs the trials that a W&B sweep hands out, one after another, each as vae-jax sweep would run it."""
 
 import _thread
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from ml_collections import ConfigDict
 
 from vae_jax.config.command_line import Overrides
 from vae_jax.errors import UserError
-from vae_jax.sweeps import algebra, plan, study
-from vae_jax.sweeps.study import DONE, DROPPED, FAILED
+from vae_jax.launch.slurm_queue import lock_unqueued
+from vae_jax.launch.stopping import StopSignals, catch_stop_signals
+from vae_jax.sweeps import study
+from vae_jax.sweeps.algebra import Point
+from vae_jax.sweeps.groups import PlannedRun, group_runs, plan_runs
+from vae_jax.sweeps.study import DONE, DROPPED, FAILED, PlanEntry
 from vae_jax.training import writers
-from vae_jax.training.signals import signal_handlers
 
 COMMAND = [sys.executable, "-m", "vae_jax", "train"]
 """What trains a trial, given the words of its run and --workdir."""
 
-TOLD = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_ENTITY", "WANDB_PROJECT")
+TRIAL_VARIABLES = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_ENTITY", "WANDB_PROJECT")
 """The variables by which W&B's agent tells a trial what it is."""
 
-FAILURES = 3
+MAX_FAILURES = 3
 """Trials that fail in a row before the agent gives up: a sweep may draw wrong points for ever."""
 
-POLL = 0.1
+POLL_SECONDS = 0.1
 """Seconds between looks at a trial's process."""
 
 
-def online(overrides: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def run_trials(sweep_path: str, file: str, overrides: Overrides, folder: Path, count: int = 0) -> int:
+    """Runs the trials of a W&B sweep; the exit status. Raises UserError where the config or the sweep is wrong.
+
+    Args:
+        sweep_path: the sweep, as ID, PROJECT/ID or ENTITY/PROJECT/ID.
+        file: the config NAME|FILE.py[:ARGUMENT] of every trial.
+        overrides: fields of every trial.
+        folder: the study's.
+        count: trials to ask for at most; 0 for all there are.
+    """
+    overrides = online(overrides)
+    (template,) = plan_runs(file, overrides, [{}])  # what holds for every trial is checked before any
+    with lock_unqueued(folder), catch_stop_signals(interrupt=True) as stop:
+        agent = Agent(file, overrides, folder, template.config, stop)
+        with contextlib.suppress(KeyboardInterrupt):
+            agent.resume_trials(sweep_path.rpartition("/")[2])
+            request_trials(sweep_path, template.config, folder, count, agent.run_next)
+    successes = sum(agent.outcomes)
+    print(f"{successes} trials done, {len(agent.outcomes) - successes} failed; in {folder}")
+    if stop.requested and not agent.gave_up:
+        return stop.exit_status
+    return int(not all(agent.outcomes))
+
+
+def online(overrides: Overrides) -> Overrides:
     """The overrides, with a run that W&B can follow. Raises UserError where they ask for another."""
     for field, value in overrides:
         if field == "wandb.mode" and value != "online":
@@ -43,120 +70,123 @@ def online(overrides: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return list(dict([*overrides, ("wandb.mode", "online")]).items())
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that gains the number of each signal to stop, which also ends what the main thread is at."""
-    caught: list[int] = []
+@dataclasses.dataclass(frozen=True)
+class Agent:
+    """Runs trials of one config in one study's folder; `outcomes` says of each that ended whether it ended well."""
 
-    def catch(number, frame):
-        caught.append(number)
-        raise KeyboardInterrupt
+    file: str
+    overrides: Overrides
+    folder: Path
+    template: ConfigDict
+    stop: StopSignals
+    outcomes: list[bool] = dataclasses.field(default_factory=list)
 
-    with signal_handlers(catch, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
-        yield caught
+    @property
+    def gave_up(self) -> bool:
+        """Whether so many trials in a row have failed that no more are asked for."""
+        return self.outcomes[-MAX_FAILURES:] == [False] * MAX_FAILURES
 
-
-def run_trials(path: str, file: str, overrides: Overrides, folder: Path, count: int = 0) -> int:
-    """Runs the trials of the sweep `path`, at most `count` (0: all there are); the exit status.
-
-    Raises UserError where the config or the sweep is wrong.
-    """
-    overrides = online(overrides)
-    (base,) = algebra.runs(file, overrides, [{}])  # what holds for every trial is checked before any
-    outcomes: list[bool] = []
-    with study.hold(folder), stop_signals() as stop, contextlib.suppress(KeyboardInterrupt):
-        for run, environment in begun(folder, path.rpartition("/")[2]):
+    def resume_trials(self, sweep_id: str) -> None:
+        """Goes on with the trials of the sweep that this study has begun and not ended."""
+        for run, environment in unfinished_trials(self.folder, sweep_id):
             print(f"{run.id}: goes on, as the trial {environment['WANDB_RUN_ID']}", flush=True)
-            outcomes.append(train(run.words, folder / run.id, environment) == 0)
+            self.outcomes.append(train(run.words, self.folder / run.id, environment) == 0)
 
-        def trial() -> None:
-            if stop:
-                return
-            well = run_trial(file, overrides, folder, base.config, stop)
-            outcomes.extend([] if well is None else [well])
-            if outcomes[-FAILURES:] == [False] * FAILURES:
-                print(f"error: {FAILURES} trials in a row have failed; no more are asked for", file=sys.stderr)
-                _thread.interrupt_main()
+    def run_next(self) -> None:
+        """Runs the trial that the environment names, unless the agent is to stop."""
+        if self.stop.requested:
+            return
+        outcome = self.run_trial(os.environ["WANDB_RUN_ID"], Path(os.environ["WANDB_SWEEP_PARAM_PATH"]))
+        if outcome is not None:
+            self.outcomes.append(outcome)
+        if self.gave_up:
+            print(f"error: {MAX_FAILURES} trials in a row have failed; no more are asked for", file=sys.stderr)
+            _thread.interrupt_main()
 
-        ask(path, base.config, folder, count, trial)
-    print(f"{sum(outcomes)} trials done, {len(outcomes) - sum(outcomes)} failed; in {folder}")
-    gave_up = outcomes[-FAILURES:] == [False] * FAILURES
-    return 128 + stop[0] if stop and not gave_up else int(not all(outcomes))
+    def run_trial(self, name: str, parameters_file: Path) -> bool | None:
+        """Runs a trial; whether it ended well, None where it was stopped."""
+        try:
+            (run,) = plan_runs(self.file, self.overrides, [read_point(parameters_file)])
+        except UserError as error:
+            return self.fail(name, str(error).splitlines()[-1].strip())
+        (group,) = group_runs([run])
+        (entry,) = group.entries()
+        study.write_plan(self.folder, [entry])
+        state = study.end_state(self.folder / run.id, entry.steps)
+        if state == FAILED:
+            reason = study.failure_reason(self.folder / run.id)
+            return self.fail(name, f"{run.id} has failed before ({reason}); remove its failed.json to try it again")
+        if state in (DONE, DROPPED):
+            print(f"{run.id}: has ended before; the trial {name} is told its records", flush=True)
+            upload(self.folder / run.id, run.config)
+            return True
+        return self.train_trial(name, run)
+
+    def train_trial(self, name: str, run: PlannedRun) -> bool | None:
+        """Trains the run of a trial; whether it ended well, None where it was stopped."""
+        folder, file = self.folder / run.id, trial_file(self.folder, run.id)
+        environment = {variable: os.environ[variable] for variable in TRIAL_VARIABLES if variable in os.environ}
+        writers.write_json(file, environment)
+        try:
+            status = train(run.words, folder, environment)
+        except Exception:  # by which W&B's agent stops a trial, here or on its site
+            if not self.stop.requested:  # on its site: it is not to go on
+                file.unlink()
+                print(f"{run.id}: the trial {name} was stopped in W&B", flush=True)
+            return None
+        if status not in (0, 128 + signal.SIGTERM) and not (folder / "failed.json").exists():
+            return self.fail(name, f"{run.id} ended with status {status}; the same command tries it again")
+        return status == 0
+
+    def fail(self, name: str, reason: str) -> bool:
+        """Says why a trial has failed, here and to W&B; False, for it has."""
+        print(f"error: trial {name}: {reason}", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            mirror = writers.WandbMirror(Path(folder), self.template.wandb.to_dict() | {"name": name}, {})
+            mirror.summary({"error": reason}, of="failed")
+            mirror.close(1)
+        return False
 
 
-def ask(path: str, config: ConfigDict, folder: Path, count: int, trial: Callable[[], None]) -> None:
-    """Lets W&B's own agent call `trial` for each that the sweep hands out. Raises UserError where there is no sweep."""
+def request_trials(sweep_path: str, config: ConfigDict, folder: Path, count: int, run: Callable[[], None]) -> None:
+    """Lets W&B's own agent call `run` for each trial of the sweep. Raises UserError where there is no sweep."""
     import wandb
 
     os.environ["WANDB_DIR"] = str((folder / "programs").resolve())  # where it leaves each trial's parameters
-    names = {"entity": config.wandb.entity or None, "project": config.wandb.project or None}
+    owner = {"entity": config.wandb.entity or None, "project": config.wandb.project or None}
     try:
         if not wandb.login(prompt=False, verify=False):
             raise UserError("SWEEP_ID: W&B has no API key here; wandb login keeps one")
-        wandb.agent(path, function=trial, count=count or None, **names)
+        wandb.agent(sweep_path, function=run, count=count or None, **owner)
     except (wandb.errors.Error, wandb.errors.UsageError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"SWEEP_ID: {path!r}: W&B does not give its trials ({reason}); see wandb sweep") from None
+        raise UserError(f"SWEEP_ID: {sweep_path!r}: W&B does not give its trials ({reason}); see wandb sweep") from None
 
 
-def begun(folder: Path, sweep_id: str) -> list[tuple[study.Planned, dict[str, str]]]:
-    """Trials of the sweep that this study has begun and not ended, with what W&B's agent told them.
+def unfinished_trials(folder: Path, sweep_id: str) -> list[tuple[PlanEntry, dict[str, str]]]:
+    """Trials of the sweep that this study has begun and not ended, with the environment that W&B's agent gave them.
 
     Without those that a process still trains, as where an agent was killed.
     """
-    found = []
-    for run in study.read_plan(folder) if (folder / "plan.json").exists() else ():
-        environment = study.read(trial_file(folder, run.id))
-        if environment.get("WANDB_SWEEP_ID") != sweep_id or study.ended(folder / run.id, run.steps) is not None:
+    trials = []
+    for run in study.read_plan(folder) if study.has_plan(folder) else ():
+        environment = study.read_json(trial_file(folder, run.id))
+        if environment.get("WANDB_SWEEP_ID") != sweep_id or study.end_state(folder / run.id, run.steps) is not None:
             continue
-        if study.locked(folder / run.id):
+        if study.is_locked(folder / run.id):
             print(f"{run.id}: another process trains it, as the trial {environment['WANDB_RUN_ID']}; left to it")
-            continue
-        found.append((run, environment))
-    return found
+        else:
+            trials.append((run, environment))
+    return trials
 
 
 def trial_file(folder: Path, name: str) -> Path:
-    """Where what W&B's agent told the trial of a run is kept."""
+    """The file that has what W&B's agent told the trial of a run."""
     return folder / "programs" / f"{name}.trial.json"
 
 
-def run_trial(
-    file: str, overrides: Sequence[tuple[str, str]], folder: Path, base: ConfigDict, stop: Sequence[int]
-) -> bool | None:
-    """Runs the trial that the environment names; whether it ended well, None where it was stopped."""
-    name = os.environ["WANDB_RUN_ID"]
-    try:
-        point = parameters(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]))
-        (run,) = algebra.runs(file, overrides, [point])
-    except UserError as error:
-        return fail(name, str(error).splitlines()[-1].strip(), base)
-    planned = plan.of_program(*algebra.programs([run]))
-    study.write_plan(folder, planned)
-    how = study.ended(folder / run.id, planned[0].steps)
-    if how in (DONE, DROPPED):
-        print(f"{run.id}: has ended before; the trial {name} is told its records", flush=True)
-        tell(folder / run.id, run.config)
-        return True
-    if how == FAILED:
-        why = study.read(folder / run.id / "failed.json").get("error", "it does not say why")
-        return fail(name, f"{run.id} has failed before ({why}); remove its failed.json to try it again", base)
-    environment = {variable: os.environ[variable] for variable in TOLD if variable in os.environ}
-    writers.write_json(trial_file(folder, run.id), environment)
-    try:
-        status = train(run.words, folder / run.id, environment)
-    except Exception:  # by which W&B's agent stops a trial, here or on its site
-        if not stop:  # on its site: it is not to go on
-            trial_file(folder, run.id).unlink()
-            print(f"{run.id}: the trial {name} was stopped in W&B", flush=True)
-        return None
-    if status not in (0, 128 + signal.SIGTERM) and not (folder / run.id / "failed.json").exists():
-        return fail(name, f"{run.id} ended with status {status}; the same command tries it again", base)
-    return status == 0
-
-
-def parameters(file: Path) -> algebra.Point:
-    """The point of a trial, in W&B's own file."""
+def read_point(file: Path) -> Point:
+    """The point of a trial, from W&B's own file."""
     listed = yaml.safe_load(file.read_text())
     return {field: entry["value"] for field, entry in listed.items() if isinstance(entry, dict) and "value" in entry}
 
@@ -164,17 +194,18 @@ def parameters(file: Path) -> algebra.Point:
 def train(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
     """Trains a run in its folder, from where it stands; the exit status. An exception here lets it save and end."""
     folder.mkdir(exist_ok=True)
-    name = folder / "wandb" / "id"
-    name.parent.mkdir(exist_ok=True)
-    name.write_text(environment["WANDB_RUN_ID"])  # also whoever goes on with it without this agent tells the trial
-    # In a session of its own: Ctrl-C comes to the agent alone, which tells it once.
+    id_file = folder / "wandb" / "id"
+    id_file.parent.mkdir(exist_ok=True)
+    id_file.write_text(environment["WANDB_RUN_ID"])  # also whoever goes on with it without this agent tells the trial
     process = subprocess.Popen(
         [*COMMAND, *words, f"--workdir={folder}"],
-        stdin=subprocess.DEVNULL, env=os.environ | dict(environment), start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        env=os.environ | dict(environment),
+        start_new_session=True,  # Ctrl-C comes to the agent alone, which tells the trial once
+    )
     try:
         while process.poll() is None:
-            time.sleep(POLL)
+            time.sleep(POLL_SECONDS)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -182,23 +213,13 @@ def train(words: Sequence[str], folder: Path, environment: Mapping[str, str]) ->
     return process.returncode
 
 
-def tell(folder: Path, config: ConfigDict) -> None:
-    """Sends to W&B, as the trial that the environment names, what is known of a run that has ended."""
+def upload(folder: Path, config: ConfigDict) -> None:
+    """Sends to W&B, as the trial that the environment names, the records and results of a run that has ended."""
     mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict())
     for record in writers.read_metrics(folder / "metrics.jsonl"):
         mirror.metrics(record)
-    evaluation: dict[str, Any] = study.read(folder / "evaluation.json")
     for picture in sorted((folder / "pictures").glob("*.png")):
         mirror.picture(picture, config.train.steps)
+    evaluation = study.read_json(folder / "evaluation.json")
     mirror.summary({field: value for field, value in evaluation.items() if field != "step"})
     mirror.close(0)
-
-
-def fail(name: str, why: str, base: ConfigDict) -> bool:
-    """Says why a trial has failed, here and to W&B; False, for it has."""
-    print(f"error: trial {name}: {why}", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory() as nowhere:
-        mirror = writers.WandbMirror(Path(nowhere), base.wandb.to_dict() | {"name": name}, {})
-        mirror.summary({"error": why}, of="failed")
-        mirror.close(1)
-    return False

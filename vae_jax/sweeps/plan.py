@@ -5,10 +5,11 @@ XLA's cost analysis before compiling, at the rate of a matrix product here, whic
 for programs that the calibration's few seconds did not reach, from the mean of the others ("like the others").
 """
 
+import dataclasses
 import math
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -19,135 +20,269 @@ from ml_collections import ConfigDict
 
 from vae_jax import data, model, randomness
 from vae_jax.errors import UserError
-from vae_jax.sweeps import machine, study
-from vae_jax.sweeps.algebra import Program
-from vae_jax.sweeps.study import Planned
+from vae_jax.phrases import format_bytes, format_duration, plural
+from vae_jax.sweeps import study
+from vae_jax.sweeps.groups import RunGroup
 from vae_jax.training.step import Hyper, initial_state, make_train_step
 from vae_jax.typing import AXIS
 
-SECONDS = 2.0
+CALIBRATION_SECONDS = 2.0
 """What calibration may take: a program that would take it beyond is not begun, but for the first."""
 
 SHAPE_SECONDS = 3.0
 """How long to wait for the data, of which only the image shape is wanted."""
 
-PICTURES, RECORD = 260_000, 620
-"""Bytes of a run's pictures and of one record, as measured on runs of digits with 16 latents."""
+PICTURE_BYTES, RECORD_BYTES = 260_000, 620
+"""Of a run's pictures and of one record, as measured on runs of digits with 16 latents."""
+
+RECORDED, LOWER_BOUND, MEAN, UNKNOWN = "recorded in this study", "at least", "like the others", "unknown"
+"""Where the seconds of an estimate come from."""
+
+SIGNS = {RECORDED: "", LOWER_BOUND: "> ", MEAN: "~ "}
+
+Shape = tuple[int, int, int]
 
 
-Asked = dict[str, tuple[BaseProcess, Connection]]
-"""By the digest of a data section: the process that loads it, and where it tells the image shape."""
+@dataclasses.dataclass(frozen=True)
+class ShapeRequest:
+    """A process that loads a data section, and where it sends the image shape, or in words why there is none."""
+
+    process: BaseProcess
+    answer: Connection
+
+    def receive(self, deadline: float) -> Shape | str:
+        """The image shape, or in words why there is none before `deadline` (time.monotonic)."""
+        if not self.answer.poll(max(0.0, deadline - time.monotonic())):
+            return f"the data were not loaded within {SHAPE_SECONDS:g} s"
+        try:
+            return self.answer.recv()
+        except EOFError:
+            return "the data cannot be loaded here"
+
+    def cancel(self) -> None:
+        """Ends the process."""
+        self.process.kill()
+        self.process.join()
+
+
+ShapeRequests = dict[str, ShapeRequest]
+"""By the digest of a data section."""
 
 
 class Estimate(NamedTuple):
-    """Of one program: member-steps that remain, seconds for one, bytes of a run, and where the seconds come from."""
+    """What one program takes: member-steps that remain, seconds for one, bytes of a run, where the seconds come from.
 
-    steps: float
-    seconds: float | None
-    bytes: int | None
+    What is not known is None.
+    """
+
+    member_steps: float
+    step_seconds: float | None
+    run_bytes: int | None
     source: str
 
 
-def of_program(program: Program) -> list[Planned]:
-    """Its runs as plan.json has them."""
-    return [
-        Planned(run.id, program.id, run.config.train.steps, tuple(run.config.sweep.halving), run.words)
-        for run in program.runs
+class Calibration(NamedTuple):
+    """Bytes of a run's state and operations of a step, by program, and how many operations a second there are here."""
+
+    state_bytes: dict[str, int]
+    step_flops: dict[str, float]
+    flops_per_second: float
+
+
+def describe(
+    groups: Sequence[RunGroup], folder: Path, processes: int, devices: int | None, shapes: ShapeRequests
+) -> str:
+    """The plan as a person reads it: a line a program, and the totals.
+
+    Args:
+        groups: the runs of each program.
+        folder: the study's; what has ended there is not counted.
+        processes: how many programs run at once.
+        devices: how many devices each of them has; None where that is not known.
+        shapes: image shapes that were asked for earlier, by `request_image_shape`.
+    """
+    estimates, remarks = estimate_groups(groups, folder, shapes)
+    ended = [_count_ended(group, folder) for group in groups]
+    rows = [_row(*row) for row in zip(groups, estimates, ended, strict=True)]
+    remarks = [*remarks, *(_rounds(group, devices) for group in groups)]
+    table = _aligned([("program", "runs", "ended", "time", "disk", "what is swept"), *rows])
+    return "\n".join([*table, "", _totals(groups, estimates, sum(ended), processes), *dict.fromkeys(remarks)])
+
+
+def _row(group: RunGroup, estimate: Estimate, ended: int) -> tuple[str, ...]:
+    swept = ", ".join(f"{field} ({len(values)})" for field, values in group.swept.items()) or "nothing"
+    duration, disk = "?", "?"
+    if estimate.step_seconds is not None:
+        duration = SIGNS[estimate.source] + format_duration(estimate.member_steps * estimate.step_seconds)
+    if estimate.run_bytes is not None:
+        disk = format_bytes(estimate.run_bytes * len(group.runs))
+    return group.id, f"{len(group.runs):,}", f"{ended:,}", duration, disk, swept
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines: the first column to the left, the last as it is, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *cells, last in rows:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:-1], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *padded, last]))
+    return lines
+
+
+def _rounds(group: RunGroup, devices: int | None) -> str:
+    """In how many rounds its members train, if the config says; the compiled program's memory decides otherwise."""
+    members = group.config.sweep.members_per_device
+    if not members:
+        return "rounds: set by the memory that one compiled member takes, when a program starts; its log says how many"
+    if devices is None:
+        return f"{group.id}: rounds of at most {members} members on each of its devices"
+    rounds = math.ceil(len(group.runs) / (members * devices))
+    return f"{group.id}: {plural(rounds, 'round')} of at most {members} members on each of {devices} devices"
+
+
+def _totals(groups: Sequence[RunGroup], estimates: Sequence[Estimate], ended: int, processes: int) -> str:
+    sizes = [len(group.runs) for group in groups]
+    parts = [
+        f"{plural(sum(sizes), 'run')} in {plural(len(groups), 'program')}, at most {max(sizes):,} in one; "
+        f"{ended:,} ended before; {plural(processes, 'program')} at once"
     ]
+    if all(estimate.step_seconds is not None for estimate in estimates):
+        # Seconds are of the whole machine: programs side by side share it.
+        total = format_duration(sum(estimate.member_steps * estimate.step_seconds for estimate in estimates))
+        recorded = all(estimate.source == RECORDED for estimate in estimates)
+        parts.append(f"time about {total}" if recorded else f"time at least {total}")
+    if all(estimate.run_bytes is not None for estimate in estimates):
+        total = format_bytes(sum(e.run_bytes * size for e, size in zip(estimates, sizes, strict=True)))
+        parts.append(f"disk about {total}")
+    return "; ".join(parts)
 
 
-def estimates(programs: Sequence[Program], folder: Path, asked: Asked) -> tuple[list[Estimate], list[str]]:
-    """Of each program, and remarks on what could not be told. Takes a few seconds at most."""
-    sections = {study.digest(program.runs[0].config.data.to_dict()): program.runs[0].config for program in programs}
-    shapes, remarks = image_shapes(sections, programs, folder, asked)
-    speeds = {program.id: study.read(folder / "programs" / f"{program.id}.speed.json") for program in programs}
-    began, rate, sizes, flops = time.perf_counter(), None, {}, {}
-    for measure, into in ((state_bytes, sizes), (step_flops, flops)):
-        longest = 0.0
-        for program in programs:
-            config = program.runs[0].config
-            shape = shapes.get(study.digest(config.data.to_dict()))
-            recorded = into is flops and speeds[program.id].get("member_steps")
-            if shape is None or recorded or time.perf_counter() - began + longest > SECONDS:
-                continue
-            if into is flops and rate is None:
-                rate = matmul_rate()
-            started = time.perf_counter()
-            try:
-                into[program.id] = measure(config, shape)
-            except Exception as error:  # whatever this variant makes of data without content
-                remarks.append(f"{program.id}: not told ({type(error).__name__}: {error})")
-            longest = max(longest, time.perf_counter() - started)
-    if rate:
-        remarks.append(f"at least: if its steps ran at {rate / 1e9:,.0f} GFLOP/s, a matrix product's rate here")
-    found = [_estimate(program, folder, speeds[program.id], flops, rate, sizes.get(program.id)) for program in programs]
-    unreached = sum(estimate.source == "like the others" for estimate in found)
-    if unreached:
-        remarks.append(f"like the others: {unreached} programs that {SECONDS:g} s of calibration did not reach")
-    return found, remarks
+def _count_ended(group: RunGroup, folder: Path) -> int:
+    return sum(study.end_state(folder / run.id, run.config.train.steps) is not None for run in group.runs)
 
 
-def _estimate(
-    program: Program,
-    folder: Path,
-    speed: Mapping[str, float],
-    flops: Mapping[str, float],
-    rate: float | None,
-    size: int | None,
-) -> Estimate:
+def estimate_groups(
+    groups: Sequence[RunGroup], folder: Path, shapes: ShapeRequests
+) -> tuple[list[Estimate], list[str]]:
+    """What each program takes, and remarks on what is not known. Takes a few seconds at most."""
+    known_shapes, shape_remarks = image_shapes(groups, folder, shapes)
+    speeds = {group.id: study.read_json(study.speed_file(folder, group.id)) for group in groups}
+    recorded = [name for name, speed in speeds.items() if speed.get("member_steps")]
+    calibration, remarks = calibrate(groups, known_shapes, recorded)
+    if calibration.step_flops:
+        rate = calibration.flops_per_second / 1e9
+        remarks = [*remarks, f"at least: if its steps ran at {rate:,.0f} GFLOP/s, a matrix product's rate here"]
+    estimates = [_estimate(group, folder, speeds[group.id], calibration) for group in groups]
+    if unreached := sum(estimate.source == MEAN for estimate in estimates):
+        remarks = [
+            *remarks,
+            f"like the others: {unreached} programs that {CALIBRATION_SECONDS:g} s of calibration did not reach",
+        ]
+    return estimates, [*shape_remarks, *remarks]
+
+
+def _estimate(group: RunGroup, folder: Path, speed: Mapping[str, float], calibration: Calibration) -> Estimate:
     remaining = 0.0
-    for run in of_program(program):
-        if study.ended(folder / run.id, run.steps) is None:
-            remaining += study.steps_left(run, study.last_step(folder / run.id))
-    on_disk = size and run_bytes(program.runs[0].config, size)
+    for run in group.entries():
+        if study.end_state(folder / run.id, run.steps) is None:
+            remaining += study.remaining_steps(run, study.last_step(folder / run.id))
+    size, flops = calibration.state_bytes.get(group.id), calibration.step_flops
+    disk = size and run_bytes(group.config, size)
     if speed.get("member_steps"):
-        return Estimate(remaining, speed["seconds"] / speed["member_steps"], on_disk, "recorded in this study")
-    if program.id in flops:
-        return Estimate(remaining, flops[program.id] / rate, on_disk, "at least")
-    if flops:
-        return Estimate(remaining, sum(flops.values()) / len(flops) / rate, on_disk, "like the others")
-    return Estimate(remaining, None, on_disk, "unknown")
+        return Estimate(remaining, speed["seconds"] / speed["member_steps"], disk, RECORDED)
+    if not flops:
+        return Estimate(remaining, None, disk, UNKNOWN)
+    if group.id in flops:
+        return Estimate(remaining, flops[group.id] / calibration.flops_per_second, disk, LOWER_BOUND)
+    mean = sum(flops.values()) / len(flops)
+    return Estimate(remaining, mean / calibration.flops_per_second, disk, MEAN)
+
+
+def calibrate(
+    groups: Sequence[RunGroup], shapes: Mapping[str, Shape], recorded: Sequence[str]
+) -> tuple[Calibration, list[str]]:
+    """What can be measured of the programs in a few seconds, and remarks on what cannot.
+
+    Args:
+        groups: the runs of each program.
+        shapes: the image shape of each data section, by its digest.
+        recorded: ids of programs whose speed is known.
+    """
+    deadline = time.perf_counter() + CALIBRATION_SECONDS
+    groups = [group for group in groups if _section_digest(group) in shapes]
+    sizes, size_remarks = _measure(state_bytes, groups, shapes, deadline)
+    groups = [group for group in groups if group.id not in recorded]
+    rate = matmul_rate() if groups and time.perf_counter() <= deadline else math.nan
+    flops, flops_remarks = _measure(step_flops, groups, shapes, deadline)
+    return Calibration(sizes, flops, rate), [*size_remarks, *flops_remarks]
+
+
+def _measure(
+    measure: Callable[[ConfigDict, Shape], Any],
+    groups: Sequence[RunGroup],
+    shapes: Mapping[str, Shape],
+    deadline: float,
+) -> tuple[dict[str, Any], list[str]]:
+    """What `measure` gives for each program, as far as time allows, and why it does not for others."""
+    values, remarks, longest = {}, [], 0.0
+    for group in groups:
+        start = time.perf_counter()
+        if start + longest > deadline:
+            continue
+        try:
+            values[group.id] = measure(group.config, shapes[_section_digest(group)])
+        except Exception as error:  # whatever this variant makes of data without content
+            remarks.append(f"{group.id}: not told ({type(error).__name__}: {error})")
+        longest = max(longest, time.perf_counter() - start)
+    return values, remarks
+
+
+def _section_digest(group: RunGroup) -> str:
+    return study.digest(group.config.data.to_dict())
 
 
 def image_shapes(
-    sections: Mapping[str, ConfigDict], programs: Sequence[Program], folder: Path, asked: Asked
-) -> tuple[dict[str, tuple], list[str]]:
-    """The image shape of each of the data sections that can be told in time, and why others cannot."""
-    shapes, remarks = {}, []
-    for program in programs:
-        config = program.runs[0].config
-        key = study.digest(config.data.to_dict())
-        for run in program.runs if key not in shapes else ():
-            if shape := study.read(folder / run.id / "config.json").get("image_shape"):
-                shapes[key] = tuple(shape)
-                break
-    for key, config in sections.items():
-        if key in shapes:
-            continue
-        if key not in asked:
-            asked = asked | ask_shape(config.data)
-        if key not in asked:
+    groups: Sequence[RunGroup], folder: Path, requests: ShapeRequests
+) -> tuple[dict[str, Shape], list[str]]:
+    """The image shape of each data section, by its digest, that is known in time, and remarks on those that are not.
+
+    Ends every request.
+    """
+    shapes = _recorded_shapes(groups, folder)
+    remarks = []
+    sections = {_section_digest(group): group.config.data for group in groups}
+    requests = dict(requests)
+    for digest, section in sections.items():
+        if digest not in shapes and digest not in requests:
+            requests |= request_image_shape(section)
+        if digest not in shapes and digest not in requests:
             remarks.append("no times: config.data.path is empty, and fetching the data is no part of a plan")
-    limit = time.monotonic() + SHAPE_SECONDS
-    for key, (process, answer) in asked.items():
-        found: Any = f"the data were not loaded within {SHAPE_SECONDS:g} s"
-        if key in sections and key not in shapes and answer.poll(max(0.0, limit - time.monotonic())):
-            try:
-                found = answer.recv()
-            except EOFError:
-                found = "the data cannot be loaded here"
-        process.kill()
-        process.join()
-        if key not in sections or key in shapes:
-            continue
-        if isinstance(found, str):
-            remarks.append(f"no times: {found}")
-        else:
-            shapes[key] = found
+    deadline = time.monotonic() + SHAPE_SECONDS
+    for digest, request in requests.items():
+        if digest in sections and digest not in shapes:
+            answer = request.receive(deadline)
+            if isinstance(answer, str):
+                remarks.append(f"no times: {answer}")
+            else:
+                shapes[digest] = answer
+        request.cancel()
     return shapes, remarks
 
 
-def ask_shape(section: ConfigDict) -> Asked:
+def _recorded_shapes(groups: Sequence[RunGroup], folder: Path) -> dict[str, Shape]:
+    """The image shapes that runs of the study have recorded, by the digest of their data section."""
+    shapes: dict[str, Shape] = {}
+    for group in groups:
+        digest = _section_digest(group)
+        if digest in shapes:
+            continue
+        recorded = (study.read_json(folder / run.id / "config.json").get("image_shape") for run in group.runs)
+        if shape := next(filter(None, recorded), None):
+            shapes[digest] = tuple(shape)
+    return shapes
+
+
+def request_image_shape(section: ConfigDict) -> ShapeRequests:
     """Starts to load a data section for its image shape; nothing where that would mean to fetch the data.
 
     In a process of its own, which can be ended: reading a large set takes longer than a plan may. It is forked before
@@ -155,22 +290,22 @@ def ask_shape(section: ConfigDict) -> Asked:
     """
     if section.get("path", None) == "":
         return {}
-    answer, told = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=tell_shape, args=(section, told), daemon=True)
+    answer, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_send_shape, args=(section, sender), daemon=True)
     process.start()
-    told.close()
-    return {study.digest(section.to_dict()): (process, answer)}
+    sender.close()
+    return {study.digest(section.to_dict()): ShapeRequest(process, answer)}
 
 
-def tell_shape(section: ConfigDict, answer: Connection) -> None:
+def _send_shape(section: ConfigDict, sender: Connection) -> None:
     """Sends the image shape of a data section, or in words why there is none."""
     try:
-        answer.send(model.load_data(section).image_shape)
+        sender.send(model.load_data(section).image_shape)
     except UserError as error:
-        answer.send(str(error))
+        sender.send(str(error))
 
 
-def state_bytes(config: ConfigDict, image_shape: tuple[int, int, int]) -> int:
+def state_bytes(config: ConfigDict, image_shape: Shape) -> int:
     """Bytes of what a checkpoint holds."""
     import jax
 
@@ -183,11 +318,11 @@ def run_bytes(config: ConfigDict, state: int) -> int:
     """Bytes of a finished run's folder: the newest checkpoints and the best, records and pictures."""
     steps = config.train.steps
     records = steps // config.log.every + steps // config.evaluation.every
-    saved = -(-steps // config.checkpoint.every)
-    return min(config.checkpoint.keep + 1, saved) * state + records * RECORD + PICTURES
+    saved = math.ceil(steps / config.checkpoint.every)
+    return min(config.checkpoint.keep + 1, saved) * state + records * RECORD_BYTES + PICTURE_BYTES
 
 
-def step_flops(config: ConfigDict, image_shape: tuple[int, int, int]) -> float:
+def step_flops(config: ConfigDict, image_shape: Shape) -> float:
     """Floating-point operations of one step of one member, of the lowered program: compiling would take minutes."""
     import jax
     import jax.numpy as jnp
@@ -204,12 +339,17 @@ def step_flops(config: ConfigDict, image_shape: tuple[int, int, int]) -> float:
     return (cost[0] if isinstance(cost, list) else cost)["flops"]
 
 
-def stand_in(image_shape: tuple[int, int, int]) -> data.Split:
+def stand_in(image_shape: Shape) -> data.Split:
     """Data of this shape with all that a variant may ask for: what a step costs does not depend on what it shows."""
     import jax.numpy as jnp
 
-    black = lambda indices, *rest: jnp.zeros((len(indices), *image_shape), jnp.uint8)  # noqa: E731
-    return data.Split(black, jnp.zeros(1, jnp.int32), 1, lambda indices: jnp.zeros((len(indices), 1), jnp.int32), black)
+    def black_images(indices, *_):
+        return jnp.zeros((len(indices), *image_shape), jnp.uint8)
+
+    def factors(indices):
+        return jnp.zeros((len(indices), 1), jnp.int32)
+
+    return data.Split(black_images, jnp.zeros(1, jnp.int32), 1, factors, black_images)
 
 
 def matmul_rate() -> float:
@@ -217,79 +357,15 @@ def matmul_rate() -> float:
     import jax
     import jax.numpy as jnp
 
-    multiply, a = jax.jit(jnp.matmul), jnp.full((1024, 1024), 1 / 1024)
+    size = 1024
+    multiply, a = jax.jit(jnp.matmul), jnp.full((size, size), 1 / size)
     jax.block_until_ready(multiply(a, a))
-    best = 0.0
-    for _ in range(5):
-        began = time.perf_counter()
-        jax.block_until_ready(multiply(a, a))
-        best = max(best, 2 * 1024**3 / (time.perf_counter() - began))
-    accelerators = jax.local_device_count() if jax.default_backend() != "cpu" else 1  # a CPU's use all cores
-    return best * accelerators
+    times = [_seconds(lambda: jax.block_until_ready(multiply(a, a))) for _ in range(5)]
+    devices = 1 if jax.default_backend() == "cpu" else jax.local_device_count()  # a CPU's product uses all cores
+    return devices * 2 * size**3 / min(times)
 
 
-def describe(programs: Sequence[Program], folder: Path, at_once: int, asked: Asked) -> str:
-    """The plan as a table with its totals and remarks; `asked` are the image shapes that were asked for earlier."""
-    found, remarks = estimates(programs, folder, asked)
-    ended = {program.id: _count(program, folder) for program in programs}
-    rows = [("program", "runs", "ended", "time", "disk", "what is swept")]
-    for program, estimate in zip(programs, found, strict=True):
-        swept = ", ".join(f"{field} ({len(values)})" for field, values in program.swept.items()) or "nothing"
-        source = {"at least": "> ", "like the others": "~ ", "recorded in this study": ""}.get(estimate.source, "")
-        time_ = "?" if estimate.seconds is None else source + duration(estimate.steps * estimate.seconds)
-        disk = "?" if estimate.bytes is None else size(estimate.bytes * len(program.runs))
-        rows.append((program.id, f"{len(program.runs):,}", f"{ended[program.id]:,}", time_, disk, swept))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    left = [
-        row[0].ljust(widths[0]) + "".join(f"  {row[i]:>{widths[i]}}" for i in range(1, len(widths))) for row in rows
-    ]
-    lines = [f"{text}  {row[-1]}" for text, row in zip(left, rows, strict=True)]
-    remarks += [_rounds(program, at_once) for program in programs]
-    return "\n".join([*lines, "", _totals(programs, found, sum(ended.values()), at_once), *dict.fromkeys(remarks)])
-
-
-def _rounds(program: Program, at_once: int) -> str:
-    """In how many rounds its members train, if the config says; the compiled program's memory decides otherwise."""
-    each = program.runs[0].config.sweep.members_per_device
-    if not each:
-        return "rounds: set by the memory that one compiled member takes, when a program starts; its log says how many"
-    devices = max(1, len(machine.gpus() or machine.cores()) // at_once)
-    rounds = math.ceil(len(program.runs) / (each * devices))
-    return f"{program.id}: {rounds} round{'s' * (rounds != 1)} of at most {each} members on each of {devices} devices"
-
-
-def _totals(programs: Sequence[Program], found: Sequence[Estimate], ended: int, at_once: int) -> str:
-    count, members = sum(len(program.runs) for program in programs), max(len(program.runs) for program in programs)
-    parts = [
-        f"{count:,} run{'s' * (count != 1)} in {len(programs):,} program{'s' * (len(programs) != 1)}, at most "
-        f"{members:,} in one; {ended:,} ended before; {at_once} program{'s' * (at_once != 1)} at once"
-    ]
-    if all(estimate.seconds is not None for estimate in found):
-        # Seconds are of the whole machine: programs side by side share it.
-        total = duration(sum(e.steps * e.seconds for e in found))
-        lowest = any(estimate.source != "recorded in this study" for estimate in found)
-        parts.append(f"time {'at least ' if lowest else 'about '}{total}")
-    if all(estimate.bytes is not None for estimate in found):
-        parts.append(f"disk about {size(sum(e.bytes * len(p.runs) for e, p in zip(found, programs, strict=True)))}")
-    return "; ".join(parts)
-
-
-def _count(program: Program, folder: Path) -> int:
-    return sum(study.ended(folder / run.id, run.config.train.steps) is not None for run in program.runs)
-
-
-def duration(seconds: float) -> str:
-    """A length of time in its largest fitting unit."""
-    for unit, length, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 36)):
-        if seconds < limit * length:
-            return f"{seconds / length:.0f} {unit}" if unit == "s" else f"{seconds / length:.1f} {unit}"
-    return f"{seconds / 86400:,.1f} days"
-
-
-def size(count: float) -> str:
-    """A number of bytes in its largest fitting unit."""
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if count < 1000:
-            return f"{count:,.1f} {unit}"
-    return f"{count / 1000:,.1f} TB"
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,16 +1,15 @@
-"""The folder of a study: its plan, and how each run stands, told from the files alone.
+"""The folder of a study: its plan, and the state of each run, from the files alone.
 
     plan.json               every run of the study: its id, its program, its steps, its command line
-    programs/<id>.json      the members of a program, as experiments.population reads them
+    programs/<id>.json      the members of a program, as vae-jax population reads them
     programs/<id>.log       what its process printed
     programs/<id>.error     the end of that, where it crashed; gone when it is tried again
     programs/<id>.slurm.json    the SLURM job as which it was last submitted, and with which runs
     programs/<run>.trial.json   what W&B's agent told the trial of a run
     programs/<id>.speed.json    steps of all members together and their seconds, in the launch that did most
-    <run>/                  the folder of a run, as experiments.train leaves it
+    <run>/                  the folder of a run, as vae-jax train leaves it
 
-SLURM's queue is asked only before a launcher takes the folder. No jax here: a table of thousands of runs is drawn anew
-every second.
+No jax here: a table of thousands of runs is drawn anew every second.
 """
 
 import contextlib
@@ -18,20 +17,19 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+from vae_jax.config.command_line import command
 from vae_jax.errors import UserError
-from vae_jax.launch.slurm_queue import ask_queue
 from vae_jax.training.writers import write_json
 
 DONE, FAILED, DROPPED, RUNNING, MISSING = "done", "failed", "dropped", "running", "missing"
-ENDED = (DONE, FAILED, DROPPED)
-"""States in which nothing remains to be done for a run."""
+"""The states of a run; in the first three nothing remains to be done for it."""
 
 
-class Planned(NamedTuple):
+class PlanEntry(NamedTuple):
     """A run as plan.json has it; `halving` are the steps at which half of its program's runs are dropped."""
 
     id: str
@@ -56,187 +54,165 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def identity(config: Mapping[str, Any]) -> str:
+def run_id(config: Mapping[str, Any]) -> str:
     """The id of the run of a config, given as nested dicts: the same config is the same run wherever it is launched."""
     return f"{config['variant']['name']}_{config['data']['name']}_s{config['seed']}_{digest(config)}"
 
 
 @contextlib.contextmanager
-def hold(study: Path) -> Iterator[None]:
-    """Holds the study for this launcher alone, which trains without SLURM's queue.
-
-    Raises UserError as `lock` does, and where a run that has not ended is in the queue.
-    """
-    with lock(study):
-        check_unqueued(study)
-        yield
-
-
-@contextlib.contextmanager
-def lock(study: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Holds the study for this launcher alone; the lock goes with the process, however that ends.
 
     Raises UserError where another launcher has it, and where it cannot be a study's folder.
     """
-    if (study / "config.json").exists():
-        raise UserError(f"--workdir: {str(study)!r} is the folder of one run; give another")
+    handle = _open_study(folder)
     try:
-        (study / "programs").mkdir(parents=True, exist_ok=True)
-        handle = os.open(study, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"--workdir: {str(study)!r} cannot be a folder ({error.strerror}); give another") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(handle, fcntl.LOCK_EX):
             raise UserError(
-                f"--workdir: {str(study)!r} is in use by another launcher; wait for it (python -m launch.status "
-                f"{study}) or give another"
-            ) from None
+                f"--workdir: {str(folder)!r} is in use by another launcher; wait for it ({command('status')} "
+                f"{folder}) or give another"
+            )
         yield
     finally:
         os.close(handle)
 
 
-def submission(study: Path, program: str) -> Path:
-    """The file that says as which SLURM job a program was last submitted, and with which runs."""
-    return study / "programs" / f"{program}.slurm.json"
+def _open_study(folder: Path) -> int:
+    if (folder / "config.json").exists():
+        raise UserError(f"--workdir: {str(folder)!r} is the folder of one run; give another")
+    try:
+        (folder / "programs").mkdir(parents=True, exist_ok=True)
+        return os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"--workdir: {str(folder)!r} cannot be a folder ({error.strerror}); give another") from None
 
 
-def error(study: Path, program: str) -> Path:
+def _try_lock(handle: int, kind: int) -> bool:
+    """Whether an open folder could be locked at once, as its one holder (LOCK_EX) or one of several (LOCK_SH)."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def error_file(folder: Path, program: str) -> Path:
     """The file that says how a program crashed."""
-    return study / "programs" / f"{program}.error"
+    return folder / "programs" / f"{program}.error"
 
 
-def submitted(study: Path) -> dict[str, str]:
-    """The SLURM job as which each program was last submitted."""
-    files = sorted(study.glob("programs/*.slurm.json"))
-    return {file.name.removesuffix(".slurm.json"): str(read(file).get("job")) for file in files}
+def speed_file(folder: Path, program: str) -> Path:
+    """The file that says how fast a program was."""
+    return folder / "programs" / f"{program}.speed.json"
 
 
-def queued(study: Path, queue: Mapping[str, str]) -> dict[str, str]:
-    """The SLURM job of each program that one in the queue, a state for each number, is still to train."""
-    ending = lambda name, number: queue[number] == "completing" and error(study, name).exists()  # noqa: E731
-    return {name: job for name, job in submitted(study).items() if job in queue and not ending(name, job)}
+def has_plan(folder: Path) -> bool:
+    """Whether a study was planned in this folder."""
+    return (folder / "plan.json").exists()
 
 
-def check_unqueued(study: Path) -> None:
-    """Raises UserError naming a SLURM job that is to train a run of this study which has not ended.
-
-    Where no queue can be asked, what was submitted and has not crashed is in it.
-    """
-    steps = {run.id: run.steps for run in read_plan(study)} if (study / "plan.json").exists() else {}
-    left = {}
-    for name, number in submitted(study).items():
-        runs = read(submission(study, name)).get("runs", [])
-        if any(ended(study / run, steps.get(run, -1)) is None for run in runs):
-            left[name] = number
-    if not left:
-        return
-    otherwise = ""
-    try:
-        there = queued(study, ask_queue())
-    except UserError:  # a machine without SLURM, or it does not answer
-        there = {name: number for name, number in submitted(study).items() if not error(study, name).exists()}
-        otherwise = ", or remove that file if the job is gone"
-    for name, number in left.items():
-        if name in there:
-            raise UserError(
-                f"--workdir: {str(study)!r} is with SLURM, {name} as job {number} (programs/{name}.slurm.json); "
-                f"scancel it, or use launch.slurm{otherwise}"
-            )
-
-
-def read_plan(study: Path) -> list[Planned]:
+def read_plan(folder: Path) -> list[PlanEntry]:
     """The runs of a study. Raises UserError where its plan.json is missing or damaged."""
-    file = study / "plan.json"
+    file = folder / "plan.json"
     if not file.is_file():
-        raise UserError(f"{study}: has no plan.json; give the folder of a study, as launch.local makes it")
+        raise UserError(f"{folder}: has no plan.json; give the folder of a study, as vae-jax sweep makes it")
     try:
-        listed = json.loads(file.read_text())["runs"]
         return [
-            Planned(run["id"], run["program"], int(run["steps"]), tuple(run["halving"]), run["words"]) for run in listed
+            PlanEntry(run["id"], run["program"], int(run["steps"]), tuple(run["halving"]), run["words"])
+            for run in json.loads(file.read_text())["runs"]
         ]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file}: is damaged ({error!r}); remove it, and launch.local writes it anew") from None
+        raise UserError(f"{file}: is damaged ({error!r}); remove it, and vae-jax sweep writes it anew") from None
 
 
-def write_plan(study: Path, planned: list[Planned], queued: Collection[str] = ()) -> None:
+def write_plan(folder: Path, entries: Sequence[PlanEntry], queued: Collection[str] = ()) -> None:
     """Writes plan.json: these runs, and those of earlier sweeps that have a folder or whose program is `queued`.
 
     What was never begun goes.
     """
-    ids = {run.id for run in planned}
-    earlier = read_plan(study) if (study / "plan.json").exists() else []
-    kept = [run for run in earlier if run.id not in ids and ((study / run.id).is_dir() or run.program in queued)]
-    write_json(study / "plan.json", {"runs": [run._asdict() for run in [*planned, *kept]]})
+    ids = {run.id for run in entries}
+    earlier = read_plan(folder) if has_plan(folder) else []
+    kept = [run for run in earlier if run.id not in ids and ((folder / run.id).is_dir() or run.program in queued)]
+    write_json(folder / "plan.json", {"runs": [run._asdict() for run in [*entries, *kept]]})
 
 
-def read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in `file`; empty where there is none or it is damaged."""
     try:
-        found = json.loads(file.read_text())
+        value = json.loads(file.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def ended(folder: Path, steps: int) -> str | None:
+def end_state(folder: Path, steps: int) -> str | None:
     """How a run of so many steps ended; None where it has not. Metrics alone, asked for later, do not finish one."""
     if (folder / "failed.json").exists():
         return FAILED
     if (folder / "dropped.json").exists():
         return DROPPED
-    found = read(folder / "evaluation.json")
-    return DONE if "loss" in found and found.get("step") == steps else None
+    evaluation = read_json(folder / "evaluation.json")
+    return DONE if "loss" in evaluation and evaluation.get("step") == steps else None
 
 
-def state(folder: Path, steps: int) -> str:
-    """How a run stands: done, failed, dropped, running or missing."""
-    return ended(folder, steps) or (RUNNING if locked(folder) else MISSING)
+def failure_reason(folder: Path) -> str:
+    """Why a run has failed, as its failed.json says."""
+    return read_json(folder / "failed.json").get("error", "it does not say why")
 
 
-def locked(folder: Path) -> bool:
-    """Whether a process holds the folder, as experiments/workdir.py does."""
+def run_state(folder: Path, steps: int) -> str:
+    """The state of a run: done, failed, dropped, running or missing."""
+    return end_state(folder, steps) or (RUNNING if is_locked(folder) else MISSING)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the folder, as training/workdir.py does."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _try_lock(handle, fcntl.LOCK_SH)
     finally:
         os.close(handle)
-    return False
 
 
 def last_step(folder: Path) -> int:
-    """The step of the last whole record of metrics.jsonl, of which only the end is read."""
+    """The step of the last whole record of metrics.jsonl, of which only the end is read; 0 where there is none."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:
-            size, length = file.seek(0, os.SEEK_END), 4096
-            while True:
-                start = max(0, size - length)
-                file.seek(start)
-                # What comes before the first line break may be half a line.
-                lines = file.read(size - start).split(b"\n")[1 if start else 0 :]
-                for line in reversed(lines):
-                    with contextlib.suppress(ValueError, TypeError, KeyError):
-                        return int(json.loads(line)["step"])
-                if not start:
-                    return 0
-                length *= 4
+            return _last_step(file)
     except OSError:
         return 0
 
 
-def steps_left(run: Planned, step: int) -> float:
+def _last_step(file: BinaryIO) -> int:
+    size, length = file.seek(0, os.SEEK_END), 4096
+    while True:
+        start = max(0, size - length)
+        file.seek(start)
+        # What comes before the first line break may be half a line.
+        lines = file.read(size - start).split(b"\n")[1 if start else 0 :]
+        steps = filter(None, map(_step_of_record, reversed(lines)))
+        if (step := next(steps, 0)) or not start:
+            return step
+        length *= 4
+
+
+def _step_of_record(line: bytes) -> int:
+    """The step of one line of metrics.jsonl; 0 where it is cut short. Records begin at step 1."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return 0
+
+
+def remaining_steps(run: PlanEntry, step: int) -> float:
     """Steps that a run at `step` has before it: each later rung of halving leaves half of the runs."""
-    left, share, at = 0.0, 1.0, step
-    for until in [*(rung for rung in run.halving if step <= rung < run.steps), run.steps]:
-        left, share, at = left + share * (until - at), share / 2, until
-    return left
+    total, share, start = 0.0, 1.0, step
+    for stop in [*(rung for rung in run.halving if step <= rung < run.steps), run.steps]:
+        total, share, start = total + share * (stop - start), share / 2, stop
+    return total
 
 
 def problem(folder: Path) -> str | None:
@@ -247,21 +223,16 @@ def problem(folder: Path) -> str | None:
     if not file.exists():
         return None if not any(folder.iterdir()) else "has no config.json"
     try:
-        found = identity(read(file)["config"])
+        name = run_id(read_json(file)["config"])
     except (KeyError, TypeError):
         return "has a damaged config.json"
-    if found != folder.name:
-        return f"holds another run ({found})"
+    if name != folder.name:
+        return f"holds another run ({name})"
     evaluation = folder / "evaluation.json"
-    return "has a damaged evaluation.json" if evaluation.exists() and not read(evaluation) else None
+    return "has a damaged evaluation.json" if evaluation.exists() and not read_json(evaluation) else None
 
 
-def foreign(study: Path, planned: list[Planned]) -> list[str]:
+def foreign_names(folder: Path, entries: Sequence[PlanEntry]) -> list[str]:
     """The names in the study's folder that its plan does not have."""
-    known = {run.id for run in planned} | {"plan.json", "programs", "comparison"}
-    return sorted(path.name for path in study.iterdir() if path.name not in known and not path.name.startswith("."))
-
-
-def named(names: list[str], most: int = 5) -> str:
-    """The names in a line, or the first of them and how many more."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+    known = {run.id for run in entries} | {"plan.json", "programs", "comparison"}
+    return sorted(path.name for path in folder.iterdir() if path.name not in known and not path.name.startswith("."))

@@ -1,0 +1,122 @@
+"""From points to runs, and from runs to groups that train as one compiled program."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from vae_jax import model
+from vae_jax.config.command_line import Overrides
+from vae_jax.config.parse import apply_overrides, check_config, read_config, static_fields
+from vae_jax.errors import UserError
+from vae_jax.sweeps import study
+from vae_jax.sweeps.algebra import Point, Sweep
+from vae_jax.sweeps.study import PlanEntry
+
+SHOWN_ERRORS = 10
+
+
+class PlannedRun(NamedTuple):
+    """A run of a sweep: its id, its command line for vae-jax train but for the workdir, and its whole config."""
+
+    id: str
+    words: list[str]
+    config: ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class RunGroup:
+    """Runs that train as one compiled program; `swept` are the traced fields in which they differ, with the values."""
+
+    id: str
+    runs: list[PlannedRun]
+    swept: dict[str, list]
+
+    @property
+    def config(self) -> ConfigDict:
+        """The config of its first run, which all share in whatever is not traced."""
+        return self.runs[0].config
+
+    def entries(self) -> list[PlanEntry]:
+        """Its runs as plan.json has them."""
+        return [
+            PlanEntry(run.id, self.id, run.config.train.steps, tuple(run.config.sweep.halving), run.words)
+            for run in self.runs
+        ]
+
+
+def plan_runs(file: str, overrides: Overrides, points: Sweep) -> list[PlannedRun]:
+    """The runs of a sweep over the config NAME|FILE.py[:ARGUMENT] with `overrides`, every one checked.
+
+    Points that give the same config are one run.
+
+    Raises:
+        UserError: which names all points that are wrong.
+    """
+    template = read_config(file)
+    _check_points(file, points)
+    base = [f"--config={file}", *_words(overrides)]
+    runs: dict[str, PlannedRun] = {}
+    errors: dict[str, list[Point]] = {}
+    for point in points:
+        try:
+            run = _plan_run(template, base, overrides, point)
+        except UserError as error:
+            errors.setdefault(str(error), []).append(point)
+        else:
+            runs.setdefault(run.id, run)
+    if errors:
+        raise _point_errors(errors, len(points))
+    return list(runs.values())
+
+
+def _plan_run(template: ConfigDict, base: Sequence[str], overrides: Overrides, point: Point) -> PlannedRun:
+    if shared := point.keys() & {field for field, _ in overrides}:
+        raise UserError(f"config.{min(shared)}: is set by the sweep; leave it out of the command line")
+    settings = [(field, str(value)) for field, value in point.items()]
+    config = template.copy_and_resolve_references()
+    apply_overrides(config, [*overrides, *settings])
+    check_config(config)
+    return PlannedRun(study.run_id(config.to_dict()), [*base, *_words(settings)], config)
+
+
+def _words(overrides: Overrides) -> list[str]:
+    return [f"--config.{field}={value}" for field, value in overrides]
+
+
+def _check_points(file: str, points: Any) -> None:
+    if not isinstance(points, (list, tuple)) or not all(isinstance(point, dict) for point in points):
+        raise UserError(f"--config: sweep() of {file!r} gives {type(points).__name__}; give a list of dicts of fields")
+    if not points:
+        raise UserError(f"--config: sweep() of {file!r} has no points")
+
+
+def _point_errors(errors: Mapping[str, list[Point]], count: int) -> UserError:
+    total = sum(map(len, errors.values()))
+    lines = [f"{total:,} of {count:,} points of the sweep are wrong; nothing is launched"]
+    for message, points in list(errors.items())[:SHOWN_ERRORS]:
+        more = f" and {len(points) - 1:,} more" if len(points) > 1 else ""
+        lines.append(f"  {message}   (at {points[0]}{more})")
+    if len(errors) > SHOWN_ERRORS:
+        lines.append(f"  and {len(errors) - SHOWN_ERRORS:,} errors more")
+    return UserError("\n".join(lines))
+
+
+def group_runs(runs: Sequence[PlannedRun]) -> list[RunGroup]:
+    """The runs by compiled program: those that differ in nothing but traced fields (model.traced) share one."""
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        name = f"{run.config.variant.name}_{run.config.data.name}_{study.digest(static_fields(run.config))}"
+        groups.setdefault(name, []).append(run)
+    return [RunGroup(name, members, _swept_values(members)) for name, members in groups.items()]
+
+
+def _swept_values(runs: Sequence[PlannedRun]) -> dict[str, list]:
+    swept = {}
+    for field in sorted(model.traced_fields(runs[0].config)):
+        section, _, leaf = field.rpartition(".")
+        values = [(run.config[section] if section else run.config)[leaf] for run in runs]
+        if len(set(values)) > 1:
+            swept[field] = list(dict.fromkeys(values))
+    return swept

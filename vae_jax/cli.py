@@ -209,7 +209,7 @@ def slurm(argv: Sequence[str]) -> int:
     parser.switch("dry_run", "says what it would take, and submits nothing")
     flags, overrides = parser.parse(argv)
     workdir = flags.workdir or _study_folder(flags.config)
-    request = slurm_launcher.request_of(flags)
+    request = slurm_launcher.read_request(flags)
     if flags.dry_run:
         print(slurm_launcher.describe(flags.config, overrides, workdir, request))
         return 0
@@ -219,16 +219,17 @@ def slurm(argv: Sequence[str]) -> int:
 
 def emit(argv: Sequence[str]) -> int:
     """Writes the plan of a sweep as text for another place, which then runs it: a scheduler, a cluster, a cloud."""
-    parser = Parser("emit", f"{emit.__doc__}\n\n{emitters.__doc__.partition(chr(10))[2].strip()}", config=True)
-    parser.flag("to", text, None, "PLACE", f"one of {', '.join(sorted(emitters.PLACES))}")
+    places = ", ".join(emitters.places())
+    parser = Parser("emit", emitters.manual(), config=True)
+    parser.flag("to", text, None, "PLACE", f"one of {places}")
     parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
     parser.flag("output", text, "", "FILE", "where the text goes (default: printed)")
-    for name, default in emitters.place_fields().items():
-        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, **emitters.argument(name, default))
+    for word, default in emitters.place_words().items():
+        parser.add_argument(f"--{word}", default=argparse.SUPPRESS, **emitters.parser_options(word, default))
     flags, overrides = parser.parse(argv)
     if flags.to is None:
-        raise UserError(f"--to: missing; give one of {', '.join(sorted(emitters.PLACES))}")
-    given = {name: value for name, value in vars(flags).items() if name in emitters.place_fields()}
+        raise UserError(f"--to: missing; give one of {places}")
+    given = {word: value for word, value in vars(flags).items() if word in emitters.place_words()}
     workdir = flags.workdir or _study_folder(flags.config)
     return emitters.emit_sweep(flags.to, given, flags.config, overrides, workdir, flags.output)
 

@@ -2,14 +2,11 @@
 
 from typing import Any, NamedTuple
 
-import optax
-
 from vae_jax import data, registry, variants
-from vae_jax.errors import UserError, unknown_name
+from vae_jax.errors import UserError, errors_of, unknown_name
 from vae_jax.models import likelihoods, networks, schedules
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
-from vae_jax.models.optimizers import make_optimizer, partition_own
 from vae_jax.typing import Config
 from vae_jax.variants import Variant
 
@@ -21,35 +18,33 @@ class Model(NamedTuple):
     variant: Variant
     likelihood: Likelihood
     floats: dict[str, float]
-    optimizer: optax.GradientTransformation
 
 
-def _fields(section: Config) -> dict[str, Any]:
+def _section_fields(section: Config) -> dict[str, Any]:
     return {name: value for name, value in section.items() if name != "name"}
 
 
 def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
     """The model of `config` for images of `image_shape`. Raises UserError naming the field that is wrong."""
-    likelihood = _likelihood(config)
+    likelihood = _make_likelihood(config)
     make_variant = variants.get(config["variant"]["name"])
-    fields = _fields(config["variant"])
+    fields = _section_fields(config["variant"])
     static = {name: fields.pop(name) for name in registry.keyword_fields(make_variant)}
-    section = config["train"]
-    optimizer = make_optimizer(
-        warmup_steps=section["warmup_steps"],
-        cosine_steps=section["steps"] if section["cosine"] else 0,
-        clip=section["clip"],
-    )
-    variant = _scheduled(make_variant(likelihood, **static), config)
+    with errors_of("config.variant."):
+        variant = make_variant(likelihood, **static)
+    variant = _with_schedule(variant, config)
     make_nets = networks.get(config["net"]["name"])
-    width = variant.encoded(config["latent_dim"])
-    nets = make_nets(image_shape, width, likelihood.channels, likelihood.shared, **_fields(config["net"]))
-    return Model(variant.adapt(nets), variant, likelihood, fields, partition_own(optimizer, variant.own_optimizer))
+    with errors_of("config."):
+        width = variant.encoder_outputs(config["latent_dim"])
+    nets = make_nets(image_shape, width, likelihood.channels, likelihood.shared, **_section_fields(config["net"]))
+    if variant.wrap_networks is not None:
+        nets = variant.wrap_networks(nets)
+    return Model(nets, variant, likelihood, fields)
 
 
-def _likelihood(config: Config) -> Likelihood:
+def _make_likelihood(config: Config) -> Likelihood:
     name, binarize = config["likelihood"]["name"], config["data"]["binarize"]
-    likelihood = likelihoods.get(name)(**_fields(config["likelihood"]))
+    likelihood = likelihoods.get(name)(**_section_fields(config["likelihood"]))
     if binarize not in likelihood.binarize:
         raise UserError(
             f"config.data.binarize: {binarize!r} makes no sense with this {name!r} likelihood, which is of other grey "
@@ -58,10 +53,10 @@ def _likelihood(config: Config) -> Likelihood:
     return likelihood
 
 
-def _scheduled(variant: Variant, config: Config) -> Variant:
+def _with_schedule(variant: Variant, config: Config) -> Variant:
     """The variant with its beta under the config's schedule."""
     section = config["schedule"]
-    schedule = schedules.get(section["name"])(**_fields(section))
+    schedule = schedules.get(section["name"])(**_section_fields(section))
     if section["name"] == "constant":
         return variant
     if "beta" not in config["variant"]:
@@ -76,7 +71,7 @@ def _scheduled(variant: Variant, config: Config) -> Variant:
     return variant._replace(loss=loss)
 
 
-def traced(config: Config) -> set[str]:
+def traced_fields(config: Config) -> set[str]:
     """The fields that are arguments of the compiled program: runs that differ in no other share one."""
     name = config["variant"]["name"]
     return {"seed", "train.learning_rate", *(f"variant.{field}" for field in variants.traced(name))}
@@ -96,7 +91,7 @@ def check_fields(config: Config) -> None:
 
 def load_data(section: Config) -> data.Dataset:
     """The dataset of a config's `data` section. Raises UserError naming what is wrong."""
-    fields = {name: value for name, value in _fields(section).items() if name != "binarize"}
+    fields = {name: value for name, value in _section_fields(section).items() if name != "binarize"}
     return data.get(section["name"])(**fields)
 
 

@@ -110,12 +110,21 @@ def config_file(name: str) -> Path:
     raise unknown_name("--config", name, near) if near else UserError(f"--config: {name!r} is not a file")
 
 
+def add_module_folder(folder: Path) -> None:
+    """Lets modules in `folder` be imported, after all others: names in a config may be the user's own."""
+    if (name := str(folder.resolve())) not in sys.path:
+        sys.path.append(name)
+        MODULE_FOLDERS.append(name)
+
+
+MODULE_FOLDERS: list[str] = []
+"""The folders of config files, where the user's own modules are."""
+
+
 def _from_file(file: str, name: str, call: Callable) -> Any:
     """What `call` makes of the function `name` in the user's `file`, beside which its modules are found."""
     path = config_file(file)
-    beside = str(path.parent.resolve())
-    if beside not in sys.path:
-        sys.path.append(beside)
+    add_module_folder(path.parent)
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -197,7 +206,7 @@ def static_fields(config: ConfigDict) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=256)
 def _traced(variant: str) -> frozenset[str]:
-    return frozenset(model.traced({"variant": {"name": variant}}))
+    return frozenset(model.traced_fields({"variant": {"name": variant}}))
 
 
 def check_config(config: ConfigDict) -> None:

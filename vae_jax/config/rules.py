@@ -57,7 +57,7 @@ RULES = {
 CHOICES = {
     "wandb.mode": ("disabled", "offline", "online"),
     "parallel.mode": ("auto", "data", "members"),
-    "data.binarize": tuple(data.BINARIZE),
+    "data.binarize": tuple(data.BINARIZERS),
 }
 
 

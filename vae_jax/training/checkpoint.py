@@ -36,6 +36,10 @@ def _reason(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error)).strip()[:120] or type(error).__name__
 
 
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (tuple(leaf.shape), str(leaf.dtype)), tree)
+
+
 class Checkpoints:
     """The folder `checkpoints/` of a run of the processes of `group`.
 
@@ -58,8 +62,8 @@ class Checkpoints:
         self.folder, self._group = folder, group
         self._read_only = read_only
         if not read_only:
-            group.everywhere(lambda: group.index or folder.mkdir(parents=True, exist_ok=True))
-            group.alike({f"--workdir: what all hosts must see in {folder}": self._listed()})
+            group.broadcast_first(lambda: folder.mkdir(parents=True, exist_ok=True))
+            group.assert_equal({f"--workdir: what all hosts must see in {folder}": self._listed()})
         self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
         # Each reads for itself: who fails would never come to Orbax's barrier, and the others wait there.
         self._reader = ocp.Checkpointer(
@@ -85,8 +89,8 @@ class Checkpoints:
         )
         self._manager.save(step, args=arguments, metrics=None if score is None else {"score": score})
 
-    def restore(self, like: Any, which: str | int = "latest") -> tuple[int, Any] | None:
-        """The newest whole state shaped as `like` and its step, the best by score, or that of a step; None where none.
+    def restore(self, shape: Any, which: str | int = "latest") -> tuple[int, Any] | None:
+        """The newest whole state of this `shape` and its step, the best by score, or that of a step; None where none.
 
         A damaged one is named in a warning and the one before it (or next best) is taken instead; in a
         folder open for writing it is deleted once another is found whole. Raises UserError where none is.
@@ -99,15 +103,16 @@ class Checkpoints:
             steps = [step for step in steps if step == which]
         damaged: list[int] = []
         for step in steps:
-            state, reason = self._attempt(step, like)
+            state, reason = self._try_restore(step, shape)
             if reason:
                 logging.getLogger(__name__).warning(
                     "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, reason
                 )
                 damaged.append(step)
                 continue
-            for bad in () if self._read_only else damaged:
-                self._manager.delete(bad)
+            if not self._read_only:
+                for damaged_step in damaged:
+                    self._manager.delete(damaged_step)
             return step, state
         if steps:
             raise UserError(
@@ -116,22 +121,21 @@ class Checkpoints:
             )
         return None
 
-    def _attempt(self, step: int, like: Any) -> tuple[Any, str]:
+    def _try_restore(self, step: int, shape: Any) -> tuple[Any, str]:
         """The state of a step, or why one of the group could not restore it."""
         state, reason = None, ""
         try:
-            state = self._restore(step, like)
+            state = self._restore(step, shape)
         except Exception as error:
             reason = _reason(error)
-        return state, next(filter(None, self._group.gather(reason)), "")
+        return state, next(filter(None, self._group.all_gather(reason)), "")
 
-    def _restore(self, step: int, like: Any) -> Any:
-        abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    def _restore(self, step: int, shape: Any) -> Any:
+        abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape)
         restored = self._read(step, state=ocp.args.StandardRestore(abstract), check=ocp.args.JsonRestore())
         if digest(restored.state) != restored.check["digest"]:
             raise ValueError("its arrays do not match their checksum")
-        form = lambda tree: jax.tree.map(lambda leaf: (tuple(leaf.shape), str(leaf.dtype)), tree)  # noqa: E731
-        if form(restored.state) != form(abstract):
+        if _shapes(restored.state) != _shapes(abstract):
             raise ValueError("its arrays have not the shapes and dtypes that the config gives")
         return restored.state
 

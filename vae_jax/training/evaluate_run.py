@@ -8,10 +8,13 @@ import jax.numpy as jnp
 
 from vae_jax import data, model
 from vae_jax.inference import TrainedModel
-from vae_jax.training import executors, writers
+from vae_jax.training import writers
 from vae_jax.training.evaluation import held_out_table, make_evaluation, training_codes
+from vae_jax.training.executors import DataParallel, local_devices
 from vae_jax.training.metric_runner import expand_metrics, read_evaluation, run_metrics
 from vae_jax.training.open_run import open_run
+from vae_jax.training.setup import Setup
+from vae_jax.training.step import optimizer_for
 from vae_jax.typing import Config
 
 
@@ -43,29 +46,30 @@ def evaluate_run(folder: Path, checkpoint: str = "latest", metrics: str = "") ->
     file = folder / f"evaluation{suffix}.json"
     print(f"{folder} at step {run.step} ({checkpoint} checkpoint), into {file}", flush=True)
     if words:
-        found, failed = run_metrics(words, run, dataset, file, partial(print, flush=True))
+        evaluation, failed = run_metrics(words, run, dataset, file, partial(print, flush=True))
     else:
-        found, failed = evaluate_held_out(run, dataset, file, folder / f"pictures{suffix}"), []
+        evaluation, failed = evaluate_held_out(run, dataset, file, folder / f"pictures{suffix}"), []
     if (folder / "evaluation.json").exists():  # or the run still writes there itself
-        mirror_evaluation(folder, run.config, found, "final" if checkpoint == "latest" else checkpoint)
-    return found, failed
+        mirror_evaluation(folder, run.config, evaluation, "final" if checkpoint == "latest" else checkpoint)
+    return evaluation, failed
 
 
 def evaluate_held_out(run: TrainedModel, dataset: data.Dataset, file: Path, folder: Path) -> dict[str, Any]:
     """The held-out numbers of a run into `file`, beside what is there, and its pictures into `folder`."""
-    from vae_jax.plots import run_pictures
+    from vae_jax.plots import run_pictures  # brings matplotlib
 
-    placement = executors.data_parallel(executors.local_devices()[:1])
-    evaluate = make_evaluation([run.config], run.model, dataset.test, placement)
-    (found,) = evaluate(*placement.place([(run.params, jnp.int32(run.step))]))
-    writers.write_json(file, read_evaluation(file, run.step) | found | {"step": run.step})
-    run_pictures.draw(run, dataset, found, folder)
-    print(f"{held_out_table(found)}\npictures in {folder}")
+    executor = DataParallel(local_devices()[:1])
+    setup = Setup(run.config, dataset, run.model, optimizer_for(run.config, run.model.variant))
+    evaluation = make_evaluation(setup, [run.config], dataset.test, executor)
+    (numbers,) = evaluation(*executor.to_devices([(run.params, jnp.int32(run.step))]))
+    writers.write_json(file, read_evaluation(file, run.step) | numbers | {"step": run.step})
+    run_pictures.draw(run, dataset, numbers, folder)
+    print(f"{held_out_table(numbers)}\npictures in {folder}")
     return read_evaluation(file, run.step)
 
 
-def mirror_evaluation(workdir: Path, config: Config, found: dict[str, Any], of: str) -> None:
-    """Sends what was found to the W&B run that mirrors this one, where the config asks for it."""
-    to = writers.WandbMirror(workdir, config["wandb"], config)
-    to.summary(found, of)
-    to.close()
+def mirror_evaluation(folder: Path, config: Config, evaluation: dict[str, Any], checkpoint: str) -> None:
+    """Sends an evaluation to the W&B run that mirrors this one, where the config asks for it."""
+    mirror = writers.WandbMirror(folder, config["wandb"], config)
+    mirror.summary(evaluation, checkpoint)
+    mirror.close()

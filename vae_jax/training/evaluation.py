@@ -63,7 +63,7 @@ MOST_CODES = 10_000
 
 def training_codes(run: TrainedModel, split: data.Split) -> np.ndarray:
     """Codes of training images as the model saw them: binarised, where the config says so, by a draw of their own."""
-    indices = data.some(split, MOST_CODES)
+    indices = data.sample_indices(split, MOST_CODES)
     key = stream(root_key(run.config["seed"]), "fit")
     images = jax.jit(data.binarizer(run.config["data"]["binarize"]))(jnp.asarray(split.fetch(indices)), key, indices)
     return run.encode(np.asarray(images), None if split.labels is None else np.asarray(split.labels)[indices])

@@ -8,8 +8,10 @@ Devices of several processes are one axis too: each process makes the same calls
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,10 @@ from vae_jax.typing import AXIS, Metrics
 
 MEMBERS = "members"
 """The named axis that a population is split over."""
+
+Devices = Sequence[jax.Device]
+MakeStep = Callable[[Any], Callable]
+"""make_step(split) -> the step of step.py on that split."""
 
 
 def local_devices(count: int = 0) -> list[jax.Device]:
@@ -35,24 +41,24 @@ def local_devices(count: int = 0) -> list[jax.Device]:
 
 def all_devices(count: int = 0) -> list[jax.Device]:
     """The first `count` devices of every process, all of them for 0. Raises UserError where one has fewer."""
-    of_process = [jax.local_devices(process_index=index) for index in range(jax.process_count())]
-    fewest, most = min(map(len, of_process)), max(map(len, of_process))
+    by_process = [jax.local_devices(process_index=index) for index in range(jax.process_count())]
+    fewest, most = min(map(len, by_process)), max(map(len, by_process))
     if fewest < most and not 1 <= count <= fewest:
         raise UserError(
             f"config.parallel.devices: {count} is not allowed; the processes have {fewest} to {most} devices each, "
             f"give at most {fewest}"
         )
-    each = len(local_devices(count))
-    return [device for devices in of_process for device in devices[:each]]
+    taken = len(local_devices(count))
+    return [device for devices in by_process for device in devices[:taken]]
 
 
-def process_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
+def process_devices(devices: Devices) -> list[jax.Device]:
     """Those of the devices that are of this process."""
     index = jax.process_index()
     return [device for device in devices if device.process_index == index]
 
 
-def free_bytes(devices: Sequence[jax.Device]) -> int:
+def free_bytes(devices: Devices) -> int:
     """The memory that is free on each of the devices, at least; host devices share that of the machine."""
     known = [stats for device in devices if (stats := device.memory_stats())]
     if known:
@@ -64,7 +70,7 @@ def free_bytes(devices: Sequence[jax.Device]) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // len(devices)
 
 
-def check_divides(field: str, batch_size: int, devices: list[jax.Device]) -> None:
+def check_divides(field: str, batch_size: int, devices: Devices) -> None:
     """Raises UserError unless a batch splits evenly over the devices."""
     if batch_size % len(devices):
         nearest = max(len(devices), batch_size // len(devices) * len(devices))
@@ -73,38 +79,75 @@ def check_divides(field: str, batch_size: int, devices: list[jax.Device]) -> Non
         )
 
 
-def replicate(tree: Any, devices: list[jax.Device]) -> Any:
+def replicate(tree: Any, devices: Devices) -> Any:
     """A copy of `tree` on every device of this process, as the lifted steps take it."""
     return jax.device_put(tree, NamedSharding(Mesh(np.array(process_devices(devices)), (AXIS,)), PartitionSpec()))
 
 
-def _shares(indices: np.ndarray, devices: list[jax.Device]) -> np.ndarray:
-    """(steps, batch) -> (own devices, steps, share), device d holding the d-th share of every batch."""
+def shards(indices: np.ndarray, devices: Devices) -> np.ndarray:
+    """(steps, batch) -> (devices of this process, steps, shard), device d with the d-th shard of every batch."""
     steps, batch = indices.shape
-    shares = indices.reshape(steps, len(devices), batch // len(devices)).swapaxes(0, 1)
+    by_device = indices.reshape(steps, len(devices), batch // len(devices)).swapaxes(0, 1)
     index = jax.process_index()
-    return shares[[device.process_index == index for device in devices]]
+    return by_device[[device.process_index == index for device in devices]]
 
 
-class Placement(NamedTuple):
-    """How the members of a population lie on devices; a run of its own is a population of one.
+class Executor(Protocol):
+    """How the members of a population lie on devices; a run of its own is a population of one."""
 
-    `place(trees)` puts what belongs to each member where it is computed, `members(tree)` brings it back to the host,
-    one tree for each member (and each place that was filled up). `train_steps(make_step, dispatch)` is
-    (split, state, indices, key, hyper, alive) -> (state, metrics): many steps in one call, with `make_step(split)` the
-    step of train.py; `indices` is (member, steps, batch) with at most `dispatch` steps, `alive` says which members go
-    on, metrics gain a leading axis of steps, and the old state's buffers are donated.
-    `evaluation(make_step, batch_size, split)` is (params, key, step, hyper) -> each member's metrics of all of `split`.
+    @property
+    def devices(self) -> Devices:
+        """The devices, of this process and of others."""
+
+    def to_devices(self, trees: Sequence[Any]) -> Any:
+        """One tree for each member, as one tree that lies where each member is computed."""
+
+    def to_host(self, tree: Any) -> list[Any]:
+        """The tree of each member on the host, and of each copy that fills up the last device."""
+
+    def train_steps(self, make_step: MakeStep, steps_per_call: int) -> "StepProgram":
+        """The compiled train steps, at most `steps_per_call` in one call."""
+
+    def step_arguments(self, indices: np.ndarray, key: Any, hyper: Any, alive: np.ndarray) -> tuple:
+        """What a compiled call takes beside the split and the state."""
+
+    def evaluation(self, make_step: MakeStep, batch_size: int, split: Any) -> Callable[..., list[Metrics]]:
+        """(params, key, step, hyper) -> each member's metrics of all of `split`."""
+
+
+@dataclass(frozen=True)
+class StepProgram:
+    """Many train steps in one call: (split, state, indices, key, hyper, alive) -> (state, metrics).
+
+    `indices` is (member, steps, batch) with at most `steps_per_call` steps, `alive` says which members go on, metrics
+    gain an axis of steps, and the old state's buffers are donated. `full_call` is of as many steps as a call has,
+    `partial_call` of fewer, which takes their number last; `step_axis` is where metrics have their steps.
     """
 
-    devices: list[jax.Device]
-    place: Callable[[Sequence[Any]], Any]
-    members: Callable[[Any], list[Any]]
-    train_steps: Callable[[Callable, int], Callable]
-    evaluation: Callable[[Callable, int, Any], Callable]
+    executor: Executor
+    full_call: Callable
+    partial_call: Callable
+    steps_per_call: int
+    step_axis: int
+
+    def __call__(self, split, state, indices, key, hyper, alive):
+        """Takes as many steps as `indices` has."""
+        steps = indices.shape[1]
+        padded = np.pad(indices, ((0, 0), (0, self.steps_per_call - steps), (0, 0)))
+        arguments = self.executor.step_arguments(padded, key, hyper, alive)
+        if steps == self.steps_per_call:
+            state, metrics = self.full_call(split, state, *arguments)
+        else:
+            state, metrics = self.partial_call(split, state, *arguments, np.int32(steps))
+        taken = (slice(None),) * self.step_axis + (slice(steps),)
+        return state, jax.tree.map(lambda rows: rows[taken], metrics)
+
+    def lower(self, split, state, indices, key, hyper, alive) -> jax.stages.Lowered:
+        """The full call, lowered for these arguments or their shapes."""
+        return self.full_call.lower(split, state, *self.executor.step_arguments(indices, key, hyper, alive))
 
 
-def _programs(make_step: Callable, dispatch: int) -> tuple[Callable, Callable]:
+def scan_programs(make_step: MakeStep, steps_per_call: int) -> tuple[Callable, Callable]:
     """Many steps of one member: a scan of all rows of indices, and a loop of the first so many of them.
 
     Only these two are ever compiled; the loop costs a GPU a synchronisation a step, so it is for the rest.
@@ -112,7 +155,7 @@ def _programs(make_step: Callable, dispatch: int) -> tuple[Callable, Callable]:
 
     def scan(split, state, indices, key, hyper):
         step = make_step(split)
-        return jax.lax.scan(lambda state, share: step(state, share, key, hyper), state, indices)
+        return jax.lax.scan(lambda state, shard: step(state, shard, key, hyper), state, indices)
 
     def loop(split, state, indices, key, hyper, steps):
         step = make_step(split)
@@ -123,209 +166,212 @@ def _programs(make_step: Callable, dispatch: int) -> tuple[Callable, Callable]:
             return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), written, metrics)
 
         shapes = jax.eval_shape(step, state, indices[0], key, hyper)[1]
-        empty = jax.tree.map(lambda row: jnp.zeros((dispatch, *row.shape), row.dtype), shapes)
+        empty = jax.tree.map(lambda row: jnp.zeros((steps_per_call, *row.shape), row.dtype), shapes)
         return jax.lax.fori_loop(0, steps, body, (state, empty))
 
     return scan, loop
 
 
-def _in_dispatches(whole: Callable, rest: Callable, shares: Callable, dispatch: int) -> Callable:
-    """Calls `whole` for as many steps as a dispatch has, `rest` for fewer."""
-
-    def call(split, state, indices, *more):
-        steps = indices.shape[1]
-        if steps == dispatch:
-            return whole(split, state, shares(indices), *more)
-        padded = np.pad(indices, ((0, 0), (0, dispatch - steps), (0, 0)))
-        return rest(split, state, shares(padded), *more, np.int32(steps))
-
-    call.lower = lambda split, state, indices, *more: whole.lower(split, state, shares(indices), *more)
-    return call
-
-
-def data_parallel(devices: list[jax.Device]) -> Placement:
+@dataclass(frozen=True)
+class DataParallel:
     """One member, whose batches are split over the devices and whose state is on each of them."""
 
-    def train_steps(make_step, dispatch):
-        scan, loop = _programs(make_step, dispatch)
-        common = {"axis_name": AXIS, "out_axes": None, "devices": devices, "donate_argnums": (1,)}
-        whole = jax.pmap(scan, in_axes=(None, None, 0, None, None), **common)
-        rest = jax.pmap(loop, in_axes=(None, None, 0, None, None, None), **common)
-        shares = lambda indices: _shares(indices[0], devices)  # noqa: E731
-        take = _in_dispatches(whole, rest, shares, dispatch)
+    devices: Devices
 
-        def call(split, state, indices, key, hyper, alive):
-            state, metrics = take(split, state, indices, key, hyper)
-            return state, jax.tree.map(lambda rows: rows[: indices.shape[1]], metrics)
+    def to_devices(self, trees: Sequence[Any]) -> Any:
+        """The only tree, on every device."""
+        return replicate(trees[0], self.devices)
 
-        call.lower = lambda *arguments: take.lower(*arguments[:-1])
-        return call
+    def to_host(self, tree: Any) -> list[Any]:
+        """The tree on the host."""
+        return [jax.device_get(tree)]
 
-    def whole_split(make_step, batch_size, split):
-        evaluate = evaluation(make_step, devices, batch_size, split)
-        return lambda *arguments: [evaluate(*arguments)]
+    def train_steps(self, make_step: MakeStep, steps_per_call: int) -> StepProgram:
+        """The compiled train steps, replicated state unmapped."""
+        scan, loop = scan_programs(make_step, steps_per_call)
+        common = {"axis_name": AXIS, "out_axes": None, "devices": self.devices, "donate_argnums": (1,)}
+        full = jax.pmap(scan, in_axes=(None, None, 0, None, None), **common)
+        partial_call = jax.pmap(loop, in_axes=(None, None, 0, None, None, None), **common)
+        return StepProgram(self, full, partial_call, steps_per_call, step_axis=0)
 
-    return Placement(
-        devices,
-        place=lambda trees: replicate(trees[0], devices),
-        members=lambda tree: [jax.device_get(tree)],
-        train_steps=train_steps,
-        evaluation=whole_split,
-    )
+    def step_arguments(self, indices: np.ndarray, key: Any, hyper: Any, alive: np.ndarray) -> tuple:
+        """Each device's shard of every batch; the only member is alive."""
+        return shards(indices[0], self.devices), key, hyper
+
+    def evaluation(self, make_step: MakeStep, batch_size: int, split: Any) -> Callable[..., list[Metrics]]:
+        """The whole of `split`, exactly: (params, key, step, hyper) -> [metrics as float64 NumPy arrays].
+
+        Full batches (of `batch_size`, cut to a multiple of the devices) go over all devices; the remainder goes as one
+        smaller batch through the first of each process. Means are weighed by how many examples they stand for.
+        """
+        batch_size = max(1, batch_size // len(self.devices)) * len(self.devices)
+        full = split.size // batch_size * batch_size
+        indices = np.arange(split.size, dtype=np.int32)
+        parts = [
+            _EvaluationPart(make_step, self.devices, split, indices[:full].reshape(-1, batch_size)),
+            _EvaluationPart(make_step, process_devices(self.devices)[:1], split, indices[None, full:], remainder=True),
+        ]
+        return partial(_evaluate_parts, [part for part in parts if part.indices.size])
 
 
-def _one_by_one(function: Callable) -> Callable:
-    return lambda *arguments: jax.lax.map(lambda of_member: function(*of_member), arguments)
+class _EvaluationPart:
+    """Batches of one size of a split, over devices that hold a copy of it; the `remainder` is on fewer than the rest."""
+
+    def __init__(self, make_step: MakeStep, devices: Devices, split: Any, indices: np.ndarray, remainder: bool = False):
+        def map_batches(split, params, indices, key, step, hyper):
+            step_fn = make_step(split)
+            return jax.lax.map(lambda shard: step_fn(params, shard, key, step, hyper), indices)
+
+        axes = {"in_axes": (None, None, 0, None, None, None), "out_axes": None}
+        self.call = jax.pmap(map_batches, AXIS, devices=devices, **axes)
+        self.devices, self.indices, self.remainder = devices, indices, remainder
+        self.split = replicate(split, devices) if indices.size else None
+
+    def __call__(self, *constants: Any) -> Any:
+        """Metrics of each batch; `constants` are params, key, step and hyper, which may lie on more devices."""
+        params, key, step, hyper = constants
+        return self.call(self.split, params, shards(self.indices, self.devices), key, step, hyper)
 
 
-def _all_at_once(function: Callable) -> Callable:
+def _evaluate_parts(parts: Sequence[_EvaluationPart], params, key, step, hyper) -> list[Metrics]:
+    constants = (params, key, step, hyper)
+    results = [part(*(replicate(constants, part.devices) if part.remainder else constants)) for part in parts]
+    counts = np.concatenate([np.full(len(part.indices), part.indices.shape[1]) for part in parts])
+    return [_union(jax.device_get(results), counts)]
+
+
+def _union(results: Sequence[Metrics], counts: np.ndarray) -> Metrics:
+    """Metrics of the batches of several parts, as those of all their examples."""
+    stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves).astype(np.float64), *results)
+    return combine_metrics(stacked, counts)
+
+
+def map_members(function: Callable) -> Callable:
+    """`function` of each member, one after another."""
+    return lambda *arguments: jax.lax.map(lambda member: function(*member), arguments)
+
+
+def vmap_members(function: Callable) -> Callable:
+    """`function` of all members at once."""
     return jax.vmap(function)
 
 
-OVER_MEMBERS = {"cpu": _one_by_one}
+OVER_MEMBERS = {"cpu": map_members}
 """How a device goes through its members; all at once where nothing else is said.
 
 An accelerator needs the work of many small networks at once. A CPU's core is full with one, whose weights stay in its
-cache through a dispatch: one by one on each of two cores is 1.3 times as fast as vmap there (docs/benchmarks.md).
+cache through a call: one by one on each of two cores is 1.3 times as fast as vmap there (docs/benchmarks.md).
 """
 
 
-def _alone(step: Callable) -> Callable:
+def with_singleton_axis(step: Callable) -> Callable:
     """The step of a member that has its whole batch: the axis it averages over has size one.
 
     Nothing is mapped over it, or all arrays would gain an axis and XLA's CPU compiler take other, slower layouts. So a
-    step asks `divergences.places` where its examples lie, never `axis_index`.
+    step asks `collectives.batch_positions` where its examples lie, never `axis_index`.
     """
     return jax.vmap(step, in_axes=None, out_axes=None, axis_name=AXIS, axis_size=1)
 
 
-def member_parallel(devices: list[jax.Device]) -> Placement:
-    """Members spread over the devices, each whole on one of them; none waits for another within a call.
+def while_alive(program: Callable) -> Callable:
+    """`program` of one member with `alive` after its numbers: a member that is not keeps its state, for no work."""
 
-    The last device's places are filled up with copies of the first member, which stay as they are.
-    """
-    over = OVER_MEMBERS.get(devices[0].platform, _all_at_once)
-    spread = NamedSharding(Mesh(np.array(devices), (MEMBERS,)), PartitionSpec(MEMBERS))
-    lift = lambda function, axes, **more: jax.pmap(  # noqa: E731
-        function, MEMBERS, in_axes=axes, devices=devices, **more
-    )
+    def call(split, state, indices, key, hyper, alive, *steps):
+        def run(state):
+            return program(split, state, indices, key, hyper, *steps)
 
-    def by_device(leaves):
-        each = -(-len(leaves) // len(devices))
-        return [leaves[i] if i < len(leaves) else leaves[0] for i in range(each * len(devices))]
-
-    def stack(*leaves):
-        keys = jnp.issubdtype(getattr(leaves[0], "dtype", None), jax.dtypes.prng_key)
-        stacked = (jnp if keys else np).stack(by_device(leaves))
-        return stacked.reshape(len(devices), -1, *stacked.shape[1:])
-
-    def place(trees):
-        return jax.device_put(jax.tree.map(stack, *trees), spread)
-
-    def members(tree):
-        host = jax.device_get(tree)
-        devices_, each = jax.tree.leaves(host)[0].shape[:2]
-        return [jax.tree.map(lambda leaf, d=d, i=i: leaf[d, i], host) for d in range(devices_) for i in range(each)]
-
-    def train_steps(make_step, dispatch):
-        scan, loop = _programs(lambda split: _alone(make_step(split)), dispatch)
-
-        def population(program):
-            def one(split, state, indices, key, hyper, alive, *steps):
-                run = lambda state: program(split, state, indices, key, hyper, *steps)  # noqa: E731
-                nothing = jax.tree.map(lambda row: jnp.zeros(row.shape, row.dtype), jax.eval_shape(run, state)[1])
-                return jax.lax.cond(alive, run, lambda state: (state, nothing), state)
-
-            def call(split, state, indices, key, hyper, alive, *steps):
-                return over(lambda *of_member: one(split, *of_member, *steps))(state, indices, key, hyper, alive)
-
-            return call
-
-        axes = (None, 0, 0, 0, 0, 0)
-        whole = lift(population(scan), axes, donate_argnums=(1,))
-        rest = lift(population(loop), (*axes, None), donate_argnums=(1,))
-        take = _in_dispatches(whole, rest, lambda indices: stack(*indices), dispatch)
-
-        def filled(alive):
-            # A place that is filled up does nothing.
-            every = np.zeros(-(-len(alive) // len(devices)) * len(devices), bool)
-            every[: len(alive)] = alive
-            return every.reshape(len(devices), -1)
-
-        def call(split, state, indices, key, hyper, alive):
-            state, metrics = take(split, state, indices, key, hyper, filled(alive))
-            return state, jax.tree.map(lambda rows: rows[:, :, : indices.shape[1]], metrics)
-
-        call.lower = lambda split, state, indices, key, hyper, alive: take.lower(
-            split, state, indices, key, hyper, filled(alive)
-        )
-        return call
-
-    def whole_split(make_step, batch_size, split):
-        def many(split, indices, params, key, step, hyper):
-            one = _alone(make_step(split))
-            each = lambda params, key, step, hyper: jax.lax.map(  # noqa: E731
-                lambda share: one(params, share, key, step, hyper), indices
-            )
-            return over(each)(params, key, step, hyper)
-
-        lifted = lift(many, (None, None, 0, 0, 0, 0))
-        everywhere, size = replicate(split, devices), split.size
-        full = size // batch_size * batch_size
-        indices = np.arange(size, dtype=np.int32)
-        parts = [part for part in (indices[:full].reshape(-1, batch_size), indices[None, full:]) if part.size]
-        counts = np.concatenate([np.full(len(part), part.shape[1]) for part in parts])
-
-        def call(params, key, step, hyper):
-            found = [members(lifted(everywhere, part, params, key, step, hyper)) for part in parts]
-            whole = lambda *leaves: np.concatenate(leaves).astype(np.float64)  # noqa: E731
-            return [combine_metrics(jax.tree.map(whole, *of_member), counts) for of_member in zip(*found, strict=True)]
-
-        return call
-
-    return Placement(devices, place, members, train_steps, whole_split)
-
-
-def evaluation(make_step: Callable, devices: list[jax.Device], batch_size: int, split: Any) -> Callable:
-    """The whole of `split`, exactly: (params, key, step, hyper) -> metrics as float64 NumPy arrays.
-
-    Whole batches (of `batch_size`, cut to a multiple of the devices) go over all devices; what is left
-    goes as one smaller batch through the first of each process. Means are weighed by how many examples they stand for;
-    "code_variance" is of all of them.
-    """
-    batch_size = max(1, batch_size // len(devices)) * len(devices)
-    first = process_devices(devices)[:1]
-
-    def many(split, params, indices, key, step, hyper):
-        one = make_step(split)
-        return jax.lax.map(lambda share: one(params, share, key, step, hyper), indices)
-
-    axes = {"in_axes": (None, None, 0, None, None, None), "out_axes": None}
-    whole = jax.pmap(many, AXIS, devices=devices, **axes)
-    ragged = jax.pmap(many, AXIS, devices=first, **axes)
-
-    full = split.size // batch_size * batch_size
-    everywhere = replicate(split, devices) if full else None
-    on_first = replicate(split, first) if full < split.size else None
-
-    def call(params, key, step, hyper) -> Metrics:
-        indices = np.arange(split.size, dtype=np.int32)
-        results = []
-        if full:
-            shares = _shares(indices[:full].reshape(-1, batch_size), devices)
-            results.append(whole(everywhere, params, shares, key, step, hyper))
-        if full < split.size:
-            params, key, step, hyper = replicate((params, key, step, hyper), first)
-            shares = _shares(indices[None, full:], first)
-            results.append(ragged(on_first, params, shares, key, step, hyper))
-        counts = [batch_size] * (full // batch_size) + [split.size - full] * (full < split.size)
-        stacked = [
-            np.concatenate(leaf).astype(np.float64)
-            for leaf in zip(*map(jax.tree.leaves, jax.device_get(results)), strict=True)
-        ]
-        return combine_metrics(jax.tree.unflatten(jax.tree.structure(results[0]), stacked), np.asarray(counts))
+        metrics = jax.tree.map(lambda row: jnp.zeros(row.shape, row.dtype), jax.eval_shape(run, state)[1])
+        return jax.lax.cond(alive, run, lambda state: (state, metrics), state)
 
     return call
+
+
+@dataclass(frozen=True)
+class MemberParallel:
+    """Members of a population over devices: each lies whole on one of them and nothing is exchanged.
+
+    The last device is filled up with copies of the first member, which stay as they are.
+    """
+
+    devices: Devices
+
+    def to_devices(self, trees: Sequence[Any]) -> Any:
+        """The trees, stacked, with axes of devices and of members on each."""
+        spread = NamedSharding(Mesh(np.array(self.devices), (MEMBERS,)), PartitionSpec(MEMBERS))
+        return jax.device_put(jax.tree.map(self._stack, *trees), spread)
+
+    def to_host(self, tree: Any) -> list[Any]:
+        """The tree of each member, and of each copy that fills up the last device."""
+        host = jax.device_get(tree)
+        devices, members = jax.tree.leaves(host)[0].shape[:2]
+        return [jax.tree.map(lambda leaf, d=d, i=i: leaf[d, i], host) for d in range(devices) for i in range(members)]
+
+    def train_steps(self, make_step: MakeStep, steps_per_call: int) -> StepProgram:
+        """The compiled train steps, every member with its own."""
+        scan, loop = scan_programs(lambda split: with_singleton_axis(make_step(split)), steps_per_call)
+        axes = (None, 0, 0, 0, 0, 0)
+        full = self._pmap(self._over_members(while_alive(scan)), axes, donate_argnums=(1,))
+        partial_call = self._pmap(self._over_members(while_alive(loop)), (*axes, None), donate_argnums=(1,))
+        return StepProgram(self, full, partial_call, steps_per_call, step_axis=2)
+
+    def step_arguments(self, indices: np.ndarray, key: Any, hyper: Any, alive: np.ndarray) -> tuple:
+        """Every member's indices on its device, and which members go on."""
+        return self._stack(*indices), key, hyper, self._pad_alive(alive)
+
+    def evaluation(self, make_step: MakeStep, batch_size: int, split: Any) -> Callable[..., list[Metrics]]:
+        """The whole of `split`, exactly: (params, key, step, hyper) -> each member's metrics, float64 NumPy arrays."""
+
+        def map_batches(split, indices, params, key, step, hyper):
+            step_fn = with_singleton_axis(make_step(split))
+
+            def member(params, key, step, hyper):
+                return jax.lax.map(lambda batch: step_fn(params, batch, key, step, hyper), indices)
+
+            return self._members_map()(member)(params, key, step, hyper)
+
+        call = self._pmap(map_batches, (None, None, 0, 0, 0, 0))
+        full = split.size // batch_size * batch_size
+        indices = np.arange(split.size, dtype=np.int32)
+        parts = [part for part in (indices[:full].reshape(-1, batch_size), indices[None, full:]) if part.size]
+        return partial(self._evaluate, call, replicate(split, self.devices), parts)
+
+    def _evaluate(self, call: Callable, split: Any, parts: Sequence[np.ndarray], *constants: Any) -> list[Metrics]:
+        counts = np.concatenate([np.full(len(part), part.shape[1]) for part in parts])
+        results = [self.to_host(call(split, part, *constants)) for part in parts]
+        return [_union(member, counts) for member in zip(*results, strict=True)]
+
+    def _members_map(self) -> Callable[[Callable], Callable]:
+        return OVER_MEMBERS.get(self.devices[0].platform, vmap_members)
+
+    def _over_members(self, program: Callable) -> Callable:
+        """`program` of every member on a device; the split and a call's number of steps are the same for all."""
+
+        def call(split, state, indices, key, hyper, alive, *steps):
+            def member(*arguments):
+                return program(split, *arguments, *steps)
+
+            return self._members_map()(member)(state, indices, key, hyper, alive)
+
+        return call
+
+    def _pmap(self, function: Callable, axes: tuple, **options: Any) -> Callable:
+        return jax.pmap(function, MEMBERS, in_axes=axes, devices=self.devices, **options)
+
+    def _members_on_a_device(self, count: int) -> int:
+        return -(-count // len(self.devices))
+
+    def _stack(self, *leaves: Any) -> Any:
+        """(device, member, ...) of the leaves of all members, filled up with the first."""
+        filling = self._members_on_a_device(len(leaves)) * len(self.devices) - len(leaves)
+        keys = jnp.issubdtype(getattr(leaves[0], "dtype", None), jax.dtypes.prng_key)
+        stacked = (jnp if keys else np).stack([*leaves, *[leaves[0]] * filling])
+        return stacked.reshape(len(self.devices), -1, *stacked.shape[1:])
+
+    def _pad_alive(self, alive: np.ndarray) -> np.ndarray:
+        """(device, member): a copy that fills up a device does nothing."""
+        padded = np.zeros(self._members_on_a_device(len(alive)) * len(self.devices), bool)
+        padded[: len(alive)] = alive
+        return padded.reshape(len(self.devices), -1)
 
 
 def combine_metrics(metrics: Metrics, counts: np.ndarray) -> Metrics:

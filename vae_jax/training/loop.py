@@ -1,150 +1,117 @@
-"""Trains one model: config -> data -> networks -> variant -> step -> loop.
+"""The loop: take steps, record them, evaluate, save. Runs that train together go through it as one."""
 
-    python -m experiments.train --config=configs/digits.py --workdir=runs/digits --config.variant.beta=4
-    python -m experiments.train --config=configs/digits.py --explain
-
-The same command again goes on where the run stopped, to the same bits. README.md says what a run
-leaves in its folder, configs/default.py has every field. On several hosts, one process on each with
---coordinator=HOST:PORT --processes=N --process=I, which SLURM makes needless: docs/sweeps.md.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import data, model, randomness
-from vae_jax.training import executors, writers
-from vae_jax.training.evaluation import evaluator, fetch_fn, fit_after_training_fn, member_constants
-from vae_jax.training.recorder import report_population
+from vae_jax import data
+from vae_jax.training.evaluation import Evaluation, fit_after_training, make_evaluation, member_constants
+from vae_jax.training.executors import Executor, StepProgram, replicate
+from vae_jax.training.recorder import Diverged, report_population
 from vae_jax.training.run import TrainingRun
-from vae_jax.training.setup import initial_state_fn
+from vae_jax.training.setup import Setup
 from vae_jax.training.signals import StopSignal
-from vae_jax.training.step import Hyper, TrainState, evaluation_params, make_train_step
+from vae_jax.training.step import Hyper, TrainState, evaluation_params
+from vae_jax.training.writers import Progress
 
 
 def train_until(
-    members: Sequence[TrainingRun],
-    until: int,
-    dataset: data.Dataset,
-    built: model.Model,
-    placement: executors.Placement,
-    progress: writers.Progress,
-    stop: StopSignal,
+    runs: Sequence[TrainingRun], until: int, setup: Setup, executor: Executor, progress: Progress, stop: StopSignal
 ) -> list[dict | None]:
-    """Trains members that stand at one step until all stand at `until`, have diverged, or a signal comes.
+    """Trains runs that stand at one step until all stand at `until`, have diverged, or a signal comes.
 
-    Where each stands is then in its `step` and `state`, and saved; returns their held-out numbers if they were
-    evaluated there.
+    The metrics of a call are fetched while the devices work on the next one, unless that one must wait: nothing is
+    saved before it is known to be finite. Where each run stands is then in its `step` and `state`, and saved.
+
+    Returns:
+        The held-out numbers of each run if the last step was evaluated, else None.
     """
-    program = compile_program([member.config for member in members], dataset, built, placement)
-    starter = initial_state_fn(members[0].config, dataset, built)
-    states = [member.state or jax.device_get(starter(randomness.root_key(member.config.seed))) for member in members]
-    for member in members:
-        member.begin(progress.report if len(members) == 1 else lambda *report: None)
-    step, state, held_out = loop(members, until, program, placement.place(states), progress, stop)
-    if step == members[0].config.train.steps and held_out == [None] * len(members):  # ended before all was written
-        held_out = program.evaluate(evaluation_params(state), state.step)[: len(members)]
-    for member, reached in zip(members, placement.members(state), strict=False):
-        member.step, member.state = step, jax.tree.map(np.array, reached)
-        member.checkpoints.wait()
+    config, first = setup.config, runs[0].step
+    program = compile_program(setup, [run.config for run in runs], executor)
+    state = executor.to_devices([run.state or jax.device_get(setup.initial_state(run.root_key)) for run in runs])
+    for run in runs:
+        run.open_records(progress if len(runs) == 1 else None)
+    step, unread, held_out = first, None, unevaluated(runs)
+
+    for start, step in dispatches(first, until, config):
+        state, metrics = program.train_steps(runs, state, start, step)
+        record_steps(runs, executor, progress, unread)
+        unread, held_out = (start, step, metrics), unevaluated(runs)
+
+        last, halving = step == config.train.steps, step in config.sweep.halving
+        if last or halving or step % config.evaluation.every == 0:
+            record_steps(runs, executor, progress, unread)
+            unread = None
+            if last:
+                state = fit_after_training(setup, program.configs, state, executor)
+            held_out = program.evaluate(state)
+            record_evaluation(runs, step, held_out, progress)
+
+        stopping = stop.requested()  # once a call: what is said to be saved must be what is saved
+        regular = last or halving or step % config.checkpoint.every == 0
+        if regular or stopping or step == until:
+            record_steps(runs, executor, progress, unread)
+            unread = None
+            # Which is the best must not depend on where a run was stopped.
+            save(runs, step, executor.to_host(state), held_out if regular else unevaluated(runs))
+        if stopping or not any(run.alive for run in runs):
+            break
+
+    if step == config.train.steps and held_out == unevaluated(runs):  # ended before all was written
+        held_out = program.evaluate(state)
+    for run, host_state in zip(runs, executor.to_host(state), strict=False):
+        run.step, run.state = step, jax.tree.map(np.array, host_state)
+        run.checkpoints.wait()
     return held_out
 
 
-class CompiledProgram(NamedTuple):
+def unevaluated(runs: Sequence[TrainingRun]) -> list[dict | None]:
+    """No held-out numbers of any run."""
+    return [None] * len(runs)
+
+
+@dataclass(frozen=True)
+class CompiledProgram:
     """The compiled parts of runs that train together, and what of their arguments stays the same from call to call."""
 
-    take_steps: Callable
-    evaluate: Callable
-    settle: Callable[[TrainState], TrainState]
-    members: Callable[[Any], list[Any]]
+    configs: Sequence[ConfigDict]
+    steps: StepProgram
+    evaluation: Evaluation
     split: data.Split
     key: jax.Array
     hyper: Hyper
 
+    def train_steps(
+        self, runs: Sequence[TrainingRun], state: TrainState, start: int, end: int
+    ) -> tuple[TrainState, Any]:
+        """The state after the steps from `start` to `end`, and their metrics; runs that diverged stay as they are."""
+        size, batch = self.split.size, self.configs[0].train.batch_size
+        streams = {
+            seed: data.index_stream(seed, start, end - start, size, batch)
+            for seed in dict.fromkeys(config.seed for config in self.configs)
+        }
+        indices = np.stack([streams[config.seed] for config in self.configs])
+        alive = np.array([run.alive for run in runs])
+        return self.steps(self.split, state, indices, self.key, self.hyper, alive)
 
-def compile_program(
-    configs: Sequence[ConfigDict], dataset: data.Dataset, built: model.Model, placement: executors.Placement
-) -> CompiledProgram:
-    """The train steps and the evaluation, lifted; the data on each device, each member's key and numbers at its place.
+    def evaluate(self, state: TrainState) -> list[dict | None]:
+        """The held-out numbers of each run."""
+        return [*self.evaluation(evaluation_params(state), state.step)[: len(self.configs)]]
+
+
+def compile_program(setup: Setup, configs: Sequence[ConfigDict], executor: Executor) -> CompiledProgram:
+    """The train steps and the evaluation, lifted; the data on each device, each run's key and numbers where it lies.
 
     Of the configs only the seed and the numbers that are traced may differ.
     """
-    config, fetch = configs[0], fetch_fn(configs[0])
-    take_steps = placement.train_steps(
-        lambda split: make_train_step(built.nets, built.variant, built.optimizer, fetch(split), config.train.ema),
-        config.train.dispatch,
-    )
-    evaluate = evaluator(configs, built, dataset.test, placement)
-    settle = fit_after_training_fn(configs, dataset, built, placement)
-    split = executors.replicate(dataset.train, placement.devices)
-    return CompiledProgram(
-        take_steps, evaluate, settle, placement.members, split, *member_constants(configs, built, placement)
-    )
-
-
-def loop(
-    members: Sequence[TrainingRun],
-    until: int,
-    program: CompiledProgram,
-    state: TrainState,
-    progress: writers.Progress,
-    stop: StopSignal,
-) -> tuple[int, TrainState, list[dict | None]]:
-    """Step, log, evaluate, save: (last step, state, each member's held-out numbers if the last step was evaluated).
-
-    A dispatch's metrics are fetched while the devices work on the next one, unless that one must
-    wait: nothing is saved before it is known to be finite.
-    """
-    config, first = members[0].config, members[0].step
-    step, pending, held_out = first, None, [None] * len(members)
-
-    def record(start, end, metrics):
-        progress.advance(end)
-        for member, of_member in zip(members, program.members(metrics), strict=False):
-            member.try_to(member.recorder.train, start, end, of_member)
-
-    for start, step in dispatches(first, until, config):
-        size, batch = program.split.size, config.train.batch_size
-        of_seed = {
-            seed: data.index_stream(seed, start, step - start, size, batch)
-            for seed in dict.fromkeys(member.config.seed for member in members)
-        }
-        streams = [of_seed[member.config.seed] for member in members]
-        alive = np.array([member.alive for member in members])
-        state, metrics = program.take_steps(program.split, state, np.stack(streams), program.key, program.hyper, alive)
-        if pending:
-            record(*pending)
-        pending, held_out = (start, step, metrics), [None] * len(members)
-
-        last = step == config.train.steps
-        if last or step % config.evaluation.every == 0 or step in config.sweep.halving:
-            record(*pending)
-            pending = None
-            state = program.settle(state) if last else state
-            held_out = program.evaluate(evaluation_params(state), state.step)[: len(members)]
-            for member, found in zip(members, held_out, strict=True):
-                member.try_to(member.recorder.test, step, found)
-            report_population(progress, step, held_out)
-        stopping = stop.heard()  # once a dispatch: what is said to be saved must be what is saved
-        regular = last or step % config.checkpoint.every == 0 or step in config.sweep.halving
-        if regular or step == until or stopping:
-            if pending:
-                record(*pending)
-                pending = None
-            for member, reached, found in zip(members, program.members(state), held_out, strict=False):
-                # Which is the best must not depend on where a run was stopped.
-                member.try_to(member.save, step, reached, checkpoint_score(found) if found and regular else None)
-        if stopping or not any(member.alive for member in members):
-            break
-    return step, state, held_out
-
-
-def checkpoint_score(held_out: dict) -> float:
-    """What the best checkpoint is best by: the tightest bound that is logged; the loss where there is none."""
-    return held_out.get("bound", held_out.get("elbo", -held_out["loss"]))
+    steps = executor.train_steps(setup.train_step, setup.config.train.dispatch)
+    evaluation = make_evaluation(setup, configs, setup.dataset.test, executor)
+    split = replicate(setup.dataset.train, executor.devices)
+    return CompiledProgram(configs, steps, evaluation, split, *member_constants(setup, configs, executor))
 
 
 def dispatches(first: int, until: int, config: ConfigDict) -> Iterator[tuple[int, int]]:
@@ -156,3 +123,43 @@ def dispatches(first: int, until: int, config: ConfigDict) -> Iterator[tuple[int
         end = min(until, *due, *(rung for rung in config.sweep.halving if rung > start))
         yield start, end
         start = end
+
+
+def record_steps(
+    runs: Sequence[TrainingRun], executor: Executor, progress: Progress, unread: tuple[int, int, Any] | None
+) -> None:
+    """Records the metrics of a call, (start, end, metrics), in every run; ends those that have diverged in it."""
+    if unread is None:
+        return
+    start, end, metrics = unread
+    progress.advance(end)
+    for run, rows in zip(runs, executor.to_host(metrics), strict=False):
+        if run.alive:
+            with run.isolate_failure(Diverged):
+                run.recorder.train(start, end, rows)
+
+
+def record_evaluation(
+    runs: Sequence[TrainingRun], step: int, held_out: Sequence[dict[str, Any]], progress: Progress
+) -> None:
+    """Records an evaluation in every run; ends those that have diverged."""
+    for run, numbers in zip(runs, held_out, strict=True):
+        if run.alive:
+            with run.isolate_failure(Diverged):
+                run.recorder.test(step, numbers)
+    report_population(progress, step, held_out)
+
+
+def save(
+    runs: Sequence[TrainingRun], step: int, states: Sequence[TrainState], held_out: Sequence[dict[str, Any] | None]
+) -> None:
+    """Saves every run with the score of its held-out numbers; ends those whose parameters are not finite."""
+    for run, state, numbers in zip(runs, states, held_out, strict=False):
+        if run.alive:
+            with run.isolate_failure(Diverged):
+                run.save(step, state, None if numbers is None else checkpoint_score(numbers))
+
+
+def checkpoint_score(held_out: dict[str, Any]) -> float:
+    """What the best checkpoint is best by: the tightest bound that is logged; the loss where there is none."""
+    return held_out.get("bound", held_out.get("elbo", -held_out["loss"]))

@@ -5,39 +5,41 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from vae_jax import data, model, randomness
 from vae_jax.errors import UserError
+from vae_jax.randomness import root_key
 from vae_jax.training import executors
-from vae_jax.training.evaluation import fetch_fn, make_hyper
-from vae_jax.training.step import initial_state, make_train_step
+from vae_jax.training.executors import MemberParallel
+from vae_jax.training.setup import Setup
+from vae_jax.training.step import make_hyper
 
-SHARE = 0.8
+FILLED = 0.8
 """Of the free memory that a population may fill: the rest is for evaluation and for what the analysis does not see."""
 
 
-def members_at_once(
-    config: ConfigDict, dataset: data.Dataset, built: model.Model, placement: executors.Placement, count: int
-) -> int:
+def members_at_once(setup: Setup, executor: MemberParallel, count: int) -> int:
     """How many of `count` members train at once on all devices together, the rounds being as even as can be.
 
     Raises UserError where not one fits.
     """
-    devices = placement.devices
-    each = config.sweep.members_per_device
-    if not each:
-        one = member_bytes(config, dataset, built, placement)
-        free = SHARE * executors.free_bytes(devices) - tree_bytes(jax.eval_shape(lambda split: split, dataset.train))
-        each = int(free // one)
-        if each < 1:
-            raise UserError(
-                f"config.train.batch_size: one member takes {one / 2**30:.2f} GiB with batches of "
-                f"{config.train.batch_size}, and {max(free, 0) / 2**30:.2f} GiB of a device are free for it; "
-                "take smaller batches or a smaller network"
-            )
-    most = min(count, each * len(devices))
-    return -(-count // -(-count // most))
+    devices = executor.devices
+    per_device = setup.config.sweep.members_per_device or _members_that_fit(setup, executor)
+    most = min(count, per_device * len(devices))
+    rounds = -(-count // most)
+    return -(-count // rounds)
+
+
+def _members_that_fit(setup: Setup, executor: MemberParallel) -> int:
+    needed = member_bytes(setup, executor)
+    data_bytes = tree_bytes(jax.eval_shape(lambda split: split, setup.dataset.train))
+    free = FILLED * executors.free_bytes(executor.devices) - data_bytes
+    if free < needed:
+        raise UserError(
+            f"config.train.batch_size: one member takes {needed / 2**30:.2f} GiB with batches of "
+            f"{setup.config.train.batch_size}, and {max(free, 0) / 2**30:.2f} GiB of a device are free for it; "
+            "take smaller batches or a smaller network"
+        )
+    return int(free // needed)
 
 
 def tree_bytes(tree: Any) -> int:
@@ -45,20 +47,17 @@ def tree_bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype"))
 
 
-def member_bytes(config: ConfigDict, dataset: data.Dataset, built: model.Model, placement: executors.Placement) -> int:
+def member_bytes(setup: Setup, executor: MemberParallel) -> int:
     """What one member adds to a device: its state, and what its step keeps for a while, by XLA's own analysis."""
-    fetch = fetch_fn(config)
-    steps = placement.train_steps(
-        lambda split: make_train_step(built.nets, built.variant, built.optimizer, fetch(split), config.train.ema),
-        config.train.dispatch,
-    )
-    count = len(placement.devices)
-    key = randomness.root_key(config.seed)
-    state = jax.eval_shape(lambda: initial_state(built, config, dataset.image_shape))
-    wide = lambda leaf: jax.ShapeDtypeStruct((count, 1, *leaf.shape), leaf.dtype)  # noqa: E731
+    config, count = setup.config, len(executor.devices)
+    steps = executor.train_steps(setup.train_step, config.train.dispatch)
+    state = jax.eval_shape(setup.initial_state, root_key(config.seed))
+
+    def one_a_device(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, 1, *leaf.shape), leaf.dtype)
+
     indices = np.zeros((count, config.train.dispatch, config.train.batch_size), np.int32)
-    constants = jax.tree.map(wide, (key, make_hyper(config, built)))
-    split = jax.tree.map(jnp.asarray, dataset.train)
-    program = steps.lower(split, jax.tree.map(wide, state), indices, *constants, np.ones(count, bool)).compile()
-    found = program.memory_analysis()
-    return tree_bytes(state) + found.temp_size_in_bytes + indices.nbytes // count
+    constants = jax.tree.map(one_a_device, (root_key(config.seed), make_hyper(config, setup.model)))
+    split, states = jax.tree.map(jnp.asarray, setup.dataset.train), jax.tree.map(one_a_device, state)
+    program = steps.lower(split, states, indices, *constants, np.ones(count, bool)).compile()
+    return tree_bytes(state) + program.memory_analysis().temp_size_in_bytes + indices.nbytes // count

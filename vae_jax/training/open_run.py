@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import model
+from vae_jax.config.parse import add_module_folder
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
+from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.step import evaluation_params, initial_state
 
 
@@ -20,6 +22,17 @@ def _tuples(tree: Any) -> Any:
     return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree
 
 
+def _add_module_folders(folder: Path) -> None:
+    """Lets the user's own modules be imported that the config of the run in `folder` names."""
+    try:
+        environment = json.loads((folder / "environment.json").read_text())
+        folders = [Path(name) for name in environment.get("module_folders", [])]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return  # of no use without that file, and any other run needs none
+    for module_folder in folders:
+        add_module_folder(module_folder)
+
+
 def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
     """Opens the run in `folder` at its "latest" checkpoint, or the "best" by the tightest held-out bound logged.
 
@@ -28,8 +41,6 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
 
     Raises UserError where the folder holds no run, no checkpoint, or only damaged ones.
     """
-    from vae_jax.training.checkpoint import Checkpoints
-
     folder = Path(folder)
     if checkpoint not in ("latest", "best"):
         raise UserError(f"checkpoint: {checkpoint!r} is unknown; known: best, latest")
@@ -40,6 +51,7 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
     try:
         saved = json.loads((folder / "config.json").read_text())
         config, image_shape = _tuples(saved["config"]), tuple(saved["image_shape"])
+        _add_module_folders(folder)
         model.check_fields(config)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder / 'config.json'}: is not a config of this version ({error})") from None

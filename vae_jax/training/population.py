@@ -6,24 +6,35 @@ import hashlib
 import json
 import resource
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from vae_jax import data, model, randomness
+from vae_jax import model
 from vae_jax.config.parse import parse_config, static_fields
 from vae_jax.errors import UserError
-from vae_jax.training import executors, processes, workdir, writers
+from vae_jax.phrases import plural
+from vae_jax.training import processes, workdir
+from vae_jax.training.executors import Devices, MemberParallel, all_devices, check_divides, local_devices
 from vae_jax.training.loop import checkpoint_score, train_until
 from vae_jax.training.memory import members_at_once
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.run import TrainingRun, versions
-from vae_jax.training.setup import blank_run, initial_state_fn, prepare
+from vae_jax.training.setup import Setup, prepare
 from vae_jax.training.signals import StopSignal, stop_signals
-from vae_jax.training.train_run import config_record, finished, train_run
+from vae_jax.training.train_run import config_record, finished, isolate, train_run
+from vae_jax.training.writers import Progress, read_metrics, write_json
+
+
+class Member(NamedTuple):
+    """A run of a population: its config and its folder."""
+
+    config: ConfigDict
+    folder: Path
 
 
 def train_members(file: Path, process_flags: Mapping[str, str] = MappingProxyType({})) -> int:
@@ -36,44 +47,50 @@ def train_members(file: Path, process_flags: Mapping[str, str] = MappingProxyTyp
     Raises:
         UserError: naming what is wrong with the file, a config, a folder or the machine.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each member holds its folder and its records open
-    every = read(file)
-    config = every[0][0]
-    check_one_program([member for member, _ in every])
-    group = processes.join(process_flags, config.parallel.heartbeat, apart=config.parallel.mode != "data")
-    group.alike(versions() | {"--members": hashlib.sha256(file.read_bytes()).hexdigest()})
-    dataset, built = group.everywhere(lambda: prepare(config))
-    with processes.abort_on_failure(group), contextlib.ExitStack() as held:
+    allow_open_files()
+    members = read_members(file)
+    config = members[0].config
+    check_one_program([member.config for member in members])
+    data_parallel = config.parallel.mode == "data"
+    group = processes.join(process_flags, config.parallel.heartbeat, separate=not data_parallel)
+    group.assert_equal(versions() | {"--members": hashlib.sha256(file.read_bytes()).hexdigest()})
+    setup = group.run_on_all(lambda: prepare(config))
+    with processes.abort_on_failure(group), contextlib.ExitStack() as claims:
 
-        def claim(members: Sequence[tuple]) -> list[int]:
-            for of_member, folder in members:
-                held.enter_context(workdir.claim(folder, config_record(of_member, dataset)))
-            going = [i for i, (of_member, folder) in enumerate(members) if not run_ended(folder, of_member)]
-            print(f"{len(members)} members, {len(members) - len(going)} of them ended before", flush=True)
-            return going
+        def claim(members: Sequence[Member]) -> list[int]:
+            for member in members:
+                claims.enter_context(workdir.claim(member.folder, config_record(member.config, setup.dataset)))
+            unfinished = [i for i, member in enumerate(members) if not run_ended(member.folder, member.config)]
+            print(f"{len(members)} members, {len(members) - len(unfinished)} of them ended before", flush=True)
+            return unfinished
 
-        if config.parallel.mode == "data":
-            held.enter_context(processes.silence_non_primary(group))
-            devices = executors.all_devices(config.parallel.devices)
-            waiting = [every[i] for i in group.of_first(lambda: claim(every))]
-            status = train_in_turn(waiting, dataset, built, devices, group)
+        if data_parallel:
+            claims.enter_context(processes.silence_non_primary(group))
+            devices = all_devices(config.parallel.devices)
+            unfinished = [members[i] for i in group.broadcast_first(lambda: claim(members))]
+            status = train_in_turn(unfinished, setup, devices, group)
         else:
-            share = every[group.index :: group.count]
-            waiting = [share[i] for i in group.everywhere(lambda: claim(share))]
-            status = train_population(waiting, [folder for _, folder in every], dataset, built, config, group)
-    return status or int(any((folder / "failed.json").exists() for _, folder in every))
+            shard = members[group.index :: group.count]
+            unfinished = [shard[i] for i in group.run_on_all(lambda: claim(shard))]
+            status = train_population(unfinished, [member.folder for member in members], setup, group)
+    return status or int(any((member.folder / "failed.json").exists() for member in members))
 
 
-def read(file: Path) -> list[tuple[ConfigDict, Path]]:
-    """The config and the folder of each member. Raises UserError where the file does not give them."""
+def allow_open_files() -> None:
+    """Raises this process's limit of open files as far as it may: each member holds its folder and records open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def read_members(file: Path) -> list[Member]:
+    """The members that a file lists. Raises UserError where it does not give them."""
     try:
-        listed = [(member["words"], Path(member["workdir"])) for member in json.loads(file.read_text())]
+        rows = [(row["words"], Path(row["workdir"])) for row in json.loads(file.read_text())]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"--members: {str(file)!r} is no list of workdir and words ({error})") from None
-    if not listed:
+    if not rows:
         raise UserError(f"--members: {str(file)!r} lists no member")
-    return [(parse_config(words), folder) for words, folder in listed]
+    return [Member(parse_config(words), folder) for words, folder in rows]
 
 
 def check_one_program(configs: Sequence[ConfigDict]) -> None:
@@ -96,156 +113,189 @@ def run_ended(folder: Path, config: ConfigDict) -> bool:
 
 
 def train_in_turn(
-    waiting: Sequence[tuple],
-    dataset: data.Dataset,
-    built: model.Model,
-    devices: list,
-    group: ProcessGroup = SINGLE_PROCESS,
+    members: Sequence[Member], setup: Setup, devices: Devices, group: ProcessGroup = SINGLE_PROCESS
 ) -> int:
     """Trains one after another, each on all devices, its batches split over them; the exit status."""
-    for config, _ in waiting:
-        executors.check_divides("config.train.batch_size", config.train.batch_size, devices)
+    for config, _ in members:
+        check_divides("config.train.batch_size", config.train.batch_size, devices)
         if config.sweep.halving:
             raise UserError(
                 "config.sweep.halving: compares members that train together; with config.parallel.mode='data' they "
                 "follow one another, take 'members' or leave it empty"
             )
     worst = 0
-    with stop_signals(group.most) as stop:
-        for config, folder in waiting:
-            worst = max(worst, train_run(config, folder, dataset, built, devices, stop, group, TrainingRun.try_to))
-            if stop.heard():
-                return 128 + stop.number
+    with stop_signals(group.all_max) as stop:
+        for config, folder in members:
+            status = train_run(TrainingRun(config, folder, group=group), setup, devices, stop, group, isolate)
+            worst = max(worst, status)
+            if stop.requested():
+                return 128 + stop.signal
     return worst
 
 
 def train_population(
-    waiting: Sequence[tuple],
-    folders: Sequence[Path],
-    dataset: data.Dataset,
-    built: model.Model,
-    config: ConfigDict,
-    group: ProcessGroup = SINGLE_PROCESS,
+    members: Sequence[Member], folders: Sequence[Path], setup: Setup, group: ProcessGroup = SINGLE_PROCESS
 ) -> int:
     """Trains the members of this process at once; the exit status of all of `group`, which wait for one another.
 
     `folders` are those of all members, those that ended before and those of other processes too.
     """
+    config = setup.config
     rungs = [rung for rung in config.sweep.halving if rung < config.train.steps]
-    with stop_signals(group.tell) as stop:
-        meet = functools.cache(lambda rung: len(group.meet(f"step {rung}", enough=stop.heard)) == group.count)
-        halving = lambda members: halve(members, folders, rungs, meet)  # noqa: E731
+
+    def executor_and_size() -> tuple[MemberParallel, int]:
+        executor = MemberParallel(local_devices(config.parallel.devices))
+        return executor, members_at_once(setup, executor, len(members)) if members else 0
+
+    with stop_signals(group.post_max) as stop:
         # Before any trains: who finds too few devices or too little memory later leaves the others behind.
-        placement, at_once = group.everywhere(lambda: place_members(config, dataset, built, len(waiting)))
+        executor, at_once = group.run_on_all(executor_and_size)
+        halving = Halving(folders, rungs, functools.cache(functools.partial(_all_reach, group, stop)))
         status = 0
-        if waiting:
-            status = train_share(waiting, dataset, built, placement, at_once, halving, stop)
+        if members:
+            status = Population(members, setup, executor, at_once, halving, stop).train()
         else:
-            halving([])
-        # A signal is heard and told of, and those who save or train on are still waited for.
-        return max(group.meet("the end", status, enough=lambda: stop.heard() and False))
+            halving.drop_lower_half([])
 
-
-def place_members(
-    config: ConfigDict, dataset: data.Dataset, built: model.Model, count: int
-) -> tuple[executors.Placement, int]:
-    """Where `count` members of this process train, and how many of them at once. Raises UserError."""
-    placement = executors.member_parallel(executors.local_devices(config.parallel.devices))
-    return placement, members_at_once(config, dataset, built, placement, count) if count else 0
-
-
-def train_share(
-    waiting: Sequence[tuple],
-    dataset: data.Dataset,
-    built: model.Model,
-    placement: executors.Placement,
-    at_once: int,
-    halving: Callable[..., bool],
-    stop: StopSignal,
-) -> int:
-    """Trains members, `at_once` at a time, those that stand furthest back first; the exit status.
-
-    They train until they meet others, until half of them is dropped, or to the end.
-    """
-    config, devices = waiting[0][0], placement.devices
-    progress = writers.Progress(0, config.train.steps)
-    named = lambda folder: lambda line: progress.say(f"{folder.name}: {line}")  # noqa: E731
-    members = [TrainingRun(config, folder, named(folder)) for config, folder in waiting]
-    like = jax.eval_shape(initial_state_fn(config, dataset, built), randomness.root_key(0))
-    blank = blank_run(config, dataset, built)
-    rounds = -(-len(members) // at_once)
-    progress.say(
-        f"{len(members)} members of {sum(leaf.size for leaf in jax.tree.leaves(like.params)):,} parameters on "
-        f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {min(at_once, len(members))} at once, "
-        f"in {rounds} round{'s' * (rounds > 1)}"
-    )
-    status, going = 1, members
-    try:
-        while not stop.heard():
-            if not halving(members):
-                continue  # somebody stops
-            going = [member for member in members if member.alive and not run_ended(member.folder, config)]
-            if not going:
-                break
-            step = min(member.step for member in going)
-            cohort = [member for member in going if member.step == step][:at_once]
-            for member in cohort:
-                member.try_to(member.load, like, but=UserError)
-            if any(member.step != step or not member.alive for member in cohort):
-                continue  # the newest checkpoint of some was damaged
-            ahead = [member.step for member in going if member.step > step]
-            until = min([rung for rung in config.sweep.halving if rung > step] + ahead + [config.train.steps])
-            held_out = train_until(cohort, until, dataset, built, placement, progress, stop)
-            for member, found in zip(cohort, held_out, strict=True):
-                if not stop.heard() and member.alive and member.step == config.train.steps:
-                    member.try_to(member.finish, dataset, blank, found, but=Exception)
-                    member.close(0 if member.alive else 1)
-        status = 128 + stop.number if stop.number else 0
-        if stop.number:
-            step = min((member.step for member in going), default=config.train.steps)
-            progress.say(f"stopped by a signal at step {step}, saved; the same command goes on from here")
-    finally:
-        progress.close()
-        for member in members:
-            member.close(status or not member.alive)
-    return status
-
-
-def halve(
-    members: Sequence[TrainingRun], folders: Sequence[Path], rungs: Sequence[int], meet: Callable[[int], bool]
-) -> bool:
-    """Drops the half with the lower held-out bound at each of the steps `rungs` that all who go on have reached.
-
-    `folders` are those of all members, those that ended before too. A function of what their files say, so that
-    a restart decides the same. `meet(rung)` waits for other processes; False, and so is what is returned, where they
-    will not come.
-    """
-    for rung in rungs:
-        going = [member for member in members if member.alive and not run_ended(member.folder, member.config)]
-        if any(member.step < rung for member in going):
-            break
-        if not meet(rung):
+        def post_signal() -> bool:
+            # A signal is heard and posted, and those who save or train on are still waited for.
+            stop.requested()
             return False
-        bounds = {folder: bound for folder in folders if (bound := bound_at(folder, rung)) is not None}
+
+        return max(group.barrier("the end", status, give_up=post_signal))
+
+
+def _all_reach(group: ProcessGroup, stop: StopSignal, rung: int) -> bool:
+    """Waits until all processes have come to `rung`; False where one stops."""
+    return len(group.barrier(f"step {rung}", give_up=stop.requested)) == group.count
+
+
+class Population:
+    """The members of this process, which train in cohorts of those that stand at one step."""
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        setup: Setup,
+        executor: MemberParallel,
+        at_once: int,
+        halving: "Halving",
+        stop: StopSignal,
+    ):
+        self.setup, self.executor, self.at_once, self.halving, self.stop = setup, executor, at_once, halving, stop
+        self.progress = Progress(0, setup.config.train.steps)
+        self.runs = [TrainingRun(config, folder, self._say_of(folder)) for config, folder in members]
+
+    def _say_of(self, folder: Path) -> Callable[[str], None]:
+        return lambda line: self.progress.say(f"{folder.name}: {line}")
+
+    def train(self) -> int:
+        """Trains cohort after cohort, those that stand furthest back first; the exit status.
+
+        They train until they come to others, until half of them is dropped, or to the end.
+        """
+        status = 1
+        self.progress.say(self._header())
+        try:
+            while not self.stop.requested() and self._train_cohort():
+                pass
+            status = 128 + self.stop.signal if self.stop.signal else 0
+            if self.stop.signal:
+                step = min((run.step for run in self._unfinished()), default=self.setup.config.train.steps)
+                self.progress.say(f"stopped by a signal at step {step}, saved; the same command goes on from here")
+        finally:
+            self.progress.close()
+            for run in self.runs:
+                run.close(status or int(not run.alive))
+        return status
+
+    def _unfinished(self) -> list[TrainingRun]:
+        return [run for run in self.runs if run.alive and not run_ended(run.folder, run.config)]
+
+    def _train_cohort(self) -> bool:
+        """Trains those that stand furthest back until they come to others; False where none is left to train."""
+        if not self.halving.drop_lower_half(self.runs):
+            return True  # another process stops, and this one with it
+        unfinished = self._unfinished()
+        if not unfinished:
+            return False
+        step = min(run.step for run in unfinished)
+        cohort = [run for run in unfinished if run.step == step][: self.at_once]
+        for run in cohort:
+            with run.isolate_failure(UserError):
+                run.restore(self.setup.state_shape)
+        if any(run.step != step or not run.alive for run in cohort):
+            return True  # the newest checkpoint of one was damaged
+        until = self._next_stop(step, unfinished)
+        held_out = train_until(cohort, until, self.setup, self.executor, self.progress, self.stop)
+        for run, numbers in zip(cohort, held_out, strict=True):
+            if not self.stop.requested() and run.alive and run.complete:
+                self._write_results(run, numbers)
+        return True
+
+    def _next_stop(self, step: int, unfinished: Sequence[TrainingRun]) -> int:
+        config = self.setup.config
+        rungs = [rung for rung in config.sweep.halving if rung > step]
+        return min([*rungs, *(run.step for run in unfinished if run.step > step), config.train.steps])
+
+    def _write_results(self, run: TrainingRun, held_out: dict[str, Any]) -> None:
+        with run.isolate_failure(Exception):
+            run.write_results(self.setup, held_out)
+        run.close(int(not run.alive))
+
+    def _header(self) -> str:
+        devices, count = self.executor.devices, len(self.runs)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.setup.state_shape.params))
+        rounds = -(-count // self.at_once)
+        return (
+            f"{count} members of {parameters:,} parameters on {plural(len(devices), f'{devices[0].platform} device')}, "
+            f"{min(self.at_once, count)} at once, in {plural(rounds, 'round')}"
+        )
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Drops the half with the lower held-out bound at each of the steps `rungs`.
+
+    `folders` are those of all members, those that ended before too. A function of what their files say, so that a
+    restart decides the same. `all_reach(rung)` waits for other processes; False where they will not come.
+    """
+
+    folders: Sequence[Path]
+    rungs: Sequence[int]
+    all_reach: Callable[[int], bool]
+
+    def drop_lower_half(self, runs: Sequence[TrainingRun]) -> bool:
+        """Drops runs at each rung that all of them have reached; False where other processes will not come."""
+        for rung in self.rungs:
+            unfinished = [run for run in runs if run.alive and not run_ended(run.folder, run.config)]
+            if any(run.step < rung for run in unfinished):
+                break
+            if not self.all_reach(rung):
+                return False
+            self._drop_at(rung, unfinished)
+        return True
+
+    def _drop_at(self, rung: int, unfinished: Sequence[TrainingRun]) -> None:
+        bounds = {folder: bound for folder in self.folders if (bound := bound_at(folder, rung)) is not None}
         order = sorted(bounds, key=lambda folder: (-bounds[folder], str(folder)))
-        dropped = {folder: place for place, folder in enumerate(order, start=1) if place > -(-len(order) // 2)}
-        for member in going:
-            if member.folder in dropped:
-                place = dropped[member.folder]
-                drop(member, {"step": rung, "place": place, "of": len(order), "bound": bounds[member.folder]})
-    return True
+        kept = -(-len(order) // 2)
+        ranks = {folder: rank for rank, folder in enumerate(order, start=1)}
+        for run in unfinished:
+            if (rank := ranks.get(run.folder, 0)) > kept:
+                drop(run, {"step": rung, "place": rank, "of": len(order), "bound": bounds[run.folder]})
 
 
-def drop(member: TrainingRun, why: dict[str, Any]) -> None:
-    """Ends a member before its last step."""
-    writers.write_json(member.folder / "dropped.json", why)
-    member.say(f"dropped at step {why['step']}: place {why['place']} of {why['of']} ({why['bound']:.2f})")
-    member.close(0)
+def drop(run: TrainingRun, reason: dict[str, Any]) -> None:
+    """Ends a run before its last step."""
+    write_json(run.folder / "dropped.json", reason)
+    run.say(f"dropped at step {reason['step']}: place {reason['place']} of {reason['of']} ({reason['bound']:.2f})")
+    run.close(0)
 
 
 def bound_at(folder: Path, step: int) -> float | None:
-    """What a member's evaluation at `step` is judged by; None where it was not evaluated there."""
-    for record in writers.read_metrics(folder / "metrics.jsonl"):
+    """The score of a member's evaluation at `step`; None where it was not evaluated there."""
+    for record in read_metrics(folder / "metrics.jsonl"):
         if record["step"] == step and record["split"] == "test":
             return checkpoint_score(record)
     return None

@@ -38,14 +38,15 @@ POLL = 0.1
 class ProcessGroup(NamedTuple):
     """The processes that train a run together, this one being `index` of `count`; one is a group too.
 
-    `gather`, `everywhere`, `of_first` and `alike` are to be called by all in the same order; `tell` and `meet` are not.
+    `all_gather`, `run_on_all`, `broadcast_first`, `all_max` and `assert_equal` are to be called by all in the same order;
+    `post_max` and `barrier` are not.
     """
 
     index: int = 0
     count: int = 1
     client: Any = None
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """What each gives, which must be JSON, in all of them."""
         if self.count == 1:
             return [value]
@@ -54,31 +55,31 @@ class ProcessGroup(NamedTuple):
         self.client.wait_at_barrier(f"gather/{number}", int(1000 * LIMIT))
         if self.index == 0:  # all have read what was said before this
             self.client.key_value_delete(f"gather/{number - 1}/")
-        return [said for _, said in sorted(self._said(f"gather/{number}/").items())]
+        return [posted for _, posted in sorted(self._posted(f"gather/{number}/").items())]
 
-    def everywhere(self, act: Callable[[], Any]) -> Any:
-        """What `act` gives here; a UserError that it raises in one is raised in all."""
+    def run_on_all(self, action: Callable[[], Any]) -> Any:
+        """What `action` gives here; a UserError that it raises in one is raised in all."""
         value, error = None, None
         try:
-            value = act()
+            value = action()
         except UserError as raised:
             error = str(raised)
-        for said in self.gather(error):
-            if said is not None:
-                raise UserError(said)
+        for message in self.all_gather(error):
+            if message is not None:
+                raise UserError(message)
         return value
 
-    def of_first(self, act: Callable[[], Any]) -> Any:
-        """What `act` gives in the first process, in all of them, and so is its UserError."""
-        return self.gather(self.everywhere(act if self.index == 0 else lambda: None))[0]
+    def broadcast_first(self, action: Callable[[], Any]) -> Any:
+        """What `action` gives in the first process, in all of them, and so is its UserError."""
+        return self.all_gather(self.run_on_all(action if self.index == 0 else lambda: None))[0]
 
-    def most(self, number: int) -> int:
+    def all_max(self, number: int) -> int:
         """The largest number that one of them gives."""
-        return max(self.gather(number))
+        return max(self.all_gather(number))
 
-    def alike(self, fields: Mapping[str, Any]) -> None:
+    def assert_equal(self, fields: Mapping[str, Any]) -> None:
         """Raises UserError in all of them, naming a field in which one differs from the first."""
-        first, *others = self.gather(dict(fields))
+        first, *others = self.all_gather(dict(fields))
         for index, other in enumerate(others, start=1):
             for name in sorted(first.keys() | other.keys()):
                 ours, theirs = first.get(name, "absent"), other.get(name, "absent")
@@ -87,65 +88,71 @@ class ProcessGroup(NamedTuple):
                         f"{name}: {theirs!r} in process {index}, {ours!r} in process 0; start all of a job alike"
                     )
 
-    def tell(self, number: int) -> int:
-        """The largest number that one of them has told, without waiting; 0 tells nothing."""
+    def post_max(self, number: int) -> int:
+        """The largest number that one of them has posted, without waiting; 0 posts nothing."""
         if self.count == 1:
             return number
         if number:
-            self.client.key_value_set(f"told/{self.index}", json.dumps(number), allow_overwrite=True)
-        return max(self._said("told/").values(), default=0)
+            self.client.key_value_set(f"posted/{self.index}", json.dumps(number), allow_overwrite=True)
+        return max(self._posted("posted/").values(), default=0)
 
-    def meet(self, name: str, number: int = 0, enough: Callable[[], Any] = lambda: False) -> list[int]:
-        """The number of each once all have come to `name`, or of those who have once `enough()` is true."""
+    def barrier(self, name: str, number: int = 0, give_up: Callable[[], bool] = lambda: False) -> list[int]:
+        """The number of each once all have come to `name`, or of those who have once `give_up()` is true."""
         if self.count == 1:
             return [number]
-        self.client.key_value_set(f"meet/{name}/{self.index}", json.dumps(number))
-        while len(said := self._said(f"meet/{name}/")) < self.count and not enough():
+        self.client.key_value_set(f"barrier/{name}/{self.index}", json.dumps(number))
+        while len(arrived := self._posted(f"barrier/{name}/")) < self.count and not give_up():
             time.sleep(POLL)
-        return list(said.values())
+        return list(arrived.values())
 
-    def _said(self, folder: str) -> dict[int, Any]:
-        found = self.client.key_value_dir_get(folder)
-        return {int(key.rpartition("/")[2]): json.loads(value) for key, value in found}
+    def _posted(self, folder: str) -> dict[int, Any]:
+        posted = self.client.key_value_dir_get(folder)
+        return {int(key.rpartition("/")[2]): json.loads(value) for key, value in posted}
 
 
 SINGLE_PROCESS = ProcessGroup()
 _NUMBERS = itertools.count(1)
 
 
-def join(own: Mapping[str, str], heartbeat: int, apart: bool = False) -> ProcessGroup:
-    """All processes of this job, once they have found one another; ALONE where neither flags nor environment ask.
+def join(flags: Mapping[str, str], heartbeat: int, separate: bool = False) -> ProcessGroup:
+    """All processes of this job, once they have come together; SINGLE_PROCESS where nothing says that it has several.
 
-    They ask with the flags of FLAGS in `own` or their variables, as a SLURM step of several tasks, or as a TPU slice
-    of several hosts; --coordinator=auto leaves all to what JAX knows. To be called before JAX computes anything.
-    `heartbeat` is in seconds: who is silent for so long is lost, and to start they have three times as long, or JAX
-    aborts. Raises UserError where the flags are wrong or name no job. Of processes that stay `apart`, each computes on
-    its own, and JAX knows of no others.
+    The flags of FLAGS or their variables say so, or a SLURM step of several tasks, or a TPU slice of several hosts;
+    --coordinator=auto leaves all to what JAX knows. To be called before JAX computes anything.
+
+    Args:
+        flags: those of FLAGS that were given.
+        heartbeat: in seconds: who is silent for so long is lost, and to start they have three times as long, or JAX
+            aborts.
+        separate: whether each process computes on its own, and JAX knows of no others.
+
+    Raises:
+        UserError: where the flags are wrong or name no job.
     """
-    asked = _asked(own)
-    if asked is None:
+    job = _job(flags)
+    if job is None:
         return SINGLE_PROCESS
-    from jax._src import distributed  # what they say to one another has no public name
+    from jax._src import distributed  # the key-value store has no public name
 
-    state = distributed.State() if apart else distributed.global_state
-    initialize = state.initialize if apart else jax.distributed.initialize
+    state = distributed.State() if separate else distributed.global_state
+    initialize = state.initialize if separate else jax.distributed.initialize
     # Its service would take SIGTERM for itself.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         initialize(
-            **asked,
+            **job,
             local_device_ids=[],  # each has whatever devices it sees
             initialization_timeout=STARTING * heartbeat,
             heartbeat_timeout_seconds=heartbeat,
             shutdown_timeout_seconds=heartbeat,
         )
     except (RuntimeError, ValueError) as error:
-        where = asked.get("coordinator_address") or "auto"
+        address = job.get("coordinator_address") or "auto"
         reason = str(error).strip().partition("\n")[0][:120]
         raise UserError(
-            f"--coordinator: {where!r} starts no job of {asked.get('num_processes', 'several')} processes ({reason})"
+            f"--coordinator: {address!r} starts no job of {job.get('num_processes', 'several')} processes ({reason})"
         ) from None
-    if not apart:
+    if not separate:
         return ProcessGroup(jax.process_index(), jax.process_count(), state.client)
     atexit.register(state.shutdown)
     if jax.process_count() > 1:
@@ -156,21 +163,21 @@ def join(own: Mapping[str, str], heartbeat: int, apart: bool = False) -> Process
     return ProcessGroup(state.process_id, state.num_processes, state.client)
 
 
-def _asked(own: Mapping[str, str]) -> dict[str, Any] | None:
-    """What jax.distributed.initialize is to be told; None for a process on its own."""
-    given = {flag: own.get(flag) or os.environ.get(variable) for flag, variable in FLAGS.items()}
-    environment = os.environ.get
-    if given["coordinator"] == "auto":
+def _job(flags: Mapping[str, str]) -> dict[str, Any] | None:
+    """The arguments of jax.distributed.initialize; None for a process on its own."""
+    values = {flag: flags.get(flag) or os.environ.get(variable) for flag, variable in FLAGS.items()}
+    flags_given = bool(flags.keys() & FLAGS.keys())
+    if values["coordinator"] == "auto":
         return {}
-    if int(environment("SLURM_STEP_NUM_TASKS", "1")) > 1 and not own.keys() & FLAGS.keys():
-        given |= {"processes": environment("SLURM_STEP_NUM_TASKS"), "process": environment("SLURM_PROCID")}
-    elif "," in environment("TPU_PROCESS_ADDRESSES", environment("TPU_WORKER_HOSTNAMES", "")):
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and not flags_given:
+        values["processes"], values["process"] = os.environ["SLURM_STEP_NUM_TASKS"], os.environ.get("SLURM_PROCID")
+    elif "," in os.environ.get("TPU_PROCESS_ADDRESSES", os.environ.get("TPU_WORKER_HOSTNAMES", "")):
         return {}
-    elif missing := [flag for flag, value in given.items() if value is None]:
-        if own.keys() & FLAGS.keys():
+    elif missing := [flag for flag, value in values.items() if value is None]:
+        if flags_given:
             raise UserError(f"--{missing[0]}: missing; give --coordinator=HOST:PORT, --processes=N and --process=I")
         return None
-    address, count, index = given["coordinator"], _whole("processes", given), _whole("process", given)
+    address, count, index = values["coordinator"], _whole("processes", values), _whole("process", values)
     if address is not None and not address.rpartition(":")[2].isdecimal():
         raise UserError(f"--coordinator: {address!r} is not allowed; give HOST:PORT of process 0, or auto")
     if not index < count:
@@ -180,8 +187,8 @@ def _asked(own: Mapping[str, str]) -> dict[str, Any] | None:
     return {"coordinator_address": address, "num_processes": count, "process_id": index} if count > 1 else None
 
 
-def _whole(flag: str, given: Mapping[str, str | None]) -> int:
-    text = given[flag] or ""
+def _whole(flag: str, values: Mapping[str, str | None]) -> int:
+    text = values[flag] or ""
     if not text.isdecimal():
         raise UserError(f"--{flag}: {text!r} is not allowed; give a whole number")
     return int(text)
@@ -214,9 +221,9 @@ def abort_on_failure(group: ProcessGroup) -> Iterator[None]:
 @contextlib.contextmanager
 def silence_non_primary(group: ProcessGroup) -> Iterator[None]:
     """Lets only the first of a group print; errors that are raised are printed by all, outside."""
-    with contextlib.ExitStack() as silent:
+    with contextlib.ExitStack() as redirections:
         if group.index:
-            nowhere = silent.enter_context(open(os.devnull, "w"))
-            silent.enter_context(contextlib.redirect_stdout(nowhere))
-            silent.enter_context(contextlib.redirect_stderr(nowhere))
+            null = redirections.enter_context(open(os.devnull, "w"))
+            redirections.enter_context(contextlib.redirect_stdout(null))
+            redirections.enter_context(contextlib.redirect_stderr(null))
         yield

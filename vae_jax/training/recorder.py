@@ -13,22 +13,24 @@ from ml_collections import ConfigDict
 from vae_jax import data
 from vae_jax.config.command_line import command
 from vae_jax.config.explain import beta_conventions
+from vae_jax.phrases import plural
 from vae_jax.training import executors, writers
 from vae_jax.training.evaluation import held_out_table, log_metrics
 
 
 def print_header(
-    config: ConfigDict, folder: Path, dataset: data.Dataset, params: Any, devices: list, first: int
+    config: ConfigDict, folder: Path, dataset: data.Dataset, params: Any, devices: executors.Devices, first: int
 ) -> None:
     """Prints what is about to be trained, on what, and where its results go."""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     shape = "x".join(map(str, dataset.image_shape))
     processes = len({device.process_index for device in devices})
-    of = f" of {processes} processes" * (processes > 1)
+    machines = plural(len(devices), f"{devices[0].platform} device")
+    machines += f" of {processes} processes" if processes > 1 else ""
     print(
         f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training, {dataset.test.size:,} held-out "
         f"images of {shape}), {config.net.name} of {count:,} parameters, {config.latent_dim} latents; "
-        f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}{of}; in {folder}"
+        f"{machines}; in {folder}"
     )
     if "beta" in config.variant:
         print(beta_conventions(config, dataset.image_shape))
@@ -50,19 +52,16 @@ def print_summary(config: ConfigDict, folder: Path, held_out: dict, steps: int, 
     )
 
 
-Report = Callable[[int, str, bool], Any]
-"""(step, text, whether it is to last) -> shown in a terminal."""
-
-
 def report_population(progress: writers.Progress, step: int, held_out: Sequence[dict[str, Any]]) -> None:
-    """Shows how a population stands; one run tells for itself."""
+    """Shows how a population stands; a run on its own shows its own records."""
     if len(held_out) < 2:
         return
     name = next(name for name in ("bound", "elbo", "loss") if name in held_out[0])
-    values = np.array([found[name] for found in held_out])
+    values = np.array([numbers[name] for numbers in held_out])
     best, median, worst = (np.nanquantile(values, q) for q in (1, 0.5, 0))
-    lost = f", {np.isnan(values).sum()} diverged" if np.isnan(values).any() else ""
-    progress.report(step, f"test   {len(values)} members: {name} {median:.2f} ({worst:.2f} to {best:.2f}){lost}", True)
+    diverged = f", {np.isnan(values).sum()} diverged" if np.isnan(values).any() else ""
+    text = f"test   {len(values)} members: {name} {median:.2f} ({worst:.2f} to {best:.2f}){diverged}"
+    progress.report(step, text, lasting=True)
 
 
 class Diverged(Exception):
@@ -70,14 +69,21 @@ class Diverged(Exception):
 
 
 class Recorder:
-    """Writes the records of a run in `folder`, to W&B and through `report` to a terminal, from step `first` on."""
+    """Writes the records of a run in `folder`, to W&B and, where there is one, to `progress`, from step `first` on."""
 
-    def __init__(self, config: ConfigDict, folder: Path, first: int, report: Report, say: Callable[[str], Any]):
-        self.config, self.report = config, report
+    def __init__(
+        self,
+        config: ConfigDict,
+        folder: Path,
+        first: int,
+        progress: writers.Progress | None,
+        say: Callable[[str], Any],
+    ):
+        self.config, self.progress = config, progress
         self.file = writers.MetricsFile(folder / "metrics.jsonl", first)
         self.mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), say)
-        self.began = self.clock = time.perf_counter()
-        self.since = None
+        self.start = self.last_time = time.perf_counter()
+        self.last_step: int | None = None
 
     def train(self, start: int, end: int, metrics: Any) -> None:
         """Records the mean over a dispatch's steps if a record is due. Raises Diverged."""
@@ -86,17 +92,17 @@ class Recorder:
             return
         record = {"step": end, "split": "train"} | log_metrics(executors.combine_metrics(metrics, np.ones(end - start)))
         now = time.perf_counter()
-        if self.since is not None:
-            rate = (end - self.since) / (now - self.clock)
+        if self.last_step is not None:
+            rate = (end - self.last_step) / (now - self.last_time)
             record |= {"steps_per_second": rate, "images_per_second": rate * self.config.train.batch_size}
-        self.clock, self.since = now, end
+        self.last_time, self.last_step = now, end
         self._write(record, lasting=False)
 
     def test(self, step: int, metrics: dict[str, Any]) -> None:
         """Records an evaluation; its time does not count in steps per second. Raises Diverged."""
         check_test(step, metrics)
         self._write({"step": step, "split": "test"} | metrics, lasting=True)
-        self.clock = time.perf_counter()
+        self.last_time = time.perf_counter()
 
     def sync(self) -> None:
         """Returns once all records are on disk, as what is saved after them will be."""
@@ -108,13 +114,15 @@ class Recorder:
         self.mirror.close(status)
 
     def _write(self, record: dict[str, Any], lasting: bool) -> None:
-        record["seconds"] = time.perf_counter() - self.began
+        record["seconds"] = time.perf_counter() - self.start
         self.file.write(record)
         self.mirror.metrics(record)
-        shown = [f"{name} {record[name]:.2f}" for name in ("loss", "elbo", "distortion", "rate") if name in record]
+        if self.progress is None:
+            return
+        words = [f"{name} {record[name]:.2f}" for name in ("loss", "elbo", "distortion", "rate") if name in record]
         if "images_per_second" in record:
-            shown.append(f"{record['images_per_second']:,.0f} images/s")
-        self.report(record["step"], f"{record['split']:<5}  " + "  ".join(shown), lasting)
+            words.append(f"{record['images_per_second']:,.0f} images/s")
+        self.progress.report(record["step"], f"{record['split']:<5}  " + "  ".join(words), lasting)
 
 
 class SilentRecorder:

@@ -1,9 +1,10 @@
 """A run while it trains, alone or among others: its folder, its records, where it stands, and how it ended."""
 
+import contextlib
 import functools
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from vae_jax.data import Dataset
+from vae_jax import model
+from vae_jax.config.parse import MODULE_FOLDERS
 from vae_jax.errors import UserError
-from vae_jax.inference import TrainedModel
-from vae_jax.training import writers
+from vae_jax.randomness import root_key
+from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.metric_runner import expand_metrics, run_metrics
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
-from vae_jax.training.recorder import Diverged, Recorder, Report, SilentRecorder, check_parameters
+from vae_jax.training.recorder import Diverged, Recorder, SilentRecorder, check_parameters
+from vae_jax.training.setup import Setup
 from vae_jax.training.step import TrainState, evaluation_params
+from vae_jax.training.writers import Progress, write_json
+from vae_jax.typing import Key
 
 
 @functools.cache
@@ -38,9 +43,11 @@ def versions() -> dict[str, Any]:
     }
 
 
-def environment() -> dict[str, Any]:
-    """The versions and the devices of a run."""
-    return versions() | {"devices": f"{jax.device_count()} x {jax.local_devices()[0].device_kind}"}
+def environment(config: ConfigDict) -> dict[str, Any]:
+    """The versions and the devices of a run; and where the modules are that its config names, if they are the user's."""
+    known = versions() | {"devices": f"{jax.device_count()} x {jax.local_devices()[0].device_kind}"}
+    dotted = any("." in config[section].name for section in model.SECTIONS)
+    return known | ({"module_folders": MODULE_FOLDERS} if dotted else {})
 
 
 class TrainingRun:
@@ -51,45 +58,59 @@ class TrainingRun:
     """
 
     def __init__(
-        self, config: ConfigDict, folder: Path, say: Callable[[str], Any] = print, group: ProcessGroup = SINGLE_PROCESS
+        self,
+        config: ConfigDict,
+        folder: Path,
+        say: Callable[[str], Any] = print,
+        group: ProcessGroup = SINGLE_PROCESS,
     ):
-        from vae_jax.training.checkpoint import Checkpoints
-
         self.config, self.folder, self.say, self.alive = config, folder, say, True
         self.writes = group.index == 0
         if self.writes:
             (folder / "failed.json").unlink(missing_ok=True)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep, group=group)
-        self.step, self.state = max(self.checkpoints.steps(), default=0), None
-        self.recorder: Recorder | SilentRecorder | None = None
+        self.step = max(self.checkpoints.steps(), default=0)
+        self.state: TrainState | None = None
+        self.recorder: Recorder | SilentRecorder = SilentRecorder()
 
-    def load(self, like: TrainState) -> None:
-        """Reads the newest whole checkpoint, shaped as `like`, which may be an earlier one than there seemed to be."""
+    @property
+    def root_key(self) -> Key:
+        """The key of its seed."""
+        return root_key(self.config.seed)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it stands at its last step."""
+        return self.step == self.config.train.steps
+
+    def restore(self, shape: TrainState) -> None:
+        """Reads the newest whole checkpoint, of this `shape`, which may be an earlier one than there seemed to be."""
         if self.state is None and self.step:
-            self.step, self.state = self.checkpoints.restore(like) or (0, None)
+            self.step, self.state = self.checkpoints.restore(shape) or (0, None)
 
-    def begin(self, report: Report) -> None:
-        """Opens its records where it stands; what came after is forgotten."""
-        if self.recorder is None and self.writes:
-            writers.write_json(self.folder / "environment.json", environment())
-            self.recorder = Recorder(self.config, self.folder, self.step, report, self.say)
-        self.recorder = self.recorder or SilentRecorder()
+    def open_records(self, progress: Progress | None) -> None:
+        """Opens its records where it stands, once; what came after is forgotten. They are shown in `progress`."""
+        if self.writes and isinstance(self.recorder, SilentRecorder):
+            write_json(self.folder / "environment.json", environment(self.config))
+            self.recorder = Recorder(self.config, self.folder, self.step, progress, self.say)
 
-    def try_to(self, act: Callable[..., Any], *arguments: Any, but: type[Exception] = Diverged) -> None:
-        """Calls what may fail by `but`, which ends this member, and no other."""
-        if not self.alive:
-            return
+    @contextlib.contextmanager
+    def isolate_failure(self, kind: type[Exception]) -> Iterator[None]:
+        """Ends this run, and no other, where something raises an error of this kind."""
         try:
-            act(*arguments)
-        except but as error:
-            self.alive = False
-            self.checkpoints.wait()
-            steps = self.checkpoints.steps()
-            kept = f"the last good checkpoint is that of step {steps[-1]}" if steps else "no checkpoint was saved yet"
-            why = str(error) if isinstance(error, (Diverged, UserError)) else f"{type(error).__name__}: {error}"
-            if self.writes:
-                writers.write_json(self.folder / "failed.json", {"step": steps[-1] if steps else 0, "error": why})
-            self.say(f"error: {why}; training stopped, {kept}")
+            yield
+        except kind as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.alive = False
+        self.checkpoints.wait()
+        saved = max(self.checkpoints.steps(), default=0)
+        kept = f"the last good checkpoint is that of step {saved}" if saved else "no checkpoint was saved yet"
+        reason = str(error) if isinstance(error, (Diverged, UserError)) else f"{type(error).__name__}: {error}"
+        if self.writes:
+            write_json(self.folder / "failed.json", {"step": saved, "error": reason})
+        self.say(f"error: {reason}; training stopped, {kept}")
 
     def save(self, step: int, state: TrainState, score: float | None) -> None:
         """Starts to save a state of the host. Raises Diverged where its parameters are not finite."""
@@ -97,26 +118,26 @@ class TrainingRun:
         self.recorder.sync()
         self.checkpoints.save(step, state, score)
 
-    def finish(self, dataset: Dataset, blank: TrainedModel, held_out: dict[str, Any]) -> None:
-        """Pictures, metrics, then evaluation.json, whose presence says that the run is whole."""
-        from vae_jax.plots import run_pictures
+    def write_results(self, setup: Setup, held_out: dict[str, Any]) -> None:
+        """Pictures, metrics, then evaluation.json, whose presence says that the run is complete."""
+        from vae_jax.plots import run_pictures  # brings matplotlib
 
         config, mirror = self.config, self.recorder.mirror
-        run = blank.at(config.to_dict(), jax.tree.map(jnp.asarray, evaluation_params(self.state)), self.step)
-        for file in run_pictures.draw(run, dataset, held_out, self.folder / "pictures"):
+        params = jax.tree.map(jnp.asarray, evaluation_params(self.state))
+        trained = setup.template.at(config.to_dict(), params, self.step)
+        for file in run_pictures.draw(trained, setup.dataset, held_out, self.folder / "pictures"):
             mirror.picture(file, self.step)
-        # Under another name until it is whole.
+        # Under another name until it is complete.
         file = self.folder / "evaluation.unfinished.json"
-        writers.write_json(file, held_out | {"step": self.step})
-        words = expand_metrics(config.evaluation.metrics, run.model, dataset, self.say)
-        found, _ = run_metrics(words, run, dataset, file, self.say)
-        mirror.summary(found)
+        write_json(file, held_out | {"step": self.step})
+        words = expand_metrics(config.evaluation.metrics, trained.model, setup.dataset, self.say)
+        evaluation, _ = run_metrics(words, trained, setup.dataset, file, self.say)
+        mirror.summary(evaluation)
         mirror.artifact(self.folder / "checkpoints")
         file.replace(self.folder / "evaluation.json")
         self.state = None
 
     def close(self, status: int) -> None:
         """Lets go of its files, once all is written."""
-        if self.recorder is not None:
-            self.recorder.close(status)
+        self.recorder.close(status)
         self.checkpoints.close()

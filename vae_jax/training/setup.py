@@ -1,41 +1,86 @@
-"""What a config makes before any step: data, model, optimiser, initial state."""
+"""What a config makes before any step: data, model, optimiser. Runs that differ in traced numbers alone share it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
+import optax
 from ml_collections import ConfigDict
 
 from vae_jax import data, model
 from vae_jax.errors import UserError
+from vae_jax.inference import TrainedModel
+from vae_jax.model import Model
+from vae_jax.randomness import root_key
 from vae_jax.training.metric_runner import expand_metrics
-from vae_jax.training.step import TrainState, initial_state
+from vae_jax.training.step import (
+    TrainState,
+    fetch_fn,
+    initial_state,
+    make_eval_step,
+    make_train_step,
+    optimizer_for,
+)
+from vae_jax.typing import Config, Key
 
 
-def prepare(config: ConfigDict) -> tuple[data.Dataset, model.Model]:
-    """The data and the model of a config. Raises UserError where they do not fit, or cannot be measured as it asks."""
-    dataset = model.load_data(config.data)
+@dataclass(frozen=True)
+class Setup:
+    """The data, the model and the optimiser of a config, and the steps made of them."""
+
+    config: Config
+    dataset: data.Dataset
+    model: Model
+    optimizer: optax.GradientTransformation
+
+    def train_step(self, split: data.Split) -> Callable:
+        """The train step on `split`."""
+        fetch, ema = fetch_fn(self.config)(split), self.config["train"]["ema"]
+        return make_train_step(self.model.nets, self.model.variant, self.optimizer, fetch, ema)
+
+    def evaluation_step(self, split: data.Split) -> Callable:
+        """The evaluation step on `split`."""
+        return make_eval_step(self.model.nets, self.model.variant, fetch_fn(self.config)(split))
+
+    @cached_property
+    def initial_state(self) -> Callable[[Key], TrainState]:
+        """root key -> the state before the first step, compiled once for all seeds."""
+        return jax.jit(lambda key: initial_state(self.model, self.config, self.dataset.image_shape, key))
+
+    @cached_property
+    def state_shape(self) -> TrainState:
+        """The shapes and dtypes of a state."""
+        return jax.eval_shape(self.initial_state, root_key(0))
+
+    @cached_property
+    def template(self) -> TrainedModel:
+        """A trained model without weights, to which those of each run are given: all share what it compiles."""
+        return TrainedModel(plain_config(self.config), self.dataset.image_shape, self.model, None, 0)
+
+
+def plain_config(config: Config) -> dict[str, Any]:
+    """The config as nested dicts."""
+    return config.to_dict() if isinstance(config, ConfigDict) else dict(config.items())
+
+
+def make_setup(config: Config, dataset: data.Dataset) -> Setup:
+    """The setup of a config on a dataset. Raises UserError naming the field that is wrong."""
     built = model.build(config, dataset.image_shape)
+    return Setup(config, dataset, built, optimizer_for(config, built.variant))
+
+
+def prepare(config: ConfigDict) -> Setup:
+    """The setup of a config. Raises UserError where data and model do not fit, or cannot be measured as it asks."""
+    dataset = model.load_data(config.data)
+    setup = make_setup(config, dataset)
     batch, size = config.train.batch_size, dataset.train.size
     if batch > size:
         raise UserError(
             f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}"
         )
     for split in (dataset.train, dataset.test):
-        built.variant.check(split)
-    expand_metrics(config.evaluation.metrics, built, dataset)
-    return dataset, built
-
-
-def blank_run(config: ConfigDict, dataset: data.Dataset, built: model.Model) -> Any:
-    """A run without weights, to which those of each member are given: all share what it compiles."""
-    from vae_jax.inference import TrainedModel
-
-    return TrainedModel(config.to_dict(), dataset.image_shape, built, None, 0)
-
-
-def initial_state_fn(
-    config: ConfigDict, dataset: data.Dataset, built: model.Model
-) -> Callable[[jax.Array], TrainState]:
-    """root key -> the state before the first step, compiled once for all seeds."""
-    return jax.jit(lambda key: initial_state(built, config, dataset.image_shape, key))
+        setup.model.variant.check(split)
+    expand_metrics(config.evaluation.metrics, setup.model, dataset)
+    return setup

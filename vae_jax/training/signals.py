@@ -7,26 +7,26 @@ from typing import Any
 
 
 class StopSignal:
-    """The signal by which to stop, 0 for none: `caught` by this process, `number` what all agree on.
+    """The signal by which to stop, 0 for none: `caught` by this process, `signal` what all agree on.
 
-    `agree` is called with what was caught here whenever it is asked whether a signal was heard.
+    `agree` is called with what was caught here whenever it is asked whether to stop.
     """
 
     def __init__(self, agree: Callable[[int], int]):
-        self.agree, self.caught, self.number = agree, 0, 0
+        self.agree, self.caught, self.signal = agree, 0, 0
 
-    def heard(self) -> bool:
+    def requested(self) -> bool:
         """Whether to stop; once true, always."""
-        self.number = self.number or self.agree(self.caught)
-        return bool(self.number)
+        self.signal = self.signal or self.agree(self.caught)
+        return bool(self.signal)
 
 
 @contextlib.contextmanager
 def stop_signals(agree: Callable[[int], int] = lambda number: number) -> Iterator[StopSignal]:
-    """What is heard of SIGTERM and SIGINT; a second one acts as it always does."""
+    """A StopSignal that SIGTERM and SIGINT set; a second one acts as it always does."""
     stop = StopSignal(agree)
 
-    def catch(number, frame):
+    def catch(number: int, frame: Any) -> None:
         stop.caught = number
         signal.signal(number, previous[number])
 
@@ -36,7 +36,7 @@ def stop_signals(agree: Callable[[int], int] = lambda number: number) -> Iterato
 
 @contextlib.contextmanager
 def signal_handlers(catch: Callable[[int, Any], Any], numbers: Sequence[int]) -> Iterator[dict[int, Any]]:
-    """Calls `catch` for these signals, and afterwards what was called before, which it yields by signal."""
+    """Calls `catch` for these signals, and afterwards the handlers from before, which it yields by signal."""
     previous = {number: signal.signal(number, catch) for number in numbers}
     try:
         yield previous

@@ -1,9 +1,10 @@
 """The train step and the evaluation step: pure functions of (state, indices, key, hyper).
 
-Both run under the named axis AXIS; parallel.py lifts them over devices and steps.
+Both run under the named axis AXIS; executors.py lifts them over devices and steps.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,10 +12,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Int
 
-from vae_jax import randomness
+from vae_jax import data, randomness
 from vae_jax.model import Model
 from vae_jax.models.collectives import all_gather, batch_positions, mean_over_devices
 from vae_jax.models.networks import Nets
+from vae_jax.models.optimizers import make_optimizer, partition_own
 from vae_jax.typing import Batch, Config, Indices, Key, Metrics, Params, Scalar
 from vae_jax.variants import Variant
 
@@ -43,8 +45,8 @@ def init_state(
 ) -> TrainState:
     """The state before the first step, a function of the root key alone."""
     nets_key, own_key = jax.random.split(randomness.stream(key, "init"))
-    examples = variant.examples(image_shape, latent_dim)
-    params = {"nets": nets.init(nets_key, *examples), "own": variant.init(own_key, image_shape, latent_dim)}
+    dummy_inputs = variant.dummy_inputs(image_shape, latent_dim)
+    params = {"nets": nets.init(nets_key, *dummy_inputs), "own": variant.init(own_key, image_shape, latent_dim)}
     # Weak types, which constants without a dtype have, would become strong in a step: another program to compile.
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), params)
     average = jax.tree.map(jnp.copy, params) if ema else None
@@ -119,10 +121,33 @@ def make_eval_step(nets: Nets, variant: Variant, fetch: Fetch) -> Callable[..., 
     return step
 
 
+def optimizer_for(config: Config, variant: Variant) -> optax.GradientTransformation:
+    """The optimiser that a config asks for, beside the variant's own where that has one."""
+    section = config["train"]
+    shared = make_optimizer(
+        warmup_steps=section["warmup_steps"],
+        cosine_steps=section["steps"] if section["cosine"] else 0,
+        clip=section["clip"],
+    )
+    return partition_own(shared, variant.own_optimizer)
+
+
 def initial_state(
     model: Model, config: Config, image_shape: tuple[int, int, int], key: Key | None = None
 ) -> TrainState:
     """The state of a run before its first step: a function of the config and the root key, by default its seed's."""
     key = randomness.root_key(config["seed"]) if key is None else key
-    ema, latent_dim = config["train"]["ema"], config["latent_dim"]
-    return init_state(key, model.nets, model.variant, model.optimizer, image_shape, latent_dim, ema)
+    optimizer, ema = optimizer_for(config, model.variant), config["train"]["ema"]
+    return init_state(key, model.nets, model.variant, optimizer, image_shape, config["latent_dim"], ema)
+
+
+def make_hyper(config: Config, model: Model) -> Hyper:
+    """The traced numbers of a run."""
+    floats = {name: jnp.asarray(config["variant"][name], jnp.float32) for name in model.floats}
+    return Hyper(jnp.asarray(config["train"]["learning_rate"], jnp.float32), floats)
+
+
+def fetch_fn(config: Config) -> Callable[[data.Split], Fetch]:
+    """split -> how its batches are made."""
+    binarize = data.binarizer(config["data"]["binarize"])
+    return lambda split: partial(data.make_batch, split, binarize)

@@ -1,4 +1,4 @@
-"""Trains one run."""
+"""Trains one run, from its newest checkpoint or from the start."""
 
 import contextlib
 import time
@@ -7,31 +7,34 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from vae_jax import data, model, randomness
+from vae_jax import data
 from vae_jax.config.parse import flatten
 from vae_jax.errors import UserError
-from vae_jax.training import executors, processes, workdir, writers
+from vae_jax.training import processes, workdir
+from vae_jax.training.executors import DataParallel, Devices, all_devices, check_divides
 from vae_jax.training.loop import train_until
 from vae_jax.training.metric_runner import read_evaluation
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.recorder import print_header, print_summary
 from vae_jax.training.run import TrainingRun, versions
-from vae_jax.training.setup import blank_run, initial_state_fn, prepare
+from vae_jax.training.setup import Setup, prepare
 from vae_jax.training.signals import StopSignal, stop_signals
+from vae_jax.training.writers import Progress
+
+Failures = Callable[[TrainingRun, type[Exception]], contextlib.AbstractContextManager[None]]
+"""failures(run, kind): what becomes of an error of this kind."""
 
 
-def config_record(config: ConfigDict, dataset: data.Dataset) -> dict[str, Any]:
-    """What config.json holds of a run."""
-    return {"config": config.to_dict(), "image_shape": list(dataset.image_shape)}
+def propagate(run: TrainingRun, kind: type[Exception]) -> contextlib.AbstractContextManager[None]:
+    """What breaks a run is the program's error."""
+    return contextlib.nullcontext()
 
 
-def finished(folder: Path, steps: int) -> bool:
-    """Whether the run in `folder` has been evaluated at its last step; metrics alone, asked for later, do not count."""
-    found = read_evaluation(folder / "evaluation.json", steps)
-    return "loss" in found
+def isolate(run: TrainingRun, kind: type[Exception]) -> contextlib.AbstractContextManager[None]:
+    """What breaks a run ends this run alone: others follow."""
+    return run.isolate_failure(kind)
 
 
 def train_in_folder(config: ConfigDict, folder: Path, process_flags: Mapping[str, str] = MappingProxyType({})) -> int:
@@ -48,77 +51,70 @@ def train_in_folder(config: ConfigDict, folder: Path, process_flags: Mapping[str
     """
     group = processes.join(process_flags, config.parallel.heartbeat)
     fields = {f"config.{field}": value for field, value in flatten(config).items()}
-    group.alike(versions() | {"--workdir": str(folder)} | fields)
-    devices = executors.all_devices(config.parallel.devices)
-    dataset, built = group.everywhere(lambda: prepare(config))
-    executors.check_divides("config.train.batch_size", config.train.batch_size, devices)
-    with processes.abort_on_failure(group), processes.silence_non_primary(group), contextlib.ExitStack() as held:
+    group.assert_equal(versions() | {"--workdir": str(folder)} | fields)
+    devices = all_devices(config.parallel.devices)
+    setup = group.run_on_all(lambda: prepare(config))
+    check_divides("config.train.batch_size", config.train.batch_size, devices)
+    with processes.abort_on_failure(group), processes.silence_non_primary(group), contextlib.ExitStack() as claims:
 
         def claim() -> bool:
-            held.enter_context(workdir.claim(folder, config_record(config, dataset)))
+            claims.enter_context(workdir.claim(folder, config_record(config, setup.dataset)))
             return finished(folder, config.train.steps)
 
-        if group.of_first(claim):
+        if group.broadcast_first(claim):
             print(f"{folder}: this run has finished ({config.train.steps} steps); its results are there")
             return 0
-        stop = held.enter_context(stop_signals(group.most))
-        return train_run(config, folder, dataset, built, devices, stop, group)
-
-
-def directly(member: TrainingRun, act: Callable[..., Any], *arguments: Any, but: type[Exception]) -> None:
-    """In place of Member.try_to for a run of its own: what breaks it is the program's error."""
-    act(*arguments)
+        stop = claims.enter_context(stop_signals(group.all_max))
+        return train_run(TrainingRun(config, folder, group=group), setup, devices, stop, group)
 
 
 def train_run(
-    config: ConfigDict,
-    folder: Path,
-    dataset: data.Dataset,
-    built: model.Model,
-    devices: list,
+    run: TrainingRun,
+    setup: Setup,
+    devices: Devices,
     stop: StopSignal,
     group: ProcessGroup = SINGLE_PROCESS,
-    attempt: Callable[..., None] = directly,
+    failures: Failures = propagate,
 ) -> int:
-    """Trains one run in `folder`, from its newest checkpoint or from the start; the exit status of all of `group`.
+    """Trains `run` from where it stands, then writes its results; the exit status of all of `group`.
 
-    `attempt` calls what may be broken of this run alone, to load and to finish it: Member.try_to where others follow.
+    Args:
+        failures: `propagate`, or `isolate` where other runs follow and a failure ends this one alone.
     """
-    member, status = TrainingRun(config, folder, group=group), 1
-    like = jax.eval_shape(initial_state_fn(config, dataset, built), randomness.root_key(config.seed))
+    status = 1
     try:
-        attempt(member, member.load, like, but=UserError)
-        if member.alive:
-            print_header(config, folder, dataset, like.params, devices, member.step)
-            status = train_to_end(member, dataset, built, devices, stop, attempt)
+        with failures(run, UserError):
+            run.restore(setup.state_shape)
+        if run.alive:
+            print_header(run.config, run.folder, setup.dataset, setup.state_shape.params, devices, run.step)
+            status = _train_to_end(run, setup, devices, stop, failures)
     finally:
-        member.close(status)
-    return max(group.meet(f"the end of {folder}", status))
+        run.close(status)
+    return max(group.barrier(f"the end of {run.folder}", status))
 
 
-def train_to_end(
-    member: TrainingRun,
-    dataset: data.Dataset,
-    built: model.Model,
-    devices: list,
-    stop: StopSignal,
-    attempt: Callable[..., None],
-) -> int:
-    """Trains and finishes a run that is loaded; the exit status."""
-    config, first = member.config, member.step
-    progress, began = writers.Progress(first, config.train.steps), time.perf_counter()
-    member.say = progress.say
-    try:
-        placement = executors.data_parallel(devices)
-        (held_out,) = train_until([member], config.train.steps, dataset, built, placement, progress, stop)
-        if member.alive and member.step < config.train.steps:
-            progress.say(f"stopped by a signal at step {member.step}, saved; the same command goes on from here")
-            return 128 + stop.number
-    finally:
-        progress.close()
-    if member.alive and member.writes:
-        seconds = time.perf_counter() - began
-        attempt(member, member.finish, dataset, blank_run(config, dataset, built), held_out, but=Exception)
-        if member.alive:
-            print_summary(config, member.folder, held_out, config.train.steps - first, seconds)
-    return 0 if member.alive else 1
+def _train_to_end(run: TrainingRun, setup: Setup, devices: Devices, stop: StopSignal, failures: Failures) -> int:
+    steps, first, start = run.config.train.steps, run.step, time.perf_counter()
+    with contextlib.closing(Progress(first, steps)) as progress:
+        run.say = progress.say
+        (held_out,) = train_until([run], steps, setup, DataParallel(devices), progress, stop)
+        if run.alive and not run.complete:
+            progress.say(f"stopped by a signal at step {run.step}, saved; the same command goes on from here")
+            return 128 + stop.signal
+    seconds = time.perf_counter() - start
+    if run.alive and run.writes:
+        with failures(run, Exception):
+            run.write_results(setup, held_out)
+        if run.alive:
+            print_summary(run.config, run.folder, held_out, steps - first, seconds)
+    return 0 if run.alive else 1
+
+
+def config_record(config: ConfigDict, dataset: data.Dataset) -> dict[str, Any]:
+    """What config.json holds of a run."""
+    return {"config": config.to_dict(), "image_shape": list(dataset.image_shape)}
+
+
+def finished(folder: Path, steps: int) -> bool:
+    """Whether the run in `folder` has been evaluated at its last step; metrics alone, asked for later, do not count."""
+    return "loss" in read_evaluation(folder / "evaluation.json", steps)

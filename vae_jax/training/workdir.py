@@ -13,7 +13,7 @@ from vae_jax.errors import UserError
 from vae_jax.training.writers import plain, write_json
 
 TRIES = 3
-"""Who only looks whether a folder is in use holds it for a moment."""
+"""How often a folder is asked for."""
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def claim(workdir: Path, run: dict[str, Any]) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"--workdir: {str(workdir)!r} cannot be read ({error.strerror}); give another") from None
     try:
-        if not any(map(_locked, [handle] * TRIES)):
+        if not _lock(handle):
             raise UserError(f"--workdir: {str(workdir)!r} is in use by another process; wait for it or give another")
         _same_run(workdir, run)
         yield
@@ -42,13 +42,15 @@ def claim(workdir: Path, run: dict[str, Any]) -> Iterator[None]:
         os.close(handle)
 
 
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        time.sleep(0.05)
-        return False
-    return True
+def _lock(handle: int) -> bool:
+    """Whether the folder is ours now; who only looks whether it is in use holds it for a moment."""
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05)
+    return False
 
 
 def _same_run(workdir: Path, run: dict[str, Any]) -> None:
@@ -57,14 +59,14 @@ def _same_run(workdir: Path, run: dict[str, Any]) -> None:
         write_json(file, run)
         return
     try:
-        found = _leaves(dict(json.loads(file.read_text())))
+        there = _leaves(dict(json.loads(file.read_text())))
     except (OSError, ValueError, TypeError):
         raise UserError(f"{file}: is not a run's config; it is damaged, give another workdir") from None
     given = _leaves(plain(run))
     differ = [
-        f"{name} (there {found.get(name, 'absent')!r}, here {given.get(name, 'absent')!r})"
-        for name in sorted(found.keys() | given.keys())
-        if found.get(name) != given.get(name)
+        f"{name} (there {there.get(name, 'absent')!r}, here {given.get(name, 'absent')!r})"
+        for name in sorted(there.keys() | given.keys())
+        if there.get(name) != given.get(name)
     ]
     if differ:
         raise UserError(

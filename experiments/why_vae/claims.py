@@ -1,97 +1,101 @@
 """The founding claims: what is said, what is measured, and by which checks the numbers decide."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from experiments.why_vae.measures import DRAWS
+from experiments.why_vae.measures import MIN_DRAWS
 from experiments.why_vae.rules import (
     AUTOENCODER,
     DECAY,
     FAILS,
     HOLDS,
-    IN_PART,
+    HOLDS_IN_PART,
+    HOLDS_SO_FAR,
     LEARNED,
     MATCHED,
     NO_KL,
     NOISE,
     SHARE,
-    SO_FAR,
     VAE,
+    Choice,
     Rule,
-    Values,
     above,
     as_good,
     below,
     best_decay,
+    best_noise,
     better,
+    better_than,
     grown,
     if_matched,
     matched_decay,
-    noise_baseline,
+    no_kl,
     not_lower,
     same_distortion,
     steadiest_decay,
 )
 
-CLOUDS = (AUTOENCODER, NOISE, "beta", VAE)
-EVERY = (*CLOUDS, DECAY)
+SAMPLED_CODES = (AUTOENCODER, NOISE, "beta", VAE)
+ALL_MODELS = (*SAMPLED_CODES, DECAY)
 
 
-class Claim(NamedTuple):
-    """A claim: what is said, how it is measured, the groups and measures of its table, its rules, its picture.
+@dataclass(frozen=True)
+class Claim:
+    """A claim: its statement, how it is measured, the groups and measures of its table, its rules, its picture.
 
-    Without its `premises` nothing can be told; `means` says in words what a verdict means.
+    Without its `premises` nothing can be told; `meanings` says in words what a verdict means.
     """
 
     title: str
-    said: str
-    how: str
+    statement: str
+    method: str
     groups: tuple[str, ...]
     measures: tuple[str, ...]
     rules: tuple[Rule, ...]
     picture: str
     caption: str
-    means: dict[str, str] = {}  # noqa: RUF012
+    meanings: Mapping[str, str] = field(default_factory=dict)
     premises: tuple[Rule, ...] = ()
 
 
-def _draws_as_good(group: Callable[[Values], str]) -> tuple[Rule, ...]:
+def _draws_as_good(choose: Choice) -> tuple[Rule, ...]:
     return (
-        as_good("frechet", group, "draws from N(0, I) are as near to the data (Frechet)"),
-        as_good("recall", group, "as many of the data lie among them"),
-        as_good("sure", group, "as many are as sure as data"),
-        as_good("prior_covered", group, "as much of the prior's mass has a code near it"),
-        as_good("frechet_fitted", group, "draws from the fitted Gaussian are as near as the VAE's", *FITTED),
+        as_good("frechet", choose, "draws from N(0, I) are as near to the data (Frechet)"),
+        as_good("recall", choose, "as many of the data lie among them"),
+        as_good("sure", choose, "as many are as sure as data"),
+        as_good("prior_covered", choose, "as much of the prior's mass has a code near it"),
+        as_good("frechet_fitted", choose, "draws from the fitted Gaussian are as near as the VAE's", *GAUSSIAN),
     )
 
 
-FITTED, OWN = ("frechet", "frechet_fitted"), ("samples", "frechet_fitted")
+GAUSSIAN, MIXTURE = ("frechet", "frechet_fitted"), ("samples", "frechet_fitted")
 """A fitted density is held against the VAE's draws from N(0, I), in the gain over the autoencoder's fitted Gaussian."""
 
-
-FITTING = "and not for the scale alone: they are nearer than its fitted Gaussian's"
-SCALE = (
+NOT_SCALE = "and not for the scale alone: they are nearer than its fitted Gaussian's"
+SCALE_MEANING = (
     "Draws from N(0, I) are what the first checks say. The last two give the autoencoder the scale of its own codes: "
     "what is left there is all that gaps can be blamed for, and the rest is scale."
 )
 
 
 CLAIM_1 = Claim(
-    "Codes are points with gaps",
-    "Draws from N(0, I) decode to garbage for the autoencoder and to digits for the VAE.",
-    f"As many draws z ~ N(0, I) as there are held-out images, again and again until there are {DRAWS:,}, are "
-    "decoded, and each set is compared with those images in the features of a classifier (Frechet distance "
-    "|m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2), precision, "
-    'recall; docs/metrics.md). Confidence is the mean of the likeliest class; "as sure as data" is the share '
-    "of draws of which the classifier is as sure as of all but the least sure 5% of held-out images. The "
-    "prior's mass near codes is the share of draws z ~ N(0, I) with a code z' ~ q(z|x), x training images, no "
-    "further than the fifth nearest other draw: 1 - 2^-5 = 0.97 where q(z) is N(0, I). The last columns are "
-    "of the same draws made those of the Gaussian that has the codes' mean and covariance: what remains when the scale "
-    "is right. A decoder that has collapsed (recall near 0) draws what is all alike, and has the highest precision and "
-    "confidence: read those beside recall.",
-    EVERY,
-    ("frechet", "precision", "recall", "confidence", "sure", "prior_covered", "frechet_fitted", "sure_fitted"),
-    (
+    title="Codes are points with gaps",
+    statement="Draws from N(0, I) decode to garbage for the autoencoder and to digits for the VAE.",
+    method=(
+        f"As many draws z ~ N(0, I) as there are held-out images, again and again until there are {MIN_DRAWS:,}, are "
+        "decoded, and each set is compared with those images in the features of a classifier (Frechet distance "
+        "|m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2), precision, "
+        'recall; docs/metrics.md). Confidence is the mean of the likeliest class; "as sure as data" is the share '
+        "of draws of which the classifier is as sure as of all but the least sure 5% of held-out images. The "
+        "prior's mass near codes is the share of draws z ~ N(0, I) with a code z' ~ q(z|x), x training images, no "
+        "further than the fifth nearest other draw: 1 - 2^-5 = 0.97 where q(z) is N(0, I). The last columns are "
+        "of the same draws made those of the Gaussian that has the codes' mean and covariance: what remains when the "
+        "scale is right. A decoder that has collapsed (recall near 0) draws what is all alike, and has the highest "
+        "precision and confidence: read those beside recall."
+    ),
+    groups=ALL_MODELS,
+    measures=("frechet", "precision", "recall", "confidence", "sure", "prior_covered", "frechet_fitted", "sure_fitted"),
+    rules=(
         better("frechet", VAE, AUTOENCODER, "the VAE's draws are nearer to the data by Frechet distance"),
         better("precision", VAE, AUTOENCODER, "more of them lie among the data (precision)"),
         better("recall", VAE, AUTOENCODER, "more of the data lie among them (recall)"),
@@ -99,116 +103,124 @@ CLAIM_1 = Claim(
         better("prior_covered", VAE, AUTOENCODER, "more of the prior's mass has a code near it"),
         above("sure", VAE, 0.5, "more than half of the VAE's draws are as sure as data"),
         below("sure", AUTOENCODER, 0.5, "fewer than half of the autoencoder's are"),
-        better("frechet", VAE, AUTOENCODER, FITTING, of_other="frechet_fitted"),
+        better("frechet", VAE, AUTOENCODER, NOT_SCALE, other_measure="frechet_fitted"),
         below("sure_fitted", AUTOENCODER, 0.5, "and of those of its fitted Gaussian, too, fewer than half are sure"),
     ),
-    "draws",
-    "Decoded draws from N(0, I), the same draws in every row.",
-    {
-        HOLDS: SCALE,
-        SO_FAR: SCALE,
-        IN_PART: SCALE,
-    },
+    picture="draws",
+    caption="Decoded draws from N(0, I), the same draws in every row.",
+    meanings=dict.fromkeys((HOLDS, HOLDS_SO_FAR, HOLDS_IN_PART), SCALE_MEANING),
 )
 
 
 CLAIM_2 = Claim(
-    "Similar inputs lie near each other",
-    "Similar inputs lie near each other in the VAE's code space, and interpolation is smooth.",
-    "Neighbours: the share of the 10 training codes nearest to a held-out image's code (means) that have its "
-    "label; the data's row is of nearest images in pixels. Along straight lines between the codes of 1,000 "
-    "pairs of held-out images, s_t the steps between pictures in the classifier's features: evenness = mean "
-    "of mean_t s_t / max_t s_t, path = sum of steps / sum of chords, and the share of midpoints of which the "
-    "classifier is as sure as of all but the least sure 5% of data (the metric `smoothness`). Pictures that differ "
-    "little are smooth to go between: a decoder that has collapsed wins all of these columns but the first, and who "
-    "gives up reconstruction gains in them. So the VAE is held, too, against the weight decay whose held-out "
-    "distortion is nearest to its own, if it is within 2 nats (as in 8).",
-    EVERY,
-    ("neighbours", "smoothness", "smoothness.path", "smoothness.plausible", "distortion"),
-    (
+    title="Similar inputs lie near each other",
+    statement="Similar inputs lie near each other in the VAE's code space, and interpolation is smooth.",
+    method=(
+        "Neighbours: the share of the 10 training codes nearest to a held-out image's code (means) that have its "
+        "label; the data's row is of nearest images in pixels. Along straight lines between the codes of 1,000 "
+        "pairs of held-out images, s_t the steps between pictures in the classifier's features: evenness = mean "
+        "of mean_t s_t / max_t s_t, path = sum of steps / sum of chords, and the share of midpoints of which the "
+        "classifier is as sure as of all but the least sure 5% of data (the metric `smoothness`). Pictures that differ "
+        "little are smooth to go between: a decoder that has collapsed wins all of these columns but the first, and "
+        "who gives up reconstruction gains in them. So the VAE is held, too, against the weight decay whose held-out "
+        "distortion is nearest to its own, if it is within 2 nats (as in 8)."
+    ),
+    groups=ALL_MODELS,
+    measures=("neighbours", "smoothness", "smoothness.path", "smoothness.plausible", "distortion"),
+    rules=(
         better("neighbours", VAE, AUTOENCODER, "more of a code's neighbours have its label than the autoencoder's"),
         better("smoothness", VAE, AUTOENCODER, "steps along a line are more even"),
         better("smoothness.path", VAE, AUTOENCODER, "paths are straighter"),
         better("smoothness.plausible", VAE, AUTOENCODER, "more midpoints are sure to be digits"),
-        if_matched(better("neighbours", VAE, matched_decay, "at the same price more neighbours have its label")),
-        if_matched(better("smoothness", VAE, matched_decay, "and steps are more even")),
-        if_matched(better("smoothness.path", VAE, matched_decay, "and paths are straighter")),
+        if_matched(better_than("neighbours", VAE, matched_decay, "at the same price more neighbours have its label")),
+        if_matched(better_than("smoothness", VAE, matched_decay, "and steps are more even")),
+        if_matched(better_than("smoothness.path", VAE, matched_decay, "and paths are straighter")),
     ),
-    "lines",
-    "A straight line between the codes of the same two held-out images in each model.",
-    {
-        IN_PART: "Some of it holds beside the autoencoder, and not all of it beside a penalty that costs the same in "
-        "reconstruction: the checks say which.",
+    picture="lines",
+    caption="A straight line between the codes of the same two held-out images in each model.",
+    meanings={
+        HOLDS_IN_PART: "Some of it holds beside the autoencoder, and not all of it beside a penalty that costs the "
+        "same in reconstruction: the checks say which.",
     },
 )
 
 
 CLAIM_3 = Claim(
-    "A different z on each visit",
-    "The same input gives a different z on each visit, and the decoder handles the region.",
-    "sd of z over 16 visits to each held-out image, a root mean square over images and latents; beside the mean "
-    "sigma it shows that z is drawn as the encoder says. sigma / sd of z = sqrt(sum_j E sigma_j^2 / sum_j "
-    "Var z_j): 0 for points, 1 where z says nothing of x. The rise is E -log p(x|z) at visited z less that at "
-    "the mean, for each model's own clouds; \"moved alike\" takes every model's codes to mean + 1/2 sd(z_j) "
-    "epsilon, the same share of their own spread, so that regions are compared and not their size; the last column is "
-    "the distortion there. A decoder that has collapsed (rate near 0) has nothing to lose. A rise is below 0 where a "
-    "mean, which no draw comes near to in many latents, is itself off what the decoder was trained on. A penalty on "
-    "codes and weights makes decoders smooth too, without a cloud: the VAE is held against that as well.",
-    EVERY,
-    ("visited", "sigma", "relative", "rate", "rise", "rise_moved", "moved"),
-    (
+    title="A different z on each visit",
+    statement="The same input gives a different z on each visit, and the decoder handles the region.",
+    method=(
+        "sd of z over 16 visits to each held-out image, a root mean square over images and latents; beside the mean "
+        "sigma it shows that z is drawn as the encoder says. sigma / sd of z = sqrt(sum_j E sigma_j^2 / sum_j "
+        "Var z_j): 0 for points, 1 where z says nothing of x. The rise is E -log p(x|z) at visited z less that at "
+        "the mean, for each model's own clouds; \"moved alike\" takes every model's codes to mean + 1/2 sd(z_j) "
+        "epsilon, the same share of their own spread, so that regions are compared and not their size; the last column "
+        "is the distortion there. A decoder that has collapsed (rate near 0) has nothing to lose. A rise is below 0 "
+        "where a mean, which no draw comes near to in many latents, is itself off what the decoder was trained on. A "
+        "penalty on codes and weights makes decoders smooth too, without a cloud: the VAE is held against that as well."
+    ),
+    groups=ALL_MODELS,
+    measures=("visited", "sigma", "relative", "rate", "rise", "rise_moved", "moved"),
+    rules=(
         below("visited", AUTOENCODER, 1e-6, "the autoencoder gives the same z on each visit"),
         above("relative", VAE, 0.1, "the VAE's z differs by more than a tenth of the codes' spread"),
         better("rise_moved", VAE, AUTOENCODER, "codes moved by half their spread cost the VAE fewer nats"),
         better("rise_moved", VAE, NO_KL, "and fewer than without the KL"),
         above("rate", VAE, 1.0, "and not because its z says nothing: it says more than a nat of the image"),
         better("moved", VAE, AUTOENCODER, "so that there it reconstructs better than the autoencoder"),
-        if_matched(better("rise_moved", VAE, matched_decay, "moving costs less than with a decay of the same price")),
-        better("moved", VAE, steadiest_decay, "and there it reconstructs better than with any weight decay"),
+        if_matched(
+            better_than("rise_moved", VAE, matched_decay, "moving costs less than with a decay of the same price")
+        ),
+        better_than("moved", VAE, steadiest_decay, "and there it reconstructs better than with any weight decay"),
     ),
-    "visits",
-    "A held-out image, its reconstruction at the mean, at six visits of the model's own z, and at six codes that "
-    "are moved by half the codes' spread.",
-    {
-        IN_PART: "Visits differ, and moving a code costs the VAE less; but not all that a decoder that handles the "
-        "region should do is seen: the checks say what.",
+    picture="visits",
+    caption=(
+        "A held-out image, its reconstruction at the mean, at six visits of the model's own z, and at six codes that "
+        "are moved by half the codes' spread."
+    ),
+    meanings={
+        HOLDS_IN_PART: "Visits differ, and moving a code costs the VAE less; but not all that a decoder that handles "
+        "the region should do is seen: the checks say what.",
     },
 )
 
 
 CLAIM_4 = Claim(
-    "Without the KL the network cheats",
-    "Without the KL sigma shrinks towards 0 and means spread out, until it is an autoencoder.",
-    "beta = 0 over training: before the first step and at each checkpoint that is kept, on held-out images, the "
-    "mean sigma, the sd of means (a root mean square over latents), sigma / sd of z as in 3, and KL(q(z) || "
-    "N(0, I)), q(z) = 1/N sum_n q(z|x_n), from one z an image (the metric `aggregate_posterior`: too high "
-    "where clouds are so far apart that N images do not fill q(z)). Its distortion is held against the "
-    "autoencoder's, without noise on the code.",
-    (AUTOENCODER, "beta", VAE),
-    ("sigma_start", "sigma", "spread_start", "spread", "relative", "aggregate_posterior", "distortion"),
-    (
+    title="Without the KL the network cheats",
+    statement="Without the KL sigma shrinks towards 0 and means spread out, until it is an autoencoder.",
+    method=(
+        "beta = 0 over training: before the first step and at each checkpoint that is kept, on held-out images, the "
+        "mean sigma, the sd of means (a root mean square over latents), sigma / sd of z as in 3, and KL(q(z) || "
+        "N(0, I)), q(z) = 1/N sum_n q(z|x_n), from one z an image (the metric `aggregate_posterior`: too high "
+        "where clouds are so far apart that N images do not fill q(z)). Its distortion is held against the "
+        "autoencoder's, without noise on the code."
+    ),
+    groups=(AUTOENCODER, "beta", VAE),
+    measures=("sigma_start", "sigma", "spread_start", "spread", "relative", "aggregate_posterior", "distortion"),
+    rules=(
         grown("sigma", "sigma_start", NO_KL, "sigma has shrunk from what it was before training", sign=-1),
         below("sigma", NO_KL, 0.1, "it is below a tenth"),
         grown("spread", "spread_start", NO_KL, "means have spread out"),
         below("relative", NO_KL, 0.1, "clouds are points beside the distances: sigma is below a tenth of z's sd"),
         better("aggregate_posterior", VAE, NO_KL, "q(z) is further from N(0, I) than the VAE's"),
-        same_distortion(lambda values: NO_KL, AUTOENCODER, 1.0, "its distortion is within a nat of the autoencoder's"),
+        same_distortion(no_kl, AUTOENCODER, 1.0, "its distortion is within a nat of the autoencoder's"),
     ),
-    "training",
-    "Without the KL and with it, over training; bands are 95% intervals over seeds.",
+    picture="training",
+    caption="Without the KL and with it, over training; bands are 95% intervals over seeds.",
 )
 
 
 CLAIM_5 = Claim(
-    "With the KL the clouds are centred and overlap",
-    "With the KL the clouds are centred on 0, as wide as the prior together, and overlap.",
-    "Distance of the centre: the root mean square over latents of the mean code, 0 if centred; sd of z, 1 for "
-    "N(0, I). Overlap: of each held-out image's cloud with the other cloud that it shares most with, the "
-    "Bhattacharyya coefficient exp(-1/8 sum (m - m')^2 / v - 1/2 sum log(v / (s s'))), v = (s^2 + s'^2) / 2, "
-    "averaged over images: 1 for equal clouds, 0 for points.",
-    CLOUDS,
-    ("centre", "deviation", "overlap", "aggregate_posterior", "rate"),
-    (
+    title="With the KL the clouds are centred and overlap",
+    statement="With the KL the clouds are centred on 0, as wide as the prior together, and overlap.",
+    method=(
+        "Distance of the centre: the root mean square over latents of the mean code, 0 if centred; sd of z, 1 for "
+        "N(0, I). Overlap: of each held-out image's cloud with the other cloud that it shares most with, the "
+        "Bhattacharyya coefficient exp(-1/8 sum (m - m')^2 / v - 1/2 sum log(v / (s s'))), v = (s^2 + s'^2) / 2, "
+        "averaged over images: 1 for equal clouds, 0 for points."
+    ),
+    groups=SAMPLED_CODES,
+    measures=("centre", "deviation", "overlap", "aggregate_posterior", "rate"),
+    rules=(
         better("centre", VAE, NO_KL, "the VAE's clouds are nearer to 0 than without the KL"),
         below("centre", VAE, 0.2, "their centre is within 0.2 of 0, a root mean square over latents"),
         above("deviation", VAE, 0.9, "together they are as wide as the prior: the sd of z is above 0.9"),
@@ -217,44 +229,50 @@ CLAIM_5 = Claim(
         above("overlap", VAE, 0.1, "a cloud shares more than a tenth with its nearest"),
         better("aggregate_posterior", VAE, NO_KL, "together they are nearer to N(0, I)"),
     ),
-    "clouds",
-    "Clouds of held-out images in the two latents whose means vary most, coloured by label: ellipses of one sigma, "
-    "points where sigma is 0. The dashed circle is two standard deviations of the prior.",
+    picture="clouds",
+    caption=(
+        "Clouds of held-out images in the two latents whose means vary most, coloured by label: ellipses of one sigma, "
+        "points where sigma is 0. The dashed circle is two standard deviations of the prior."
+    ),
 )
 
 
 CLAIM_6 = Claim(
-    "Samples are new",
-    "Draws from the VAE are new images of digits and no copies of training images.",
-    "Distance: the median over draws of the distance in pixels to the nearest training image, in units of the "
-    "same of held-out images; below 1 for soft images too, which are near to everything. Nearer to training: how "
-    "often the nearest of N training images is nearer than the nearest of N held-out ones, 0.5 for fresh "
-    "images and 1 for copies, soft or not. Near copies: the share of draws that prefer a training image as "
-    "much as only 1% of fresh images do (the metric `samples`). Garbage is new too, and so is the mean of all images, "
-    "which a collapsed decoder draws: read this beside 1.",
-    CLOUDS,
-    ("distance", "nearer_training", "samples.near_copies", "sure", "recall"),
-    (
+    title="Samples are new",
+    statement="Draws from the VAE are new images of digits and no copies of training images.",
+    method=(
+        "Distance: the median over draws of the distance in pixels to the nearest training image, in units of the "
+        "same of held-out images; below 1 for soft images too, which are near to everything. Nearer to training: how "
+        "often the nearest of N training images is nearer than the nearest of N held-out ones, 0.5 for fresh "
+        "images and 1 for copies, soft or not. Near copies: the share of draws that prefer a training image as "
+        "much as only 1% of fresh images do (the metric `samples`). Garbage is new too, and so is the mean of all "
+        "images, which a collapsed decoder draws: read this beside 1."
+    ),
+    groups=SAMPLED_CODES,
+    measures=("distance", "nearer_training", "samples.near_copies", "sure", "recall"),
+    rules=(
         above("distance", VAE, 1.0, "the VAE's draws are as far from training images as held-out images are"),
         below("nearer_training", VAE, 0.6, "they prefer training images to held-out ones less than 6 times in 10"),
         below("samples.near_copies", VAE, 0.05, "fewer than 1 in 20 is a near copy"),
         above("sure", VAE, 0.5, "the classifier is as sure of more than half of them as of data"),
         above("recall", VAE, 0.5, "and not the same few: more than half of the data lie among them (recall)"),
     ),
-    "nearest",
-    "Draws from the VAE, above the training image that is nearest to each.",
+    picture="nearest",
+    caption="Draws from the VAE, above the training image that is nearest to each.",
 )
 
 
 CLAIM_7 = Claim(
-    '"A VAE is an autoencoder plus noise"',
-    "Noise on the code of an autoencoder is all that a VAE adds.",
-    "The autoencoder is trained with the same noise on every code, z = f(x) + noise epsilon, and held against the "
-    f"VAE in what 1 and 2 measure. It is as good where it falls short by less than {SHARE:.0%} of what the VAE gains "
-    "over the plain autoencoder; where no gain can be told there is nothing to be as good at. It is given a second "
-    "chance with draws from the Gaussian that is fitted to its codes, and so is the autoencoder.",
-    (AUTOENCODER, NOISE, VAE),
-    (
+    title='"A VAE is an autoencoder plus noise"',
+    statement="Noise on the code of an autoencoder is all that a VAE adds.",
+    method=(
+        "The autoencoder is trained with the same noise on every code, z = f(x) + noise epsilon, and held against the "
+        f"VAE in what 1 and 2 measure. It is as good where it falls short by less than {SHARE:.0%} of what the VAE "
+        "gains over the plain autoencoder; where no gain can be told there is nothing to be as good at. It is given a "
+        "second chance with draws from the Gaussian that is fitted to its codes, and so is the autoencoder."
+    ),
+    groups=(AUTOENCODER, NOISE, VAE),
+    measures=(
         "frechet",
         "precision",
         "recall",
@@ -265,16 +283,16 @@ CLAIM_7 = Claim(
         "smoothness",
         "smoothness.plausible",
     ),
-    (
-        *_draws_as_good(noise_baseline),
-        as_good("neighbours", noise_baseline, "neighbours share labels as often"),
-        as_good("smoothness", noise_baseline, "steps along a line are as even"),
-        as_good("smoothness.plausible", noise_baseline, "midpoints are as sure"),
+    rules=(
+        *_draws_as_good(best_noise),
+        as_good("neighbours", best_noise, "neighbours share labels as often"),
+        as_good("smoothness", best_noise, "steps along a line are as even"),
+        as_good("smoothness.plausible", best_noise, "midpoints are as sure"),
     ),
-    "noise",
-    "The autoencoder, the same with noise, and the VAE: each dot a seed, bars 95% intervals of the mean.",
-    {
-        IN_PART: "Noise gives some of what a VAE has and not all: the checks say which.",
+    picture="noise",
+    caption="The autoencoder, the same with noise, and the VAE: each dot a seed, bars 95% intervals of the mean.",
+    meanings={
+        HOLDS_IN_PART: "Noise gives some of what a VAE has and not all: the checks say which.",
         FAILS: "In nothing that the VAE gains over the autoencoder is noise shown to be as good.",
         HOLDS: "By all that could be checked, noise does what the VAE does.",
     },
@@ -282,43 +300,50 @@ CLAIM_7 = Claim(
 
 
 CLAIM_8 = Claim(
-    '"The KL is just a regulariser"',
-    "Any regulariser of the same strength would make the codes as good to draw from.",
-    "Autoencoders under weight decay of the decoder and a penalty on codes (rae: distortion + s |z|^2 / 2 + s "
-    "|weights|^2, no noise, several s); the one whose held-out distortion is nearest to the VAE's is "
-    '"matched": it has paid as much in reconstruction. A match by rate is not possible: codes that are '
-    "points have none, and noise holds no codes back. Draws are from N(0, I), from the Gaussian that is fitted "
-    "to the codes, and from the run's own prior: N(0, I), and for rae the mixture of ten Gaussians that it fits to "
-    "its codes (the metric `samples`). They are held against the VAE's from N(0, I) as in 7.",
-    (AUTOENCODER, DECAY, VAE),
-    ("distortion", "frechet", "precision", "recall", "sure", "prior_covered", "frechet_fitted", "samples"),
-    (
-        *_draws_as_good(matched_decay),
-        as_good("samples", matched_decay, "draws from the mixture that is fitted afterwards are as near", *OWN),
-        as_good("samples", best_decay, "so are those of the best strength, whatever its price", *OWN),
+    title='"The KL is just a regulariser"',
+    statement="Any regulariser of the same strength would make the codes as good to draw from.",
+    method=(
+        "Autoencoders under weight decay of the decoder and a penalty on codes (rae: distortion + s |z|^2 / 2 + s "
+        "|weights|^2, no noise, several s); the one whose held-out distortion is nearest to the VAE's is "
+        '"matched": it has paid as much in reconstruction. A match by rate is not possible: codes that are '
+        "points have none, and noise holds no codes back. Draws are from N(0, I), from the Gaussian that is fitted "
+        "to the codes, and from the run's own prior: N(0, I), and for rae the mixture of ten Gaussians that it fits to "
+        "its codes (the metric `samples`). They are held against the VAE's from N(0, I) as in 7."
     ),
-    "regulariser",
-    "What draws from N(0, I) are worth by Frechet distance, against what was paid in reconstruction: each dot a run.",
-    {
-        IN_PART: "A regulariser of the same price does some of what the KL does: the checks say what.",
+    groups=(AUTOENCODER, DECAY, VAE),
+    measures=("distortion", "frechet", "precision", "recall", "sure", "prior_covered", "frechet_fitted", "samples"),
+    rules=(
+        *_draws_as_good(matched_decay),
+        as_good("samples", matched_decay, "draws from the mixture that is fitted afterwards are as near", *MIXTURE),
+        as_good("samples", best_decay, "so are those of the best strength, whatever its price", *MIXTURE),
+    ),
+    picture="regulariser",
+    caption=(
+        "What draws from N(0, I) are worth by Frechet distance, against what was paid in reconstruction: each dot a "
+        "run."
+    ),
+    meanings={
+        HOLDS_IN_PART: "A regulariser of the same price does some of what the KL does: the checks say what.",
         FAILS: "In no check is a regulariser of the same price shown to be as good as the KL. The last check is not of "
         "the same price: it says what a weaker one, with a density that is fitted afterwards, can do.",
         HOLDS: "By all that could be checked, a regulariser of the same price does what the KL does.",
     },
-    (MATCHED,),
+    premises=(MATCHED,),
 )
 
 
 CLAIM_9 = Claim(
-    '"sigma is the reconstruction\'s uncertainty"',
-    "The encoder's sigma says how wrong the reconstruction is.",
-    "Spearman's correlation over held-out images between the mean over latents of log sigma and the mean squared "
-    "error of the pixels at the mean code; beside it that of the mean log sd that a decoder gives for each "
-    "pixel, of a VAE on grey levels whose gaussian has learned sigmas (the last row), where by pixel it is the "
-    "correlation of that sd with the squared error over all pixels of all images.",
-    ("beta", VAE, LEARNED),
-    ("encoder_error", "decoder_error", "pixel_error"),
-    (
+    title='"sigma is the reconstruction\'s uncertainty"',
+    statement="The encoder's sigma says how wrong the reconstruction is.",
+    method=(
+        "Spearman's correlation over held-out images between the mean over latents of log sigma and the mean squared "
+        "error of the pixels at the mean code; beside it that of the mean log sd that a decoder gives for each "
+        "pixel, of a VAE on grey levels whose gaussian has learned sigmas (the last row), where by pixel it is the "
+        "correlation of that sd with the squared error over all pixels of all images."
+    ),
+    groups=("beta", VAE, LEARNED),
+    measures=("encoder_error", "decoder_error", "pixel_error"),
+    rules=(
         above("encoder_error", VAE, 0.3, "the VAE's sigma is larger where the error is (correlation above 0.3)"),
         above(
             "encoder_error",
@@ -334,11 +359,13 @@ CLAIM_9 = Claim(
             "the encoder's sigma tells of the error as well as the decoder's (correlation less than 0.1 lower)",
         ),
     ),
-    "uncertainty",
-    "Held-out images of one seed: the pixels' error against the encoder's sigma of a VAE, and against both sigmas of "
-    "a VAE whose decoder learns its own.",
-    {
-        IN_PART: "The encoder's sigma has something to do with the error: the checks say how far.",
+    picture="uncertainty",
+    caption=(
+        "Held-out images of one seed: the pixels' error against the encoder's sigma of a VAE, and against both sigmas "
+        "of a VAE whose decoder learns its own."
+    ),
+    meanings={
+        HOLDS_IN_PART: "The encoder's sigma has something to do with the error: the checks say how far.",
         FAILS: "In no check does the encoder's sigma say how wrong the picture is in the way that is said: a "
         "correlation below 0 is of sigmas that are smaller where the error is larger.",
         HOLDS: "By these correlations the encoder's sigma tells of the error as well as the decoder's own.",
@@ -347,14 +374,18 @@ CLAIM_9 = Claim(
 
 
 CLAIM_10 = Claim(
-    "The autoencoder against the VAE",
-    "A VAE codes an image as a cloud and not a point, puts its clouds where the prior is, can generate, and pays for "
-    "it in reconstruction.",
-    "The numbers of 1 to 6 side by side. The autoencoder's loss is its distortion; the VAE's is distortion + rate, "
-    "an upper bound on -log p(x), which the autoencoder has not.",
-    (AUTOENCODER, VAE),
-    (),
-    (
+    title="The autoencoder against the VAE",
+    statement=(
+        "A VAE codes an image as a cloud and not a point, puts its clouds where the prior is, can generate, and pays "
+        "for it in reconstruction."
+    ),
+    method=(
+        "The numbers of 1 to 6 side by side. The autoencoder's loss is its distortion; the VAE's is distortion + rate, "
+        "an upper bound on -log p(x), which the autoencoder has not."
+    ),
+    groups=(AUTOENCODER, VAE),
+    measures=(),
+    rules=(
         above("relative", VAE, 0.1, "representation: the VAE's codes are clouds (sigma above a tenth of z's sd)"),
         better("overlap", VAE, AUTOENCODER, "structure: clouds overlap"),
         better("prior_covered", VAE, AUTOENCODER, "structure: codes are where the prior is"),
@@ -362,19 +393,8 @@ CLAIM_10 = Claim(
         above("sure", VAE, 0.5, "generation: more than half of them are as sure as data"),
         better("distortion", AUTOENCODER, VAE, "loss: the autoencoder reconstructs better"),
     ),
-    "table",
-    "The table's numbers by seed.",
+    picture="table",
+    caption="The table's numbers by seed.",
 )
 
-CLAIMS = (
-    CLAIM_1,
-    CLAIM_2,
-    CLAIM_3,
-    CLAIM_4,
-    CLAIM_5,
-    CLAIM_6,
-    CLAIM_7,
-    CLAIM_8,
-    CLAIM_9,
-    CLAIM_10,
-)
+CLAIMS = (CLAIM_1, CLAIM_2, CLAIM_3, CLAIM_4, CLAIM_5, CLAIM_6, CLAIM_7, CLAIM_8, CLAIM_9, CLAIM_10)

@@ -1,6 +1,6 @@
 """The page that says what a study's numbers make of the founding claims.
 
-It is a function of what experiments/why_vae.py found, which stands beside it as JSON.
+It is a function of the study's numbers, which stand beside it as JSON.
 """
 
 import textwrap
@@ -12,29 +12,43 @@ from experiments.why_vae.rules import (
     DECAY,
     FAILS,
     HOLDS,
-    IN_PART,
+    HOLDS_IN_PART,
+    HOLDS_SO_FAR,
     MEASURES,
     NOISE,
     OPEN,
-    SO_FAR,
     VAE,
     Values,
-    cell,
-    column,
-    shown,
+    format_number,
+    format_scores,
+    scores_by_seed,
     verdict,
 )
 
 DATA = "data"
 
-MEANS = {
+MEANINGS = {
     HOLDS: "Every check that says anything agrees.",
-    SO_FAR: "Every check that is decided agrees; some these seeds cannot decide, or were not measured.",
-    IN_PART: "Some checks agree and some do not.",
+    HOLDS_SO_FAR: "Every check that is decided agrees; some these seeds cannot decide, or were not measured.",
+    HOLDS_IN_PART: "Some checks agree and some do not.",
     FAILS: "No check agrees.",
     OPEN: "Nothing is decided: too few seeds, groups that are not there, or a premise that is not met.",
 }
 """What a verdict means, where a claim has no words of its own."""
+
+CONVENTIONS = (
+    "from the runs; the numbers of every run stand in the JSON beside this page. Numbers are means over seeds "
+    "with a 95% interval of the mean (vae_jax/comparison/intervals.py). Intervals are over training seeds alone: "
+    "the held-out images and the classifier that judges are the same for all, and an interval may end outside of "
+    "what is possible. A check says yes or no where the whole 95% interval of a mean, or of a difference over "
+    "the seeds that two groups share, does. Intervals are of one check each: among as many as here some are "
+    "wrong by chance. A claim holds where all its checks say yes, as far as these seeds can tell where some "
+    "cannot be decided or were not measured and none says no, in part where some say yes and some no, and does "
+    "not hold where some say no and none yes; where the VAE has gained nothing over the autoencoder, to be as "
+    "good as the VAE counts for nothing. A premise is what has to be true for its checks to say anything: "
+    "where it is not shown to be, nothing is told."
+)
+"""How the numbers and verdicts of the page are to be read."""
 
 ROWS = {
     "representation": ("sigma", "visited", "relative"),
@@ -45,90 +59,83 @@ ROWS = {
 """Of the last claim's table, which stands on its side."""
 
 
-def in_claim(groups: list[str], claim: Claim) -> list[str]:
+def groups_of_claim(groups: list[str], claim: Claim) -> list[str]:
     """The groups of a study that a claim's table has, in the study's order."""
     starts = tuple(start for start in claim.groups if start in (NOISE, DECAY, "beta"))
     return [group for group in groups if group in claim.groups or (starts and group.startswith(starts))]
 
 
-def render(found: dict[str, Any], pictures: str) -> str:
+def render(study: dict[str, Any], pictures: str) -> str:
     """The page, in Markdown; `pictures` is the folder of its pictures as the page names it."""
-    values, about = found["values"], found["about"]
+    values, about = study["values"], study["about"]
     head = [
         "# Why a VAE is not an autoencoder",
-        _filled(
+        _fill(
             f"Ten claims, each measured on {about['data']} ({about['training']:,} training and {about['held_out']:,} "
             f"held-out images): {about['runs']} runs of {about['steps']:,} steps in {len(values)} groups, which share "
             f"network and data, {about['latents']} latents. Made by"
         ),
         "\n".join(f"    {command}" for command in about["commands"]),
-        _filled(
-            "from the runs; the numbers of every run stand in the JSON beside this page. Numbers are means over seeds "
-            "with a 95% interval of the mean (experiments/statistics.py). Intervals are over training seeds alone: the "
-            "held-out images and the classifier that judges are the same for all, and an interval may end outside of "
-            "what is possible. A check says yes or no where the whole 95% interval of a mean, or of a difference over "
-            "the seeds that two groups share, does. Intervals are of one check each: among as many as here some are "
-            "wrong by chance. A claim holds where all its checks say yes, as far as these seeds can tell where some "
-            "cannot be decided or were not measured and none says no, in part where some say yes and some no, and does "
-            "not hold where some say no and none yes; where the VAE has gained nothing over the autoencoder, to be as "
-            "good as the VAE counts for nothing. A premise is what has to be true for its checks to say anything: "
-            "where it is not shown to be, nothing is told."
-        ),
-        *map(_filled, about["notes"]),
+        _fill(CONVENTIONS),
+        *map(_fill, about["notes"]),
         _summary(values),
     ]
-    sections = [_section(number, claim, found, pictures) for number, claim in enumerate(CLAIMS, 1)]
+    sections = [_section(number, claim, study, pictures) for number, claim in enumerate(CLAIMS, 1)]
     return "\n\n".join([*head, *sections]) + "\n"
 
 
-def _filled(text: str) -> str:
+def _fill(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def judged(claim: Claim, values: Values) -> str:
+def claim_verdict(claim: Claim, values: Values) -> str:
     """The verdict on a claim."""
     return verdict([rule(values) for rule in claim.rules], [rule(values) for rule in claim.premises])
 
 
 def _summary(values: Values) -> str:
-    rows = [[str(number), claim.title, judged(claim, values)] for number, claim in enumerate(CLAIMS, 1)]
+    rows = [[str(number), claim.title, claim_verdict(claim, values)] for number, claim in enumerate(CLAIMS, 1)]
     return _markdown(["", "claim", "verdict"], rows)
 
 
-def _section(number: int, claim: Claim, found: dict[str, Any], pictures: str) -> str:
-    checks, premises = ([rule(found["values"]) for rule in rules] for rules in (claim.rules, claim.premises))
-    said = verdict(checks, premises)
+def _section(number: int, claim: Claim, study: dict[str, Any], pictures: str) -> str:
+    checks, premises = ([rule(study["values"]) for rule in rules] for rules in (claim.rules, claim.premises))
+    decision = verdict(checks, premises)
     parts = [
         f"## {number}. {claim.title}",
-        f"> {claim.said}",
-        _filled(claim.how),
-        _table(claim, found) if claim.measures else _sideways(found["values"]),
+        f"> {claim.statement}",
+        _fill(claim.method),
+        _table(claim, study) if claim.measures else _transposed_table(study["values"]),
         f"![{claim.title}]({pictures}/{claim.picture}.png)",
-        _filled(claim.caption),
-        _filled(f"**{said}.** {(MEANS | claim.means)[said]}"),
+        _fill(claim.caption),
+        _fill(f"**{decision}.** {claim.meanings.get(decision, MEANINGS[decision])}"),
         "\n".join(
-            [f"- premise, {check.outcome}: {check.words} ({check.number})" for check in premises]
-            + [f"- {check.outcome}: {check.words} ({check.number})" for check in checks]
+            [f"- premise, {check.outcome}: {check.sentence} ({check.number})" for check in premises]
+            + [f"- {check.outcome}: {check.sentence} ({check.number})" for check in checks]
         ),
     ]
     return "\n\n".join(parts)
 
 
-def _table(claim: Claim, found: dict[str, Any]) -> str:
-    values, reference = found["values"], found["reference"]
-    groups = in_claim(list(values), claim)
-    rows = [[group, *(cell(column(values, group, measure)) for measure in claim.measures)] for group in groups]
+def _table(claim: Claim, study: dict[str, Any]) -> str:
+    values, reference = study["values"], study["reference"]
+    groups = groups_of_claim(list(values), claim)
+    rows = [[group, *(_cell(values, group, measure) for measure in claim.measures)] for group in groups]
     if any(measure in reference for measure in claim.measures):
-        rows.append([DATA, *(shown(reference[m]) if m in reference else "-" for m in claim.measures)])
+        rows.append([DATA, *(format_number(reference[m]) if m in reference else "-" for m in claim.measures)])
     return _markdown(["", *(MEASURES[measure].name for measure in claim.measures)], rows)
 
 
-def _sideways(values: Values) -> str:
+def _cell(values: Values, group: str, measure: str) -> str:
+    return format_scores(scores_by_seed(values, group, measure))
+
+
+def _transposed_table(values: Values) -> str:
     rows = []
     for part, measures in ROWS.items():
         for measure in measures:
-            both = (cell(column(values, group, measure)) for group in (AUTOENCODER, VAE))
-            rows.append([part if measure == measures[0] else "", MEASURES[measure].name, *both])
+            cells = (_cell(values, group, measure) for group in (AUTOENCODER, VAE))
+            rows.append([part if measure == measures[0] else "", MEASURES[measure].name, *cells])
     return _markdown(["", "", AUTOENCODER, VAE], rows)
 
 

@@ -21,8 +21,8 @@ REQUIRED = (AUTOENCODER, NO_KL, VAE)
 Values = dict[str, dict[str, dict[str, float]]]
 """group -> seed -> measure -> number."""
 
-YES, NO, UNTOLD, ABSENT, MOOT = "yes", "no", "cannot tell", "not measured", "nothing to gain"
-HOLDS, SO_FAR, IN_PART = "Holds", "Holds as far as these seeds can tell", "Holds in part"
+YES, NO, UNDECIDED, NOT_MEASURED, NO_GAIN = "yes", "no", "cannot tell", "not measured", "nothing to gain"
+HOLDS, HOLDS_SO_FAR, HOLDS_IN_PART = "Holds", "Holds as far as these seeds can tell", "Holds in part"
 FAILS, OPEN = "Does not hold", "Cannot be told from these seeds"
 SHARE = 0.2
 """As good as the VAE: less is missing than this share of what the VAE gains over the autoencoder."""
@@ -32,13 +32,13 @@ class Measure(NamedTuple):
     """A number as it is shown: its name, and whether more of it is better."""
 
     name: str
-    more: bool = True
+    higher_is_better: bool = True
 
 
 MEASURES = {
-    "frechet": Measure("Frechet distance", more=False),
-    "frechet_fitted": Measure("Frechet, fitted Gaussian", more=False),
-    "samples": Measure("Frechet, own prior", more=False),
+    "frechet": Measure("Frechet distance", False),
+    "frechet_fitted": Measure("Frechet, fitted Gaussian", False),
+    "samples": Measure("Frechet, own prior", False),
     "precision": Measure("precision"),
     "recall": Measure("recall"),
     "confidence": Measure("classifier's confidence"),
@@ -47,27 +47,27 @@ MEASURES = {
     "prior_covered": Measure("prior's mass near codes"),
     "neighbours": Measure("neighbours of the same label"),
     "smoothness": Measure("evenness of steps"),
-    "smoothness.path": Measure("path in chords", more=False),
+    "smoothness.path": Measure("path in chords", False),
     "smoothness.plausible": Measure("sure midpoints"),
     "sigma": Measure("mean sigma"),
     "visited": Measure("sd of z over visits"),
     "relative": Measure("sigma / sd of z"),
-    "rise": Measure("rise at own z, nats", more=False),
-    "rise_moved": Measure("rise where moved alike, nats", more=False),
-    "moved": Measure("distortion where moved alike, nats", more=False),
+    "rise": Measure("rise at own z, nats", False),
+    "rise_moved": Measure("rise where moved alike, nats", False),
+    "moved": Measure("distortion where moved alike, nats", False),
     "spread": Measure("sd of means"),
     "deviation": Measure("sd of z"),
-    "centre": Measure("distance of the centre from 0", more=False),
+    "centre": Measure("distance of the centre from 0", False),
     "overlap": Measure("overlap with the nearest cloud"),
-    "aggregate_posterior": Measure("KL(q(z) to N(0, I)), nats", more=False),
+    "aggregate_posterior": Measure("KL(q(z) to N(0, I)), nats", False),
     "sigma_start": Measure("mean sigma, first step"),
     "spread_start": Measure("sd of means, first step"),
-    "distortion": Measure("distortion, nats", more=False),
+    "distortion": Measure("distortion, nats", False),
     "rate": Measure("rate, nats"),
     "elbo": Measure("ELBO, nats"),
     "distance": Measure("distance to training images, of held-out's"),
-    "nearer_training": Measure("nearer to training than to held-out", more=False),
-    "samples.near_copies": Measure("near copies", more=False),
+    "nearer_training": Measure("nearer to training than to held-out", False),
+    "samples.near_copies": Measure("near copies", False),
     "encoder_error": Measure("encoder's sigma and error"),
     "decoder_error": Measure("decoder's sigma and error"),
     "pixel_error": Measure("decoder's sigma and error, by pixel"),
@@ -75,181 +75,212 @@ MEASURES = {
 
 
 class Check(NamedTuple):
-    """What one comparison found: the sentence, the outcome, and the number with its interval."""
+    """The result of one comparison: the sentence that is checked, the outcome, and the number with its interval."""
 
-    words: str
+    sentence: str
     outcome: str
     number: str
 
 
 Rule = Callable[[Values], Check]
+Choice = Callable[[Values], str]
+"""The group that a study's values choose."""
 
 
-def column(values: Values, group: str, measure: str) -> dict[str, float]:
-    """A measure of a group by seed, where it is a number."""
-    found = {seed: of_run.get(measure) for seed, of_run in values.get(group, {}).items()}
-    return {seed: float(value) for seed, value in found.items() if value is not None and np.isfinite(value)}
+def scores_by_seed(values: Values, group: str, measure: str) -> dict[str, float]:
+    """A measure of a group by seed, where it is a finite number."""
+    scores = {seed: measures.get(measure) for seed, measures in values.get(group, {}).items()}
+    return {seed: float(score) for seed, score in scores.items() if score is not None and np.isfinite(score)}
 
 
-def shown(number: float) -> str:
+def mean_score(values: Values, group: str, measure: str) -> float:
+    """A measure of a group, averaged over seeds."""
+    return float(np.mean(list(scores_by_seed(values, group, measure).values())))
+
+
+def format_number(number: float) -> str:
     """Three digits."""
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
 
 
-def with_interval(mean: float, low: float | None, high: float | None) -> str:
+def format_interval(mean: float, low: float | None, high: float | None) -> str:
     """A number and its interval, which one seed does not have."""
-    return shown(mean) if low is None or high is None else f"{shown(mean)} [{shown(low)}, {shown(high)}]"
+    if low is None or high is None:
+        return format_number(mean)
+    return f"{format_number(mean)} [{format_number(low)}, {format_number(high)}]"
 
 
-def cell(found: dict[str, float]) -> str:
+def format_scores(scores: dict[str, float]) -> str:
     """The mean over seeds with its interval; a dash where there is none."""
-    if not found:
+    if not scores:
         return "-"
-    numbers = np.array(list(found.values()))
-    return with_interval(float(numbers.mean()), *(intervals.interval(numbers) or (None, None)))
+    numbers = np.array(list(scores.values()))
+    return format_interval(float(numbers.mean()), *(intervals.interval(numbers) or (None, None)))
 
 
-def outcome(low: float | None, high: float | None, bar: float) -> str:
+def compare_interval(low: float | None, high: float | None, bar: float) -> str:
     """Whether the interval is wholly above the bar, wholly below it, or neither."""
     if low is None or high is None:
-        return UNTOLD
-    return YES if low > bar else NO if high < bar else UNTOLD
+        return UNDECIDED
+    return YES if low > bar else NO if high < bar else UNDECIDED
 
 
-def differences(values: Values, one: str, other: str, measure: str, of_other: str = "") -> np.ndarray:
-    """one - other over the seeds that they share, as improvements: positive where `one` is better."""
-    ours, theirs = column(values, one, measure), column(values, other, of_other or measure)
-    shared = sorted(ours.keys() & theirs.keys())
-    sign = 1 if MEASURES[measure].more else -1
-    return sign * (np.array([ours[seed] for seed in shared]) - np.array([theirs[seed] for seed in shared]))
+def improvements(values: Values, group: str, other: str, measure: str, other_measure: str = "") -> np.ndarray:
+    """`group` less `other` over the seeds that they share, positive where `group` is better.
+
+    Args:
+        other_measure: the measure of `other`, where it is not the same.
+    """
+    scores, others = scores_by_seed(values, group, measure), scores_by_seed(values, other, other_measure or measure)
+    shared = sorted(scores.keys() & others.keys())
+    sign = 1 if MEASURES[measure].higher_is_better else -1
+    return sign * (np.array([scores[seed] for seed in shared]) - np.array([others[seed] for seed in shared]))
 
 
-def better(measure: str, one: str, other: str | Callable[[Values], str], words: str, of_other: str = "") -> Rule:
-    """Whether `one` is better than `other`, of which another measure may be taken, and which the values may choose."""
+def _check_differences(sentence: str, differences: np.ndarray, bar: float = 0.0, prefix: str = "") -> Check:
+    """Whether paired differences are above the bar."""
+    if not len(differences):
+        return Check(sentence, NOT_MEASURED, "-")
+    mean, low, high, _ = intervals.paired(differences)
+    return Check(sentence, compare_interval(low, high, bar), f"{prefix}by {format_interval(mean, low, high)}")
+
+
+def better(measure: str, group: str, other: str, sentence: str, other_measure: str = "") -> Rule:
+    """Whether `group` is better than `other`, of which another measure may be taken."""
 
     def rule(values: Values) -> Check:
-        chosen = other(values) if callable(other) else other
-        found = differences(values, one, chosen, measure, of_other)
-        if not len(found):
-            return Check(words, ABSENT, "-")
-        mean, low, high, _ = intervals.paired(found)
-        than = f"{chosen}: " if callable(other) else ""
-        return Check(words, outcome(low, high, 0.0), f"{than}by {with_interval(mean, low, high)}")
+        return _check_differences(sentence, improvements(values, group, other, measure, other_measure))
 
     return rule
 
 
-def grown(measure: str, start: str, group: str, words: str, sign: int = 1) -> Rule:
+def better_than(measure: str, group: str, choose: Choice, sentence: str) -> Rule:
+    """Whether `group` is better than the group that the values choose."""
+
+    def rule(values: Values) -> Check:
+        other = choose(values)
+        return _check_differences(sentence, improvements(values, group, other, measure), prefix=f"{other}: ")
+
+    return rule
+
+
+def grown(measure: str, start: str, group: str, sentence: str, sign: int = 1) -> Rule:
     """Whether a measure of one group ends above (sign 1) or below (-1) what it was at the start."""
 
     def rule(values: Values) -> Check:
-        end, begin = column(values, group, measure), column(values, group, start)
-        found = sign * np.array([end[seed] - begin[seed] for seed in sorted(end.keys() & begin.keys())])
-        if not len(found):
-            return Check(words, ABSENT, "-")
-        mean, low, high, _ = intervals.paired(found)
-        return Check(words, outcome(low, high, 0.0), f"by {with_interval(mean, low, high)}")
+        end, begin = scores_by_seed(values, group, measure), scores_by_seed(values, group, start)
+        growth = np.array([end[seed] - begin[seed] for seed in sorted(end.keys() & begin.keys())])
+        return _check_differences(sentence, sign * growth)
 
     return rule
 
 
-def above(measure: str, group: str, bar: float, words: str) -> Rule:
-    """Whether a group's mean is above the bar."""
-    return _against(measure, group, bar, words, 1)
-
-
-def below(measure: str, group: str, bar: float, words: str) -> Rule:
-    """Whether a group's mean is below the bar."""
-    return _against(measure, group, bar, words, -1)
-
-
-def not_lower(measure: str, group: str, other: str, margin: float, words: str) -> Rule:
+def not_lower(measure: str, group: str, other_measure: str, margin: float, sentence: str) -> Rule:
     """Whether a group's measure is less than `margin` below another measure of the same runs."""
 
     def rule(values: Values) -> Check:
-        found = differences(values, group, group, measure, other)
-        if not len(found):
-            return Check(words, ABSENT, "-")
-        mean, low, high, _ = intervals.paired(found)
-        return Check(words, outcome(low, high, -margin), f"by {with_interval(mean, low, high)}")
+        return _check_differences(sentence, improvements(values, group, group, measure, other_measure), -margin)
 
     return rule
 
 
-def _against(measure: str, group: str, bar: float, words: str, sign: int) -> Rule:
+def above(measure: str, group: str, bar: float, sentence: str) -> Rule:
+    """Whether a group's mean is above the bar."""
+    return _beyond(measure, group, bar, sentence, 1)
+
+
+def below(measure: str, group: str, bar: float, sentence: str) -> Rule:
+    """Whether a group's mean is below the bar."""
+    return _beyond(measure, group, bar, sentence, -1)
+
+
+def _beyond(measure: str, group: str, bar: float, sentence: str, sign: int) -> Rule:
     def rule(values: Values) -> Check:
-        numbers = np.array(list(column(values, group, measure).values()))
-        if not len(numbers):
-            return Check(words, ABSENT, "-")
-        interval = intervals.interval(sign * numbers)
-        low, high = interval or (None, None)
-        return Check(words, outcome(low, high, sign * bar), cell(column(values, group, measure)))
+        scores = scores_by_seed(values, group, measure)
+        if not scores:
+            return Check(sentence, NOT_MEASURED, "-")
+        low, high = intervals.interval(sign * np.array(list(scores.values()))) or (None, None)
+        return Check(sentence, compare_interval(low, high, sign * bar), format_scores(scores))
 
     return rule
 
 
-def as_good(
-    measure: str, group: Callable[[Values], str], words: str, of_vae: str = "", of_autoencoder: str = ""
-) -> Rule:
-    """Whether a group falls short of the VAE by less than SHARE of the VAE's gain over the autoencoder.
+def as_good(measure: str, choose: Choice, sentence: str, vae_measure: str = "", autoencoder_measure: str = "") -> Rule:
+    """Whether the chosen group falls short of the VAE by less than SHARE of the VAE's gain over the autoencoder.
 
     Of either another measure may be taken. Where the VAE's own gain cannot be told, to be as good is nothing.
     """
 
     def rule(values: Values) -> Check:
-        shortfall = -differences(values, group(values), VAE, measure, of_vae)
-        gains = differences(values, VAE, AUTOENCODER, of_vae or measure, of_autoencoder)
-        if not len(shortfall) or not len(gains):
-            return Check(words, ABSENT, "-")
-        gain, (mean, low, high, _) = intervals.paired(gains), intervals.paired(shortfall)
+        shortfalls = -improvements(values, choose(values), VAE, measure, vae_measure)
+        gains = improvements(values, VAE, AUTOENCODER, vae_measure or measure, autoencoder_measure)
+        if not len(shortfalls) or not len(gains):
+            return Check(sentence, NOT_MEASURED, "-")
+        gain, (mean, low, high, _) = intervals.paired(gains), intervals.paired(shortfalls)
         bar = SHARE * max(gain.mean, 0.0)
-        found = {YES: NO, NO: YES, UNTOLD: UNTOLD}[outcome(low, high, bar)]
-        moot = found == YES and (gain.low is None or gain.low <= 0)
-        number = f"short by {with_interval(mean, low, high)}, where {shown(bar)} would do"
-        return Check(words, MOOT if moot else found, number)
+        outcome = {YES: NO, NO: YES, UNDECIDED: UNDECIDED}[compare_interval(low, high, bar)]
+        if outcome == YES and (gain.low is None or gain.low <= 0):
+            outcome = NO_GAIN
+        number = f"short by {format_interval(mean, low, high)}, where {format_number(bar)} would do"
+        return Check(sentence, outcome, number)
 
     return rule
 
 
-def noise_baseline(values: Values) -> str:
+def same_distortion(choose: Choice, other: str, margin: float, sentence: str) -> Rule:
+    """Whether the chosen group's distortion is within `margin` nats of another's."""
+
+    def rule(values: Values) -> Check:
+        group = choose(values)
+        differences = -improvements(values, group, other, "distortion")
+        if not len(differences):
+            return Check(sentence, NOT_MEASURED, "-")
+        mean, low, high, _ = intervals.paired(differences)
+        return Check(sentence, _within(low, high, margin), f"{group}: {format_interval(mean, low, high)}")
+
+    return rule
+
+
+def _within(low: float | None, high: float | None, margin: float) -> str:
+    """Whether the interval is wholly within `margin` of 0, wholly outside, or neither."""
+    if low is None or high is None:
+        return UNDECIDED
+    if -margin < low and high < margin:
+        return YES
+    return NO if low > margin or high < -margin else UNDECIDED
+
+
+def no_kl(values: Values) -> str:
+    """The VAE without the KL."""
+    return NO_KL
+
+
+def best_noise(values: Values) -> str:
     """The autoencoder with noise whose draws are nearest to the data, if there are several."""
-    return _first(values, NOISE, lambda group: np.mean([*column(values, group, "frechet").values()]))
+    return _least(values, NOISE, lambda group: mean_score(values, group, "frechet"))
 
 
 def matched_decay(values: Values) -> str:
     """The weight decay whose distortion is nearest to the VAE's."""
-    vae = np.mean([*column(values, VAE, "distortion").values()])
-    return _first(values, DECAY, lambda group: abs(np.mean([*column(values, group, "distortion").values()]) - vae))
+    return _least(
+        values,
+        DECAY,
+        lambda group: abs(mean_score(values, group, "distortion") - mean_score(values, VAE, "distortion")),
+    )
 
 
 def steadiest_decay(values: Values) -> str:
     """The weight decay whose distortion is least where codes are moved."""
-    return _first(values, DECAY, lambda group: np.mean([*column(values, group, "moved").values()]))
+    return _least(values, DECAY, lambda group: mean_score(values, group, "moved"))
 
 
 def best_decay(values: Values) -> str:
     """The weight decay whose draws from its own fitted mixture are nearest to the data."""
-    return _first(values, DECAY, lambda group: np.mean([*column(values, group, "samples").values()]))
+    return _least(values, DECAY, lambda group: mean_score(values, group, "samples"))
 
 
-def _first(values: Values, start: str, order: Callable[[str], float]) -> str:
-    return min((group for group in values if group.startswith(start)), key=order, default=start)
-
-
-def same_distortion(group: Callable[[Values], str], other: str, margin: float, words: str) -> Rule:
-    """Whether two groups' distortions are within `margin` nats of each other."""
-
-    def rule(values: Values) -> Check:
-        chosen = group(values)
-        found = differences(values, chosen, other, "distortion")
-        if not len(found):
-            return Check(words, ABSENT, "-")
-        mean, low, high, _ = intervals.paired(-found)
-        known = low is not None and high is not None
-        inside, outside = known and -margin < low and high < margin, known and (low > margin or high < -margin)
-        return Check(words, YES if inside else NO if outside else UNTOLD, f"{chosen}: {with_interval(mean, low, high)}")
-
-    return rule
+def _least(values: Values, start: str, cost: Callable[[str], float]) -> str:
+    return min((group for group in values if group.startswith(start)), key=cost, default=start)
 
 
 MATCHED = same_distortion(matched_decay, VAE, 2.0, "there is a match: distortions are within 2 nats of each other")
@@ -257,16 +288,21 @@ MATCHED = same_distortion(matched_decay, VAE, 2.0, "there is a match: distortion
 
 def if_matched(rule: Rule) -> Rule:
     """The rule where a weight decay costs as much in reconstruction as the VAE; not measured where none does."""
-    return lambda values: rule(values) if MATCHED(values).outcome == YES else Check(rule(values).words, ABSENT, "-")
+
+    def matched_rule(values: Values) -> Check:
+        check = rule(values)
+        return check if MATCHED(values).outcome == YES else Check(check.sentence, NOT_MEASURED, "-")
+
+    return matched_rule
 
 
 def verdict(checks: Sequence[Check], premises: Sequence[Check] = ()) -> str:
     """What the checks of a claim say together, if its premises are met."""
-    found = {check.outcome for check in checks}
+    outcomes = {check.outcome for check in checks}
     if any(check.outcome != YES for check in premises):
         return OPEN
-    if NO in found:
-        return IN_PART if YES in found else FAILS
-    if YES in found:
-        return SO_FAR if {UNTOLD, ABSENT} & found else HOLDS
+    if NO in outcomes:
+        return HOLDS_IN_PART if YES in outcomes else FAILS
+    if YES in outcomes:
+        return HOLDS_SO_FAR if {UNDECIDED, NOT_MEASURED} & outcomes else HOLDS
     return OPEN

@@ -1,0 +1,146 @@
+"""Measures the founding claims, why a VAE is not an autoencoder, on the finished runs of a study.
+
+    python -m experiments.why_vae --runs=runs/why_vae [--page=docs/why_vae.md]
+
+Writes the page, its pictures into a folder of its name, and the numbers of every run beside it as JSON. The study is
+that of configs/why_vae.py, or another whose runs have its groups: autoencoder with and without noise, beta = 0 and 1
+and others, rae, and beta = 1 with a gaussian that learns the sigma of each pixel. Other runs are left out, and counted.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import vae_jax
+from experiments.why_vae import pictures
+from experiments.why_vae.groups import Groups, load_groups
+from experiments.why_vae.markdown import render
+from experiments.why_vae.measures import (
+    Instruments,
+    make_instruments,
+    measure_checkpoints,
+    measure_data,
+    measure_run,
+)
+from experiments.why_vae.rules import NO_KL, VAE
+from vae_jax import model
+from vae_jax.comparison.results import ComparedRun
+from vae_jax.config.command_line import Parser, folder
+from vae_jax.errors import UserError
+from vae_jax.inference import TrainedModel
+from vae_jax.sweeps import study
+from vae_jax.training import writers
+from vae_jax.training.metric_runner import run_metrics
+
+METRICS = ("samples", "smoothness")
+"""Metrics of docs/metrics.md that the claims read, of every run; `aggregate_posterior` where there is a posterior."""
+SCORES = (
+    "distortion",
+    "rate",
+    "elbo",
+    "samples",
+    "samples.near_copies",
+    "smoothness",
+    "smoothness.path",
+    "smoothness.plausible",
+    "aggregate_posterior",
+)
+"""What is taken from a run's evaluation.json."""
+PROGRAM_FIELDS = ("variant.", "likelihood.", "data.", "net.", "latent_dim")
+"""Fields that decide what is compiled to measure a run, where they are not traced."""
+
+
+def main(argv: list[str]) -> int:
+    """Measures the study in --runs and writes --page; the exit status."""
+    parser = Parser("experiments.why_vae", __doc__, launcher="python -m")
+    parser.flag("runs", folder, None, "FOLDER", "the folder of a study")
+    parser.flag("page", folder, Path("docs/why_vae.md"), "FILE.md", "where the page goes")
+    flags, _ = parser.parse(argv)
+    if flags.runs is None:
+        raise UserError("--runs: give the folder of a study, and no config other than its runs' own")
+    groups, notes = load_groups(flags.runs)
+    measured, pictured = measure_study(groups)
+    measured["about"] |= {"commands": commands(measured["about"]["data"], flags.runs, flags.page), "notes": notes}
+    flags.page.parent.mkdir(parents=True, exist_ok=True)
+    writers.write_json(flags.page.with_suffix(".json"), rounded(measured))
+    pictures.draw_pictures(measured, pictured, flags.page.with_suffix(""))
+    flags.page.write_text(render(rounded(measured), flags.page.stem))
+    print(f"{flags.page}, its pictures in {flags.page.with_suffix('')}")
+    return 0
+
+
+def commands(data: str, runs: Path, page: Path) -> list[str]:
+    """What makes the study and the page."""
+    config = "configs/why_vae.py" if data == "digits" else f"configs/why_vae.py:{data} --config.data.path=FOLDER"
+    return [
+        f"python -m launch.local --config={config} --workdir={runs}",
+        f"python -m experiments.why_vae --runs={runs} --page={page}",
+    ]
+
+
+def rounded(tree: Any) -> Any:
+    """Every float to six digits: what the page shows is what the JSON holds."""
+    if isinstance(tree, dict):
+        return {name: rounded(value) for name, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [rounded(value) for value in tree]
+    return float(f"{tree:.6g}") if isinstance(tree, (float, np.floating)) else tree
+
+
+def measure_study(groups: Groups) -> tuple[dict[str, Any], pictures.PicturedRuns]:
+    """What the claims need of every run, as the JSON holds it, and the run of each group that pictures are of."""
+    programs: dict[str, Instruments] = {}
+    values: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    pictured: pictures.PicturedRuns = {}
+    pictured_seed = min(run.seed for run in groups[VAE])
+    pairs = [(group, run) for group, runs in groups.items() for run in runs]
+    for number, (group, run) in enumerate(pairs, start=1):
+        print(f"[{number}/{len(pairs)}] {group}, seed {run.seed}", flush=True)
+        instruments, opened = open_run(programs, run)
+        seed = str(run.seed)
+        scores = measure_run(instruments, opened) | evaluation_scores(instruments, opened, run)
+        if group in (NO_KL, VAE):
+            records = measure_checkpoints(instruments, opened, Path(run.folder))
+            training.setdefault(group, {})[seed] = records
+            scores |= {"sigma_start": records[0]["sigma"], "spread_start": records[0]["spread"]}
+        values.setdefault(group, {})[seed] = scores
+        if run.seed == pictured_seed or group not in pictured:
+            pictured[group] = instruments, opened
+    instruments, opened = pictured[VAE]
+    about = describe(instruments, opened) | {"runs": len(pairs)}
+    reference = measure_data(instruments)
+    return {"about": about, "reference": reference, "values": values, "training": training}, pictured
+
+
+def describe(instruments: Instruments, run: TrainedModel) -> dict[str, Any]:
+    """What the page says of the study, by one of its runs."""
+    return {
+        "data": run.config["data"]["name"],
+        "training": instruments.dataset.train.size,
+        "held_out": instruments.dataset.test.size,
+        "steps": run.step,
+        "latents": run.latent_dim,
+    }
+
+
+def open_run(programs: dict[str, Instruments], run: ComparedRun) -> tuple[Instruments, TrainedModel]:
+    """The run at its last step, sharing what is compiled with those of its program in `programs`."""
+    opened = vae_jax.open_run(run.folder)
+    traced = model.traced_fields(opened.config)
+    static = {field: value for field, value in run.config.items() if field not in traced}
+    program = study.digest({field: value for field, value in static.items() if field.startswith(PROGRAM_FIELDS)})
+    if program not in programs:
+        programs[program] = make_instruments(opened, model.load_data(opened.config["data"]))
+    return programs[program], programs[program].with_run(opened)
+
+
+def evaluation_scores(instruments: Instruments, opened: TrainedModel, run: ComparedRun) -> dict[str, float]:
+    """What evaluation.json holds for the claims; metrics that are not there are computed, and join it."""
+    words = METRICS if instruments.posterior is None else (*METRICS, "aggregate_posterior")
+    missing = [word for word in words if word not in run.metrics]
+    scores: dict[str, Any] = dict(run.metrics)
+    if missing:
+        scores, _ = run_metrics(",".join(missing), opened, instruments.dataset, Path(run.folder) / "evaluation.json")
+    return {name: scores[name] for name in SCORES if name in scores}

@@ -15,11 +15,13 @@ from vae_jax import cli, model, randomness, variants
 from vae_jax.config.parse import load_config, parse_config
 from vae_jax.data import idx, sprites
 from vae_jax.errors import UserError
-from vae_jax.training.evaluation import fetch_fn, make_hyper
 from vae_jax.training.loop import dispatches
 from vae_jax.training.recorder import Diverged, Recorder, check_finite
 from vae_jax.training.setup import prepare
-from vae_jax.training.step import evaluation_params, initial_state, make_eval_step, make_train_step
+from vae_jax.training.step import (
+    evaluation_params,
+    make_hyper,
+)
 from vae_jax.typing import AXIS
 
 ROOT = Path(__file__).parents[2]
@@ -84,17 +86,16 @@ def small(mnist_files, sprites_file):
 def test_every_config_has_a_step_and_an_evaluation(name, small):
     words = [f"--config.{field}={value}" for field, value in small(name).items()]
     config = parse_config([f"--config={ROOT / 'configs'}/{name}.py", *words])
-    dataset, built = prepare(config)
-    fetch = fetch_fn(config)(jax.tree.map(jnp.asarray, dataset.train))
-    step = make_train_step(built.nets, built.variant, built.optimizer, fetch, config.train.ema)
-    evaluate = make_eval_step(built.nets, built.variant, fetch)
-    state = jax.eval_shape(lambda: initial_state(built, config, dataset.image_shape))
+    setup = prepare(config)
+    split = jax.tree.map(jnp.asarray, setup.dataset.train)
+    step, evaluate, state = setup.train_step(split), setup.evaluation_step(split), setup.state_shape
+    hyper = make_hyper(config, setup.model)
     share = jax.ShapeDtypeStruct((1, config.train.batch_size), jnp.int32)
     lifted = jax.vmap(step, in_axes=(None, 0, None, None), axis_name=AXIS)
-    after, rows = jax.eval_shape(lifted, state, share, randomness.root_key(0), make_hyper(config, built))
+    after, rows = jax.eval_shape(lifted, state, share, randomness.root_key(0), hyper)
     assert jax.tree.map(lambda leaf: leaf.shape[1:], after) == jax.tree.map(lambda leaf: leaf.shape, state)
     lifted = jax.vmap(evaluate, in_axes=(None, 0, None, None, None), axis_name=AXIS)
-    numbers = (randomness.root_key(0), state.step, make_hyper(config, built))
+    numbers = (randomness.root_key(0), state.step, hyper)
     held_out = jax.eval_shape(lifted, evaluation_params(state), share, *numbers)
     assert rows["loss"].shape == held_out["loss"].shape == (1,)
 

@@ -18,17 +18,17 @@ DISPATCH, STEPS = 10, 25
 def train_on(devices, steps=STEPS):
     """`steps` steps on the first `devices` devices, in dispatches of ten and the rest."""
     chosen = executors.local_devices(devices)
-    placement = executors.data_parallel(chosen)
-    take = placement.train_steps(tiny_vae.make_step(ema=0.9), DISPATCH)
+    executor = executors.DataParallel(chosen)
+    train_steps = executor.train_steps(tiny_vae.make_step(ema=0.9), DISPATCH)
     split, (key, hyper) = (
         executors.replicate(tiny_vae.split(), chosen),
-        placement.place([(randomness.root_key(0), tiny_vae.hyper())]),
+        executor.to_devices([(randomness.root_key(0), tiny_vae.hyper())]),
     )
-    state, rows = placement.place([tiny_vae.state(ema=0.9)]), []
+    state, rows = executor.to_devices([tiny_vae.state(ema=0.9)]), []
     for start in range(0, steps, DISPATCH):
         indices = tiny_vae.indices(start, min(DISPATCH, steps - start))[None]
-        state, metrics = take(split, state, indices, key, hyper, np.ones(1, bool))
-        rows += placement.members(metrics)
+        state, metrics = train_steps(split, state, indices, key, hyper, np.ones(1, bool))
+        rows += executor.to_host(metrics)
     return state, jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
 
@@ -67,7 +67,7 @@ def test_evaluation_is_exact_with_a_ragged_last_batch(devices, batch):
     placed = executors.replicate(
         (tiny_vae.state().params, randomness.root_key(0), jnp.int32(0), tiny_vae.hyper()), chosen
     )
-    found = executors.evaluation(tiny_vae.make_eval_step, chosen, batch, tiny_vae.split())(*placed)
+    (found,) = executors.DataParallel(chosen).evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())(*placed)
     step = tiny_vae.over_axis(tiny_vae.make_eval_step(tiny_vae.split()), None, 0, None, None, None)
     whole = step(
         tiny_vae.state().params, jnp.arange(tiny_vae.SIZE)[None], randomness.root_key(0), jnp.int32(0), tiny_vae.hyper()

@@ -17,7 +17,7 @@ from vae_jax.errors import UserError
 from vae_jax.training import executors
 from vae_jax.training.run import TrainingRun
 from vae_jax.training.setup import prepare
-from vae_jax.training.step import Hyper, initial_state, make_train_step
+from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
 from vae_jax.training.writers import TIMINGS, read_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -36,29 +36,29 @@ def several(name):
     indices = np.stack([data.index_stream(seed, 0, DISPATCH, tiny_vae.SIZE, 12) for seed in range(COUNT)])
 
     def make_step(split):
-        fetch = partial(data.make_batch, split, data.draw)
-        return make_train_step(built.nets, built.variant, built.optimizer, fetch)
+        fetch = partial(data.make_batch, split, data.sample_pixels)
+        return make_train_step(built.nets, built.variant, optimizer_for(config, built.variant), fetch)
 
     return make_step, [jax.device_get(start(key)) for key in keys], indices, keys, hyper
 
 
-def trained(placement, make_step, states, indices, keys, hyper, alive):
+def trained(executor, make_step, states, indices, keys, hyper, alive):
     """One dispatch: each member's state and metrics."""
-    take = placement.train_steps(make_step, DISPATCH)
-    split = executors.replicate(split_with_factors(), placement.devices)
-    key, hyper = placement.place(list(zip(keys, hyper, strict=True)))
+    train_steps = executor.train_steps(make_step, DISPATCH)
+    split = executors.replicate(split_with_factors(), executor.devices)
+    key, hyper = executor.to_devices(list(zip(keys, hyper, strict=True)))
     with jax.debug_key_reuse(False):  # the check is of the step, made elsewhere, and slow to compile
-        state, metrics = take(split, placement.place(states), indices, key, hyper, np.asarray(alive))
-    return placement.members(state), placement.members(metrics)
+        state, metrics = train_steps(split, executor.to_devices(states), indices, key, hyper, np.asarray(alive))
+    return executor.to_host(state), executor.to_host(metrics)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_member_is_the_run_it_would_be_alone(name):
     make_step, states, indices, keys, hyper = several(name)
     alive = np.ones(COUNT, bool)
-    on_two = executors.member_parallel(executors.local_devices(2))
+    on_two = executors.MemberParallel(executors.local_devices(2))
     many, rows = trained(on_two, make_step, states, indices, keys, hyper, alive)
-    solo = executors.data_parallel(executors.local_devices(1))
+    solo = executors.DataParallel(executors.local_devices(1))
     one = lambda of_members: of_members[-1:]  # noqa: E731
     (alone,), (row,) = trained(solo, make_step, one(states), one(indices), one(keys), one(hyper), alive[:1])
     # Bit for bit for most; where XLA fuses the sums of the two programs in another way, to their last bits.
@@ -68,17 +68,17 @@ def test_a_member_is_the_run_it_would_be_alone(name):
     assert not np.allclose(rows[0]["loss"], row["loss"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("over", [executors._all_at_once, executors._one_by_one])
+@pytest.mark.parametrize("over", [executors.vmap_members, executors.map_members])
 def test_members_that_have_ended_stay_and_disturb_nobody(over, monkeypatch):
     monkeypatch.setitem(executors.OVER_MEMBERS, "cpu", over)
     make_step, states, indices, keys, hyper = several("beta")
     states[1] = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan) if leaf.dtype == np.float32 else leaf, states[1])
-    placement = executors.member_parallel(executors.local_devices(2))
+    executor = executors.MemberParallel(executors.local_devices(2))
     alive = np.array([True, False, True, False, True])
-    after, rows = trained(placement, make_step, states, indices, keys, hyper, alive)
+    after, rows = trained(executor, make_step, states, indices, keys, hyper, alive)
     for i in (1, 3):
         jax.tree.map(np.testing.assert_array_equal, after[i], states[i])
-    solo = executors.data_parallel(executors.local_devices(1))
+    solo = executors.DataParallel(executors.local_devices(1))
     (alone,), (row,) = trained(solo, make_step, states[2:3], indices[2:3], keys[2:3], hyper[2:3], alive[:1])
     # All at once is another program, whose sums run in another order.
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), alone, after[2])
@@ -86,7 +86,7 @@ def test_members_that_have_ended_stay_and_disturb_nobody(over, monkeypatch):
 
 
 def test_a_population_is_evaluated_as_each_would_be_alone():
-    placement = executors.member_parallel(executors.local_devices(2))
+    executor = executors.MemberParallel(executors.local_devices(2))
     states = [tiny_vae.state() for _ in range(3)]
     states = [
         jax.tree.map(lambda leaf, i=i: np.asarray(leaf) + np.asarray(i / 10, leaf.dtype), s.params)
@@ -94,12 +94,12 @@ def test_a_population_is_evaluated_as_each_would_be_alone():
     ]
     constants = lambda: [(randomness.root_key(i), jnp.int32(7), tiny_vae.hyper(beta=1.0 + i)) for i in range(3)]  # noqa: E731
     for batch in (16, 20, 100):  # with a rest, without, all in one
-        found = placement.evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
-        found = found(placement.place(states), *placement.place(constants()))
+        found = executor.evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
+        found = found(executor.to_devices(states), *executor.to_devices(constants()))
         for i in range(3):
             chosen = executors.local_devices(1)
-            one = executors.evaluation(tiny_vae.make_eval_step, chosen, batch, tiny_vae.split())
-            alone = one(*executors.replicate((states[i], *constants()[i]), chosen))
+            solo = executors.DataParallel(chosen).evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
+            (alone,) = solo(*executors.replicate((states[i], *constants()[i]), chosen))
             assert alone.keys() == found[i].keys()
             for name, value in alone.items():
                 np.testing.assert_allclose(found[i][name], value, rtol=1e-6, atol=1e-7, err_msg=name)
@@ -223,20 +223,20 @@ def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatc
     for check in (tmp_path / "s0/checkpoints").glob("*/check/metadata"):
         check.write_text(json.dumps({"digest": "0", "score": None}))
     (tmp_path / "s1/evaluation.json").write_text('{"step": 60, "lo')
-    finish = TrainingRun.finish
+    finish = TrainingRun.write_results
 
     def broken(member, *arguments):
         if member.folder.name == "s2":
             raise ZeroDivisionError("in a picture")
         finish(member, *arguments)
 
-    monkeypatch.setattr(TrainingRun, "finish", broken)
+    monkeypatch.setattr(TrainingRun, "write_results", broken)
     assert cli.population([file]) == 1
     assert "none of the checkpoints" in json.loads((tmp_path / "s0/failed.json").read_text())["error"]
     assert json.loads((tmp_path / "s2/failed.json").read_text())["error"] == "ZeroDivisionError: in a picture"
     assert records(tmp_path / "s1") == records(three / "s1")
     assert json.loads((tmp_path / "s1/evaluation.json").read_text())["step"] == 60
-    monkeypatch.setattr(TrainingRun, "finish", finish)
+    monkeypatch.setattr(TrainingRun, "write_results", finish)
     (tmp_path / "s2/failed.json").unlink()  # to try it again
     assert cli.population([file]) == 1
     assert digest_of(tmp_path / "s2") == digest_of(three / "s2")
@@ -250,14 +250,14 @@ def test_what_is_broken_of_one_in_turn_stops_no_other(tmp_path, monkeypatch, cap
         assert cli.population([file]) == 128 + 15
     for check in (tmp_path / "s0/checkpoints").glob("*/check/metadata"):
         check.write_text(json.dumps({"digest": "0", "score": None}))
-    finish = TrainingRun.finish
+    finish = TrainingRun.write_results
 
     def broken(member, *arguments):
         if member.folder.name == "s1":
             raise ZeroDivisionError("in a picture")
         finish(member, *arguments)
 
-    monkeypatch.setattr(TrainingRun, "finish", broken)
+    monkeypatch.setattr(TrainingRun, "write_results", broken)
     assert cli.population([file]) == 1
     assert "none of the checkpoints" in json.loads((tmp_path / "s0/failed.json").read_text())["error"]
     assert json.loads((tmp_path / "s1/failed.json").read_text())["error"] == "ZeroDivisionError: in a picture"
@@ -268,14 +268,14 @@ def test_what_is_broken_of_one_in_turn_stops_no_other(tmp_path, monkeypatch, cap
 
 
 def test_a_signal_while_one_is_finished_leaves_the_others_for_later(tmp_path, monkeypatch):
-    file, finish = members_file(tmp_path, seeds(3)), TrainingRun.finish
+    file, finish = members_file(tmp_path, seeds(3)), TrainingRun.write_results
 
     def stopped(member, *arguments):
         finish(member, *arguments)
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(TrainingRun, "finish", stopped)
+        patched.setattr(TrainingRun, "write_results", stopped)
         assert cli.population([file]) == 128 + 15
     assert [name for name in seeds(3) if (tmp_path / name / "evaluation.json").exists()] == ["s0"]
     assert cli.population([file]) == 0
@@ -325,17 +325,17 @@ def test_what_needs_another_program_is_refused_by_name(tmp_path):
 
 def test_as_many_members_as_memory_allows(monkeypatch):
     from vae_jax.config.parse import parse_config
-    from vae_jax.training.memory import SHARE, member_bytes, members_at_once, tree_bytes
+    from vae_jax.training.memory import FILLED, member_bytes, members_at_once, tree_bytes
 
     config = parse_config(WORDS)
-    dataset, built = prepare(config)
-    placement = executors.member_parallel(executors.local_devices(2))
-    one = member_bytes(config, dataset, built, placement)
-    state = tree_bytes(jax.eval_shape(lambda: initial_state(built, config, dataset.image_shape)))
+    setup = prepare(config)
+    executor = executors.MemberParallel(executors.local_devices(2))
+    one = member_bytes(setup, executor)
+    state = tree_bytes(setup.state_shape)
     assert state < one < 100 * state
-    held = tree_bytes(jax.eval_shape(lambda split: split, dataset.train))
-    free = lambda members: lambda devices: (members * one + held + 1) / SHARE  # noqa: E731
-    at_once = lambda count: members_at_once(config, dataset, built, placement, count)  # noqa: E731
+    held = tree_bytes(jax.eval_shape(lambda split: split, setup.dataset.train))
+    free = lambda members: lambda devices: (members * one + held + 1) / FILLED  # noqa: E731
+    at_once = lambda count: members_at_once(setup, executor, count)  # noqa: E731
     monkeypatch.setattr(executors, "free_bytes", free(4))
     assert at_once(3) == 3
     assert at_once(8) == 8

@@ -12,15 +12,16 @@ from helpers import trained_digits
 from scipy.linalg import sqrtm
 from scipy.special import logsumexp
 
-from vae_jax import model, randomness
+from vae_jax import randomness
 from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
 from vae_jax.models.likelihoods import bernoulli
 from vae_jax.models.networks import mlp
 from vae_jax.models.optimizers import make_optimizer
+from vae_jax.randomness import root_key
 from vae_jax.training import executors
-from vae_jax.training.evaluation import fit_after_training_fn
-from vae_jax.training.step import initial_state
+from vae_jax.training.evaluation import fit_after_training
+from vae_jax.training.setup import prepare
 from vae_jax.typing import AXIS
 from vae_jax.variants import vq
 
@@ -373,11 +374,10 @@ def test_settling_leaves_the_live_codebook_beside_its_average():
     config = parse_config(
         [f"--config={trained_digits.CONFIG}:vq", "--config.train.ema=0.9", "--config.net.hidden=(16,)"]
     )
-    dataset, placement = model.load_data(config.data), executors.data_parallel(executors.local_devices(1))
-    built = model.build(config, dataset.image_shape)
-    state = jax.jit(lambda: initial_state(built, config, dataset.image_shape))()
+    setup, executor = prepare(config), executors.DataParallel(executors.local_devices(1))
+    state = setup.initial_state(root_key(0))
     state = state._replace(average=jax.tree.map(lambda leaf: 0.5 * leaf, state.params))
-    settled = fit_after_training_fn([config], dataset, built, placement)(placement.place([state]))
+    settled = fit_after_training(setup, [config], executor.to_devices([state]), executor)
     for before, after in ((state.params, settled.params), (state.average, settled.average)):
         np.testing.assert_array_equal(before["own"]["codebook"], after["own"]["codebook"])
         jax.tree.map(np.testing.assert_array_equal, before["nets"], after["nets"])

@@ -17,7 +17,7 @@ MOST_CODES = 5000
 def draw(run: TrainedModel, dataset: Dataset, evaluation: dict, folder: Path) -> list[Path]:
     """Writes the pictures of `run` on held-out images into `folder`; their files, in order."""
     folder.mkdir(exist_ok=True)
-    some = data.some(dataset.test, MOST_CODES)
+    some = data.sample_indices(dataset.test, MOST_CODES)
     images = np.asarray(dataset.test.fetch(some))
     labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[some]
     codes = run.encode(images, labels)
@@ -65,7 +65,7 @@ def traversals(run: TrainedModel, codes: np.ndarray, evaluation: dict, file: Pat
     order = np.argsort(-np.asarray(latents.var(0) if kl is None else kl))[:10]
     columns = np.linspace(-3, 3, 11)
     ranges = [columns if kl is not None else codes[:, i].mean() + codes[:, i].std() * columns for i in order]
-    tiles = np.stack([run.decode(_moved(codes[0], i, values)) for i, values in zip(order, ranges, strict=True)])
+    tiles = np.stack([run.decode(_moved(codes[0], int(i), values)) for i, values in zip(order, ranges, strict=True)])
     rows = [f"latent {i}: " + (f"{kl[i]:.2f} nats" if kl is not None else f"sd {codes[:, i].std():.2f}") for i in order]
     unit = "" if kl is not None else " standard deviations"
     drawing.mosaic(

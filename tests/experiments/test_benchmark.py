@@ -16,15 +16,15 @@ sys.exit("no memory is left")
 
 
 def test_a_process_makes_rounds_on_demand_and_its_end_is_told():
-    with pytorch.started([sys.executable, "-c", ENDS_IN_THE_SECOND_ROUND], {}) as (call, amount):
-        assert amount == 128
-        call()
+    with pytorch.torch_workload([sys.executable, "-c", ENDS_IN_THE_SECOND_ROUND], {}) as workload:
+        assert workload.amount == 128
+        workload.run()
         for _ in range(2):
             with pytest.raises(UserError, match=r"--torch: .* ended with 1: no memory is left"):
-                call()
+                workload.run()
 
 
 def test_a_process_that_does_not_start_is_told():
     command = [sys.executable, "-c", "import sys; sys.exit('error: no such file')"]
-    with pytest.raises(UserError, match="ended with 1: error: no such file"), pytorch.started(command, {}):
+    with pytest.raises(UserError, match="ended with 1: error: no such file"), pytorch.torch_workload(command, {}):
         pass

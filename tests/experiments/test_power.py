@@ -17,40 +17,45 @@ ROOT = Path(__file__).parents[2]
 STUDIES = 2000
 
 
-def tables():
+def documented_tables():
     """The two simulated tables of docs/comparing.md as {row's labels: shares}."""
     text = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \|((?: \d+ \|)?)((?: [\d.]+% \|)+)$", text, re.MULTILINE)
-    return {(int(seeds), *map(int, re.findall(r"\d+", count))): re.findall(r"[\d.]+%", of) for seeds, count, of in rows}
+    return {
+        (int(seeds), *map(int, re.findall(r"\d+", count))): re.findall(r"[\d.]+%", shares)
+        for seeds, count, shares in rows
+    }
 
 
 def test_the_page_has_every_cell_of_both_tables():
-    assert tables().keys() == {(n,) for n in power.SEEDS} | {(n, count) for n in power.SEEDS for count in (1, 8)}
+    false_claims, detections = {(n,) for n in power.SEEDS}, {(n, count) for n in power.SEEDS for count in (1, 8)}
+    assert documented_tables().keys() == false_claims | detections
 
 
 def test_false_claims_are_as_many_as_the_page_says():
-    assert f"{power.false_claims(5, 'normal', STUDIES, 5, 2):.1%}" == tables()[5,][0]
-    alike = [float(share.rstrip("%")) for seeds in power.SEEDS for share in tables()[seeds,][:-1]]
-    assert max(alike) < 6.5
+    assert f"{power.false_claims(5, 'normal', STUDIES, 5, 2):.1%}" == documented_tables()[5,][0]
+    false_claims = [float(share.rstrip("%")) for seeds in power.SEEDS for share in documented_tables()[seeds,][:-1]]
+    assert max(false_claims) < 6.5
 
 
 def test_a_steady_baseline_beside_skewed_groups_makes_false_claims_as_the_page_says():
-    assert f"{power.false_claims(5, 'skewed beside a steady baseline', STUDIES, 5, 2):.1%}" == tables()[5,][-1] > "20%"
+    share = power.false_claims(5, "skewed beside a steady baseline", STUDIES, 5, 2)
+    assert f"{share:.1%}" == documented_tables()[5,][-1] > "20%"
 
 
 @pytest.mark.parametrize(("seeds", "comparisons"), [(n, count) for n in power.SEEDS for count in (1, 8)])
 def test_power_is_what_the_page_says(seeds, comparisons):
-    said = [float(share.rstrip("%")) / 100 for share in tables()[seeds, comparisons]]
+    documented = [float(share.rstrip("%")) / 100 for share in documented_tables()[seeds, comparisons]]
     if comparisons == 1:
         expected = [intervals.power(seeds, effect, intervals.LEVEL) for effect in power.EFFECTS]
-        assert said == pytest.approx(expected, abs=0.035)
+        assert documented == pytest.approx(expected, abs=0.035)
     else:  # between that of the first and of the last step of Holm's
-        for share, effect in zip(said, power.EFFECTS, strict=True):
+        for share, effect in zip(documented, power.EFFECTS, strict=True):
             levels = intervals.LEVEL / comparisons, intervals.LEVEL / 2
             low, high = (intervals.power(seeds, effect, level) for level in levels)
             assert low - 0.035 < share < high + 0.035
     if seeds == 10 and comparisons == 1:
-        assert f"{power.told(seeds, 1.0, STUDIES, 2, 1):.0%}" == tables()[seeds, comparisons][1]
+        assert f"{power.power(seeds, 1.0, STUDIES, 2, 1):.0%}" == documented_tables()[seeds, comparisons][1]
 
 
 def test_the_program_prints_such_tables(capsys):
@@ -67,7 +72,7 @@ def test_the_program_prints_such_tables(capsys):
         ("--groups=1", "--groups: '1' is not allowed; give a whole number of at least 2"),
         ("--studies=many", "--studies: 'many' is not allowed"),
         ("--studeis=5", "did you mean 'studies'"),
-        ("--config.seed=1", "no run is made here"),
+        ("--config.seed=1", "--config.seed: this program takes no config"),
     ],
 )
 def test_what_is_not_allowed_is_said(word, says):
@@ -78,14 +83,14 @@ def test_what_is_not_allowed_is_said(word, says):
 # --- the README's table ---------------------------------------------------------------------------
 
 
-def runs():
+def documented_runs():
     """The runs of docs/rate_distortion.csv."""
     with (ROOT / "docs" / "rate_distortion.csv").open(newline="", encoding="utf-8") as file:
-        return [read(row) for row in csv.DictReader(file)]
+        return [read_run(row) for row in csv.DictReader(file)]
 
 
-def read(row):
-    def side(name):
+def read_run(row):
+    def columns(name):
         return {key.removeprefix(f"{name}."): value for key, value in row.items() if key.startswith(f"{name}.")}
 
     return ComparedRun(
@@ -93,16 +98,16 @@ def read(row):
         folder=row["folder"],
         group="",
         seed=int(row["seed"]),
-        config={field: value_of(text) for field, text in side("config").items()},
-        metrics={name: float(text) for name, text in side("metrics").items()},
+        config={field: parse_value(text) for field, text in columns("config").items()},
+        metrics={name: float(text) for name, text in columns("metrics").items()},
         status=row["status"],
         error="",
-        environment=side("environment"),
+        environment=columns("environment"),
         steps_per_second=float(row["steps_per_second"]),
     )
 
 
-def value_of(text):
+def parse_value(text):
     try:
         return json.loads(text)
     except ValueError:
@@ -110,7 +115,7 @@ def value_of(text):
 
 
 def test_the_readmes_table_is_what_the_comparison_says():
-    comparison = analyse.compare("runs/study", "compare", runs(), [])
+    comparison = analyse.compare("runs/study", "compare", documented_runs(), [])
     between = {difference.group: difference for difference in comparison.differences if difference.metric == "elbo"}
     summaries = {group.name: group.summaries["elbo"] for group in comparison.groups}
     digits = decimals(summaries.values())
@@ -120,8 +125,8 @@ def test_the_readmes_table_is_what_the_comparison_says():
     ]
     for name, (n, mean, low, high, _) in summaries.items():
         rows.append([name, str(n), number(mean, digits), span(low, high, digits), "", ""])
-        if told := between.get(name):
-            rows[-1][4:] = number(told.mean, digits, sign=True), chance(told.p)
+        if difference := between.get(name):
+            rows[-1][4:] = number(difference.mean, digits, sign=True), chance(difference.p)
     table = "".join("|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|\n" for row in rows)
     assert table.count("\n") == 6
     assert table.replace(" --- ", "---") in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,7 @@
-"""The programs of vae-jax: each reads its flags, calls the package and gives its exit status."""
+"""The programs of vae-jax: each reads its flags, calls the package and gives its exit status.
+
+A program imports what it needs when it runs: `vae-jax status` waits for no JAX, `vae-jax train` for no plotting library.
+"""
 
 import argparse
 import sys
@@ -7,21 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import vae_jax
-from vae_jax.comparison import analyse
-from vae_jax.comparison.wording import comparison_lines
 from vae_jax.config.command_line import Parser, command, folder, run_program, text, whole, words
-from vae_jax.config.explain import explain_config
-from vae_jax.config.parse import checked_config, run_name
 from vae_jax.errors import UserError, unknown_name
-from vae_jax.launch import emit as emitters
-from vae_jax.launch import local, wandb_agent
-from vae_jax.launch import slurm as slurm_launcher
-from vae_jax.launch import status as study_status
-from vae_jax.report import comparison_files, explorer
-from vae_jax.training import population as populations
-from vae_jax.training import processes
-from vae_jax.training.evaluate_run import evaluate_run
-from vae_jax.training.train_run import train_in_folder
 
 
 def _process_flags(parser: Parser) -> None:
@@ -32,7 +22,8 @@ def _process_flags(parser: Parser) -> None:
 
 def _given_processes(flags: argparse.Namespace) -> dict[str, str]:
     """The flags of a job of several processes that were given."""
-    return {name: value for name in processes.FLAGS if (value := getattr(flags, name)) is not None}
+    names = ("coordinator", "processes", "process")
+    return {name: value for name in names if (value := getattr(flags, name)) is not None}
 
 
 def train(argv: Sequence[str]) -> int:
@@ -42,6 +33,10 @@ def train(argv: Sequence[str]) -> int:
     folder, vae_jax/config/defaults.py has every field. On several hosts, one process on each with
     --coordinator=HOST:PORT --processes=N --process=I, which SLURM makes needless: docs/sweeps.md.
     """
+    from vae_jax.config.explain import explain_config
+    from vae_jax.config.parse import checked_config, run_name
+    from vae_jax.training.train_run import train_in_folder
+
     parser = Parser("train", train.__doc__, config=True)
     parser.flag("workdir", folder, None, "FOLDER", "where the run lies (default: runs/<config>)")
     parser.switch("explain", "says in words what the config optimises, and trains nothing")
@@ -57,6 +52,9 @@ def train(argv: Sequence[str]) -> int:
 
 def explain(argv: Sequence[str]) -> int:
     """Says in words what a config optimises: the variant's equation, each weight, and what may be swept."""
+    from vae_jax.config.explain import explain_config
+    from vae_jax.config.parse import checked_config
+
     parser = Parser("explain", explain.__doc__, config=True)
     flags, overrides = parser.parse(argv)
     print(explain_config(checked_config(flags.config, overrides)))
@@ -72,13 +70,15 @@ def population(argv: Sequence[str]) -> int:
     or were dropped by config.sweep.halving (dropped.json) are left as they are. On several hosts, one process on each
     as with vae-jax train, each trains its share of the members; with config.parallel.mode=data all train each of them.
     """
+    from vae_jax.training.population import train_members
+
     parser = Parser("population", population.__doc__)
     parser.flag("members", text, None, "FILE.json", "the members' folders and command lines")
     _process_flags(parser)
     flags, _ = parser.parse(argv)
     if flags.members is None:
         raise UserError("--members: give the file of the members' command lines, which hold their configs")
-    return populations.train_members(Path(flags.members), _given_processes(flags))
+    return train_members(Path(flags.members), _given_processes(flags))
 
 
 def evaluate(argv: Sequence[str]) -> int:
@@ -89,6 +89,8 @@ def evaluate(argv: Sequence[str]) -> int:
     (docs/metrics.md) only those are computed, and join what is in the file; "all" stands for every one that the run can
     have. What is found of a finished run goes to its W&B run too, if it has one.
     """
+    from vae_jax.training.evaluate_run import evaluate_run
+
     parser = Parser("evaluate", evaluate.__doc__)
     parser.flag("workdir", folder, None, "FOLDER", "the folder of a run")
     parser.flag("checkpoint", text, "latest", "latest|best", "which checkpoint")
@@ -117,6 +119,10 @@ def compare(argv: Sequence[str]) -> int:
     how often this is wrong where nothing differs, and how many seeds it takes to tell. --wandb sends table and report
     to the study's group.
     """
+    from vae_jax.comparison.analyse import compare_folders
+    from vae_jax.comparison.wording import comparison_lines
+    from vae_jax.report.comparison_files import publish, write_files
+
     parser = Parser("compare", compare.__doc__)
     parser.flag("runs", words, (), "FOLDER,...", "folders of runs, or of studies")
     parser.flag("by", words, (), "FIELD,...", "fields that make the groups (default: those in which the runs differ)")
@@ -127,20 +133,20 @@ def compare(argv: Sequence[str]) -> int:
     flags, _ = parser.parse(argv)
     if not flags.runs:
         raise UserError("--runs: give the folder of a study, or of runs; configs are those of the runs")
-    comparison = analyse.compare_folders(
-        flags.runs, flags.by, flags.metrics, flags.baseline, command("compare " + analyse.quoted(argv))
-    )
+    comparison = compare_folders(flags.runs, flags.by, flags.metrics, flags.baseline, command("compare", argv))
     print("\n".join(comparison_lines(comparison)) + "\n", flush=True)
     out = flags.out or Path(flags.runs[0]) / "comparison"
-    files = comparison_files.write_files(out, comparison)
+    files = write_files(out, comparison)
     if flags.wandb:
-        comparison_files.publish(out, comparison, files)
+        publish(out, comparison, files)
     print(f"{out}: {', '.join(file.name for file in files)}")
     return 0
 
 
 def explore(argv: Sequence[str]) -> int:
     """A page to move the latents of a run in a browser, beside those of another: one file, which opens offline."""
+    from vae_jax.report.explorer import write
+
     parser = Parser("explore", explore.__doc__)
     parser.flag("workdir", folder, None, "FOLDER", "the folder of a run")
     parser.flag("other", folder, None, "FOLDER", "another run, beside it")
@@ -149,7 +155,7 @@ def explore(argv: Sequence[str]) -> int:
     if flags.workdir is None:
         raise UserError("--workdir: give the folder of a run, and no other config than its own")
     folders = [flags.workdir, *([flags.other] if flags.other else [])]
-    out = explorer.write(folders, None if flags.out is None else Path(flags.out))
+    out = write(folders, None if flags.out is None else Path(flags.out))
     print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -163,6 +169,8 @@ def sweep(argv: Sequence[str]) -> int:
     other, and is tried again by the next launch. Exit status: 0 all is done, 1 something failed, 128 + n stopped by
     signal n (130: Ctrl-C). docs/sweeps.md.
     """
+    from vae_jax.launch.local import describe, launch_sweep
+
     parser = Parser("sweep", sweep.__doc__, config=True)
     parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
     parser.flag(
@@ -172,14 +180,14 @@ def sweep(argv: Sequence[str]) -> int:
     flags, overrides = parser.parse(argv)
     workdir = flags.workdir or _study_folder(flags.config)
     if flags.dry_run:
-        print(local.describe(flags.config, overrides, workdir, flags.processes))
+        print(describe(flags.config, overrides, workdir, flags.processes))
         return 0
-    return local.launch_sweep(
-        flags.config, overrides, workdir, flags.processes, command("sweep " + analyse.quoted(argv))
-    )
+    return launch_sweep(flags.config, overrides, workdir, flags.processes, command("sweep", argv))
 
 
 def _study_folder(config: str) -> Path:
+    from vae_jax.config.parse import run_name
+
     return Path("runs") / f"{run_name(config.partition(':')[0])}_sweep"
 
 
@@ -194,13 +202,15 @@ def slurm(argv: Sequence[str]) -> int:
     jobs in the queue. Everything else that sbatch takes comes from its environment (SBATCH_ACCOUNT, SBATCH_QOS, ...).
     Exit status: 0 all is submitted (with --wait: done), 1 something failed, 130 Ctrl-C. docs/sweeps.md.
     """
+    from vae_jax.launch.slurm import describe, gigabytes, launch_sweep, minutes, read_request
+
     parser = Parser("slurm", slurm.__doc__, config=True)
     parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
     parser.flag("partition", text, None, "NAME", "the partition")
     parser.flag("gpus", whole(1), None, "N", "GPUs a node")
     parser.flag("cpus", whole(1), None, "N", "CPUs a node")
-    parser.flag("memory", slurm_launcher.gigabytes, None, "GB", "memory a node")
-    parser.flag("time", slurm_launcher.minutes, None, "HH:MM:SS", "time limit")
+    parser.flag("memory", gigabytes, None, "GB", "memory a node")
+    parser.flag("time", minutes, None, "HH:MM:SS", "time limit")
     parser.flag("max_parallel", whole(1), None, "N", "programs at once, of this submission")
     parser.flag("nodes", whole(1), 1, "N", "nodes a program")
     parser.flag("requeues", whole(0), 100, "N", "times that a program is queued again")
@@ -209,16 +219,18 @@ def slurm(argv: Sequence[str]) -> int:
     parser.switch("dry_run", "says what it would take, and submits nothing")
     flags, overrides = parser.parse(argv)
     workdir = flags.workdir or _study_folder(flags.config)
-    request = slurm_launcher.read_request(flags)
+    request = read_request(flags)
     if flags.dry_run:
-        print(slurm_launcher.describe(flags.config, overrides, workdir, request))
+        print(describe(flags.config, overrides, workdir, request))
         return 0
-    again = command("slurm " + analyse.quoted(argv))
-    return slurm_launcher.launch_sweep(flags.config, overrides, workdir, request, flags.wait, again)
+    again = command("slurm", argv)
+    return launch_sweep(flags.config, overrides, workdir, request, flags.wait, again)
 
 
 def emit(argv: Sequence[str]) -> int:
     """Writes the plan of a sweep as text for another place, which then runs it: a scheduler, a cluster, a cloud."""
+    from vae_jax.launch import emit as emitters
+
     places = ", ".join(emitters.places())
     parser = Parser("emit", emitters.manual(), config=True)
     parser.flag("to", text, None, "PLACE", f"one of {places}")
@@ -240,12 +252,14 @@ def status(argv: Sequence[str]) -> int:
     Works while it runs, and on a study copied from elsewhere. Exit status: 0 where every run is done (or was dropped by
     halving), 1 otherwise.
     """
+    from vae_jax.launch.status import report
+
     parser = Parser("status", status.__doc__)
     parser.add_argument("study", nargs="*", type=folder, metavar="FOLDER", help="the folder of a study")
     flags, _ = parser.parse(argv)
     if len(flags.study) != 1:
         raise UserError("STUDY: give the folder of one study, as in vae-jax status runs/study")
-    lines, complete = study_status.report(flags.study[0])
+    lines, complete = report(flags.study[0])
     print("\n".join(lines))
     return int(not complete)
 
@@ -259,6 +273,8 @@ def agent(argv: Sequence[str]) -> int:
     Ctrl-C lets the trial save and end; the same command goes on with it before it asks for others. Agents at work at
     once need a workdir each. Exit status: 0 all is well, 1 a trial failed, 128 + n stopped by signal n. docs/sweeps.md.
     """
+    from vae_jax.launch.wandb_agent import run_trials
+
     parser = Parser("agent", agent.__doc__, config=True)
     parser.add_argument("sweep_id", nargs="?", metavar="SWEEP_ID", help="the sweep, as W&B names it")
     parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
@@ -267,7 +283,7 @@ def agent(argv: Sequence[str]) -> int:
     if not flags.sweep_id:
         raise UserError("SWEEP_ID: missing; give it first, as in vae-jax agent ENTITY/PROJECT/ID")
     workdir = flags.workdir or _study_folder(flags.config)
-    return wandb_agent.run_trials(flags.sweep_id, flags.config, overrides, workdir, flags.count)
+    return run_trials(flags.sweep_id, flags.config, overrides, workdir, flags.count)
 
 
 PROGRAMS = {

@@ -1,1 +1,1 @@
-"""X."""
+"""Configs: their defaults, how one is read and checked, and what it optimises in words."""

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -142,17 +143,20 @@ def run_program(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
         sys.exit(130)
 
 
-def command(program: str) -> str:
-    """A program of vae-jax as a person here would type it: "vae-jax train", by the path of this Python's script."""
+def command(program: str, words: Sequence[str] = ()) -> str:
+    """A program of vae-jax with its words as a person here would type it, by the path of this Python's script."""
+    return shlex.join([*_program(program), *words])
+
+
+def _program(program: str) -> list[str]:
     script = Path(sys.executable).parent / "vae-jax"
     if not script.exists():
-        return f"{_here(Path(sys.executable))} -m vae_jax {program}"
+        return [_relative(Path(sys.executable)), "-m", "vae_jax", program]
     on_path = shutil.which("vae-jax")
-    typed = "vae-jax" if on_path and Path(on_path) == script else _here(script)
-    return f"{typed} {program}"
+    return ["vae-jax" if on_path and Path(on_path) == script else _relative(script), program]
 
 
-def _here(file: Path) -> str:
+def _relative(file: Path) -> str:
     inside = file.is_relative_to(Path.cwd())
     return str(file.relative_to(Path.cwd())) if inside else str(file)
 

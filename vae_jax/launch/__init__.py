@@ -1,1 +1,1 @@
-"""X."""
+"""Launchers: where a sweep is started; a file a place."""

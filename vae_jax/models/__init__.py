@@ -1,1 +1,1 @@
-"""X."""
+"""What a model is made of: distributions, likelihoods, networks, schedules, optimisers."""

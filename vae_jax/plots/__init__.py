@@ -1,1 +1,1 @@
-"""X."""
+"""Pictures of a run and of a study; the only folder that imports matplotlib."""

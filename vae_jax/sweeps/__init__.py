@@ -1,1 +1,1 @@
-"""X."""
+"""Sweeps: points, the runs they make, what they take, and how a study stands."""

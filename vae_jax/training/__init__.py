@@ -1,1 +1,1 @@
-"""X."""
+"""Training: the step, the loop, devices, checkpoints, records, populations."""

@@ -95,7 +95,8 @@ class Parser(argparse.ArgumentParser):
 
     def flag(self, name: str, kind: Callable[[str], Any], default: Any, metavar: str, meaning: str) -> None:
         """Adds --name; `default` None means that it may be left out."""
-        known = f" (default: {default})" if default else ""
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        known = f" (default: {shown})" if shown else ""
         self.add_argument(f"--{name}", type=kind, default=None, metavar=metavar, help=meaning + known)
         self._usual[name] = default
 

@@ -120,7 +120,7 @@ def compare(argv: Sequence[str]) -> int:
     to the study's group.
     """
     from vae_jax.comparison.analyse import compare_folders
-    from vae_jax.comparison.wording import comparison_lines
+    from vae_jax.comparison.terminal import comparison_lines
     from vae_jax.report.comparison_files import publish, write_files
 
     parser = Parser("compare", compare.__doc__)

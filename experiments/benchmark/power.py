@@ -90,7 +90,9 @@ def _corrected(seeds: int, effect: float, noise: str, studies: int, groups: int,
     scores = NOISE[noise](rng, (studies, groups, metrics, seeds)) / np.sqrt(2)  # so that differences have deviation 1
     scores[:, 1] += effect
     differences = (scores[:, 1:] - scores[:, :1]).reshape(studies, -1, seeds)
-    return np.array([intervals.holm(np.array([intervals.paired(pairs).p for pairs in study])) for study in differences])
+    return np.array(
+        [intervals.holm(np.array([intervals.paired_test(pairs).p for pairs in study])) for study in differences]
+    )
 
 
 if __name__ == "__main__":

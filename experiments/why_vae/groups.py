@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.why_vae.rules import AUTOENCODER, DECAY, LEARNED, NO_KL, NOISE, REQUIRED, VAE
-from vae_jax.comparison import load_runs
+from vae_jax.comparison.load_runs import load_runs
 from vae_jax.comparison.results import ComparedRun
 from vae_jax.errors import UserError
 from vae_jax.sweeps import study
@@ -56,7 +56,7 @@ def load_groups(folder: Path) -> tuple[Groups, list[str]]:
 
     Raises UserError where a group that the claims need is not there, and where runs differ in more than they may.
     """
-    runs, skipped = load_runs.gather([folder])
+    runs, skipped = load_runs([folder])
     finished = [run for run in runs if run.status == study.DONE]
     groups: Groups = {}
     for run in finished:

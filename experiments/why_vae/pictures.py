@@ -22,8 +22,9 @@ from experiments.why_vae.rules import LEARNED, MEASURES, VAE, scores_by_seed
 from vae_jax import randomness
 from vae_jax.comparison import intervals
 from vae_jax.inference import TrainedModel
-from vae_jax.metrics.samples import shown
-from vae_jax.plots import drawing
+from vae_jax.metrics.samples import clip_images
+from vae_jax.plots import latent_plots, panel_plots
+from vae_jax.plots.image_grid import image_grid
 
 PicturedRuns = dict[str, tuple[Instruments, TrainedModel]]
 """group -> the run of it that pictures are of."""
@@ -45,8 +46,8 @@ def draw_pictures(study: Study, runs: PicturedRuns, folder: Path) -> None:
 
 def draw_samples(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> None:
     """Decoded draws from N(0, I), a row a group."""
-    tiles = [shown(run.decode(normal(_key(PRIOR), TILES, run.latent_dim))) for _, run in runs.values()]
-    drawing.mosaic(file, np.stack(tiles), claim.title, rows=list(runs))
+    tiles = [clip_images(run.decode(normal(_key(PRIOR), TILES, run.latent_dim))) for _, run in runs.values()]
+    image_grid(file, np.stack(tiles), claim.title, rows=list(runs))
 
 
 def draw_lines(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> None:
@@ -57,9 +58,9 @@ def draw_lines(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> No
         weight = np.linspace(0, 1, 11, dtype=np.float32)[:, None]
         codes = run.encode(pictures)
         line = run.decode((1 - weight) * codes[:1] + weight * codes[1:])
-        tiles.append(np.concatenate([pictures[:1], shown(line), pictures[1:]]))
+        tiles.append(np.concatenate([pictures[:1], clip_images(line), pictures[1:]]))
     columns = ["image", *[""] * 11, "image"]
-    drawing.mosaic(file, np.stack(tiles), claim.title, rows=list(runs), columns=columns)
+    image_grid(file, np.stack(tiles), claim.title, rows=list(runs), columns=columns)
 
 
 def _two_labels(labels: np.ndarray) -> list[int]:
@@ -77,10 +78,10 @@ def draw_visits(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> N
         visits = Cloud(mean, np.repeat(held_out.sigma[[index]], 6, axis=0)).sample(_key(VISIT))
         step = PERTURBATION * held_out.deviation()
         moves = Cloud(mean, np.broadcast_to(step[None], mean.shape)).sample(_key(PERTURB))
-        decoded = shown(run.decode(np.concatenate([mean[:1], visits, moves])))
+        decoded = clip_images(run.decode(np.concatenate([mean[:1], visits, moves])))
         tiles.append(np.concatenate([instruments.test.pictures[[index]], decoded]))
     columns = ["image", "mean", *[""] * 2, "visits", *[""] * 5, "moved", *[""] * 3]
-    drawing.mosaic(file, np.stack(tiles), claim.title, rows=list(runs), columns=columns)
+    image_grid(file, np.stack(tiles), claim.title, rows=list(runs), columns=columns)
 
 
 def draw_training(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> None:
@@ -90,10 +91,10 @@ def draw_training(file: Path, claim: Claim, study: Study, runs: PicturedRuns) ->
         MEASURES[measure].name: [_course(group, records, name) for group, records in study["training"].items()]
         for name, measure in names.items()
     }
-    drawing.over_steps(file, panels, claim.title)
+    panel_plots.over_steps(file, panels, claim.title)
 
 
-def _course(group: str, runs: dict[str, list[dict]], name: str) -> drawing.Course:
+def _course(group: str, runs: dict[str, list[dict]], name: str) -> panel_plots.Course:
     """Over the steps that all runs of a group have."""
     by_step = [{record["step"]: record[name] for record in records} for records in runs.values()]
     steps = sorted(set.intersection(*map(set, by_step)))
@@ -101,7 +102,7 @@ def _course(group: str, runs: dict[str, list[dict]], name: str) -> drawing.Cours
     for step in steps:
         numbers = np.array([records[step] for records in by_step])
         bands.append([numbers.mean(), *(intervals.interval(numbers) or [numbers.mean()] * 2)])
-    return drawing.Course(group, np.array(steps), np.array(bands))
+    return panel_plots.Course(group, np.array(steps), np.array(bands))
 
 
 def draw_clouds(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> None:
@@ -112,18 +113,18 @@ def draw_clouds(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> N
         latents = np.argsort(-held_out.mean.var(axis=0))[:2]
         panels[group] = tuple(rows[:, latents] for rows in held_out)
         labels = instruments.test.labels[:MAX_CLOUDS]
-    drawing.clouds(file, panels, labels, claim.title)
+    latent_plots.posterior_ellipses(file, panels, labels, claim.title)
 
 
 def draw_nearest(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> None:
     """Draws from the VAE and the training image nearest to each."""
     instruments, run = runs[VAE]
-    fake = shown(run.decode(normal(_key(PRIOR), 2 * TILES, run.latent_dim)))
+    fake = clip_images(run.decode(normal(_key(PRIOR), 2 * TILES, run.latent_dim)))
     flat, training = (images.reshape(len(images), -1) for images in (fake, instruments.train.pictures))
     indices = [int(np.square(training - image[None]).sum(axis=1).argmin()) for image in flat]
     nearest = instruments.train.pictures[indices]
     tiles = np.stack([part for i in (0, TILES) for part in (fake[i : i + TILES], nearest[i : i + TILES])])
-    drawing.mosaic(file, tiles, claim.title, rows=["draw", "nearest"] * 2)
+    image_grid(file, tiles, claim.title, rows=["draw", "nearest"] * 2)
 
 
 def draw_strips(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> None:
@@ -132,7 +133,7 @@ def draw_strips(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> N
     panels = {
         MEASURES[measure].name: {group: _with_interval(study, group, measure) for group in runs} for measure in measures
     }
-    drawing.strips(file, panels, claim.title)
+    panel_plots.strips(file, panels, claim.title)
 
 
 def _with_interval(study: Study, group: str, measure: str) -> tuple[np.ndarray, tuple]:
@@ -147,7 +148,7 @@ def draw_regularisers(file: Path, claim: Claim, study: Study, runs: PicturedRuns
     groups = [group for group in values if group != LEARNED]  # whose distortion is of grey levels
     points = {group: _points(values[group], "distortion", "frechet") for group in groups}
     name = MEASURES["frechet"].name + " of draws from N(0, I)"
-    drawing.scatters(file, {MEASURES["distortion"].name + " per image": points}, name, claim.title)
+    panel_plots.scatters(file, {MEASURES["distortion"].name + " per image": points}, name, claim.title)
 
 
 def _points(runs: dict[str, dict[str, float]], x: str, y: str) -> np.ndarray:
@@ -165,7 +166,7 @@ def draw_uncertainty(file: Path, claim: Claim, study: Study, runs: PicturedRuns)
         if decoder is not None:
             pixels = np.log(decoder).mean(axis=1)
             panels[f"{group}: decoder's"] = {group: np.stack([pixels, error.mean(axis=1)], axis=1)}
-    drawing.scatters(file, panels, "mean squared error of pixels", claim.title)
+    panel_plots.scatters(file, panels, "mean squared error of pixels", claim.title)
 
 
 def _key(purpose: int) -> jax.Array:

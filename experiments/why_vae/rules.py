@@ -141,7 +141,7 @@ def _check_differences(sentence: str, differences: np.ndarray, bar: float = 0.0,
     """Whether paired differences are above the bar."""
     if not len(differences):
         return Check(sentence, NOT_MEASURED, "-")
-    mean, low, high, _ = intervals.paired(differences)
+    mean, low, high, _ = intervals.paired_test(differences)
     return Check(sentence, compare_interval(low, high, bar), f"{prefix}by {format_interval(mean, low, high)}")
 
 
@@ -216,7 +216,7 @@ def as_good(measure: str, choose: Choice, sentence: str, vae_measure: str = "", 
         gains = improvements(values, VAE, AUTOENCODER, vae_measure or measure, autoencoder_measure)
         if not len(shortfalls) or not len(gains):
             return Check(sentence, NOT_MEASURED, "-")
-        gain, (mean, low, high, _) = intervals.paired(gains), intervals.paired(shortfalls)
+        gain, (mean, low, high, _) = intervals.paired_test(gains), intervals.paired_test(shortfalls)
         bar = SHARE * max(gain.mean, 0.0)
         outcome = {YES: NO, NO: YES, UNDECIDED: UNDECIDED}[compare_interval(low, high, bar)]
         if outcome == YES and (gain.low is None or gain.low <= 0):
@@ -235,7 +235,7 @@ def same_distortion(choose: Choice, other: str, margin: float, sentence: str) ->
         differences = -improvements(values, group, other, "distortion")
         if not len(differences):
             return Check(sentence, NOT_MEASURED, "-")
-        mean, low, high, _ = intervals.paired(differences)
+        mean, low, high, _ = intervals.paired_test(differences)
         return Check(sentence, _within(low, high, margin), f"{group}: {format_interval(mean, low, high)}")
 
     return rule

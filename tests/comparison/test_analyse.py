@@ -9,7 +9,9 @@ from scipy import stats
 
 from vae_jax import cli
 from vae_jax.comparison import analyse, intervals
-from vae_jax.comparison.wording import comparison_lines, group_name, of_which, shown, telling, verdict
+from vae_jax.comparison.grouping import distinguishing_fields, group_name
+from vae_jax.comparison.terminal import comparison_lines
+from vae_jax.comparison.wording import comparable_share, format_value, verdict
 from vae_jax.errors import UserError
 from vae_jax.report import sentences
 
@@ -72,7 +74,7 @@ def test_names_of_groups():
     values = {"variant.name": "tcvae", "variant.beta": 6.0, "data.name": "sprites", "net.hidden": (8, 4), "a.x": 0.1}
     assert group_name(values, tuple(values)) == "tcvae beta=6 data=sprites hidden=(8, 4) x=0.1"
     assert group_name(values, ("variant.beta", "other.beta")) == "variant.beta=6"
-    apart = [shown(value) for value in (0.1234567, 0.1234568, 4.0, 4, 1e-4, "4x", True)]
+    apart = [format_value(value) for value in (0.1234567, 0.1234568, 4.0, 4, 1e-4, "4x", True)]
     assert apart == ["0.1234567", "0.1234568", "4", "4", "0.0001", "4x", "True"]
 
 
@@ -146,7 +148,9 @@ def test_numbers_are_those_of_scipy(comparison):
 
 def test_the_family_is_all_that_is_compared(comparison):
     tested = [difference for difference in comparison.differences if difference.metric != "rate"]
-    raw = [intervals.paired(intervals.differences(*shared(comparison, difference)))[3] for difference in tested]
+    raw = [
+        intervals.paired_test(intervals.paired_differences(*shared(comparison, difference)))[3] for difference in tested
+    ]
     assert len(raw) == 10  # 3 betas in 3 metrics, and the autoencoder's distortion
     assert [d.p for d in tested] == pytest.approx(intervals.holm(np.array(raw)))
 
@@ -158,7 +162,10 @@ def test_where_neither_way_is_better_nothing_is_better(root, comparison):
     assert all(d.low < d.mean < d.high for d in rates)
     asked = compared(root, "--metrics=rate")
     assert [d.verdict for d in asked.differences] == ["higher", "lower", "lower"]
-    raw = [intervals.paired(intervals.differences(*shared(asked, difference)))[3] for difference in asked.differences]
+    raw = [
+        intervals.paired_test(intervals.paired_differences(*shared(asked, difference)))[3]
+        for difference in asked.differences
+    ]
     assert [d.p for d in asked.differences] == pytest.approx(intervals.holm(np.array(raw)))
     text = "\n".join(comparison_lines(asked))
     assert "rate   nats per image, neither way is better" in text
@@ -180,7 +187,7 @@ def test_more_seeds_are_for_the_level_that_is_left(comparison):
     open_ = [d for d in comparison.differences if d.verdict == "cannot tell"]
     assert 1 < len(open_) < len(comparison.differences)
     for difference in open_:
-        found = intervals.differences(*shared(comparison, difference))
+        found = intervals.paired_differences(*shared(comparison, difference))
         assert difference.more_seeds == intervals.more_seeds(found, intervals.LEVEL / len(open_))
     assert all(d.more_seeds is None for d in comparison.differences if d not in open_)
 
@@ -271,7 +278,7 @@ def test_as_many_more_seeds_as_it_says_do_tell():
 
 
 def test_shares_and_correlations(comparison):
-    assert of_which(comparison) == ""
+    assert comparable_share(comparison) == ""
     shares = comparison.explained["elbo"]
     assert shares["variant"] == 0  # one variant has an ELBO
     assert shares["seed"] > 0.5 > shares["strength"] > 0.2 > 0.1 > shares["rest"]
@@ -296,7 +303,9 @@ def test_a_name_leaves_out_what_most_groups_share():
     by = ("variant.name", "variant.beta", "likelihood.name", "latent_dim")
     groups = [dict(zip(by, ("beta", beta, "bernoulli", 2), strict=True)) for beta in (1.0, 4.0)]
     groups += [dict(zip(by, ("beta", 1.0, name, 8), strict=True)) for name in ("gaussian", "bernoulli")]
-    names = [group_name(values, fields) for values, fields in zip(groups, telling(groups, by), strict=True)]
+    names = [
+        group_name(values, fields) for values, fields in zip(groups, distinguishing_fields(groups, by), strict=True)
+    ]
     assert names == [
         "beta beta=1 latent_dim=2",
         "beta beta=4 latent_dim=2",
@@ -340,7 +349,7 @@ def test_shares_and_correlations_do_not_mix_nats(tmp_path):
     assert len(own) == 8
     values = [np.array([run.metrics[name] for run in own]) for name in ("elbo", "mig")]
     groups, seeds = [run.group for run in own], [run.seed for run in own]
-    assert found.explained["elbo"] == intervals.explained(values[0], ["beta"] * 8, groups, seeds)
+    assert found.explained["elbo"] == intervals.variance_shares(values[0], ["beta"] * 8, groups, seeds)
     place = found.metrics.index("mig")
     assert found.correlation[0][place] == pytest.approx(stats.spearmanr(*values).statistic)
     text = "\n".join(comparison_lines(found))

@@ -15,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from vae_jax import cli
-from vae_jax.comparison import analyse, figures, intervals, tables
-from vae_jax.comparison.load_runs import gather
-from vae_jax.comparison.wording import comparison_lines
+from vae_jax.comparison import analyse, families, figures, intervals, tables
+from vae_jax.comparison.load_runs import load_runs
+from vae_jax.comparison.terminal import comparison_lines
 from vae_jax.training import writers
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_tables_of_runs_that_hold_different_things(tmp_path):
     tree = config(1, beta=1)
     tree["net"]["hidden"], tree["latent_dim"] = "none, but \u00e9", 2**70
     write_run(tmp_path, tree, failed={"error": 'line 1\nline 2, "quoted"'})
-    runs, _ = gather([tmp_path])
+    runs, _ = load_runs([tmp_path])
     tables.write_csv(tmp_path / "runs.csv", runs)
     with (tmp_path / "runs.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -122,7 +122,7 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     assert "pip install -c constraints.txt -e '.[compare]'" in printed
     assert printed.splitlines()[-1].endswith("comparison: rate_distortion.png, rate_distortion.svg, runs.csv")
     assert not (tmp_path / "study" / "comparison" / "runs.parquet").exists()
-    assert gather([tmp_path / "study"])[1] == []  # what it leaves in a study is none of its runs
+    assert load_runs([tmp_path / "study"])[1] == []  # what it leaves in a study is none of its runs
 
 
 @pytest.mark.parametrize("name", ["rate_distortion", "score"])
@@ -144,7 +144,7 @@ def test_figures_hold_the_numbers(comparison, tmp_path, monkeypatch):
     (curve,), ends, title = seen["plane"]
     assert "40 runs" in title
     assert curve.points.shape == (32, 2)
-    assert curve.pale.tolist() == intervals.dominated(*curve.points.T).tolist()
+    assert curve.pale.tolist() == intervals.is_dominated(*curve.points.T).tolist()
     assert curve.labels == ["beta=0.5", "1", "2", "4"]
     assert np.all(np.diff(curve.means[:, 0]) < 0)  # joined in the order of the strength
     mean = comparison.groups[0].summaries["distortion"].mean
@@ -180,7 +180,7 @@ def test_families_follow_each_variants_own_strength(tmp_path):
         trees[-1]["variant"]["name"] = "autoencoder"
     for i, tree in enumerate(trees):
         write_run(tmp_path, tree, measured(1 + i, 2 + i))
-    found = figures.families(compared(tmp_path))
+    found = families.families(compared(tmp_path))
     assert {family.name: (family.field, family.strengths) for family in found if family.field} == {
         "beta": ("variant.beta", (1, 4)),  # the latent_dim of most is not said
         "beta latent_dim=8": ("variant.beta", (1, 4)),

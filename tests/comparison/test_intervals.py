@@ -73,28 +73,28 @@ def test_interquartile_mean(values, expected):
 @pytest.mark.parametrize("n", [2, 5, 50])
 def test_paired_is_students_t(n):
     seed, first, second = rng(n).normal(0, 5, n), rng(n + 1).normal(0.5, 1, n), rng(n + 2).normal(0, 1, n)
-    ours = intervals.paired(intervals.differences(seed + first, seed + second))
+    ours = intervals.paired_test(intervals.paired_differences(seed + first, seed + second))
     theirs = stats.ttest_rel(seed + first, seed + second)
     interval = theirs.confidence_interval()
     assert ours == pytest.approx((np.mean(first - second), interval.low, interval.high, theirs.pvalue))
 
 
 def test_one_pair_makes_no_claim():
-    assert intervals.paired(np.array([3.0])) == (3.0, None, None, None)
+    assert intervals.paired_test(np.array([3.0])) == (3.0, None, None, None)
 
 
 def test_differences_that_do_not_vary_are_no_surer_than_signs():
     """Of 4 pairs all of one sign: 2 in 16, by the exact sign-flip test."""
-    found = intervals.differences(np.array([0.1, 0.2, 0.3, 0.4]) + 0.7, np.array([0.1, 0.2, 0.3, 0.4]))
+    found = intervals.paired_differences(np.array([0.1, 0.2, 0.3, 0.4]) + 0.7, np.array([0.1, 0.2, 0.3, 0.4]))
     flips = np.array([np.mean(found * signs) for signs in itertools.product([-1, 1], repeat=4)])
     exact = np.mean(np.abs(flips) >= abs(found.mean()) - 1e-9)
-    assert intervals.paired(found) == pytest.approx((0.7, 0.7, 0.7, exact))
+    assert intervals.paired_test(found) == pytest.approx((0.7, 0.7, 0.7, exact))
 
 
 def test_rounding_is_no_difference():
     values = np.array([0.1, 0.2, 0.3])
-    assert intervals.paired(intervals.differences(values + 0.7 - 0.7, values)) == (0, 0, 0, 1)
-    assert intervals.differences(np.array([1e-20]), np.array([2e-20])) == -1e-20
+    assert intervals.paired_test(intervals.paired_differences(values + 0.7 - 0.7, values)) == (0, 0, 0, 1)
+    assert intervals.paired_differences(np.array([1e-20]), np.array([2e-20])) == -1e-20
 
 
 # --- Holm -----------------------------------------------------------------------------------------
@@ -194,9 +194,9 @@ def test_a_balanced_grid_is_the_textbooks_analysis_of_variance():
         6 * np.sum((grid.mean((0, 1)) - mean) ** 2),
     ]
     expected = [part / np.sum((grid - mean) ** 2) for part in squares]
-    found = intervals.explained(values, *labels)
+    found = intervals.variance_shares(values, *labels)
     assert [found[part] for part in intervals.PARTS] == pytest.approx([*expected, 1 - sum(expected)])
-    chance = intervals.by_chance(*labels)
+    chance = intervals.chance_shares(*labels)
     assert [chance[part] for part in intervals.PARTS] == pytest.approx([1 / 23, 4 / 23, 3 / 23, 15 / 23])
 
 
@@ -208,11 +208,11 @@ def test_each_source_is_found_for_what_it_is():
     of_variant = np.array([3.0 * numbers[v] for v in variants])
     of_group = np.array([hash_of(g) for g in groups])
     of_seed = np.array([0.7 * s**2 for s in seeds])
-    assert intervals.explained(of_variant, variants, groups, seeds)["variant"] == pytest.approx(1)
-    found = intervals.explained(of_variant + of_group, variants, groups, seeds)
+    assert intervals.variance_shares(of_variant, variants, groups, seeds)["variant"] == pytest.approx(1)
+    found = intervals.variance_shares(of_variant + of_group, variants, groups, seeds)
     assert found["variant"] + found["strength"] == pytest.approx(1)
     assert found["strength"] > 0.1
-    found = intervals.explained(of_variant + of_group + of_seed, variants, groups, seeds)
+    found = intervals.variance_shares(of_variant + of_group + of_seed, variants, groups, seeds)
     assert found["rest"] == pytest.approx(0, abs=1e-12)
     assert found["seed"] > 0.1
     assert sum(found.values()) == pytest.approx(1)
@@ -224,14 +224,14 @@ def hash_of(group):
 
 def test_noise_is_explained_by_chance_alone():
     labels = layout({"a": 3, "b": 1, "c": 2}, 5)
-    found = [intervals.explained(values, *labels) for values in rng(11).normal(0, 1, (400, 30))]
-    chance = intervals.by_chance(*labels)
+    found = [intervals.variance_shares(values, *labels) for values in rng(11).normal(0, 1, (400, 30))]
+    chance = intervals.chance_shares(*labels)
     for part in intervals.PARTS:
         assert np.mean([shares[part] for shares in found]) == pytest.approx(chance[part], abs=0.02)
 
 
 def test_what_does_not_vary_has_no_shares():
-    assert all(map(math.isnan, intervals.explained(np.full(6, 3.1), *layout({"a": 2}, 3)).values()))
+    assert all(map(math.isnan, intervals.variance_shares(np.full(6, 3.1), *layout({"a": 2}, 3)).values()))
 
 
 def test_dominated_runs():
@@ -245,5 +245,5 @@ def test_dominated_runs():
         )
         for i in range(40)
     ]
-    assert intervals.dominated(rate, distortion).tolist() == expected
-    assert not intervals.dominated(np.array([1.0, 1.0]), np.array([2.0, 2.0])).any()  # twice the same
+    assert intervals.is_dominated(rate, distortion).tolist() == expected
+    assert not intervals.is_dominated(np.array([1.0, 1.0]), np.array([2.0, 2.0])).any()  # twice the same

@@ -10,7 +10,8 @@ import pytest
 from experiments.benchmark import power
 from vae_jax.comparison import analyse, intervals
 from vae_jax.comparison.results import ComparedRun
-from vae_jax.comparison.wording import chance, comparison_lines, decimals, number, span
+from vae_jax.comparison.terminal import comparison_lines
+from vae_jax.comparison.wording import decimals, format_interval, format_number, format_p
 from vae_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +116,7 @@ def parse_value(text):
 
 
 def test_the_readmes_table_is_what_the_comparison_says():
-    comparison = analyse.compare("runs/study", "compare", documented_runs(), [])
+    comparison = analyse.compare_runs("runs/study", "compare", documented_runs(), [])
     between = {difference.group: difference for difference in comparison.differences if difference.metric == "elbo"}
     summaries = {group.name: group.summaries["elbo"] for group in comparison.groups}
     digits = decimals(summaries.values())
@@ -124,9 +125,9 @@ def test_the_readmes_table_is_what_the_comparison_says():
         ["---"] * 6,
     ]
     for name, (n, mean, low, high, _) in summaries.items():
-        rows.append([name, str(n), number(mean, digits), span(low, high, digits), "", ""])
+        rows.append([name, str(n), format_number(mean, digits), format_interval(low, high, digits), "", ""])
         if difference := between.get(name):
-            rows[-1][4:] = number(difference.mean, digits, sign=True), chance(difference.p)
+            rows[-1][4:] = format_number(difference.mean, digits, sign=True), format_p(difference.p)
     table = "".join("|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|\n" for row in rows)
     assert table.count("\n") == 6
     assert table.replace(" --- ", "---") in (ROOT / "README.md").read_text(encoding="utf-8")

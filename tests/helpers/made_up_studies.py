@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from vae_jax.comparison import analyse
-from vae_jax.comparison.load_runs import gather
+from vae_jax.comparison.load_runs import load_runs
 from vae_jax.sweeps import study
 from vae_jax.training import writers
 
@@ -67,7 +67,7 @@ def made_up(root, seeds=8):
 
 
 def compared(root, *words):
-    runs, skipped = gather([root])
+    runs, skipped = load_runs([root])
     own = dict(word.removeprefix("--").split("=", 1) for word in words)
     by, asked = analyse._words(own, "by"), analyse._words(own, "metrics")
-    return analyse.compare(str(root), "compare", runs, skipped, by, asked, own.get("baseline"))
+    return analyse.compare_runs(str(root), "compare", runs, skipped, by, asked, own.get("baseline"))

@@ -106,8 +106,8 @@ def test_the_browser_decodes_what_jax_does(fields, monkeypatch):
     monkeypatch.setattr(decoder_export, "TOLERANCE", 0.0)  # float32 weights, so that nothing but round-off is between
     run = untrained(**fields)
     codes = some_codes(run)
-    assert decoder_export.lacks(run) == ""
-    decoder, _ = decoder_export.exported(run, codes)
+    assert decoder_export.missing_support(run) == ""
+    decoder, _ = decoder_export.export_decoder(run, codes)
     assert decoder["dtype"] == "float32"
     expected = run.decode(codes).reshape(len(codes), -1)
     assert np.ptp(expected) > 0.3
@@ -119,13 +119,13 @@ def test_the_expected_grey_level_holds_at_every_logit():
     logits = np.array([-40, -3, -0.11, -0.0999, -1e-4, 0, 1e-7, 0.0999, 0.11, 2, 40], np.float32)
     decoder = {
         "layers": [{"kind": "dense", "shape": [1, len(logits)], "activation": "none"}],
-        "weights": decoder_export.packed(np.concatenate([logits, 0 * logits])),
+        "weights": decoder_export.pack_array(np.concatenate([logits, 0 * logits])),
         "dtype": "float32",
         "parts": 1,
     }
     for name in ("bernoulli", "continuous_bernoulli"):
         expected = likelihoods.get(name)().mean(jnp.asarray(logits).reshape(1, 1, -1, 1)).ravel()
-        found = in_node({**decoder, "mean": decoder_export.MEANS[name]}, [[1.0]])[0]
+        found = in_node({**decoder, "mean": decoder_export.MEAN_KINDS[name]}, [[1.0]])[0]
         np.testing.assert_allclose(found, expected, atol=3e-6)
 
 
@@ -133,7 +133,7 @@ def test_the_expected_grey_level_holds_at_every_logit():
 def test_weights_are_float16_where_no_one_sees_it():
     run = untrained(size=0.5)
     codes = some_codes(run, 20)
-    decoder, stored = decoder_export.exported(run, codes)
+    decoder, stored = decoder_export.export_decoder(run, codes)
     assert decoder["dtype"] == "float16"
     assert "float16" in stored
     difference = np.abs(in_node(decoder, codes) - run.decode(codes).reshape(20, -1)).max()
@@ -141,25 +141,29 @@ def test_weights_are_float16_where_no_one_sees_it():
     # Every kind of float16: zero, subnormal, normal, of either sign.
     numbers = np.array([0, 6e-8, -3e-5, 6.1e-5, 1, -1.5, 65504], np.float16)
     one = {"layers": [{"kind": "dense", "shape": [1, 7], "activation": "none"}], "mean": "value", "parts": 1}
-    weights = decoder_export.packed(np.concatenate([numbers, 0 * numbers]), "float16")
+    weights = decoder_export.pack_array(np.concatenate([numbers, 0 * numbers]), "float16")
     np.testing.assert_array_equal(in_node({**one, "weights": weights, "dtype": "float16"}, [[1.0]])[0], numbers)
 
 
 @pytest.mark.parametrize("size", [40.0, 1e6])
 def test_weights_are_float32_where_float16_would_show_or_overflow(size):
     run = untrained(size=size, **{"net.activation": "tanh"})
-    assert decoder_export.exported(run, some_codes(run, 20))[0]["dtype"] == "float32"
+    assert decoder_export.export_decoder(run, some_codes(run, 20))[0]["dtype"] == "float32"
 
 
 def test_what_the_browser_cannot_run_is_named(monkeypatch):
-    assert "bfloat16" in decoder_export.lacks(untrained(**{"net.dtype": "bfloat16"}))
-    assert "variant" in decoder_export.lacks(untrained(**{"variant.name": "rae", "variant.regularizer": "spectral"}))
-    monkeypatch.setattr(decoder_export, "LARGEST", 100)
-    assert re.fullmatch(r"its decoder's weights are 0\.0 MB, more than 0\.0001", decoder_export.lacks(untrained()))
+    assert "bfloat16" in decoder_export.missing_support(untrained(**{"net.dtype": "bfloat16"}))
+    assert "variant" in decoder_export.missing_support(
+        untrained(**{"variant.name": "rae", "variant.regularizer": "spectral"})
+    )
+    monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
+    assert re.fullmatch(
+        r"its decoder's weights are 0\.0 MB, more than 0\.0001", decoder_export.missing_support(untrained())
+    )
 
 
 def test_a_decoder_that_is_too_large_becomes_images(monkeypatch):
-    monkeypatch.setattr(decoder_export, "LARGEST", 100)
+    monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
     run, dataset = untrained(), some_data()
     found = explorer.exploration(run, dataset, {}, "large")
     assert "decoder" not in found
@@ -188,7 +192,7 @@ def test_held_out_images_are_on_the_page():
     np.testing.assert_array_equal(tiles(found, (8, 8, 1))[:30], images)
     assert found["labels"] == [i % 10 for i in range(30)]
     assert found["classes"] == [str(i) for i in range(10)]
-    colour = explorer.sheet(some_data((5, 7, 3)).test.fetch(np.arange(30)) / np.float32(255))
+    colour = explorer.image_sheet(some_data((5, 7, 3)).test.fetch(np.arange(30)) / np.float32(255))
     np.testing.assert_array_equal(
         tiles(colour, (5, 7, 3))[:30], np.asarray(some_data((5, 7, 3)).test.fetch(np.arange(30)))
     )
@@ -198,30 +202,30 @@ def test_sliders_are_ordered_by_kl_or_by_variance():
     run = untrained()
     spread = np.array([0.5, 2.0, 1.0, 0.1], np.float32)
     codes = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32) * spread
-    by_variance = explorer.sliders_of(run, codes, None)
+    by_variance = explorer.latent_sliders(run, codes, None)
     assert [slider["dimension"] for slider in by_variance] == [1, 2, 0, 3]
     assert by_variance[0]["low"] <= codes[:, 1].mean() - 3 * codes[:, 1].std()
-    by_kl = explorer.sliders_of(run, codes, [0.1, 0.2, 3.0, 0.3])
+    by_kl = explorer.latent_sliders(run, codes, [0.1, 0.2, 3.0, 0.3])
     assert [slider["dimension"] for slider in by_kl] == [2, 3, 1, 0]
     assert by_kl[0]["detail"] == "3.00 nats"
     assert by_kl[3]["low"] == -3
     assert by_kl[3]["high"] == 3
     assert by_kl[2]["low"] == codes[:, 1].min() < -3
-    assert explorer.planes_of(run, codes, [0.1, 0.2, 3.0, 0.3])[1]["axes"] == ["latent 2", "latent 3"]
+    assert explorer.latent_planes(run, codes, [0.1, 0.2, 3.0, 0.3])[1]["axes"] == ["latent 2", "latent 3"]
 
 
 @pytest.mark.parametrize("latents", [1, 2, 5])
 def test_a_map_is_orthonormal_and_holds_every_code(latents):
     run = untrained(latent_dim=latents)
     codes = some_codes(run, 40) + 5
-    for plane in explorer.planes_of(run, codes, None):
+    for plane in explorer.latent_planes(run, codes, None):
         directions = np.array(plane["directions"])
         np.testing.assert_allclose(directions @ directions.T, np.diag([1, latents > 1]), atol=1e-6)
         points = codes @ directions.T - np.array(plane["offsets"])
         (left, right), (low, high) = plane["extent"]
         assert np.all((points > [left, low]) & (points < [right, high]))
     if latents == 5:  # the main axes are those of most variance
-        points = codes @ np.array(explorer.planes_of(run, codes, None)[0]["directions"]).T
+        points = codes @ np.array(explorer.latent_planes(run, codes, None)[0]["directions"]).T
         values = np.linalg.eigvalsh(np.cov(codes.T))
         np.testing.assert_allclose(np.cov(points.T), np.diag(values[:-3:-1]), atol=1e-4)
 
@@ -283,7 +287,7 @@ def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
     dataset, name = some_data(), "<img src=x onerror=document.title=1>&amp;"
     runs = [untrained(), untrained(**{"latent_dim": 2, "variant.name": "autoencoder"})]
     fragments = [explorer.fragment(run, dataset, name=name) for run in runs]
-    monkeypatch.setattr(decoder_export, "LARGEST", 100)
+    monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
     fragments.append(explorer.fragment(runs[0], dataset, {"kl": [1.0, 3.0, 2.0, 0.0]}, name="large"))
     body = markup.tag("div", *fragments, class_="vae-explorers")
     page = markup.page("three", explorer.style(), body, explorer.script(), (PROBE,))

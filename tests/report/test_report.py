@@ -14,7 +14,7 @@ from helpers.made_up_comparison import EVIL, QUOTES, broken, made_up, written
 from helpers.made_up_studies import config, measured, write_run
 
 from vae_jax.comparison import analyse
-from vae_jax.comparison.load_runs import gather
+from vae_jax.comparison.load_runs import load_runs
 from vae_jax.comparison.results import Difference
 from vae_jax.config.parse import flatten, parse_config
 from vae_jax.errors import UserError
@@ -168,7 +168,7 @@ def test_verdicts_in_words(change, said):
     ],
 )
 def test_numbers_have_four_digits(value, said):
-    assert markup.text(value).replace("\N{MINUS SIGN}", "-") == said
+    assert markup.four_digits(value).replace("\N{MINUS SIGN}", "-") == said
 
 
 def test_metrics_are_defined_by_their_docstrings():
@@ -202,7 +202,7 @@ def test_pictures_of_the_best_runs_are_in_the_page_up_to_a_size(tmp_path, monkey
         f"{kind} of {name}" for kind in study_page.PICTURES[:2] for name in best
     ]
     assert base64.b64decode(shown[0]["src"].partition(",")[2]).startswith(b"\x89PNG")
-    monkeypatch.setattr(study_page, "MOST_BYTES", 8500)
+    monkeypatch.setattr(study_page, "MAX_PICTURE_BYTES", 8500)
     page = Page(written(tmp_path, comparison))
     assert [given["alt"] for name, given in page.elements if name == "img"] == [given["alt"] for given in shown[:4]]
     assert "2 pictures left out for size" in page.text
@@ -211,8 +211,8 @@ def test_pictures_of_the_best_runs_are_in_the_page_up_to_a_size(tmp_path, monkey
 def test_two_runs_of_one_name_are_two_in_the_report(tmp_path):
     for seed, place in enumerate(("old/study", "new/study")):
         write_run(tmp_path / place, config(seed, beta=1.0), measured(1, 2 + seed), name="run")
-    runs, skipped = gather([tmp_path / "old" / "study", tmp_path / "new" / "study"])
-    comparison = analyse.compare("both", "python -m experiments.compare", runs, skipped)
+    runs, skipped = load_runs([tmp_path / "old" / "study", tmp_path / "new" / "study"])
+    comparison = analyse.compare_runs("both", "python -m experiments.compare", runs, skipped)
     rows = re.findall(r'<tr><td class="name".*?</tr>', str(study_page.runs(comparison)))
     assert [re.findall(r"(?:old|new)/study/run", row)[-1] for row in rows] == ["old/study/run", "new/study/run"]
     figure = plotly_figures.rate_distortion(comparison)
@@ -247,9 +247,9 @@ def test_commands_make_the_very_runs_again(tmp_path):
     listed = [("planned", plans["planned"]), ("edited", ["--config=configs/digits.py", "--config.seed=7"])]
     plan = [{"id": name, "program": "p", "steps": 1, "halving": [], "words": words} for name, words in listed]
     (tmp_path / "plan.json").write_text(json.dumps({"runs": plan}))
-    runs, _ = gather([tmp_path])
+    runs, _ = load_runs([tmp_path])
     assert len(runs) == 3
-    comparison = analyse.compare(str(tmp_path), f"python -m experiments.compare --runs={tmp_path}", runs, [])
+    comparison = analyse.compare_runs(str(tmp_path), f"python -m experiments.compare --runs={tmp_path}", runs, [])
     commands, lines = commands_of(comparison)
     assert lines[-1] == comparison.command
     assert [*plans["planned"], f"--workdir={tmp_path / 'planned'}"] in commands

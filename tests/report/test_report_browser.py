@@ -67,7 +67,7 @@ def test_a_click_sorts_and_what_is_missing_stays_last(chromium, tmp_path):
         COLUMN.replace("NAME", json.dumps(name)).replace("CLICK", "true")
     )
     known = sorted(run.metrics["elbo"] for run in comparison.runs if run.metrics.get("elbo", math.nan) > -math.inf)
-    words = [markup.text(value) for value in (-math.inf, *known)]
+    words = [markup.four_digits(value) for value in (-math.inf, *known)]
     way, cells = click("elbo")
     assert (way, cells[: len(words)], sorted(cells[len(words) :])) == ("ascending", words, ["NaN", "none", "none"])
     way, cells = click("elbo")

@@ -1,4 +1,4 @@
-"""What a few seeds can tell: intervals, paired tests, how many more seeds would tell, what a spread comes from.
+"""Statistics of a few seeds: intervals, paired tests, how many more seeds would tell, what a spread comes from.
 
 Everything is a function of its numbers alone: resamples are drawn once for each count of values, from a fixed seed.
 Products go through einsum: on a busy machine the threads of a matrix product wait for each other longer than it takes.
@@ -20,12 +20,12 @@ POWER = 0.8
 """The chance to tell a difference that `more_seeds` asks for."""
 
 RESAMPLES = 10_000
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 
 _NODES, _WEIGHTS = (np.polynomial.legendre.leggauss(100) + np.array([[1.0], [0.0]])) / 2
 """Of the mean over (0, 1)."""
 
-SAME = 1e-12
+ROUNDING = 1e-12
 """Differences smaller than this share of the numbers are rounding."""
 
 
@@ -40,7 +40,7 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
 
     The percentile interval, stretched about the mean by sqrt(n / (n - 1)) t / z, the quantiles of Student's t (n - 1
     degrees of freedom) and of the normal. Resamples of n values spread less than means do, by sqrt((n - 1) / n), and
-    percentiles know nothing of how badly a few values tell their own spread (Hesterberg 2015): the plain percentile
+    percentiles know nothing of how badly a few values show their own spread (Hesterberg 2015): the plain percentile
     interval, which never leaves the range of the values, covers the mean of 2 normal values half of the time and of 5
     in 84% of cases, and BCa no better, as its corrections are of skew. Stretched it has the width of Student's
     interval and the bootstrap's shape: of 2 normal values it covers the mean in 93% of cases, of 3 and more in 95, of
@@ -61,7 +61,7 @@ def interquartile_mean(values: np.ndarray) -> float:
     return float(stats.trim_mean(values, 0.25))
 
 
-class Paired(NamedTuple):
+class PairedTest(NamedTuple):
     """The mean difference over pairs, its 95% interval, and p of no difference; None for a single pair."""
 
     mean: float
@@ -70,13 +70,13 @@ class Paired(NamedTuple):
     p: float | None
 
 
-def differences(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+def paired_differences(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     """values - baseline, where what is rounding alone is 0."""
-    found = values - baseline
-    return np.where(np.abs(found) <= SAME * np.maximum(np.abs(values), np.abs(baseline)), 0.0, found)
+    pairs = values - baseline
+    return np.where(np.abs(pairs) <= ROUNDING * np.maximum(np.abs(values), np.abs(baseline)), 0.0, pairs)
 
 
-def paired(found: np.ndarray) -> Paired:
+def paired_test(pairs: np.ndarray) -> PairedTest:
     """Student's t on the differences of at least one pair.
 
     Runs of one seed share data, order and noise, so the pair takes away what the seed does to both. Student's t is
@@ -85,14 +85,14 @@ def paired(found: np.ndarray) -> Paired:
     2^(1 - n), above 0.05 up to 5 seeds and, of 20 comparisons, up to 9. It stands in where the differences are
     one number over and over (counts of latents, say), of which t would be surer than any data can make one.
     """
-    n, mean = len(found), float(np.mean(found))
+    n, mean = len(pairs), float(np.mean(pairs))
     if n < 2:
-        return Paired(mean, None, None, None)
-    error = float(np.std(found, ddof=1)) / np.sqrt(n)
-    if error <= SAME * np.max(np.abs(found)):
-        return Paired(mean, mean, mean, 1.0 if mean == 0 else 2.0 ** (1 - n))
+        return PairedTest(mean, None, None, None)
+    error = float(np.std(pairs, ddof=1)) / np.sqrt(n)
+    if error <= ROUNDING * np.max(np.abs(pairs)):
+        return PairedTest(mean, mean, mean, 1.0 if mean == 0 else 2.0 ** (1 - n))
     half = -float(special.stdtrit(n - 1, LEVEL / 2)) * error
-    return Paired(mean, mean - half, mean + half, float(2 * special.stdtr(n - 1, -abs(mean) / error)))
+    return PairedTest(mean, mean - half, mean + half, float(2 * special.stdtr(n - 1, -abs(mean) / error)))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -117,29 +117,28 @@ def power(n: int, effect: float, level: float) -> float:
     return float(_WEIGHTS @ (special.ndtr(shift - critical) + special.ndtr(-critical - shift)))
 
 
-def more_seeds(found: np.ndarray, level: float) -> int | None:
+def more_seeds(pairs: np.ndarray, level: float) -> int | None:
     """How many more pairs would be told apart at `level` with a chance of POWER, were they to go on as these did.
 
-    At least one; None where that is over MOST_SEEDS, or these are all nothing or but one. The effect is itself an
+    At least one; None where that is over MAX_SEEDS, or these are all nothing or but one. The effect is itself an
     estimate: of a difference that is none it is a large number that means nothing, and of 3 seeds it is rough.
     """
-    n, spread = len(found), float(np.std(found, ddof=1)) if len(found) > 1 else 0.0
-    if spread <= SAME * np.max(np.abs(found)):
-        # One constant number is told from none by its sign alone, as `paired` does: p = 2^(1 - n).
-        return max(1, math.ceil(1 - math.log2(level)) - n) if n > 1 and np.mean(found) else None
-    effect = float(np.mean(found)) / spread
-    more = 1 + bisect.bisect_left(
-        range(n + 1, n + MOST_SEEDS + 1), POWER, key=lambda pairs: power(pairs, effect, level)
-    )
-    return more if more <= MOST_SEEDS else None
+    n, spread = len(pairs), float(np.std(pairs, ddof=1)) if len(pairs) > 1 else 0.0
+    if spread <= ROUNDING * np.max(np.abs(pairs)):
+        # One constant number is told from none by its sign alone, as `paired_test` does: p = 2^(1 - n).
+        return max(1, math.ceil(1 - math.log2(level)) - n) if n > 1 and np.mean(pairs) else None
+    effect = float(np.mean(pairs)) / spread
+    counts = range(n + 1, n + MAX_SEEDS + 1)
+    seeds = 1 + bisect.bisect_left(counts, POWER, key=lambda count: power(count, effect, level))
+    return seeds if seeds <= MAX_SEEDS else None
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's, over the places where both are finite; NaN for fewer than 3, and where one does not vary."""
-    both = np.isfinite(first) & np.isfinite(second)
-    if both.sum() < 3:
+    """Spearman's, where both are finite; NaN for fewer than 3 such values, and where one does not vary."""
+    finite = np.isfinite(first) & np.isfinite(second)
+    if finite.sum() < 3:
         return float("nan")
-    ranks = np.stack([stats.rankdata(first[both]), stats.rankdata(second[both])])
+    ranks = np.stack([stats.rankdata(first[finite]), stats.rankdata(second[finite])])
     deviations = ranks - ranks.mean(axis=1)[:, None]
     norms = np.sqrt(np.sum(deviations**2, axis=1))
     return float(deviations[0] @ deviations[1] / np.prod(norms)) if np.all(norms > 0) else float("nan")
@@ -148,7 +147,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 PARTS = ("variant", "strength", "seed", "rest")
 
 
-def explained(
+def variance_shares(
     values: np.ndarray, variants: Sequence[Hashable], groups: Sequence[Hashable], seeds: Sequence[Hashable]
 ) -> dict[str, float]:
     """The share of the values' variance by variant, by group within variant ("strength"), by seed, and the rest.
@@ -156,17 +155,19 @@ def explained(
         SS = SS(variant) + SS(group | variant) + SS(seed | group) + SS(rest),    each by least squares after the last
 
     Of sums of squares, as in Locatello et al. 2019. The rest is what a seed does to one group and not to others. NaN
-    where the values do not vary. Labels explain something of pure noise too: `by_chance` says how much.
+    where the values do not vary. Labels explain something of pure noise too: `chance_shares` says how much.
     """
-    if not len(values) or np.ptp(values) <= SAME * np.max(np.abs(values)):
+    if not len(values) or np.ptp(values) <= ROUNDING * np.max(np.abs(values)):
         return dict.fromkeys(PARTS, float("nan"))
-    left = [float(np.sum(residual**2)) for residual, _ in _fits(values, variants, groups, seeds)]
-    taken = -np.diff([*left, 0.0]) / left[0]
-    return dict(zip(PARTS, np.maximum(taken, 0.0).tolist(), strict=True))
+    squares = [float(np.sum(residual**2)) for residual, _ in _fits(values, variants, groups, seeds)]
+    shares = -np.diff([*squares, 0.0]) / squares[0]
+    return dict(zip(PARTS, np.maximum(shares, 0.0).tolist(), strict=True))
 
 
-def by_chance(variants: Sequence[Hashable], groups: Sequence[Hashable], seeds: Sequence[Hashable]) -> dict[str, float]:
-    """The shares that `explained` is expected to find in independent noise: of the degrees of freedom."""
+def chance_shares(
+    variants: Sequence[Hashable], groups: Sequence[Hashable], seeds: Sequence[Hashable]
+) -> dict[str, float]:
+    """The shares that `variance_shares` is expected to find in independent noise: of the degrees of freedom."""
     n = len(groups)
     ranks = [rank for _, rank in _fits(np.zeros(n), variants, groups, seeds)]
     return dict(zip(PARTS, (np.diff([*ranks, n]) / (n - 1)).tolist(), strict=True))
@@ -175,23 +176,23 @@ def by_chance(variants: Sequence[Hashable], groups: Sequence[Hashable], seeds: S
 def _fits(
     values: np.ndarray, variants: Sequence[Hashable], groups: Sequence[Hashable], seeds: Sequence[Hashable]
 ) -> list[tuple[np.ndarray, int]]:
-    """What the values are beside each of four fits, and its rank: a mean, by variant, by group, by group and seed."""
-    nested = _numbered(list(zip(variants, groups, strict=True)))
+    """(residuals, rank) of each of four fits: a mean, by variant, by group, by group and seed."""
+    nested = _indices(list(zip(variants, groups, strict=True)))
     fits = [
         (_without_means(values, labels), int(labels.max()) + 1)
-        for labels in (np.zeros(len(values), int), _numbered(variants), nested)
+        for labels in (np.zeros(len(values), int), _indices(variants), nested)
     ]
-    # Least squares on two labels: what one leaves of the values, on what it leaves of the other's columns.
-    columns = _without_means(np.eye(len(set(seeds)))[_numbered(seeds)], nested)
-    residual, of_groups = fits[-1]
+    # Least squares on two labels: the values' residuals of one, on the residuals of the other's columns.
+    columns = _without_means(np.eye(len(set(seeds)))[_indices(seeds)], nested)
+    residual, group_rank = fits[-1]
     gram, moments = np.einsum("ij,ik->jk", columns, columns), np.einsum("ij,i->j", columns, residual)
     fit, _, rank, _ = np.linalg.lstsq(gram, moments, rcond=1e-9)
-    return [*fits, (residual - np.einsum("ij,j->i", columns, fit), of_groups + int(rank))]
+    return [*fits, (residual - np.einsum("ij,j->i", columns, fit), group_rank + int(rank))]
 
 
-def _numbered(labels: Sequence[Hashable]) -> np.ndarray:
-    places = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    return np.array([places[label] for label in labels])
+def _indices(labels: Sequence[Hashable]) -> np.ndarray:
+    indices = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    return np.array([indices[label] for label in labels])
 
 
 def _without_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -202,7 +203,7 @@ def _without_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return values - (sums / counts)[labels]
 
 
-def dominated(rate: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+def is_dominated(rate: np.ndarray, distortion: np.ndarray) -> np.ndarray:
     """Which runs another beats in rate or distortion and equals or beats in the other."""
     no_worse = (rate[None, :] <= rate[:, None]) & (distortion[None, :] <= distortion[:, None])
     better = (rate[None, :] < rate[:, None]) | (distortion[None, :] < distortion[:, None])

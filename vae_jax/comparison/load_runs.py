@@ -1,4 +1,4 @@
-"""The runs under some folders, solo or members of a study, read from their files alone.
+"""The runs under some folders, solo or parts of a study, read from their files alone.
 
 What is no run is skipped by name, with why; what failed, was dropped, still runs or was left unfinished is a run like
 the others, without metrics.
@@ -9,7 +9,7 @@ import os
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +17,73 @@ from vae_jax.comparison.results import ComparedRun
 from vae_jax.errors import UserError
 from vae_jax.sweeps import study
 
-KNOWN = ("plan.json", "programs", "comparison")
+STUDY_FILES = ("plan.json", "programs", "comparison")
 """What a study's folder holds beside runs."""
 
+REQUIRED_FIELDS = {"seed": int, "variant.name": str, "train.steps": int}
+"""Fields of every run's config, and their types."""
+
 SPEEDS = re.compile(rb'"steps_per_second": ([0-9.eE+-]+)(?=[,}])')
-TAIL = 32_768
-"""Bytes of the end of metrics.jsonl: some 25 records or more."""
+TAIL_BYTES = 32_768
+"""The end of metrics.jsonl that is read: 25 records or more."""
 
 
-class NoRun(Exception):
+class NotARun(Exception):
     """Why a folder is not that of a run."""
 
 
-def gather(roots: list[Path]) -> tuple[list[ComparedRun], list[tuple[str, str]]]:
+def load_runs(roots: Sequence[Path]) -> tuple[list[ComparedRun], list[tuple[str, str]]]:
     """(runs, what was skipped and why) of folders of runs, or of one run. Raises UserError where one is no folder."""
     for root in roots:
         if not root.is_dir():
             raise UserError(f"--runs: {str(root)!r} is no folder; give one that holds runs")
-    runs, skipped, seen = [], [], {}
-    for name, folder in _named(roots):
+    runs: dict[str, ComparedRun] = {}
+    skipped = []
+    for name, folder in _named_folders(roots):
         try:
             run = read_run(name, folder)
-            same = study.digest(run.config)
-            earlier = seen.get(same)
-            if earlier and (earlier.status == study.DONE or run.status != study.DONE):
-                raise NoRun(f"is the same run as {earlier.name}")
-        except NoRun as problem:
+        except NotARun as problem:
             skipped.append((name, str(problem)))
+            continue
         except OSError as error:
             skipped.append((name, f"cannot be read ({error.strerror})"))
-        else:
-            if earlier:
-                runs.remove(earlier)
-                skipped.append((earlier.name, f"is the same run as {name}, which has finished"))
-            seen[same] = run
-            runs.append(run)
-    return runs, skipped
+            continue
+        digest = study.digest(run.config)
+        earlier = runs.get(digest)
+        if earlier and (earlier.status == study.DONE or run.status != study.DONE):
+            skipped.append((name, f"is the same run as {earlier.name}"))
+            continue
+        if earlier:
+            del runs[digest]
+            skipped.append((earlier.name, f"is the same run as {name}, which has finished"))
+        runs[digest] = run
+    return list(runs.values()), skipped
 
 
-def _named(roots: list[Path]) -> list[tuple[str, Path]]:
-    """Each folder once, by its name; with that above it where --runs names several, with more where names meet."""
+def _named_folders(roots: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Each folder once, by its name; with that above it where there are several roots, more where they collide."""
     folders, parts = {}, {}
     for root in roots:
-        for path in _inside(root):
-            place = root.resolve() if path == root else root.resolve() / path.name
-            folders.setdefault(place, path)
-            parts.setdefault(place, 1 if path == root or len(roots) == 1 else 2)
+        for path in _entries(root):
+            absolute = root.resolve() if path == root else root.resolve() / path.name
+            folders.setdefault(absolute, path)
+            parts.setdefault(absolute, 1 if path == root or len(roots) == 1 else 2)
     while True:
-        names = {place: str(Path(*place.parts[-count:])) for place, count in parts.items()}
-        times = Counter(names.values())
-        if max(times.values(), default=1) == 1:
-            return [(names[place], path) for place, path in folders.items()]
-        parts = {place: count + (times[names[place]] > 1) for place, count in parts.items()}
+        names = {absolute: str(Path(*absolute.parts[-count:])) for absolute, count in parts.items()}
+        uses = Counter(names.values())
+        if max(uses.values(), default=1) == 1:
+            return [(names[absolute], path) for absolute, path in folders.items()]
+        parts = {absolute: count + 1 if uses[names[absolute]] > 1 else count for absolute, count in parts.items()}
 
 
-def _inside(root: Path) -> Iterator[Path]:
-    """The root itself where it is a run; what is in it, and those of its plan that are not begun."""
+def _entries(root: Path) -> Iterator[Path]:
+    """The root itself where it is a run; what is in it, and the runs of its plan that are not begun."""
     if (root / "config.json").exists():
         yield root
         return
-    yield from (path for path in sorted(root.iterdir()) if path.name not in KNOWN and not path.name.startswith("."))
+    for path in sorted(root.iterdir()):
+        if path.name not in STUDY_FILES and not path.name.startswith("."):
+            yield path
     yield from _not_begun(root)
 
 
@@ -88,15 +95,16 @@ def _not_begun(root: Path) -> list[Path]:
 
 
 def read_run(name: str, folder: Path) -> ComparedRun:
-    """The run of a folder. Raises NoRun where it is none, or is damaged."""
-    config = _config(folder)
-    file, found = folder / "evaluation.json", {}
-    if file.exists() and not (found := study.read_json(file)):
-        raise NoRun("evaluation.json is damaged")
+    """The run of a folder. Raises NotARun where it is none, or is damaged."""
+    config = _read_config(folder)
+    file = folder / "evaluation.json"
+    evaluation = study.read_json(file)
+    if file.exists() and not evaluation:
+        raise NotARun("evaluation.json is damaged")
     status = study.run_state(folder, config["train.steps"])
-    metrics = numbers(found) if status == study.DONE else {}
+    metrics = numeric_metrics(evaluation) if status == study.DONE else {}
     if status == study.DONE and "loss" not in metrics:
-        raise NoRun("evaluation.json is damaged")
+        raise NotARun("evaluation.json is damaged")
     return ComparedRun(
         name=name,
         folder=str(folder),
@@ -105,63 +113,70 @@ def read_run(name: str, folder: Path) -> ComparedRun:
         config=config,
         metrics=metrics,
         status=status,
-        error=_error(folder) if status == study.FAILED else "",
+        error=_read_error(folder) if status == study.FAILED else "",
         environment=study.read_json(folder / "environment.json"),
-        steps_per_second=speed(folder / "metrics.jsonl"),
+        steps_per_second=median_speed(folder / "metrics.jsonl"),
     )
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     if not os.path.lexists(folder):
-        raise NoRun("is planned and not begun")
+        raise NotARun("is planned and not begun")
     if not folder.is_dir():
-        raise NoRun("is no folder")
+        raise NotARun("is no folder")
     file = folder / "config.json"
     if not file.exists():
-        if (folder / "plan.json").exists():
-            raise NoRun("is a study of its own; name it in --runs")
-        raise NoRun("has no config.json" if any(folder.iterdir()) else "is empty")
-    found = study.read_json(file)
-    if not found:
-        raise NoRun("config.json is damaged")
-    config = leaves(found["config"]) if isinstance(found.get("config"), dict) else {}
-    kinds = {"seed": int, "variant.name": str, "train.steps": int}
-    if not all(isinstance(config.get(field), kind) for field, kind in kinds.items()):
-        raise NoRun("config.json is of no run of vae_jax")
+        raise NotARun(_missing_config(folder))
+    content = study.read_json(file)
+    if not content:
+        raise NotARun("config.json is damaged")
+    config = flatten_config(content["config"]) if isinstance(content.get("config"), dict) else {}
+    if not all(isinstance(config.get(field), kind) for field, kind in REQUIRED_FIELDS.items()):
+        raise NotARun("config.json is of no run of vae_jax")
     return config
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _missing_config(folder: Path) -> str:
+    if (folder / "plan.json").exists():
+        return "is a study of its own; name it in --runs"
+    return "has no config.json" if any(folder.iterdir()) else "is empty"
+
+
+def flatten_config(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every value of nested dicts by its dotted name, lists as tuples."""
-    found = {}
+    flat = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            found.update(leaves(value, f"{prefix}{name}."))
+            flat.update(flatten_config(value, f"{prefix}{name}."))
         else:
-            found[prefix + name] = tuple(value) if isinstance(value, list) else value
-    return found
+            flat[prefix + name] = tuple(value) if isinstance(value, list) else value
+    return flat
 
 
-def numbers(found: Mapping[str, Any]) -> dict[str, float]:
+def numeric_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of an evaluation.json; null is where a number was not finite, and NaN."""
-    kept = {}
-    for name, value in found.items():
-        if name != "step" and (value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))):
-            kept[name] = math.nan if value is None else float(value)
-    return kept
+    return {
+        name: math.nan if value is None else float(value)
+        for name, value in evaluation.items()
+        if name != "step" and _is_number(value)
+    }
 
 
-def _error(folder: Path) -> str:
-    found = study.read_json(folder / "failed.json")
-    return str(found["error"]) if "error" in found else "failed.json is damaged"
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def speed(file: Path) -> float | None:
+def _read_error(folder: Path) -> str:
+    failure = study.read_json(folder / "failed.json")
+    return str(failure["error"]) if "error" in failure else "failed.json is damaged"
+
+
+def median_speed(file: Path) -> float | None:
     """The median of the last records' steps per second, of which only the end of the file is read."""
     try:
         with file.open("rb") as stream:
-            stream.seek(max(0, file.stat().st_size - TAIL))
-            found = [float(match) for match in SPEEDS.findall(stream.read())]
+            stream.seek(max(0, file.stat().st_size - TAIL_BYTES))
+            speeds = [float(match) for match in SPEEDS.findall(stream.read())]
     except (OSError, ValueError):
         return None
-    return statistics.median(found) if found else None
+    return statistics.median(speeds) if speeds else None

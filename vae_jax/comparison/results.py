@@ -1,4 +1,4 @@
-"""What a comparison of runs found: plain values, which compare.py computes and report.py shows."""
+"""The results of a comparison of runs: plain values, which analyse.py computes and vae_jax.report shows."""
 
 from typing import Any, NamedTuple
 
@@ -63,8 +63,8 @@ class Difference(NamedTuple):
 class Comparison(NamedTuple):
     """All of it. The first of `metrics` is the score of choice; `skipped` are folders and why.
 
-    `correlation` is Spearman's between metrics over runs, in their order; `explained` the share of each metric's
-    variance by "variant", "strength" and "seed", and what is left; both over the runs that are comparable with the
+    `correlation` is Spearman's between metrics over runs, in their order; `variance_shares` the share of each metric's
+    variance by "variant", "strength" and "seed", and the "rest"; both over the runs that are comparable with the
     baseline. `higher_is_better` is None where neither way is. `command` is what made it.
     """
 
@@ -78,5 +78,5 @@ class Comparison(NamedTuple):
     groups: list[Group]
     differences: list[Difference]
     correlation: list[list[float]]
-    explained: dict[str, dict[str, float]]
+    variance_shares: dict[str, dict[str, float]]
     skipped: list[tuple[str, str]]

@@ -1,4 +1,4 @@
-"""Where names go in a picture so that none hides another."""
+"""Positions of names in a picture, so that none hides another."""
 
 from collections.abc import Sequence
 
@@ -13,23 +13,23 @@ NEAR = 12
 """Points within which a name needs no line to its dot."""
 
 
-def spread(places: Float[np.ndarray, " place"], gap: float) -> Float[np.ndarray, " place"]:
-    """The rising `places` moved apart to at least `gap`, those that meet about their middle."""
+def separate(positions: Float[np.ndarray, " label"], gap: float) -> Float[np.ndarray, " label"]:
+    """The rising `positions` moved apart to at least `gap`, those that collide about their middle."""
     clusters: list[list[float]] = []
-    for place in places:
-        clusters.append([float(place)])
+    for position in positions:
+        clusters.append([float(position)])
         while len(clusters) > 1 and _ends(clusters[-2], gap)[1] + gap > _ends(clusters[-1], gap)[0]:
             clusters[-2:] = [clusters[-2] + clusters[-1]]
-    return np.concatenate([np.empty(0), *(np.linspace(*_ends(of, gap), len(of)) for of in clusters)])
+    return np.concatenate([np.empty(0), *(np.linspace(*_ends(cluster, gap), len(cluster)) for cluster in clusters)])
 
 
-def _ends(places: Sequence[float], gap: float) -> tuple[float, float]:
-    half = gap * (len(places) - 1) / 2
-    return float(np.mean(places)) - half, float(np.mean(places)) + half
+def _ends(cluster: Sequence[float], gap: float) -> tuple[float, float]:
+    half = gap * (len(cluster) - 1) / 2
+    return float(np.mean(cluster)) - half, float(np.mean(cluster)) + half
 
 
-def merged(
-    means: Float[np.ndarray, "mean 2"], labels: Sequence[str], room: Float[np.ndarray, "2"]
+def merge_labels(
+    means: Float[np.ndarray, "mean 2"], labels: Sequence[str], room: Float[np.ndarray, " 2"]
 ) -> list[tuple[np.ndarray, str]]:
     """The means with their labels; those that follow the first within `room` are one with it: "1, 2", "1 to 4"."""
     clusters: list[tuple[np.ndarray, list[str]]] = []
@@ -38,36 +38,48 @@ def merged(
             clusters[-1][1].append(label)
         else:
             clusters.append((mean, [label]))
-    return [(mean, ", ".join(of) if len(of) < 3 else f"{of[0]} to {of[-1]}") for mean, of in clusters]
+    return [(mean, _joined(cluster)) for mean, cluster in clusters]
 
 
-def beside(
-    named: Float[np.ndarray, "name 2"],
+def _joined(labels: Sequence[str]) -> str:
+    return ", ".join(labels) if len(labels) < 3 else f"{labels[0]} to {labels[-1]}"
+
+
+def label_corners(
+    positions: Float[np.ndarray, "name 2"],
     sizes: Float[np.ndarray, "name 2"],
     dots: Float[np.ndarray, "dot 2"],
     frame: Float[np.ndarray, "2 2"],
 ) -> tuple[Float[np.ndarray, "name 2"], list[bool]]:
-    """(lower left corners of boxes of `sizes`, whether each is far from what it names), all in points.
+    """Boxes for names beside what they name: one after the other, each hides the fewest dots and names, and is near.
 
-    One after the other, each takes the place that hides the fewest dots and names, and of those the nearest.
+    Args:
+        positions: of what is named, in points, as all the others.
+        sizes: of the names, width and height.
+        dots: what should not be hidden.
+        frame: lower left and upper right corner, which names do not leave.
+
+    Returns:
+        (lower left corners, whether each is so far from what it names that it needs a line).
     """
-    taken: list[np.ndarray] = []
-    far = []
-    for place, size in zip(named, sizes, strict=True):
-        boxes = [_box(place, size, reach, np.array(side)) for reach in REACHES for side in SIDES]
-        best = int(np.argmin([_cost(box, dots, taken, frame) for box in boxes]))
-        taken.append(boxes[best])
-        far.append(REACHES[best // len(SIDES)] > NEAR)
-    return np.array([box[0] for box in taken]).reshape(-1, 2), far
+    boxes: list[np.ndarray] = []
+    distant = []
+    for position, size in zip(positions, sizes, strict=True):
+        candidates = [_box(position, size, reach, np.array(side)) for reach in REACHES for side in SIDES]
+        best = int(np.argmin([_cost(box, dots, boxes, frame) for box in candidates]))
+        boxes.append(candidates[best])
+        distant.append(REACHES[best // len(SIDES)] > NEAR)
+    return np.array([box[0] for box in boxes]).reshape(-1, 2), distant
 
 
-def _box(place: np.ndarray, size: np.ndarray, reach: float, side: np.ndarray) -> np.ndarray:
-    corner = place + reach * side - size * (1 - side) / 2
+def _box(position: np.ndarray, size: np.ndarray, reach: float, side: np.ndarray) -> np.ndarray:
+    corner = position + reach * side - size * (1 - side) / 2
     return np.stack([corner, corner + size])
 
 
-def _cost(box: np.ndarray, dots: np.ndarray, taken: Sequence[np.ndarray], frame: np.ndarray) -> int:
+def _cost(box: np.ndarray, dots: np.ndarray, boxes: Sequence[np.ndarray], frame: np.ndarray) -> int:
     """Hidden dots; another name counts for ten of them, and to stand out of the frame for a hundred."""
     hidden = np.all((dots > box[0] - 2) & (dots < box[1] + 2), axis=1).sum()
-    names = sum(bool(np.all((box[0] < other[1]) & (other[0] < box[1]))) for other in taken)
-    return int(hidden) + 10 * names + 100 * bool(np.any(box[0] - 3 < frame[0]) or np.any(box[1] + 3 > frame[1]))
+    overlaps = [bool(np.all((box[0] < other[1]) & (other[0] < box[1]))) for other in boxes]
+    outside = bool(np.any(box[0] - 3 < frame[0]) or np.any(box[1] + 3 > frame[1]))
+    return int(hidden) + 10 * sum(overlaps) + (100 if outside else 0)

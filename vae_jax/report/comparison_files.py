@@ -1,83 +1,97 @@
-"""What a comparison leaves in a folder, and in W&B: tables, pictures and the report with its latent explorers."""
+"""The files that a comparison leaves in a folder, and in W&B: tables, pictures and the report with its explorers."""
 
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vae_jax.comparison import wording
-from vae_jax.comparison.figures import draw
+from vae_jax.comparison.ranking import best_runs, ranked_groups
 from vae_jax.comparison.results import ComparedRun, Comparison, Group
-from vae_jax.comparison.tables import write_csv, write_parquet
-from vae_jax.comparison.wording import flat, in_nats
+from vae_jax.comparison.tables import group_table, write_csv, write_parquet
 from vae_jax.errors import UserError
-from vae_jax.report import explorer
-from vae_jax.report.study_page import best_runs, write
+from vae_jax.report import explorer, study_page
+from vae_jax.report.markup import Html
 from vae_jax.training import writers
 
 
 def write_files(out: Path, comparison: Comparison) -> list[Path]:
     """Tables, figures and the report into the folder `out`, as far as what they need is installed; their files."""
+    from vae_jax.comparison import figures  # brings matplotlib
+
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: {str(out)!r} cannot be a folder ({error.strerror}); give another") from None
-    files = draw(comparison, out)
-    for name, make in FILES.items():
+    files = figures.draw(comparison, out)
+    for name, write in FILES.items():
         try:
-            make(out / name, comparison)
+            write(out / name, comparison)
             files.append(out / name)
         except UserError as problem:
             print(f"left out: {problem}")
     return files
 
 
-def _report(file: Path, comparison: Comparison) -> None:
-    best = best_runs(comparison)
-    # The baseline's best run and the best of another group, side by side.
-    chosen = [pair for pair in best if pair[0].name == comparison.baseline][:1]
-    # No slider moves anything of a decoder that ignores its code.
-    lively = [pair for pair in _by_score(comparison, best) if pair[1].metrics.get("active_units") != 0]
-    chosen += [pair for pair in lively if pair not in chosen][:1]
-    explorers = []
-    for group, run in chosen:
-        try:
-            explorers.append(explorer.of_folder(Path(run.folder), group.name))
-        except UserError as problem:  # a copied study may lack checkpoints or data
-            print(f"left out: the latent explorer of {group.name}: {problem}")
-    write(file, comparison, explorers)
+def _write_csv(file: Path, comparison: Comparison) -> None:
+    write_csv(file, comparison.runs)
 
 
-def _by_score(comparison: Comparison, best: list[tuple[Group, ComparedRun]]) -> list[tuple[Group, ComparedRun]]:
-    score = comparison.metrics[0]
-    sign = wording.sign(comparison, score)
-    other = wording.apart(comparison) if in_nats(score) else ()
-    known = lambda group: score in group.summaries and group.name not in other  # noqa: E731
-    mean = lambda group: sign * group.summaries[score].mean if known(group) else -math.inf  # noqa: E731
-    return sorted(best, key=lambda pair: -mean(pair[0]) if math.isfinite(mean(pair[0])) else math.inf)
+def _write_parquet(file: Path, comparison: Comparison) -> None:
+    write_parquet(file, comparison.runs)
 
 
-FILES = {
-    "runs.csv": lambda file, comparison: write_csv(file, comparison.runs),
-    "runs.parquet": lambda file, comparison: write_parquet(file, comparison.runs),
-    "report.html": _report,
+def _write_report(file: Path, comparison: Comparison) -> None:
+    study_page.write(file, comparison, _explorers(explored_runs(comparison)))
+
+
+FILES: dict[str, Callable[[Path, Comparison], None]] = {
+    "runs.csv": _write_csv,
+    "runs.parquet": _write_parquet,
+    "report.html": _write_report,
 }
-"""What makes each file of a comparison, or raises UserError where something for it is not installed."""
+"""What writes each file of a comparison, or raises UserError where something for it is not installed."""
+
+
+def _explorers(runs: Sequence[tuple[Group, ComparedRun]]) -> list[Html]:
+    """The explorers of these runs, side by side; a copied study may lack checkpoints or data."""
+    fragments = []
+    for group, run in runs:
+        try:
+            fragments.append(explorer.folder_fragment(Path(run.folder), group.name))
+        except UserError as problem:
+            print(f"left out: the latent explorer of {group.name}: {problem}")
+    return fragments
+
+
+def explored_runs(comparison: Comparison) -> list[tuple[Group, ComparedRun]]:
+    """The baseline's best run, and the best run of the best other group whose decoder does not ignore its code."""
+    best = best_runs(comparison)
+    baseline = [pair for pair in best if pair[0].name == comparison.baseline]
+    ranks = {group.name: rank for rank, group in enumerate(ranked_groups(comparison))}
+    ordered = sorted(best, key=lambda pair: ranks.get(pair[0].name, len(ranks)))
+    others = [pair for pair in ordered if not_collapsed(pair[1]) and pair not in baseline]
+    return [*baseline[:1], *others[:1]]
+
+
+def not_collapsed(run: ComparedRun) -> bool:
+    """Whether a slider moves anything: unless all latents are known to be inactive."""
+    return run.metrics.get("active_units") != 0
 
 
 def publish(out: Path, comparison: Comparison, files: Sequence[Path]) -> None:
     """Sends the table of groups and the report to W&B, in the group of the runs."""
     config = comparison.runs[0].config
     folder = Path(comparison.folder.split(",")[0]).resolve()
-    own = {name: config.get(f"wandb.{name}", "") for name in ("mode", "project", "entity", "group")}
-    own["mode"] = "online" if own["mode"] in ("", "disabled") else own["mode"]
-    own["group"] = own["group"] or os.environ.get("WANDB_RUN_GROUP", folder.name)
-    to = writers.WandbMirror(
+    settings = {name: config.get(f"wandb.{name}", "") for name in ("mode", "project", "entity", "group")}
+    if settings["mode"] in ("", "disabled"):
+        settings["mode"] = "online"
+    if not settings["group"]:
+        settings["group"] = os.environ.get("WANDB_RUN_GROUP", folder.name)
+    mirror = writers.WandbMirror(
         out,
-        {**own, "name": f"comparison of {folder.name}", "tags": ("comparison",), "artifact": False},
+        {**settings, "name": f"comparison of {folder.name}", "tags": ("comparison",), "artifact": False},
         {"command": comparison.command, "by": list(comparison.by), "baseline": comparison.baseline},
     )
-    to.table("comparison", *flat(comparison))
+    mirror.table("comparison", *group_table(comparison))
     if out / "report.html" in files:
-        to.page(out / "report.html")
-    to.close()
+        mirror.page(out / "report.html")
+    mirror.close()

@@ -23,10 +23,10 @@ from vae_jax.typing import Params
 
 TOLERANCE = 1e-3
 """What a grey level in the browser may be off that of JAX."""
-LARGEST = 8_000_000
+MAX_BYTES = 8_000_000
 """Bytes of weights above which a decoder is not put into a page."""
 
-MEANS = {
+MEAN_KINDS = {
     "bernoulli": "sigmoid",
     "gaussian": "value",
     "laplace": "value",
@@ -47,25 +47,25 @@ class Layer(NamedTuple):
     bias: np.ndarray
 
 
-def numbered(tree: Params, name: str) -> list[Params]:
+def numbered_subtrees(tree: Params, name: str) -> list[Params]:
     """`tree`'s subtrees called name_0, name_1 and so on."""
     return [tree[f"{name}_{i}"] for i in range(sum(key.startswith(f"{name}_") for key in tree))]
 
 
 def dense(tree: Params, activations: Sequence[str]) -> list[Layer]:
     """The layers of an `Mlp`."""
-    parts = zip(numbered(tree, "Dense"), activations, strict=True)
+    parts = zip(numbered_subtrees(tree, "Dense"), activations, strict=True)
     return [Layer("dense", part["kernel"].shape, after, part["kernel"], part["bias"]) for part, after in parts]
 
 
 def mlp(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> list[Layer]:
     """The decoder of `networks.mlp`."""
-    return dense(tree, [activation] * (len(numbered(tree, "Dense")) - 1) + ["none"])
+    return dense(tree, [activation] * (len(numbered_subtrees(tree, "Dense")) - 1) + ["none"])
 
 
 def conv(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> list[Layer]:
     """The decoder of `networks.conv`."""
-    layers, convolutions = dense(tree["Mlp_0"], [activation] * 2), numbered(tree, "TransposedConv")
+    layers, convolutions = dense(tree["Mlp_0"], [activation] * 2), numbered_subtrees(tree, "TransposedConv")
     grids = list(zip(*(halvings(size, len(convolutions)) for size in image_shape[:2]), strict=True))[::-1]
     for i, part in enumerate(convolutions):
         kernel, bias = part["Dense_0"]["kernel"], part["bias"]
@@ -81,7 +81,7 @@ def conv(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> li
 NETWORKS: dict[str, Callable[[Params, str, tuple[int, int, int]], list[Layer]]] = {"mlp": mlp, "conv": conv}
 
 
-def lacks(run: TrainedModel) -> str:
+def missing_support(run: TrainedModel) -> str:
     """Why the browser cannot run this run's decoder; empty where it can."""
     net, likelihood = run.config["net"], run.config["likelihood"]["name"]
     if run.model.variant.wrap_networks is not None:
@@ -90,46 +90,46 @@ def lacks(run: TrainedModel) -> str:
         return f"the network {net['name']!r} has no counterpart in the browser"
     if net["dtype"] != "float32":
         return f"it computes in {net['dtype']}, which a browser does not"
-    if likelihood not in MEANS:
+    if likelihood not in MEAN_KINDS:
         return f"the likelihood {likelihood!r} has no counterpart in the browser"
     size = 4 * sum(leaf.size for leaf in jax.tree.leaves(run.params["nets"]["decoder"]))
-    return f"its decoder's weights are {size / 1e6:.1f} MB, more than {LARGEST / 1e6:g}" if size > LARGEST else ""
+    return f"its decoder's weights are {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:g}" if size > MAX_BYTES else ""
 
 
-def packed(array: np.ndarray, dtype: str = "float32") -> str:
+def pack_array(array: np.ndarray, dtype: str = "float32") -> str:
     """The numbers of `array`, little-endian, in base64."""
     return base64.b64encode(np.asarray(array, np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
 
 
-def rounded(run: TrainedModel) -> TrainedModel:
+def round_to_float16(run: TrainedModel) -> TrainedModel:
     """The run with its decoder's weights as float16 has them."""
     half = jax.tree.map(lambda w: w.astype("float16").astype("float32"), run.params["nets"]["decoder"])
     params = {**run.params, "nets": {**run.params["nets"], "decoder": half}}
-    return run.at(run.config, params, run.step)
+    return run.with_params(run.config, params, run.step)
 
 
-def exported(run: TrainedModel, codes: np.ndarray) -> tuple[dict[str, Any], str]:
+def export_decoder(run: TrainedModel, codes: np.ndarray) -> tuple[dict[str, Any], str]:
     """(the decoder as decode.js takes it, how its weights are stored, in words).
 
     `codes` are those that must look alike in float16.
     """
-    change = np.abs(rounded(run).decode(codes) - run.decode(codes)).max()
+    change = np.abs(round_to_float16(run).decode(codes) - run.decode(codes)).max()
     dtype = "float16" if change <= TOLERANCE / 2 else "float32"  # a NaN, of weights out of range, is not <=
     tree = jax.tree.map(np.asarray, run.params["nets"]["decoder"])
     layers = NETWORKS[run.config["net"]["name"]](tree, run.config["net"]["activation"], run.image_shape)
     flat = np.concatenate([part.ravel() for layer in layers for part in (layer.kernel, layer.bias)])
     found = {
         "layers": [{"kind": layer.kind, "shape": layer.shape, "activation": layer.activation} for layer in layers],
-        "weights": packed(flat, dtype),
+        "weights": pack_array(flat, dtype),
         "dtype": dtype,
-        "mean": MEANS[run.config["likelihood"]["name"]],
+        "mean": MEAN_KINDS[run.config["likelihood"]["name"]],
         "parts": run.model.likelihood.channels,
     }
     return found, f"{flat.size * np.dtype(dtype).itemsize / 1e3:,.0f} kB of {dtype} weights"
 
 
-def check(run: TrainedModel, codes: np.ndarray, most: int = 20_000) -> dict[str, str]:
+def reference_images(run: TrainedModel, codes: np.ndarray, most: int = 20_000) -> dict[str, str]:
     """Some of `codes` and JAX's images of them, about `most` numbers, for a page to compare its own with."""
     some = codes[: max(2, min(8, most // math.prod(run.image_shape)))]
     with jax.default_matmul_precision("highest"):  # some accelerators' own is coarser than a browser's
-        return {"codes": packed(some), "images": packed(run.decode(some))}
+        return {"codes": pack_array(some), "images": pack_array(run.decode(some))}

@@ -34,7 +34,7 @@ from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.report import decoder_export, markup
-from vae_jax.report.decoder_export import packed
+from vae_jax.report.decoder_export import pack_array
 from vae_jax.report.markup import Html, join, tag
 from vae_jax.training.metric_runner import read_evaluation
 from vae_jax.training.open_run import open_run
@@ -68,12 +68,12 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    parts = [of_folder(folder, name) for folder, name in zip(folders, names, strict=True)]
+    parts = [folder_fragment(folder, name) for folder, name in zip(folders, names, strict=True)]
     file.write_text(page(f"Latent space of {' and '.join(names)}", parts), encoding="utf-8")
     return file
 
 
-def of_folder(folder: Path, name: str) -> Html:
+def folder_fragment(folder: Path, name: str) -> Html:
     """The fragment of the run in `folder` at its latest checkpoint. Raises UserError where there is none."""
     run = open_run(folder)
     evaluation = read_evaluation(folder / "evaluation.json", run.step)
@@ -109,7 +109,7 @@ def fragment(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any] | N
 
 def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any], name: str) -> dict[str, Any]:
     """What explore.js is given of a run."""
-    some = data.some(dataset.test, min(MOST_IMAGES, max(1, MOST_PIXELS // math.prod(run.image_shape))))
+    some = data.sample_indices(dataset.test, min(MOST_IMAGES, max(1, MOST_PIXELS // math.prod(run.image_shape))))
     images = np.asarray(dataset.test.fetch(some))
     labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[some]
     check_finite(name, "weights", jax.tree.leaves(run.params["nets"]))
@@ -117,7 +117,7 @@ def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any],
     check_finite(name, "codes", [codes])
     kl = evaluation.get("kl")
     kl = None if kl is None or None in kl else kl  # JSON's null is a NaN
-    sliders, planes = sliders_of(run, codes, kl), planes_of(run, codes, kl)
+    sliders, planes = latent_sliders(run, codes, kl), latent_planes(run, codes, kl)
     classes, label_of = ([], None) if labels is None else np.unique(labels, return_inverse=True)
     variant, net = run.config["variant"]["name"], run.config["net"]["name"]
     found = {
@@ -125,20 +125,20 @@ def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any],
         "about": f"{variant}, {net}, {run.latent_dim} latents, step {run.step}",
         "shape": run.image_shape,
         "size": run.code_dim,
-        "codes": packed(codes),
-        "mean": packed(codes.mean(0)),
+        "codes": pack_array(codes),
+        "mean": pack_array(codes.mean(0)),
         "classes": [str(label) for label in classes],
         "labels": None if label_of is None else label_of.tolist(),
         "key": zlib.crc32(images.tobytes()),
-        **sheet(images / np.float32(255)),
+        **image_sheet(images / np.float32(255)),
     }
-    if reason := decoder_export.lacks(run):
-        return found | rendered(run, codes, sliders, planes[:1], reason)
+    if reason := decoder_export.missing_support(run):
+        return found | render_images(run, codes, sliders, planes[:1], reason)
     of_prior = np.random.default_rng(0).normal(size=codes.shape).astype(np.float32)
-    decoder, stored = decoder_export.exported(run, np.concatenate([codes, of_prior]))
+    decoder, stored = decoder_export.export_decoder(run, np.concatenate([codes, of_prior]))
     return found | {
         "decoder": decoder,
-        "check": decoder_export.check(run, np.stack([codes, of_prior], axis=1).reshape(-1, run.code_dim)),
+        "check": decoder_export.reference_images(run, np.stack([codes, of_prior], axis=1).reshape(-1, run.code_dim)),
         "tolerance": decoder_export.TOLERANCE,
         "note": f"The decoder runs in this page from {stored}",
         "sliders": sliders,
@@ -153,18 +153,18 @@ def check_finite(name: str, what: str, arrays: Sequence[np.ndarray]) -> None:
         raise UserError(f"{name}: its {what} are not finite; take a run that has not failed")
 
 
-def by_information(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[int]:
+def latents_by_information(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[int]:
     """The latents, of most KL first; by the variance of their codes where there is no KL."""
     return np.argsort(-np.asarray(codes[:, : run.latent_dim].var(0) if kl is None else kl), kind="stable").tolist()
 
 
-def sliders_of(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[dict[str, Any]]:
+def latent_sliders(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[dict[str, Any]]:
     """A slider for each latent, over the prior's range (without a KL three standard deviations) and all its codes.
 
     Then one for each number of the code beside the latents.
     """
     sliders = []
-    for i in by_information(run, codes, kl):
+    for i in latents_by_information(run, codes, kl):
         mean, deviation = (codes[:, i].mean(), codes[:, i].std()) if kl is None else (0, 1)
         detail = f"sd {deviation:.2f}" if kl is None else f"{kl[i]:.2f} nats"
         low, high = min(mean - 3 * deviation, codes[:, i].min()), max(mean + 3 * deviation, codes[:, i].max())
@@ -177,18 +177,18 @@ def sliders_of(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> 
 
 def slider(dimension: int, name: str, detail: str, low: float, high: float) -> dict[str, Any]:
     """A slider of one number of the code."""
-    low, high = widened(low, high)
+    low, high = widen(low, high)
     return {"dimension": dimension, "name": name, "detail": detail, "low": low, "high": high, "steps": SLIDER_STEPS}
 
 
-def widened(low: float, high: float) -> tuple[float, float]:
+def widen(low: float, high: float) -> tuple[float, float]:
     """The interval, or one of length 2 about what is a point."""
     return (float(low), float(high)) if high > low else (float(low) - 1, float(low) + 1)
 
 
-def planes_of(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[dict[str, Any]]:
+def latent_planes(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[dict[str, Any]]:
     """The maps: of two latents both, of more the two main axes of the latents, and the two most informative latents."""
-    latents, most = codes[:, : run.latent_dim], by_information(run, codes, kl)[:2]
+    latents, most = codes[:, : run.latent_dim], latents_by_information(run, codes, kl)[:2]
     units = np.eye(run.code_dim, dtype=np.float32)
     if run.latent_dim == 1:
         return [plane("the latent", ["latent 0", ""], codes, np.stack([units[0], 0 * units[0]]), 0 * codes[0])]
@@ -206,12 +206,12 @@ def plane(name: str, axes: list[str], codes: np.ndarray, directions: np.ndarray,
     """The map z -> D (z - origin) of orthonormal rows D, and the extent of the codes on it."""
     points, offsets = (codes - origin[None]) @ directions.T, directions @ origin
     margin = 0.05 * np.ptp(points, axis=0)
-    extent = [widened(*ends) for ends in zip(points.min(0) - margin, points.max(0) + margin, strict=True)]
+    extent = [widen(*ends) for ends in zip(points.min(0) - margin, points.max(0) + margin, strict=True)]
     numbers = {"directions": directions.tolist(), "offsets": offsets.tolist(), "extent": extent}
     return {"name": name, "axes": axes, **numbers}
 
 
-def rendered(
+def render_images(
     run: TrainedModel, codes: np.ndarray, sliders: list[dict], planes: list[dict], reason: str
 ) -> dict[str, Any]:
     """Images in the place of the decoder: the first code with one latent moved, the map's points, reconstructions."""
@@ -230,7 +230,7 @@ def rendered(
         f"code is nearest; sliders move {len(sliders)} latents of the first image, one at a time."
     )
     return {
-        "grid": {"codes": packed(all_codes), **sheet(run.decode(all_codes))},
+        "grid": {"codes": pack_array(all_codes), **image_sheet(run.decode(all_codes))},
         "note": note,
         "sliders": sliders,
         "planes": planes,
@@ -238,7 +238,7 @@ def rendered(
     }
 
 
-def sheet(images: np.ndarray) -> dict[str, Any]:
+def image_sheet(images: np.ndarray) -> dict[str, Any]:
     """Images (n, height, width, channels) in [0, 1], side by side in rows, as the address of one PNG."""
     from PIL import Image
 
@@ -251,5 +251,5 @@ def sheet(images: np.ndarray) -> dict[str, Any]:
     picture = whole.reshape(rows * height, columns * width, channels)
     file = io.BytesIO()
     Image.fromarray(picture[..., 0] if channels == 1 else picture).save(file, "PNG", optimize=True)
-    address = f"data:image/png;base64,{packed(np.frombuffer(file.getvalue(), np.uint8), 'uint8')}"
+    address = f"data:image/png;base64,{pack_array(np.frombuffer(file.getvalue(), np.uint8), 'uint8')}"
     return {"images": address, "columns": columns}

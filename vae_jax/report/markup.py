@@ -1,4 +1,4 @@
-"""HTML in which text cannot become markup: what is not made by `tag` is escaped."""
+"""HTML in which text cannot become markup: what is no `Html` is escaped."""
 
 import base64
 import hashlib
@@ -35,8 +35,8 @@ def join(*children: Any) -> Html:
 
 def data(id_: str, value: Any) -> Html:
     """A value for the scripts of the page, which find it as JSON by its id."""
-    written = json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return Html(f'<script type="application/json" id="{html.escape(id_)}">{written}</script>')
+    content = json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return Html(f'<script type="application/json" id="{html.escape(id_)}">{content}</script>')
 
 
 def table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]) -> Html:
@@ -45,30 +45,30 @@ def table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]) ->
     # No <button>: Chromium repeats no heading that holds one on the next sheet of paper.
     button = {"role": "button", "tabindex": "0"}
     headings = [tag("th", tag("span", name, **button), class_=kind, scope="col") for name, kind in kinds]
-    whole = tag("table", tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="sortable")
-    return tag("div", whole, class_="scroll", tabindex="0")
+    element = tag("table", tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="sortable")
+    return tag("div", element, class_="scroll", tabindex="0")
 
 
-def text(value: float) -> str:
+def four_digits(value: float) -> str:
     """A number to four digits."""
     if not math.isfinite(value):
         return {math.inf: "∞", -math.inf: f"{MINUS}∞"}.get(value, "NaN")
-    whole = abs(value) < 1e9 and (abs(value) >= 10_000 or value == int(value))
-    written = f"{value:,.0f}" if whole else f"{value:#.4g}".rstrip(".")
-    return written.replace("-", MINUS)
+    integral = abs(value) < 1e9 and (abs(value) >= 10_000 or value == int(value))
+    text = f"{value:,.0f}" if integral else f"{value:#.4g}".rstrip(".")
+    return text.replace("-", MINUS)
 
 
-def number(value: float | None, *below: Any, shown: Callable[[float], str] = text) -> Html:
-    """A cell with a number, which it is sorted by; what is missing, or is NaN, shows as that."""
+def number_cell(value: float | None, *details: Any, formatter: Callable[[float], str] = four_digits) -> Html:
+    """A cell with a number, which it is sorted by, and details below; what is missing, or is NaN, shows as that."""
     if value is None or math.isnan(value):
         word, meaning = ("none", "not measured") if value is None else ("NaN", "not a number")
-        return tag("td", word, *below, class_="number missing", title=meaning)
-    return tag("td", shown(value), *below, class_="number", data_value=str(value).replace("inf", "Infinity"))
+        return tag("td", word, *details, class_="number missing", title=meaning)
+    return tag("td", formatter(value), *details, class_="number", data_value=str(value).replace("inf", "Infinity"))
 
 
-def page(title: str, style: str, body: Html, script: str, also: Sequence[str] = ()) -> Html:
-    """A whole page whose policy lets it load nothing, and run `script` and those that it adds, `also`, alone."""
-    allowed = " ".join(f"'sha256-{_hash(source)}'" for source in (script, *also))
+def page(title: str, style: str, body: Html, script: str, added_scripts: Sequence[str] = ()) -> Html:
+    """A page whose policy lets it load nothing, and run `script` and those that this adds to the page, alone."""
+    allowed = " ".join(f"'sha256-{_hash(source)}'" for source in (script, *added_scripts))
     closed = "default-src 'none'; base-uri 'none'; form-action 'none'"
     policy = f"{closed}; style-src 'unsafe-inline'; img-src data: blob:; script-src {allowed}"
     head = tag(
@@ -79,8 +79,8 @@ def page(title: str, style: str, body: Html, script: str, also: Sequence[str] = 
         tag("title", title),
         tag("style", Html(style)),
     )
-    whole = tag("html", head, tag("body", body, tag("script", Html(script))), lang="en")
-    return Html(f"<!doctype html>\n{whole}\n")
+    document = tag("html", head, tag("body", body, tag("script", Html(script))), lang="en")
+    return Html(f"<!doctype html>\n{document}\n")
 
 
 def _hash(script: str) -> str:

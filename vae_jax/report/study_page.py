@@ -5,35 +5,28 @@ Nothing is loaded from elsewhere, which the page's own policy forbids too; names
 
 import base64
 import gzip
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vae_jax.comparison import intervals, wording
-from vae_jax.comparison import reproduce as remade
+from vae_jax.comparison import intervals, reproduce, wording
+from vae_jax.comparison.comparability import comparable_runs, labelled_values
+from vae_jax.comparison.ranking import best_runs, sign
 from vae_jax.comparison.results import ComparedRun, Comparison, Group, Summary
-from vae_jax.comparison.wording import (
-    chance,
-    comparable,
-    direction,
-    in_nats,
-    labelled,
-    legend,
-    notes,
-    of_which,
-    shown,
-    sign,
-)
+from vae_jax.comparison.wording import direction, format_p, format_value
 from vae_jax.errors import UserError
-from vae_jax.report import sentences as words
-from vae_jax.report.markup import Html, data, join, number, page, table, tag, text
+from vae_jax.metrics import is_log_density
+from vae_jax.phrases import plural
+from vae_jax.report import explorer, sentences
+from vae_jax.report.markup import Html, data, four_digits, join, number_cell, page, table, tag
 from vae_jax.report.plotly_figures import figures
 
 ASSETS = Path(__file__).parent / "assets"
 PICTURES = ("reconstructions", "samples", "traversals", "latents")
-MOST_BYTES = 3_000_000
-"""Of pictures, before their encoding adds a third."""
+MAX_PICTURE_BYTES = 3_000_000
+"""Of all pictures, before their encoding adds a third."""
 
 CAPTIONS = {
     "rate_distortion": "Rate and distortion. A dot is a run, pale where another is no worse in both; lines join "
@@ -45,31 +38,35 @@ CAPTIONS = {
 
 
 def write(file: Path, comparison: Comparison, explorers: Sequence[Html] = ()) -> None:
-    """Writes the report of a comparison, with these fragments of explore.py.
+    """Writes the report of a comparison.
 
-    Raises UserError where the plotting library is not installed.
+    Args:
+        file: the page.
+        comparison: what it shows.
+        explorers: fragments of latent explorers, as `explorer.fragment` makes them.
+
+    Raises:
+        UserError: where the plotting library is not installed.
     """
-    library = plotly()
+    library = plotly_source()
     style, script = ((ASSETS / name).read_text() for name in ("report.css", "report.js"))
-    found = {name: make(comparison) for name, make in SECTIONS.items()}
-    sections = {name: section for name, section in found.items() if section is not None}
+    made = {name: make(comparison) for name, make in SECTIONS.items()}
+    sections = {name: section for name, section in made.items() if section is not None}
     if explorers:
-        from vae_jax.report import explorer  # brings JAX, as whoever has made the fragments did
-
         style, script = style + explorer.style(), script + explorer.script()
         sections["Latent explorer"] = tag("div", *explorers, class_="vae-explorers")
-    places = {name: "-".join(name.lower().replace(",", "").split()) for name in sections}
+    anchors = {name: "-".join(name.lower().replace(",", "").split()) for name in sections}
     body = join(
         header(comparison),
-        tag("nav", *(tag("a", name, href=f"#{place}") for name, place in places.items())),
-        *(join(tag("h2", name, id=places[name]), section) for name, section in sections.items()),
-        packed("plotly", library),
+        tag("nav", *(tag("a", name, href=f"#{anchor}") for name, anchor in anchors.items())),
+        *(join(tag("h2", name, id=anchors[name]), section) for name, section in sections.items()),
+        compressed_script("plotly", library),
     )
     file.write_text(page(f"Comparison: {comparison.folder}", style, body, script, [library]), encoding="utf-8")
 
 
-def plotly() -> str:
-    """The source of plotly.js, which its Python package brings."""
+def plotly_source() -> str:
+    """The source of plotly.js, which its Python package brings. Raises UserError where that is not installed."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
@@ -78,7 +75,7 @@ def plotly() -> str:
     return get_plotlyjs()
 
 
-def packed(id_: str, script: str) -> Html:
+def compressed_script(id_: str, script: str) -> Html:
     """A script at a third of its size, which the page's own unpacks."""
     content = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
     return tag("script", Html(content), type="text/plain", id=id_)
@@ -86,19 +83,18 @@ def packed(id_: str, script: str) -> Html:
 
 def header(comparison: Comparison) -> Html:
     """What was compared, how it ended, the command, and what to know before believing a table."""
-    standing = wording.standing(comparison.runs, comparison.skipped)
-    told = "\n".join(notes(comparison)).replace("\n  ", " ").splitlines()
-    cautions = [line.removeprefix("- ") for line in told]
+    runs, groups = plural(len(comparison.runs), "run"), plural(len(comparison.groups), "group")
+    summary = (
+        f"{runs} in {groups} by {', '.join(comparison.by) or 'nothing but the seed'}: "
+        f"{wording.status_counts(comparison.runs, comparison.skipped)}. "
+        f"The baseline is {comparison.baseline}. The runs of a group are averaged over, seed by seed."
+    )
+    notes = [tag("li", note) for note in wording.notes(comparison)]
     return join(
         tag("h1", f"Comparison: {comparison.folder}"),
-        tag(
-            "p",
-            f"{words.count(len(comparison.runs), 'run')} in {words.count(len(comparison.groups), 'group')} "
-            f"by {', '.join(comparison.by) or 'nothing but the seed'}: {standing}. "
-            f"The baseline is {comparison.baseline}. The runs of a group are averaged over, seed by seed.",
-        ),
+        tag("p", summary),
         tag("pre", tag("code", comparison.command)),
-        *([tag("ul", *(tag("li", line) for line in cautions))] if cautions else []),
+        *([tag("ul", *notes)] if notes else []),
     )
 
 
@@ -106,62 +102,67 @@ def verdicts(comparison: Comparison) -> Html:
     """In words: which group has the best score of choice, and how each stands against the baseline."""
     score = comparison.metrics[0]
     lines = [
-        tag("li", tag("b", words.verdict(found)), f" {words.evidence(found)}", class_=found.verdict)
-        for found in comparison.differences
-        if found.metric == score
+        tag(
+            "li",
+            tag("b", sentences.verdict(difference)),
+            f" {sentences.evidence(difference)}",
+            class_=difference.verdict,
+        )
+        for difference in comparison.differences
+        if difference.metric == score
     ]
-    if without := [group.name for group in comparison.groups if score not in group.summaries]:
-        lines.append(tag("li", tag("b", f"Without {score}: "), ", ".join(without), "."))
+    if unscored := [group.name for group in comparison.groups if score not in group.summaries]:
+        lines.append(tag("li", tag("b", f"Without {score}: "), ", ".join(unscored), "."))
     note = (
         f"Against {comparison.baseline}: means over shared seeds, 95% intervals, p-values corrected for their number."
     )
     return join(
-        tag("p", words.best_group(comparison)),
+        tag("p", sentences.best_group(comparison)),
         *([tag("ul", *lines, class_="verdicts"), tag("p", note, class_="quiet")] if lines else []),
     )
 
 
 def plots(comparison: Comparison) -> Html:
-    """Places for the plots and what they show; the page's script draws them."""
+    """Elements for the plots, with captions; the page's script draws them."""
     drawn = figures(comparison)
-    waiting = "Plots need a browser that runs JavaScript."
-    alike = of_which(comparison)
-    told = {name: f"{CAPTIONS[name]} {alike}" for name in drawn}
-    if not in_nats(comparison.metrics[0]):
-        told["strength"] = CAPTIONS["strength"]
-    places = [
-        tag("figure", tag("div", waiting, id=name, class_="plot"), tag("figcaption", told[name])) for name in drawn
+    placeholder = "Plots need a browser that runs JavaScript."
+    captions = {name: f"{CAPTIONS[name]} {wording.comparable_share(comparison)}" for name in drawn}
+    if not is_log_density(comparison.metrics[0]):
+        captions["strength"] = CAPTIONS["strength"]
+    elements = [
+        tag("figure", tag("div", placeholder, id=name, class_="plot"), tag("figcaption", captions[name]))
+        for name in drawn
     ]
-    shown = tag("div", *places, class_="plots") if places else tag("p", "No run has the numbers for a plot.")
-    return join(shown, data("figures", drawn))
+    section = tag("div", *elements, class_="plots") if elements else tag("p", "No run has the numbers for a plot.")
+    return join(section, data("figures", drawn))
 
 
 def groups(comparison: Comparison) -> Html:
     """The table of groups: seeds, and of each metric the mean, its interval and the interquartile mean."""
-    done = {run.name for run in comparison.runs if run.status == "done"}
+    finished = {run.name for run in comparison.runs if run.status == "done"}
     rows = [
         tag(
             "tr",
             tag("th", group.name, scope="row"),
-            number(sum(name in done for name in group.runs)),
-            number(group.failed),
-            *(summarized(group.summaries.get(name)) for name in comparison.metrics),
+            number_cell(sum(name in finished for name in group.runs)),
+            number_cell(group.failed),
+            *(summary_cell(group.summaries.get(name)) for name in comparison.metrics),
             class_="baseline" if group.name == comparison.baseline else None,
         )
         for group in comparison.groups
     ]
-    ways = "; ".join(f"{name}: {direction(comparison, name)}" for name in comparison.metrics)
-    note = f"Mean over seeds, its 95% bootstrap interval, and the interquartile mean (IQM). {ways}."
+    directions = "; ".join(f"{name}: {direction(comparison, name)}" for name in comparison.metrics)
+    note = f"Mean over seeds, its 95% bootstrap interval, and the interquartile mean (IQM). {directions}."
     return join(table(["group"], ["done", "failed", *comparison.metrics], rows), tag("p", note, class_="quiet"))
 
 
-def summarized(summary: Summary | None) -> Html:
+def summary_cell(summary: Summary | None) -> Html:
     """A cell with the mean of a group's seeds."""
     if summary is None:
-        return number(None)
-    sure = words.interval(summary.low, summary.high) or "no interval"
-    about = f"IQM {text(summary.interquartile_mean)}, {words.count(summary.n, 'seed')}"
-    return number(summary.mean, tag("small", sure), tag("small", about))
+        return number_cell(None)
+    interval = sentences.interval(summary.low, summary.high) or "no interval"
+    details = f"IQM {four_digits(summary.interquartile_mean)}, {plural(summary.n, 'seed')}"
+    return number_cell(summary.mean, tag("small", interval), tag("small", details))
 
 
 def differences(comparison: Comparison) -> Html | None:
@@ -169,44 +170,51 @@ def differences(comparison: Comparison) -> Html | None:
     rows = [
         tag(
             "tr",
-            tag("th", found.group, scope="row"),
-            tag("td", found.metric),
-            tag("td", words.short(found), class_=found.verdict),
-            *map(number, (found.mean if found.pairs else None, found.low, found.high)),
-            number(found.p, shown=chance),
-            number(found.pairs),
+            tag("th", difference.group, scope="row"),
+            tag("td", difference.metric),
+            tag("td", sentences.verdict_phrase(difference), class_=difference.verdict),
+            number_cell(difference.mean if difference.pairs else None),
+            number_cell(difference.low),
+            number_cell(difference.high),
+            number_cell(difference.p, formatter=format_p),
+            number_cell(difference.pairs),
         )
-        for found in comparison.differences
+        for difference in comparison.differences
     ]
     numbers = ["difference", "low", "high", "p", "shared seeds"]
-    note = tag("p", " ".join(" ".join(legend(comparison)).split()), class_="quiet")
+    note = tag("p", wording.legend(comparison), class_="quiet")
     return join(table(["group", "metric", "verdict"], numbers, rows), note) if rows else None
 
 
 def pictures(comparison: Comparison) -> Html | None:
     """The pictures of the best run of each group side by side, as many as there is room for."""
-    chosen = best_runs(comparison)
-    left, missed, parts = MOST_BYTES, 0, []
-    for kind in PICTURES:
-        shown = []
-        for group, run in chosen:
-            file = Path(run.folder) / "pictures" / f"{kind}.png"
-            content = file.read_bytes() if file.is_file() else b""
-            if len(content) > left:
-                missed += 1
-            elif content:
-                left -= len(content)
-                shown.append(picture(kind, group, run, content))
-        if shown:
-            parts += [tag("h3", kind.capitalize()), tag("div", *shown, class_=f"pictures {kind}")]
-    if not parts:
+    room, omitted = MAX_PICTURE_BYTES, 0
+    elements: dict[str, list[Html]] = {}
+    for kind, (group, run) in itertools.product(PICTURES, best_runs(comparison)):
+        content = _read_picture(run, kind)
+        if len(content) > room:
+            omitted += 1
+        elif content:
+            room -= len(content)
+            elements.setdefault(kind, []).append(picture(kind, group, run, content))
+    if not elements:
         return None
+    parts = [
+        join(tag("h3", kind.capitalize()), tag("div", *images, class_=f"pictures {kind}"))
+        for kind, images in elements.items()
+    ]
     score = comparison.metrics[0]
     best = f"best run by {score}, or its first where none has it" if sign(comparison, score) else "first run"
-    note = f"Of each group its {best}. "
-    note += "A click makes a picture wide."
-    note += f" {words.count(missed, 'picture')} left out for size." if missed else ""
+    note = f"Of each group its {best}. A click makes a picture wide."
+    if omitted:
+        note += f" {plural(omitted, 'picture')} left out for size."
     return join(tag("p", note, class_="quiet"), *parts)
+
+
+def _read_picture(run: ComparedRun, kind: str) -> bytes:
+    """A PNG of a run; empty where it has none."""
+    file = Path(run.folder) / "pictures" / f"{kind}.png"
+    return file.read_bytes() if file.is_file() else b""
 
 
 def picture(kind: str, group: Group, run: ComparedRun, content: bytes) -> Html:
@@ -222,32 +230,22 @@ def picture(kind: str, group: Group, run: ComparedRun, content: bytes) -> Html:
     )
 
 
-def best_runs(comparison: Comparison) -> list[tuple[Group, ComparedRun]]:
-    """Of each group the finished run with the best score of choice; the first, where none has it or is better."""
-    score = comparison.metrics[0]
-    value = lambda run: sign(comparison, score) * run.metrics.get(score, math.nan)  # noqa: E731
-    by_name = {run.name: run for run in comparison.runs if run.status == "done"}
-    found = []
-    for group in comparison.groups:
-        done = [by_name[name] for name in group.runs if name in by_name]
-        if done:
-            found.append((group, max(done, key=lambda run: value(run) if math.isfinite(value(run)) else -math.inf)))
-    return found
-
-
 def config_differences(comparison: Comparison) -> Html | None:
     """The fields of the config that are not the same in all groups, but for the seed."""
     by_name = {run.name: run.config for run in comparison.runs}
     configs = [[by_name[name] for name in group.runs if name in by_name] for group in comparison.groups]
-    fields = dict.fromkeys(field for own in configs for config in own for field in config if field != "seed")
-    values = lambda own, field: dict.fromkeys(shown(config[field]) for config in own if field in config)  # noqa: E731
-    columns = {field: [", ".join(values(own, field)) or "none" for own in configs] for field in fields}
-    columns = {field: found for field, found in columns.items() if len(set(found)) > 1}
+    fields = dict.fromkeys(field for group in configs for config in group for field in config if field != "seed")
+    columns = {field: [_values_in_words(group, field) for group in configs] for field in fields}
+    columns = {field: values for field, values in columns.items() if len(set(values)) > 1}
     rows = [
-        tag("tr", tag("th", group.name, scope="row"), *(tag("td", found[i]) for found in columns.values()))
+        tag("tr", tag("th", group.name, scope="row"), *(tag("td", values[i]) for values in columns.values()))
         for i, group in enumerate(comparison.groups)
     ]
     return table(["group", *columns], [], rows) if columns else None
+
+
+def _values_in_words(configs: Sequence[dict], field: str) -> str:
+    return ", ".join(dict.fromkeys(format_value(config[field]) for config in configs if field in config)) or "none"
 
 
 def runs(comparison: Comparison) -> Html:
@@ -258,48 +256,52 @@ def runs(comparison: Comparison) -> Html:
             tag("td", run.name, class_="name", title=run.folder),
             tag("td", run.group),
             tag("td", run.status),
-            number(run.seed),
-            *(number(run.metrics.get(name)) for name in comparison.metrics),
+            number_cell(run.seed),
+            *(number_cell(run.metrics.get(name)) for name in comparison.metrics),
         )
         for run in comparison.runs
     ]
     return table(["run", "group", "status"], ["seed", *comparison.metrics], rows)
 
 
-def lost(comparison: Comparison) -> Html | None:
+def unfinished(comparison: Comparison) -> Html | None:
     """Runs that have not finished and folders that were not read, each with why."""
-    found = [(run.name, run.group, run.status, run.error or "none") for run in comparison.runs if run.status != "done"]
-    found += [(folder, "none", "skipped", why) for folder, why in comparison.skipped]
-    rows = [tag("tr", tag("td", name, class_="name"), *(tag("td", value) for value in rest)) for name, *rest in found]
+    cells = [(run.name, run.group, run.status, run.error or "none") for run in comparison.runs if run.status != "done"]
+    cells += [(folder, "none", "skipped", reason) for folder, reason in comparison.skipped]
+    rows = [
+        tag("tr", tag("td", name, class_="name"), *(tag("td", value) for value in values)) for name, *values in cells
+    ]
     return table(["run or folder", "group", "status", "why"], [], rows) if rows else None
 
 
-def explained(comparison: Comparison) -> Html:
+def variance(comparison: Comparison) -> Html:
     """The share of each metric's variance by variant, its strength and the seed, beside that of pure noise."""
-    rows, alike = [], comparable(comparison)
-    for metric, shares in comparison.explained.items():
-        luck = {}
+    comparable = comparable_runs(comparison)
+    rows = []
+    for metric, shares in comparison.variance_shares.items():
+        chance = {}
         if not math.isnan(shares["rest"]):
-            luck = intervals.by_chance(*labelled(alike, metric)[1:])
-        below = {part: [tag("small", f"noise {share:.0%}")] for part, share in luck.items()}
-        cells = [number(shares[part], *below.get(part, []), shown="{:.1%}".format) for part in intervals.PARTS]
+            chance = intervals.chance_shares(*labelled_values(comparable, metric)[1:])
+        noise = {part: [tag("small", f"noise {share:.0%}")] for part, share in chance.items()}
+        cells = [number_cell(shares[part], *noise.get(part, []), formatter="{:.1%}".format) for part in intervals.PARTS]
         rows.append(tag("tr", tag("th", metric, scope="row"), *cells))
     note = (
-        "Strength: what tells groups of a variant apart. Below each share: what as many labels explain of pure noise."
+        f"{wording.comparable_share(comparison)} Strength: what tells groups of a variant apart. "
+        "Below each share: what as many labels explain of pure noise."
     )
-    note = f"{of_which(comparison)} {note}"
     return join(table(["metric"], intervals.PARTS, rows), tag("p", note, class_="quiet"))
 
 
 def correlations(comparison: Comparison) -> Html | None:
     """Spearman's correlations as numbers."""
     rows = [
-        tag("tr", tag("th", name, scope="row"), *(number(value, shown="{:.2f}".format) for value in values))
+        tag("tr", tag("th", name, scope="row"), *(number_cell(value, formatter="{:.2f}".format) for value in values))
         for name, values in zip(comparison.metrics, comparison.correlation, strict=True)
     ]
     if len(rows) < 2:
         return None
-    return join(table(["metric"], comparison.metrics, rows), tag("p", of_which(comparison), class_="quiet"))
+    note = tag("p", wording.comparable_share(comparison), class_="quiet")
+    return join(table(["metric"], comparison.metrics, rows), note)
 
 
 def definitions(comparison: Comparison) -> Html:
@@ -309,7 +311,7 @@ def definitions(comparison: Comparison) -> Html:
             "tr",
             tag("th", name, scope="row"),
             tag("td", direction(comparison, name)),
-            tag("td", words.definition(name)),
+            tag("td", sentences.definition(name)),
         )
         for name in comparison.metrics
     ]
@@ -318,23 +320,23 @@ def definitions(comparison: Comparison) -> Html:
 
 def commands(comparison: Comparison) -> Html:
     """The command of the best run of each group; folded away those of all runs and of this report."""
-    line, parts = remade.of_runs(comparison.runs), []
+    lines, parts = reproduce.training_commands(comparison.runs), []
     for group, run in best_runs(comparison):
-        parts += [tag("p", group.name, class_="quiet"), tag("pre", tag("code", line[run.name]))]
-    lines = "\n".join([*line.values(), comparison.command])
-    every = tag("summary", f"All of it: {words.count(len(comparison.runs), 'run')}, then this report")
-    return join(*parts, tag("details", every, tag("pre", tag("code", lines))))
+        parts += [tag("p", group.name, class_="quiet"), tag("pre", tag("code", lines[run.name]))]
+    text = "\n".join([*lines.values(), comparison.command])
+    summary = tag("summary", f"All of it: {plural(len(comparison.runs), 'run')}, then this report")
+    return join(*parts, tag("details", summary, tag("pre", tag("code", text))))
 
 
 def versions(comparison: Comparison) -> Html | None:
     """What the runs were made with, and how many with each."""
-    made = Counter(
+    counts = Counter(
         tuple(sorted((name, str(value)) for name, value in run.environment.items())) for run in comparison.runs
     )
-    names = sorted({name for environment in made for name, _ in environment})
+    names = sorted({name for environment in counts for name, _ in environment})
     rows = [
-        tag("tr", *(tag("td", dict(environment).get(name, "none")) for name in names), number(amount))
-        for environment, amount in made.most_common()
+        tag("tr", *(tag("td", dict(environment).get(name, "none")) for name in names), number_cell(count))
+        for environment, count in counts.most_common()
     ]
     return table(names, ["runs"], rows) if names else None
 
@@ -346,9 +348,9 @@ SECTIONS: dict[str, Callable[[Comparison], Html | None]] = {
     "Differences from the baseline": differences,
     "Pictures": pictures,
     "Config differences": config_differences,
-    "Variance explained": explained,
+    "Variance explained": variance,
     "Rank correlations": correlations,
-    "Failed, dropped and skipped": lost,
+    "Failed, dropped and skipped": unfinished,
     "Metrics": definitions,
     "Commands": commands,
     "Versions": versions,

@@ -1,0 +1,82 @@
+"""Colours, axes and files that all pictures share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a51a3", "#8c564b")
+"""Told apart by eyes of every kind (Okabe and Ito's, two more behind)."""
+
+MARKERS = "os^D"
+"""They tell apart what shares a colour."""
+
+INK, FAINT = "#333333", "#b4b4b4"
+
+LITERAL_TEXT = {"text.parse_math": False, "svg.hashsalt": "vae_jax"}
+"""Names come from folders and configs: a dollar sign in them is one."""
+
+CLEAR = (patheffects.withStroke(linewidth=2.5, foreground="white"),)
+"""Text that can be read over lines."""
+
+MAX_COLUMNS = 4
+"""Panels side by side."""
+
+
+def colour(number: int) -> str:
+    """The colour of the thing of this number."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker(number: int) -> str:
+    """The marker of the thing of this number."""
+    return MARKERS[number // len(COLOURS) % len(MARKERS)]
+
+
+def plain_axes(axes: Axes) -> None:
+    """Ticks and spines in quiet colours, without a frame."""
+    axes.tick_params(labelsize=8, color=FAINT, labelcolor=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(FAINT)
+
+
+def single_axes(title: str, x_name: str, y_name: str) -> tuple[Figure, Axes]:
+    """A figure of one plot."""
+    figure = Figure(figsize=(7.4, 5.2))
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10, loc="left", color=INK)
+    axes.set_xlabel(x_name, fontsize=9, color=INK)
+    axes.set_ylabel(y_name, fontsize=9, color=INK)
+    plain_axes(axes)
+    return figure, axes
+
+
+def panel_axes(count: int, title: str, height: float, width: float = 2.9) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, each of this height and width in inches."""
+    columns = min(count, MAX_COLUMNS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width * columns + 0.8, height * rows + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
+    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    for axes in panels:
+        plain_axes(axes)
+    return figure, panels
+
+
+def log_scale(axes: Axes) -> None:
+    """A logarithmic y with plain numbers at 1, 2, 5, 10."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def save(figure: Figure, files: Sequence[Path]) -> None:
+    """Writes the figure: the same bytes for the same picture."""
+    for file in files:
+        undated: dict[str, Any] = {"metadata": {"Date": None}} if file.suffix == ".svg" else {}
+        figure.savefig(file, dpi=150, bbox_inches="tight", **undated)

@@ -1,5 +1,6 @@
-"""The networks and the variant that a config names; the config is a tree of plain values."""
+"""The networks, the variant and the likelihood that a config names; the config is a tree of plain values."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vae_jax import data, registry, variants
@@ -12,7 +13,14 @@ from vae_jax.variants import Variant
 
 
 class Model(NamedTuple):
-    """What a config and an image shape decide before any parameter exists."""
+    """What a config and an image shape decide before any parameter exists.
+
+    Attributes:
+        nets: the encoder and the decoder, as the variant takes them.
+        variant: the loss, with its beta under the config's schedule.
+        likelihood: p(x | z).
+        floats: the traced numbers of the loss, by name.
+    """
 
     nets: Nets
     variant: Variant
@@ -20,31 +28,29 @@ class Model(NamedTuple):
     floats: dict[str, float]
 
 
+def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
+    """The model of `config` for images of `image_shape`. Raises UserError naming the field that is wrong."""
+    likelihood = _make_likelihood(config)
+    variant, floats = _make_variant(config, likelihood)
+    with errors_of("config."):
+        latents = variant.encoder_outputs(config["latent_dim"])
+    with errors_of("config.net."):
+        make_nets = networks.get(config["net"]["name"])
+        fields = _section_fields(config["net"])
+        nets = make_nets(image_shape, latents, likelihood.channels, likelihood.shared, **fields)
+    if variant.wrap_networks is not None:
+        nets = variant.wrap_networks(nets)
+    return Model(nets, variant, likelihood, floats)
+
+
 def _section_fields(section: Config) -> dict[str, Any]:
     return {name: value for name, value in section.items() if name != "name"}
 
 
-def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
-    """The model of `config` for images of `image_shape`. Raises UserError naming the field that is wrong."""
-    likelihood = _make_likelihood(config)
-    make_variant = variants.get(config["variant"]["name"])
-    fields = _section_fields(config["variant"])
-    static = {name: fields.pop(name) for name in registry.keyword_fields(make_variant)}
-    with errors_of("config.variant."):
-        variant = make_variant(likelihood, **static)
-    variant = _with_schedule(variant, config)
-    make_nets = networks.get(config["net"]["name"])
-    with errors_of("config."):
-        width = variant.encoder_outputs(config["latent_dim"])
-    nets = make_nets(image_shape, width, likelihood.channels, likelihood.shared, **_section_fields(config["net"]))
-    if variant.wrap_networks is not None:
-        nets = variant.wrap_networks(nets)
-    return Model(nets, variant, likelihood, fields)
-
-
 def _make_likelihood(config: Config) -> Likelihood:
     name, binarize = config["likelihood"]["name"], config["data"]["binarize"]
-    likelihood = likelihoods.get(name)(**_section_fields(config["likelihood"]))
+    with errors_of("config.likelihood."):
+        likelihood = likelihoods.get(name)(**_section_fields(config["likelihood"]))
     if binarize not in likelihood.binarize:
         raise UserError(
             f"config.data.binarize: {binarize!r} makes no sense with this {name!r} likelihood, which is of other grey "
@@ -53,10 +59,21 @@ def _make_likelihood(config: Config) -> Likelihood:
     return likelihood
 
 
+def _make_variant(config: Config, likelihood: Likelihood) -> tuple[Variant, dict[str, float]]:
+    """The variant, and the floats of its loss."""
+    floats = _section_fields(config["variant"])
+    with errors_of("config.variant."):
+        make_variant = variants.get(config["variant"]["name"])
+        static = {name: floats.pop(name) for name in registry.keyword_fields(make_variant)}
+        variant = make_variant(likelihood, **static)
+    return _with_schedule(variant, config), floats
+
+
 def _with_schedule(variant: Variant, config: Config) -> Variant:
     """The variant with its beta under the config's schedule."""
     section = config["schedule"]
-    schedule = schedules.get(section["name"])(**_section_fields(section))
+    with errors_of("config.schedule."):
+        schedule = schedules.get(section["name"])(**_section_fields(section))
     if section["name"] == "constant":
         return variant
     if "beta" not in config["variant"]:
@@ -79,30 +96,37 @@ def traced_fields(config: Config) -> set[str]:
 
 def check_fields(config: Config) -> None:
     """Raises UserError unless each named section has its name's own fields, no more and no fewer."""
-    for kind in SECTIONS:
-        known, given = defaults(kind, config[kind]["name"]), dict(config[kind].items())
-        for name in given:
-            if name not in known:
-                raise unknown_name(f"config.{kind}.{name}", name, known)
-        for name in known:
-            if name not in given:
-                raise UserError(f"config.{kind}.{name}: missing; the default is {known[name]!r}")
+    for section in SECTIONS:
+        known, given = defaults(section, config[section]["name"]), dict(config[section].items())
+        unknown = [name for name in given if name not in known]
+        missing = [name for name in known if name not in given]
+        if unknown:
+            raise unknown_name(f"config.{section}.{unknown[0]}", unknown[0], known)
+        if missing:
+            raise UserError(f"config.{section}.{missing[0]}: missing; the default is {known[missing[0]]!r}")
 
 
 def load_data(section: Config) -> data.Dataset:
     """The dataset of a config's `data` section. Raises UserError naming what is wrong."""
     fields = {name: value for name, value in _section_fields(section).items() if name != "binarize"}
-    return data.get(section["name"])(**fields)
+    with errors_of("config.data."):
+        return data.get(section["name"])(**fields)
 
 
 def defaults(section: str, name: str) -> dict[str, Any]:
-    """All fields of `section`, one of SECTIONS, once its name is `name`, with their defaults."""
-    of_packages = {"data": data.defaults, "variant": variants.defaults}
-    of_functions = {"net": networks.get, "likelihood": likelihoods.get, "schedule": schedules.get}
-    if section in of_packages:
-        return of_packages[section](name)
-    return {"name": name, **registry.keyword_fields(of_functions[section](name))}
+    """All fields of `section`, one of SECTIONS, once its name is `name`, with their defaults.
+
+    Raises UserError for an unknown name.
+    """
+    with errors_of(f"config.{section}."):
+        return SECTIONS[section](name)
 
 
-SECTIONS = ("data", "net", "likelihood", "variant", "schedule")
-"""The parts of a config that a name decides."""
+SECTIONS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "data": data.defaults,
+    "net": networks.defaults,
+    "likelihood": likelihoods.defaults,
+    "variant": variants.defaults,
+    "schedule": schedules.defaults,
+}
+"""The parts of a config that a name decides, and name -> that part's fields with their defaults."""

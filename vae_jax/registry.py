@@ -4,13 +4,14 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from vae_jax.errors import UserError, unknown_name
 
 
 def choose(field: str, value: str, table: dict[str, Any]) -> Any:
-    """The entry of `table` called `value`; UserError naming `field` and the nearest name otherwise."""
+    """The entry of `table` called `value`. Raises UserError naming `field` and the nearest name where there is none."""
     if value not in table:
         raise unknown_name(field, value, table)
     return table[value]
@@ -18,8 +19,8 @@ def choose(field: str, value: str, table: dict[str, Any]) -> Any:
 
 def file_names(package: str) -> list[str]:
     """The names of the files of `package` that a config may choose: all that do not begin with _, in order."""
-    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return sorted(info.name for info in found if not info.name.startswith("_"))
+    modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(module.name for module in modules if not module.name.startswith("_"))
 
 
 def find(field: str, name: str, package: str, attribute: str) -> Any:
@@ -29,7 +30,7 @@ def find(field: str, name: str, package: str, attribute: str) -> Any:
     the module objectives. Modules are found as imports are, on sys.path, where the folder of the config file is too.
 
     Args:
-        field: what the name was given as, for the message ("config.variant.name").
+        field: what the name was given as, for the message ("name").
         package: where plain names are files ("vae_jax.variants").
         attribute: what such a file defines ("make").
 
@@ -37,25 +38,25 @@ def find(field: str, name: str, package: str, attribute: str) -> Any:
         UserError: for an unknown name, with the nearest one, and for a dotted name that cannot be imported.
     """
     if "." in name:
-        return _imported(field, name, attribute)
+        return _import_attribute(field, name, attribute)
     if name not in file_names(package):
         raise unknown_name(field, name, file_names(package))
     return getattr(importlib.import_module(f"{package}.{name}"), attribute)
 
 
-def _imported(field: str, name: str, attribute: str) -> Any:
+def _import_attribute(field: str, name: str, attribute: str) -> Any:
     parent, _, last = name.rpartition(".")
-    for module_name, wanted in ((name, attribute), (parent, last)):
-        module = _module(field, name, module_name)
-        if module is not None and hasattr(module, wanted):
-            return getattr(module, wanted)
+    for module_name, member in ((name, attribute), (parent, last)):
+        module = _import_module(field, name, module_name)
+        if module is not None and hasattr(module, member):
+            return getattr(module, member)
     raise UserError(
         f"{field}: {name!r} cannot be imported; give a module on the path or beside the config file that has "
         f"{attribute}, or a name in such a module"
     )
 
 
-def _module(field: str, name: str, module_name: str) -> Any:
+def _import_module(field: str, name: str, module_name: str) -> ModuleType | None:
     """The module called `module_name`, None where there is none. Raises UserError for what its code raises."""
     try:
         return importlib.import_module(module_name)

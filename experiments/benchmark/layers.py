@@ -82,7 +82,7 @@ def layers(setup: Setup) -> list[Layer]:
     if setup.config.net.name != "conv":
         raise UserError(f"config.net.name: {setup.config.net.name!r} has no convolutions; give 'conv'")
     params, image_shape = setup.state_shape.params["nets"], setup.dataset.image_shape
-    kernels = [leaf["kernel"].shape for name, leaf in sorted(params["encoder"].items()) if name.startswith("Dense")]
+    kernels = [leaf["kernel"].shape for name, leaf in sorted(params["encoder"].items()) if name.startswith("Conv")]
     transposed = [leaf for name, leaf in sorted(params["decoder"].items()) if name.startswith("Transposed")]
     sizes = list(zip(*(halvings(size, len(kernels)) for size in image_shape[:2]), strict=True))
     layers, inputs = [], image_shape[2]
@@ -90,7 +90,7 @@ def layers(setup: Setup) -> list[Layer]:
         layers.append(Layer(False, inputs, outputs, math.isqrt(rows // inputs), size, result))
         inputs = outputs
     for part, size, result in zip(transposed, sizes[:0:-1], sizes[-2::-1], strict=True):
-        (inputs, columns), (outputs,) = part["Dense_0"]["kernel"].shape, part["bias"].shape
+        (inputs, columns), (outputs,) = part["Conv_0"]["kernel"].shape, part["bias"].shape
         layers.append(Layer(True, inputs, outputs, math.isqrt(columns // outputs), size, result))
     return layers
 

@@ -6,24 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.models.networks import mlp
-from vae_jax.variants import beta
+from vae_jax import data, randomness
 from vae_jax.models.likelihoods import bernoulli
-from vae_jax import data
+from vae_jax.models.networks import mlp
 from vae_jax.models.optimizers import make_optimizer
-from vae_jax.training.step import init_state
-from vae_jax import randomness
-from vae_jax.training.step import make_train_step
 from vae_jax.training import step as training_step
+from vae_jax.training.step import Hyper, init_state, make_train_step
 from vae_jax.typing import AXIS
-from vae_jax.training.step import Hyper
-
-
-
-
-
-
-
+from vae_jax.variants import beta
 
 SHAPE, LATENT, SIZE = (4, 4, 1), 3, 60
 NETS = mlp.make(SHAPE, LATENT, 1, hidden=(8,))

@@ -1,35 +1,43 @@
 """Images whose factors are known: a complete grid of them, its splits, and draws from it.
 
-An image's id is its place in the grid, row-major in the factors' order; its classes are the numbers of
+An image's id is its position in the grid, row-major in the factors' order; its classes are the numbers of
 its factors' values. Everything is a function of ids and keys and runs inside a compiled step.
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vae_jax.errors import UserError, unknown_name
 from vae_jax.randomness import example_keys
 from vae_jax.typing import Bytes, Indices, Key
 
 Classes = Int[Array, "batch factor"]
-Members = Int[Array, "members"] | Int[np.ndarray, "members"]
+SplitIds = Int[Array, " members"] | Int[np.ndarray, " members"]
 """The ids of a split's images, on the host or on a device."""
-Places = Indices | Int[np.ndarray, "batch"]
+Positions = Indices | Int[np.ndarray, " batch"]
 Render = Callable[[Indices], Bytes]
-TRIES = 32
+Mask = Bool[np.ndarray, " image"]
+MAX_IMAGES = 10**8
+"""In a grid, of which the splits keep a list."""
+CANDIDATES = 32
 """Candidates for a pair's partner, of which the first that the split allows is taken."""
 
 
 class Factors(NamedTuple):
-    """A complete grid: `render(ids) -> uint8 images`, and each factor's name and number of values.
+    """A complete grid of images.
 
-    Factors named in `nuisance` are drawn like the others, but no score and no pair counts them.
+    Attributes:
+        names: of the factors.
+        sizes: how many values each factor has.
+        render: ids -> uint8 images; an id is an image's position in the grid, row-major in the factors' order.
+        nuisance: the names of factors that are drawn like the others, but that no score and no pair counts.
     """
 
     names: tuple[str, ...]
@@ -46,21 +54,21 @@ class Factors(NamedTuple):
         """The images with these factors."""
         return self.render(to_ids(self.sizes, classes))
 
-    def draw(self, key: Key, count: int) -> Classes:
+    def sample(self, key: Key, count: int) -> Classes:
         """`count` vectors of classes, each factor uniform and independent of the others."""
         return jax.random.randint(key, (count, len(self.sizes)), 0, jnp.asarray(self.sizes)[None])
 
-    def pairs(self, key: Key, shared: Int[Array, "batch"]) -> tuple[Classes, Classes]:
-        """Two vectors of classes for each of `shared`, drawn apart but for the factor whose number stands there.
+    def sample_pairs(self, key: Key, shared: Int[Array, " batch"]) -> tuple[Classes, Classes]:
+        """Two vectors of classes for each of `shared`, drawn independently but for the factor of that number.
 
-        Nuisance factors are drawn apart too, unless their own number stands there.
+        Nuisance factors are drawn independently too, unless their own number stands there.
         """
-        one, other = (self.draw(part, len(shared)) for part in jax.random.split(key))
-        same = jnp.arange(len(self.sizes))[None] == shared[:, None]
-        return one, jnp.where(same, one, other)
+        first, second = (self.sample(part, len(shared)) for part in jax.random.split(key))
+        is_shared = jnp.arange(len(self.sizes))[None] == shared[:, None]
+        return first, jnp.where(is_shared, first, second)
 
 
-def to_classes(sizes: tuple, ids: Indices) -> Classes:
+def to_classes(sizes: tuple[int, ...], ids: Indices) -> Classes:
     """The classes of each factor, from an id."""
     columns = []
     for size in reversed(sizes):
@@ -69,7 +77,7 @@ def to_classes(sizes: tuple, ids: Indices) -> Classes:
     return jnp.stack(columns[::-1], axis=1)
 
 
-def to_ids(sizes: tuple, classes: Classes) -> Indices:
+def to_ids(sizes: tuple[int, ...], classes: Classes) -> Indices:
     """The id of each vector of classes."""
     ids = jnp.zeros_like(classes[:, 0])
     for i, size in enumerate(sizes):
@@ -77,62 +85,82 @@ def to_ids(sizes: tuple, classes: Classes) -> Indices:
     return ids
 
 
-def change(
-    key: Key, sizes: tuple, changed: Any, classes: Int[Array, "factor"], nuisance: tuple = ()
-) -> Int[Array, "factor"]:
-    """One image's classes with `changed` of its factors at another value; 0 draws from 1 to all but one.
+def check_sizes(sizes: tuple[int, ...]) -> None:
+    """Raises UserError for a grid of more images than MAX_IMAGES."""
+    if math.prod(sizes) > MAX_IMAGES:
+        raise UserError(f"sizes: {sizes} is not allowed; give at most {MAX_IMAGES:,} images, the product")
 
-    Factors marked in `nuisance` (none when empty) are not counted, and drawn anew: they are noise, and in the pairs
-    of Locatello et al. 2020 each image has its own. A pair that shared them would tell what no factor says.
+
+def change_factors(
+    key: Key, sizes: tuple[int, ...], changed: Any, classes: Int[Array, " factor"], nuisance: tuple[bool, ...] = ()
+) -> Int[Array, " factor"]:
+    """One image's classes with `changed` of its factors at another value.
+
+    Args:
+        key: of this image's draw.
+        sizes: how many values each factor has.
+        changed: how many factors; 0 draws from 1 to all but one.
+        classes: of the image.
+        nuisance: which factors (none when empty) are not counted, and drawn anew: they are noise, and in the pairs of
+            Locatello et al. 2020 each image has its own. A pair that shared them would tell what no factor says.
     """
     which, how_many, values = jax.random.split(key, 3)
     noise = jnp.asarray(nuisance or (False,) * len(sizes))
-    many = (jnp.asarray(sizes) > 1) & ~noise
-    varying = jnp.sum(many)
-    drawn = jax.random.randint(how_many, (), 1, jnp.maximum(varying, 2))
-    order = jnp.argsort(jnp.argsort(jnp.where(many, jax.random.uniform(which, many.shape), 2.0)))
-    moved = noise | (many & (order < jnp.where(changed > 0, changed, drawn)))
+    varies = (jnp.asarray(sizes) > 1) & ~noise
+    drawn = jax.random.randint(how_many, (), 1, jnp.maximum(jnp.sum(varies), 2))
+    rank = jnp.argsort(jnp.argsort(jnp.where(varies, jax.random.uniform(which, varies.shape), 2.0)))
+    moves = noise | (varies & (rank < jnp.where(changed > 0, changed, drawn)))
     # By at least one, to another value; noise by zero too, to any.
-    shift = jax.random.randint(values, many.shape, 1 - noise, jnp.maximum(jnp.asarray(sizes), 2 - noise))
-    return jnp.where(moved, (classes + shift) % jnp.asarray(sizes), classes)
+    shift = jax.random.randint(values, varies.shape, 1 - noise, jnp.maximum(jnp.asarray(sizes), 2 - noise))
+    return jnp.where(moves, (classes + shift) % jnp.asarray(sizes), classes)
 
 
-def fetch(members: Members, render: Render, indices: Places) -> Bytes:
-    """The images of the members at `indices`."""
-    return render(jnp.asarray(members)[indices])
+def fetch_images(split_ids: SplitIds, render: Render, indices: Positions) -> Bytes:
+    """The images of a split at `indices`."""
+    return render(jnp.asarray(split_ids)[indices])
 
 
-def classes_of(members: Members, sizes: tuple, indices: Places) -> Classes:
-    """The classes of the members at `indices`."""
-    return to_classes(sizes, jnp.asarray(members)[indices])
+def fetch_classes(split_ids: SplitIds, sizes: tuple[int, ...], indices: Positions) -> Classes:
+    """The classes of a split's images at `indices`."""
+    return to_classes(sizes, jnp.asarray(split_ids)[indices])
 
 
-def partner(
-    members: Members,
+def fetch_partners(
+    split_ids: SplitIds,
     allowed: Any,
-    sizes: tuple,
+    sizes: tuple[int, ...],
     changed: Any,
     render: Render,
-    indices: Places,
-    index: Places,
+    nuisance: tuple[bool, ...],
+    indices: Positions,
+    index: Positions,
     key: Key,
-    nuisance: tuple = (),
 ) -> Bytes:
-    """Images that differ from those at `indices` as `change` says; where no try is allowed, the image itself."""
-    ids, allowed = jnp.asarray(members)[indices], jnp.asarray(allowed)
+    """Images that differ from those at `indices` as `change_factors` says.
 
-    def one(key, classes, own):
-        tries = jax.vmap(lambda i: change(jax.random.fold_in(key, i), sizes, changed, classes, nuisance))(
-            jnp.arange(TRIES)
-        )
-        found = to_ids(sizes, tries)
-        fit = allowed[found]
-        return jnp.where(fit.any(), found[jnp.argmax(fit)], own)
+    Args:
+        split_ids: the ids of the split's images.
+        allowed: whether each id of the grid may be a partner; where no candidate may, the partner is the image itself.
+        sizes, changed, nuisance: as in `change_factors`.
+        render: ids -> images.
+        indices: which images of the split.
+        index: each example's number in the batch, which its draw follows from.
+        key: of this use of randomness.
+    """
+    ids, allowed = jnp.asarray(split_ids)[indices], jnp.asarray(allowed)
 
-    return render(jax.vmap(one)(example_keys(key, index), to_classes(sizes, ids), ids))
+    def partner_id(key: Key, classes: Int[Array, " factor"], image_id: Int[Array, ""]) -> Int[Array, ""]:
+        def candidate(i: Int[Array, ""]) -> Int[Array, " factor"]:
+            return change_factors(jax.random.fold_in(key, i), sizes, changed, classes, nuisance)
+
+        candidates = to_ids(sizes, jax.vmap(candidate)(jnp.arange(CANDIDATES)))
+        fits = allowed[candidates]
+        return jnp.where(fits.any(), candidates[jnp.argmax(fits)], image_id)
+
+    return render(jax.vmap(partner_id)(example_keys(key, index), to_classes(sizes, ids), ids))
 
 
-def members(factors: Factors, split: str) -> tuple[Bool[np.ndarray, "image"], Bool[np.ndarray, "image"]]:
+def split_masks(factors: Factors, split: str) -> tuple[Mask, Mask]:
     """Which ids are trained on and which are held out.
 
         "random 0.1"             a tenth of the images, drawn once and for all, is held out
@@ -144,59 +172,69 @@ def members(factors: Factors, split: str) -> tuple[Bool[np.ndarray, "image"], Bo
     Raises UserError for other words, and where either part would be empty.
     """
     rule, *words = split.split() or [""]
-    rules = {"random": _random, "without": _without, "correlated": _correlated}
-    if rule not in rules:
-        raise unknown_name("config.data.split", rule, rules)
-    train, test = rules[rule](factors, words)
+    if rule not in RULES:
+        raise unknown_name("split", rule, RULES)
+    train, test = RULES[rule](factors, words)
     if not train.any() or not test.any():
-        which = "training" if test.any() else "held-out"
-        raise UserError(f"config.data.split: {split!r} leaves no {which} image")
+        empty = "training" if test.any() else "held-out"
+        raise UserError(f"split: {split!r} leaves no {empty} image")
     return train, test
 
 
-def _uniform(factors: Factors, purpose: int) -> np.ndarray:
+def _uniform_draws(factors: Factors, purpose: int) -> Float[np.ndarray, " image"]:
     return np.random.Generator(np.random.Philox(key=purpose)).random(factors.count)
 
 
-def _random(factors: Factors, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    share = _number("random 0.1", *(words or ["0.1"]))
-    held_out = _uniform(factors, 0) < share
+def _random_split(factors: Factors, words: list[str]) -> tuple[Mask, Mask]:
+    if len(words) > 1:
+        raise _not_a_number("random 0.1", " ".join(words))
+    share = _positive_number("random 0.1", words[0]) if words else 0.1
+    held_out = _uniform_draws(factors, 0) < share
     return ~held_out, held_out
 
 
-def _without(factors: Factors, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _combination_split(factors: Factors, words: list[str]) -> tuple[Mask, Mask]:
     held_out = np.ones(factors.count, bool)
     for word in words:
-        name, sign, number = next((word.partition(s) for s in (">=", "<=", "=") if s in word), (word, "", ""))
-        if not number.isdigit():
-            raise UserError(f"config.data.split: {word!r} is no condition; give factor=class, with =, >= or <=")
-        of = _column(factors, name)
-        held_out &= {"=": of == int(number), ">=": of >= int(number), "<=": of <= int(number)}[sign]
+        condition = CONDITION.fullmatch(word)
+        if condition is None:
+            raise UserError(f"split: {word!r} is no condition; give factor=class, with =, >= or <=")
+        name, sign, number = condition.groups()
+        held_out &= COMPARISONS[sign](_factor_column(factors, name), int(number))
     return ~held_out, held_out
 
 
-def _correlated(factors: Factors, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _correlated_split(factors: Factors, words: list[str]) -> tuple[Mask, Mask]:
     if len(words) != 3:
-        raise UserError("config.data.split: 'correlated' takes two factors and a number, as in 'correlated x y 0.2'")
-    u, v = (_column(factors, name) / max(1, factors.sizes[factors.names.index(name)] - 1) for name in words[:2])
-    kept = np.exp(-((u - v) ** 2) / (2 * _number("correlated x y 0.2", words[2]) ** 2))
-    train, test = _random(factors, [])
-    return train & (_uniform(factors, 1) < kept), test
+        raise UserError("split: 'correlated' takes two factors and a number, as in 'correlated x y 0.2'")
+    u, v = (_factor_column(factors, name) / max(1, factors.sizes[factors.names.index(name)] - 1) for name in words[:2])
+    kept = np.exp(-((u - v) ** 2) / (2 * _positive_number("correlated x y 0.2", words[2]) ** 2))
+    train, test = _random_split(factors, [])
+    return train & (_uniform_draws(factors, 1) < kept), test
 
 
-def _number(example: str, word: str = "", *more: str) -> float:
+RULES = {"random": _random_split, "without": _combination_split, "correlated": _correlated_split}
+CONDITION = re.compile("([^<>=]+)(>=|<=|=)([0-9]+)")
+COMPARISONS = {"=": np.equal, ">=": np.greater_equal, "<=": np.less_equal}
+
+
+def _positive_number(example: str, word: str) -> float:
     try:
         value = float(word)
     except ValueError:
         value = math.nan
-    if more or not 0 < value < 1e6:
-        given = " ".join((word, *more))
-        raise UserError(f"config.data.split: {given!r} is not a positive number; give one, as in {example!r}")
+    if not 0 < value < 1e6:
+        raise _not_a_number(example, word)
     return value
 
 
-def _column(factors: Factors, name: str) -> np.ndarray:
+def _not_a_number(example: str, text: str) -> UserError:
+    return UserError(f"split: {text!r} is not a positive number; give one, as in {example!r}")
+
+
+def _factor_column(factors: Factors, name: str) -> Int[np.ndarray, " image"]:
+    """The classes of one factor, of all images."""
     if name not in factors.names:
-        raise unknown_name("config.data.split", name, factors.names)
-    place = factors.names.index(name)
-    return np.arange(factors.count) // math.prod(factors.sizes[place + 1 :]) % factors.sizes[place]
+        raise unknown_name("split", name, factors.names)
+    i = factors.names.index(name)
+    return np.arange(factors.count) // math.prod(factors.sizes[i + 1 :]) % factors.sizes[i]

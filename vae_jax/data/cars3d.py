@@ -11,50 +11,54 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax import data
-from vae_jax.data import Dataset, _stored_grids, tfds
-from vae_jax.data._stored_grids import Stored
+from vae_jax.data import Dataset, _stored_grids
+from vae_jax.data._stored_grids import Chunk, StoredGrid
 from vae_jax.errors import UserError
 
 NAMES = ("elevation", "azimuth", "car")
 
 
 def load(*, path: str = "", size: int = 64, split: str = "random 0.1", changed: int = 1) -> Dataset:
-    """The grid in the folder `path` of .mat files, or in an npz file there, of the format that dsprites reads.
+    """Cars3D, from its own .mat files or from an npz file.
 
-    Images are scaled to size x size, or left as they are for 0; `split` and `changed` are those of
-    `data.from_factors`. Raises UserError where there are no such files, or they are of another format.
+    Args:
+        path: the folder of .mat files, or an npz file of the format that dsprites reads, or its folder.
+        size: images are scaled to size x size, or left as they are for 0.
+        split: which images are held out, as `data.from_factors` reads it.
+        changed: in how many factors the two images of a pair differ; 0 draws from one to all but one for each pair.
+
+    Raises:
+        UserError: where there are no such files, or they are of another format.
     """
-    file = _stored_grids.npz_file(path)
-    stored = _stored_grids.from_npz(file, NAMES) if file else _meshes(path)
-    return data.from_factors(_stored_grids.look_up(tfds.resized(stored, size)), split, changed)
+    file = _stored_grids.find_npz_file(path)
+    stored = _stored_grids.read_npz(file, NAMES) if file else _read_meshes(path)
+    return data.from_factors(_stored_grids.to_factors(_stored_grids.resize_grid(stored, size)), split, changed)
 
 
-def _meshes(path: str) -> Stored:
+def _read_meshes(path: str) -> StoredGrid:
     files = sorted(Path(path).expanduser().glob("*.mat")) if path else []
     if not files:
         raise UserError(
-            f"config.data.path: {path!r} has no .mat files and no npz; give the folder data/cars of Cars3D "
+            f"path: {path!r} has no .mat files and no npz; give the folder data/cars of Cars3D "
             "(nips2015-analogy-data.tar.gz, scottreed.info), which TFDS does not have"
         )
-    first = _views(files[0])
+    first = _read_views(files[0])
     *sizes, height, width, channels = first.shape
 
-    def chunks() -> Iterator:
+    def chunks() -> Iterator[Chunk]:
         for car, file in enumerate(files):
-            views = _views(file)
+            views = _read_views(file)
             if views.shape != first.shape:
-                raise UserError(
-                    f"config.data.path: {str(file)!r} has views of {views.shape}, {files[0].name} of {first.shape}"
-                )
+                raise UserError(f"path: {str(file)!r} has views of {views.shape}, {files[0].name} of {first.shape}")
             images = views.reshape(-1, height, width, channels)
             yield images, np.arange(len(images)) * len(files) + car
 
-    where = f"config.data.path: {path!r}"
+    source = f"path: {path!r}"
     count = len(files) * sizes[0] * sizes[1]
-    return Stored(where, NAMES, (*sizes, len(files)), (height, width, channels), count, chunks())
+    return StoredGrid(source, NAMES, (*sizes, len(files)), (height, width, channels), count, chunks())
 
 
-def _views(file: Path) -> np.ndarray:
+def _read_views(file: Path) -> np.ndarray:
     """The images of one car, (elevation, azimuth, height, width, channels)."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -62,10 +66,10 @@ def _views(file: Path) -> np.ndarray:
     try:
         views = loadmat(file, variable_names=["im"])["im"]
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
-        raise UserError(f"config.data.path: {str(file)!r} is not in the format of Cars3D ({error})") from None
+        raise UserError(f"path: {str(file)!r} is not in the format of Cars3D ({error})") from None
     if views.dtype != np.uint8 or views.ndim != 5 or views.shape[2] != 3:
         raise UserError(
-            f"config.data.path: {str(file)!r} has an im of {views.dtype} {views.shape}; give uint8 of (height, width, "
+            f"path: {str(file)!r} has an im of {views.dtype} {views.shape}; give uint8 of (height, width, "
             "3, azimuths, elevations)"
         )
     return views.transpose(4, 3, 0, 1, 2)

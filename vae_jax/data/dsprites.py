@@ -12,11 +12,12 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Array, UInt8
 
 from vae_jax import data
 from vae_jax.data import Dataset, _stored_grids, tfds
 from vae_jax.data._factors import Factors
-from vae_jax.data._stored_grids import Stored
+from vae_jax.data._stored_grids import StoredGrid
 from vae_jax.errors import UserError
 from vae_jax.typing import Bytes, Indices
 
@@ -30,31 +31,38 @@ FEATURES = {
 }
 
 
-def render(shape: tuple[int, int], bits, ids: Indices) -> Bytes:
+def render(shape: tuple[int, int], bits: UInt8[Array, "image bytes"], ids: Indices) -> Bytes:
     """The images of `ids`, (batch, *shape, 1), from packed `bits` (n, bytes)."""
     pixels = jnp.unpackbits(bits[ids], axis=1, count=math.prod(shape))
     return (pixels * 255).reshape(-1, *shape, 1)
 
 
 def load(*, path: str = "", split: str = "random 0.1", changed: int = 1) -> Dataset:
-    """The grid in the npz file at `path` or in that folder, or through TFDS, which keeps it there where none is.
+    """dSprites, from its npz file or through TFDS.
 
-    `split` and `changed` are those of `data.from_factors`. Raises UserError where the file is of another format,
-    where TFDS has no such images, and where they are not a complete grid of their factors.
+    Args:
+        path: the npz file, or its folder; one without an npz is where TFDS keeps the images, its own when empty.
+        split: which images are held out, as `data.from_factors` reads it.
+        changed: in how many factors the two images of a pair differ; 0 draws from one to all but one for each pair.
+
+    Raises:
+        UserError: where the file is of another format, TFDS cannot prepare the images, or they are no complete grid.
     """
-    file = _stored_grids.npz_file(path)
-    stored = _stored_grids.from_npz(file, largest=1) if file else _with_colour(tfds.grid("dsprites", path, FEATURES))
+    file = _stored_grids.find_npz_file(path)
+    stored = (
+        _stored_grids.read_npz(file, largest=1) if file else _add_colour(tfds.read_grid("dsprites", path, FEATURES))
+    )
     if stored.shape[-1] != 1:
-        raise UserError(f"{stored.where} has images of {stored.shape}; give images of one channel")
+        raise UserError(f"{stored.source} has images of {stored.shape}; give images of one channel")
     names = NAMES if len(stored.sizes) == len(NAMES) else stored.names
-    look_up = Partial(partial(render, stored.shape[:2]), _stored_grids.in_order(_packed(stored)))
-    return data.from_factors(Factors(names, stored.sizes, look_up), split, changed)
+    render_ids = Partial(partial(render, stored.shape[:2]), _stored_grids.load_by_id(_pack_bits(stored)))
+    return data.from_factors(Factors(names, stored.sizes, render_ids), split, changed)
 
 
-def _with_colour(stored: Stored) -> Stored:
+def _add_colour(stored: StoredGrid) -> StoredGrid:
     return stored._replace(names=("colour", *stored.names), sizes=(1, *stored.sizes))
 
 
-def _packed(stored: Stored) -> Stored:
+def _pack_bits(stored: StoredGrid) -> StoredGrid:
     chunks = ((np.packbits(images.reshape(len(images), -1), axis=1), ids) for images, ids in stored.chunks)
     return stored._replace(shape=(-(-math.prod(stored.shape) // 8),), chunks=chunks)

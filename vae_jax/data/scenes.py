@@ -26,8 +26,7 @@ from jaxtyping import Array, Bool, Float
 
 from vae_jax import data
 from vae_jax.data import Dataset
-from vae_jax.data._factors import Factors, to_classes
-from vae_jax.data.sprites import LARGEST
+from vae_jax.data._factors import Factors, check_sizes, to_classes
 from vae_jax.errors import UserError
 from vae_jax.typing import Bytes, Indices
 
@@ -45,7 +44,7 @@ CAMERA = (4.0, 2.3)
 """From the object's axis, and above the floor."""
 AIM = 0.7
 """The height on the object's axis that is in the middle of the image."""
-VIEW = 0.45
+HALF_VIEW = 0.45
 """Half an image's width at a distance of 1."""
 ROOM = (2.2, 2.0)
 """From the object's axis to the walls at the sides and to the one behind; they have no upper end."""
@@ -55,7 +54,7 @@ SHADOW = (0.5, 0.4)
 """How far towards the lamp a point looks for the object, and the distance from it there at which shadow ends."""
 STEPS = 7
 """Twenty change no pixel in a thousand images by more than round-off."""
-NEAR = 5e-4
+HIT_DISTANCE = 5e-4
 """The distance from the surface at which a ray has met it: a hundredth of a pixel."""
 TINY = 1e-6
 
@@ -74,7 +73,7 @@ class Body(NamedTuple):
 
 def directions(resolution: int) -> Float[np.ndarray, "3 pixel"]:
     """The unit vectors of a camera's rays at angle 0, row by row."""
-    place = VIEW * ((2 * np.arange(resolution) + 1) / resolution - 1)
+    place = HALF_VIEW * ((2 * np.arange(resolution) + 1) / resolution - 1)
     below, right = (grid.ravel() for grid in np.meshgrid(place, place, indexing="ij"))
     down = math.atan2(CAMERA[1] - AIM, CAMERA[0])
     rays = [right, math.cos(down) - math.sin(down) * below, -math.sin(down) - math.cos(down) * below]
@@ -86,12 +85,12 @@ def dot(a: Vector, b: Vector) -> Rays:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def along(start: Vector, direction: Vector, distance: Rays | float) -> Vector:
+def points_along(start: Vector, direction: Vector, distance: Rays | float) -> Vector:
     """The points at `distance` from `start`."""
     return tuple(a + distance * b for a, b in zip(start, direction, strict=True))
 
 
-def from_body(body: Body, point: Vector) -> tuple[Rays, Vector, Rays]:
+def distance_to_body(body: Body, point: Vector) -> tuple[Rays, Vector, Rays]:
     """(distance from the body, vector from the core's nearest point, its length), for points outside the core."""
     half, rise, radius, middle = body.core
     x, y, z = point[0], point[1], point[2] - middle
@@ -105,19 +104,19 @@ def from_body(body: Body, point: Vector) -> tuple[Rays, Vector, Rays]:
     return length - radius, vector, length
 
 
-def march(body: Body, eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vector]:
+def march_to_body(body: Body, eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vector]:
     """(distance along the ray, whether it meets the body, the normal there)."""
     t = jnp.zeros_like(ray[0])
     for _ in range(STEPS):
-        distance, vector, length = from_body(body, along(eye, ray, t))
+        distance, vector, length = distance_to_body(body, points_along(eye, ray, t))
         # d' = vector . ray / length; a ray on which d grows is past the body and stays where it is.
         slope = -dot(vector, ray)
         t = t + jnp.where(slope > 0, distance * length / jnp.maximum(slope, TINY), 0.0)
-    distance, vector, length = from_body(body, along(eye, ray, t))
-    return t, distance < NEAR, tuple(a / length for a in vector)
+    distance, vector, length = distance_to_body(body, points_along(eye, ray, t))
+    return t, distance < HIT_DISTANCE, tuple(a / length for a in vector)
 
 
-def enclose(eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vector]:
+def intersect_room(eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vector]:
     """(distance along the ray to the room, whether it meets the floor there, the normal into the room)."""
     side, back = ROOM
     inward = -jnp.sign(ray[0])
@@ -134,18 +133,18 @@ def enclose(eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vector]:
     return jnp.minimum(below, wall), on_floor, normal
 
 
-def illuminate(body: Body, point: Vector, normal: Vector, on_object: Hits) -> Rays:
+def reflected_light(body: Body, point: Vector, normal: Vector, on_object: Hits) -> Rays:
     """How much light each point reflects, of 1."""
     lamp = tuple(a - b for a, b in zip(LAMP, point, strict=True))
     away = jnp.sqrt(dot(lamp, lamp))
     lambert = jnp.maximum(dot(normal, lamp) / away, 0.0)
     reach, end = SHADOW
-    distance, _, _ = from_body(body, along(point, lamp, reach / away))
+    distance, _, _ = distance_to_body(body, points_along(point, lamp, reach / away))
     lit = jnp.where(on_object, 1.0, jnp.clip(distance / end, 0.0, 1.0))
     return AMBIENT * (0.5 + 0.5 * lit) + (1 - AMBIENT) * lit * lambert
 
 
-def spread(size: int, low: float, high: float) -> Float[np.ndarray, "value"]:
+def spread_values(size: int, low: float, high: float) -> Float[np.ndarray, " value"]:
     """A factor's values, evenly over an interval with both its ends; one alone in the middle."""
     return np.linspace(low, high, size) if size > 1 else np.full(1, (low + high) / 2)
 
@@ -159,12 +158,12 @@ def hues(size: int) -> Float[np.ndarray, "value 3"]:
 def bodies(scales: int) -> Float[np.ndarray, "scale shape 4"]:
     """Half width, half height, radius and the middle's height."""
     cores = np.concatenate([CORES, CORES[:, 1:2] + CORES[:, 2:]], axis=1)
-    return np.float32(spread(scales, *SCALES)[:, None, None] * cores[None])
+    return np.float32(spread_values(scales, *SCALES)[:, None, None] * cores[None])
 
 
 def cameras(angles: int) -> Float[np.ndarray, "angle 4"]:
     """Cosine and sine of the angle, x and y of the eye."""
-    angle = np.radians(spread(angles, *ANGLES))
+    angle = np.radians(spread_values(angles, *ANGLES))
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.float32(np.stack([cosine, sine, CAMERA[0] * sine, -CAMERA[0] * cosine], axis=1))
 
@@ -182,11 +181,11 @@ def render(sizes: tuple[int, ...], resolution: int, ids: Indices) -> Bytes:
     ray = cosine * right - sine * ahead, sine * right + cosine * ahead, up
     eye = x, y, jnp.full_like(x, CAMERA[1])
 
-    near, on_object, facing = march(body, eye, ray)
-    far, on_floor, inward = enclose(eye, ray)
-    point = along(eye, ray, jnp.where(on_object, near, far))
+    near, on_object, facing = march_to_body(body, eye, ray)
+    far, on_floor, inward = intersect_room(eye, ray)
+    point = points_along(eye, ray, jnp.where(on_object, near, far))
     normal = tuple(jnp.where(on_object, a, b) for a, b in zip(facing, inward, strict=True))
-    light = illuminate(body, point, normal, on_object)
+    light = reflected_light(body, point, normal, on_object)
 
     of_floor, of_wall, of_object = (
         jnp.asarray(hues(size))[number][:, None] for size, number in zip(sizes[:3], (floor, wall, thing), strict=True)
@@ -203,17 +202,23 @@ def load(
     split: str = "random 0.1",
     changed: int = 1,
 ) -> Dataset:
-    """The grid of `sizes` hues of floor, wall and object, scales, shapes and angles at `resolution` pixels.
+    """Shapes3D drawn anew: 480,000 images unless `sizes` says otherwise.
 
-    `split` and `changed` are those of `data.from_factors`. Raises UserError where a field is wrong.
+    Args:
+        sizes: how many hues of floor, of wall and of object, scales, shapes (at most 4) and angles.
+        resolution: of the images, in pixels.
+        split: which images are held out, as `data.from_factors` reads it.
+        changed: in how many factors the two images of a pair differ; 0 draws from one to all but one for each pair.
+
+    Raises:
+        UserError: naming the argument that cannot be.
     """
     if len(sizes) != len(NAMES) or not all(size >= 1 for size in sizes) or sizes[4] > len(SHAPES):
         raise UserError(
-            f"config.data.sizes: {sizes} is not allowed; give six counts of at least 1, for {', '.join(NAMES)}, "
+            f"sizes: {sizes} is not allowed; give six counts of at least 1, for {', '.join(NAMES)}, "
             f"of shapes at most {len(SHAPES)}"
         )
-    if math.prod(sizes) > LARGEST:
-        raise UserError(f"config.data.sizes: {sizes} is not allowed; give at most {LARGEST:,} images, the product")
+    check_sizes(sizes)
     if resolution < 16:
-        raise UserError(f"config.data.resolution: {resolution} is not allowed; give at least 16")
+        raise UserError(f"resolution: {resolution} is not allowed; give at least 16")
     return data.from_factors(Factors(NAMES, sizes, Partial(partial(render, sizes, resolution))), split, changed)

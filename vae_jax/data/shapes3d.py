@@ -11,12 +11,18 @@ NAMES = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 
 
 def load(*, path: str = "", split: str = "random 0.1", changed: int = 1) -> Dataset:
-    """The grid through TFDS, kept in the folder `path` (TFDS's own when empty), or from an npz file there.
+    """3D Shapes, through TFDS or from an npz file.
 
-    The npz is of the format that dsprites reads, `split` and `changed` are those of `data.from_factors`. Raises
-    UserError where the images cannot be read, or are not a complete grid of their factors.
+    Args:
+        path: an npz file of the format that dsprites reads, or its folder; one without an npz is where TFDS keeps the
+            images, its own when empty.
+        split: which images are held out, as `data.from_factors` reads it.
+        changed: in how many factors the two images of a pair differ; 0 draws from one to all but one for each pair.
+
+    Raises:
+        UserError: where the images cannot be read, or are not a complete grid of their factors.
     """
-    file = _stored_grids.npz_file(path)
+    file = _stored_grids.find_npz_file(path)
     features = {name: f"label_{name}" for name in NAMES}
-    stored = _stored_grids.from_npz(file, NAMES) if file else tfds.grid("shapes3d", path, features)
-    return data.from_factors(_stored_grids.look_up(stored), split, changed)
+    stored = _stored_grids.read_npz(file, NAMES) if file else tfds.read_grid("shapes3d", path, features)
+    return data.from_factors(_stored_grids.to_factors(stored), split, changed)

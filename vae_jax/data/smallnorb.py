@@ -17,16 +17,26 @@ FEATURES = {
     "lighting": "label_lighting",
 }
 NUISANCE = ("instance",)
+SPLITS = ("train", "test")
 
 
 def load(*, path: str = "", size: int = 64, split: str = "random 0.1", changed: int = 1) -> Dataset:
-    """The grid through TFDS, kept in the folder `path` (TFDS's own when empty), or from an npz file there.
+    """Small NORB, through TFDS or from an npz file.
 
-    Images are scaled to size x size, or left as they are for 0. The npz is of the format that dsprites reads,
-    `split` and `changed` are those of `data.from_factors`. Raises UserError where the images cannot be read, or are
-    not a complete grid of their factors.
+    Args:
+        path: an npz file of the format that dsprites reads, or its folder; one without an npz is where TFDS keeps the
+            images, its own when empty.
+        size: images are scaled to size x size, or left as they are for 0.
+        split: which images are held out, as `data.from_factors` reads it.
+        changed: in how many factors the two images of a pair differ; 0 draws from one to all but one for each pair.
+
+    Raises:
+        UserError: where the images cannot be read, or are not a complete grid of their factors.
     """
-    file = _stored_grids.npz_file(path)
-    both = ("train", "test")
-    stored = _stored_grids.from_npz(file, tuple(FEATURES)) if file else tfds.grid("smallnorb", path, FEATURES, both)
-    return data.from_factors(_stored_grids.look_up(tfds.resized(stored, size), NUISANCE), split, changed)
+    file = _stored_grids.find_npz_file(path)
+    if file:
+        stored = _stored_grids.read_npz(file, tuple(FEATURES))
+    else:
+        stored = tfds.read_grid("smallnorb", path, FEATURES, SPLITS)
+    grid = _stored_grids.to_factors(_stored_grids.resize_grid(stored, size), NUISANCE)
+    return data.from_factors(grid, split, changed)

@@ -6,21 +6,21 @@ colour, which has one value there. And the 40 orientations are 40 different angl
 published ones reach from 0 to 2 pi inclusive, so that the last repeats the first.
 """
 
-import math
 from functools import partial
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int
 
 from vae_jax import data
 from vae_jax.data import Dataset
-from vae_jax.data._factors import Factors, to_classes
+from vae_jax.data._factors import Factors, check_sizes, to_classes
 from vae_jax.errors import UserError
 from vae_jax.typing import Bytes, Indices
 
+Points = Float[Array, "batch height width"]
+Inside = Bool[Array, "batch height width"]
 NAMES = ("shape", "scale", "orientation", "x", "y")
-LARGEST = 10**8
-"""Images in a grid, of which the splits keep a list."""
 SQUARE = 0.15
 """Half a side, at scale 1 and in images' widths, as all lengths here."""
 ELLIPSE = (0.2, 0.1125)
@@ -28,31 +28,31 @@ HEART = (0.15, 0.0103125, -0.021875)
 """Half a width; the unit of the curve's height; how far its origin lies above the centre."""
 
 
-def square(a, b):
+def square(a: Points, b: Points) -> Inside:
     """Whether the points (a right, b down) of the sprite's own frame are in the square."""
     return jnp.maximum(jnp.abs(a), jnp.abs(b)) <= SQUARE
 
 
-def ellipse(a, b):
+def ellipse(a: Points, b: Points) -> Inside:
     """Whether the points are in the ellipse."""
     return jnp.square(a / ELLIPSE[0]) + jnp.square(b / ELLIPSE[1]) <= 1
 
 
-def heart(a, b):
+def heart(a: Points, b: Points) -> Inside:
     """Whether the points are in the heart x = 16 sin^3 t, y = 13 cos t - 5 cos 2t - 2 cos 3t - cos 4t.
 
     With c = |cos t| its halves above and below are y = 4 - 2c^2 - 8c^4 +- (19c - 8c^3).
     """
-    half, unit, up = HEART
-    cosine = jnp.sqrt(jnp.maximum(1 - jnp.cbrt(jnp.square(a / half)), 0.0))
-    square = jnp.square(cosine)
+    half_width, unit, up = HEART
+    cosine = jnp.sqrt(jnp.maximum(1 - jnp.cbrt(jnp.square(a / half_width)), 0.0))
+    squared = jnp.square(cosine)
     y = (up - b) / unit
-    return (jnp.abs(a) <= half) & (jnp.abs(y - 4 + 2 * square + 8 * square**2) <= cosine * (19 - 8 * square))
+    return (jnp.abs(a) <= half_width) & (jnp.abs(y - 4 + 2 * squared + 8 * squared**2) <= cosine * (19 - 8 * squared))
 
 
-def _fraction(number, size):
-    """Classes spread over [0, 1], both ends included; one alone in the middle."""
-    return number / (size - 1) if size > 1 else jnp.full(number.shape, 0.5)
+def _fraction(classes: Int[Array, "batch 1 1"], size: int) -> Float[Array, "batch 1 1"]:
+    """Classes spread over [0, 1], both ends included; 1/2 where there is one."""
+    return classes / (size - 1) if size > 1 else jnp.full(classes.shape, 0.5)
 
 
 def render(sizes: tuple[int, ...], resolution: int, ids: Indices) -> Bytes:
@@ -76,17 +76,23 @@ def load(
     split: str = "random 0.1",
     changed: int = 1,
 ) -> Dataset:
-    """The grid of `sizes` shapes, scales, orientations, columns and rows at `resolution` pixels, 737,280 images.
+    """dSprites drawn anew: 737,280 images unless `sizes` says otherwise.
 
-    `split` and `changed` are those of `data.from_factors`. Raises UserError where a field is wrong.
+    Args:
+        sizes: how many shapes (at most 3), scales, orientations, columns and rows.
+        resolution: of the images, in pixels.
+        split: which images are held out, as `data.from_factors` reads it.
+        changed: in how many factors the two images of a pair differ; 0 draws from one to all but one for each pair.
+
+    Raises:
+        UserError: naming the argument that cannot be.
     """
     if len(sizes) != len(NAMES) or not all(size >= 1 for size in sizes) or sizes[0] > 3:
         raise UserError(
-            f"config.data.sizes: {sizes} is not allowed; give five counts of at least 1, for {', '.join(NAMES)}, "
+            f"sizes: {sizes} is not allowed; give five counts of at least 1, for {', '.join(NAMES)}, "
             "of shapes at most 3"
         )
-    if math.prod(sizes) > LARGEST:
-        raise UserError(f"config.data.sizes: {sizes} is not allowed; give at most {LARGEST:,} images, the product")
+    check_sizes(sizes)
     if resolution < 8:
-        raise UserError(f"config.data.resolution: {resolution} is not allowed; give at least 8")
+        raise UserError(f"resolution: {resolution} is not allowed; give at least 8")
     return data.from_factors(Factors(NAMES, sizes, Partial(partial(render, sizes, resolution))), split, changed)

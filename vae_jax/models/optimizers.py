@@ -35,10 +35,10 @@ def _descend(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: jnp.int32(0), update)
 
 
-def partition_own(
+def partition_optimizers(
     shared: optax.GradientTransformation, own: optax.GradientTransformation | None
 ) -> optax.GradientTransformation:
-    """The optimiser of {"nets", "own"}: `own` for a variant's own parameters where it has one, `shared` for all else."""
+    """The optimiser of {"nets", "own"}: `own` for a variant's own parameters, `shared` for all else; None: `shared`."""
     if own is None:
         return shared
     return optax.partition({"nets": shared, "own": own}, {"nets": "nets", "own": "own"})

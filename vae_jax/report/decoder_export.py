@@ -1,4 +1,4 @@
-"""A run's decoder as plain layers and base64 weights, which experiments/decode.js runs in a browser.
+"""A run's decoder as plain layers and base64 weights, which assets/decode.js runs in a browser.
 
 A layer is "dense", shape (inputs, outputs), or "transposed", a 4x4 convolution's transpose at stride 2 from
 (height, width, inputs) to (height, width, outputs), each with the activation that follows. Weights lie one after the
@@ -48,14 +48,16 @@ class Layer(NamedTuple):
 
 
 def numbered_subtrees(tree: Params, name: str) -> list[Params]:
-    """`tree`'s subtrees called name_0, name_1 and so on."""
+    """The subtrees called name_0, name_1 and so on."""
     return [tree[f"{name}_{i}"] for i in range(sum(key.startswith(f"{name}_") for key in tree))]
 
 
 def dense(tree: Params, activations: Sequence[str]) -> list[Layer]:
     """The layers of an `Mlp`."""
-    parts = zip(numbered_subtrees(tree, "Dense"), activations, strict=True)
-    return [Layer("dense", part["kernel"].shape, after, part["kernel"], part["bias"]) for part, after in parts]
+    return [
+        Layer("dense", layer["kernel"].shape, activation, layer["kernel"], layer["bias"])
+        for layer, activation in zip(numbered_subtrees(tree, "Dense"), activations, strict=True)
+    ]
 
 
 def mlp(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> list[Layer]:
@@ -67,14 +69,14 @@ def conv(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> li
     """The decoder of `networks.conv`."""
     layers, convolutions = dense(tree["Mlp_0"], [activation] * 2), numbered_subtrees(tree, "TransposedConv")
     grids = list(zip(*(halvings(size, len(convolutions)) for size in image_shape[:2]), strict=True))[::-1]
-    for i, part in enumerate(convolutions):
-        kernel, bias = part["Dense_0"]["kernel"], part["bias"]
+    for i, convolution in enumerate(convolutions):
+        kernel, bias = convolution["Conv_0"]["kernel"], convolution["bias"]
         inputs, outputs = len(kernel), len(bias)
         # Its windows are 2x2 blocks of 2x2 pixels (networks.convolve).
         taps = kernel.reshape(inputs, 2, 2, 2, 2, outputs).transpose(1, 3, 2, 4, 0, 5)
         shape = (*grids[i], inputs, *grids[i + 1], outputs)
-        after = activation if i + 1 < len(convolutions) else "none"
-        layers.append(Layer("transposed", shape, after, taps, bias))
+        last = i + 1 == len(convolutions)
+        layers.append(Layer("transposed", shape, "none" if last else activation, taps, bias))
     return layers
 
 
@@ -109,27 +111,32 @@ def round_to_float16(run: TrainedModel) -> TrainedModel:
 
 
 def export_decoder(run: TrainedModel, codes: np.ndarray) -> tuple[dict[str, Any], str]:
-    """(the decoder as decode.js takes it, how its weights are stored, in words).
+    """The decoder of a run for the browser.
 
-    `codes` are those that must look alike in float16.
+    Args:
+        run: one for which `missing_support` is empty.
+        codes: those whose images must look alike in float16, if weights are to be stored so.
+
+    Returns:
+        (the decoder as decode.js takes it, how its weights are stored, in words).
     """
     change = np.abs(round_to_float16(run).decode(codes) - run.decode(codes)).max()
     dtype = "float16" if change <= TOLERANCE / 2 else "float32"  # a NaN, of weights out of range, is not <=
     tree = jax.tree.map(np.asarray, run.params["nets"]["decoder"])
     layers = NETWORKS[run.config["net"]["name"]](tree, run.config["net"]["activation"], run.image_shape)
-    flat = np.concatenate([part.ravel() for layer in layers for part in (layer.kernel, layer.bias)])
-    found = {
+    weights = np.concatenate([array.ravel() for layer in layers for array in (layer.kernel, layer.bias)])
+    decoder = {
         "layers": [{"kind": layer.kind, "shape": layer.shape, "activation": layer.activation} for layer in layers],
-        "weights": pack_array(flat, dtype),
+        "weights": pack_array(weights, dtype),
         "dtype": dtype,
         "mean": MEAN_KINDS[run.config["likelihood"]["name"]],
         "parts": run.model.likelihood.channels,
     }
-    return found, f"{flat.size * np.dtype(dtype).itemsize / 1e3:,.0f} kB of {dtype} weights"
+    return decoder, f"{weights.size * np.dtype(dtype).itemsize / 1e3:,.0f} kB of {dtype} weights"
 
 
-def reference_images(run: TrainedModel, codes: np.ndarray, most: int = 20_000) -> dict[str, str]:
-    """Some of `codes` and JAX's images of them, about `most` numbers, for a page to compare its own with."""
-    some = codes[: max(2, min(8, most // math.prod(run.image_shape)))]
+def reference_images(run: TrainedModel, codes: np.ndarray, pixels: int = 20_000) -> dict[str, str]:
+    """The first of `codes` and JAX's images of them, about `pixels` in all, for a page to compare its own with."""
+    codes = codes[: max(2, min(8, pixels // math.prod(run.image_shape)))]
     with jax.default_matmul_precision("highest"):  # some accelerators' own is coarser than a browser's
-        return {"codes": pack_array(some), "images": pack_array(run.decode(some))}
+        return {"codes": pack_array(codes), "images": pack_array(run.decode(codes))}

@@ -79,7 +79,7 @@ def fit_after_training(setup: Setup, configs: Sequence[Config], state: TrainStat
 
 def _fitted(setup: Setup, config: Config, state: TrainState) -> TrainState:
     params = evaluation_params(state)
-    run = setup.template.at(config, params, config["train"]["steps"])
+    run = setup.template.with_params(config, params, config["train"]["steps"])
     own = setup.model.variant.fit_after_training(params, lambda: training_codes(run, setup.dataset.train))["own"]
 
     def with_fit(tree: Params) -> Params:

@@ -238,7 +238,7 @@ class Population:
         rungs = [rung for rung in config.sweep.halving if rung > step]
         return min([*rungs, *(run.step for run in unfinished if run.step > step), config.train.steps])
 
-    def _write_results(self, run: TrainingRun, held_out: dict[str, Any]) -> None:
+    def _write_results(self, run: TrainingRun, held_out: dict[str, Any] | None) -> None:
         with run.isolate_failure(Exception):
             run.write_results(self.setup, held_out)
         run.close(int(not run.alive))

@@ -118,13 +118,15 @@ class TrainingRun:
         self.recorder.sync()
         self.checkpoints.save(step, state, score)
 
-    def write_results(self, setup: Setup, held_out: dict[str, Any]) -> None:
+    def write_results(self, setup: Setup, held_out: dict[str, Any] | None) -> None:
         """Pictures, metrics, then evaluation.json, whose presence says that the run is complete."""
         from vae_jax.plots import run_pictures  # brings matplotlib
 
+        # Of a run that writes its folder and has come to its last step, where it was evaluated.
+        assert isinstance(self.recorder, Recorder) and self.state is not None and held_out is not None
         config, mirror = self.config, self.recorder.mirror
         params = jax.tree.map(jnp.asarray, evaluation_params(self.state))
-        trained = setup.template.at(config.to_dict(), params, self.step)
+        trained = setup.template.with_params(config.to_dict(), params, self.step)
         for file in run_pictures.draw(trained, setup.dataset, held_out, self.folder / "pictures"):
             mirror.picture(file, self.step)
         # Under another name until it is complete.

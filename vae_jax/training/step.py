@@ -16,7 +16,7 @@ from vae_jax import data, randomness
 from vae_jax.model import Model
 from vae_jax.models.collectives import all_gather, batch_positions, mean_over_devices
 from vae_jax.models.networks import Nets
-from vae_jax.models.optimizers import make_optimizer, partition_own
+from vae_jax.models.optimizers import make_optimizer, partition_optimizers
 from vae_jax.typing import Batch, Config, Indices, Key, Metrics, Params, Scalar
 from vae_jax.variants import Variant
 
@@ -129,7 +129,7 @@ def optimizer_for(config: Config, variant: Variant) -> optax.GradientTransformat
         cosine_steps=section["steps"] if section["cosine"] else 0,
         clip=section["clip"],
     )
-    return partition_own(shared, variant.own_optimizer)
+    return partition_optimizers(shared, variant.own_optimizer)
 
 
 def initial_state(

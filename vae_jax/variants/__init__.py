@@ -5,13 +5,12 @@ parameters of `make`; its floats are those of `loss`, and may be swept without r
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Int
 
 from vae_jax import randomness, registry
 from vae_jax.data import Split
@@ -21,20 +20,14 @@ from vae_jax.models.likelihoods import Likelihood, bernoulli
 from vae_jax.models.networks import Nets
 from vae_jax.typing import Batch, Codes, Images, Key, Metrics, Params, PerExample, Scalar
 
+Loss = Callable[..., tuple[Scalar, Metrics]]
+"""`loss(nets, params, batch, key, step, **floats) -> (scalar, terms)`.
 
-class Loss(Protocol):
-    """`loss(nets, params, batch, key, step, **floats) -> (scalar, terms)`.
-
-    `batch` holds "image", "index" (each example's own number, for its noise), "size" (how many images its
-    split has) and, where the data has them, "label", "factors" and "pair" (an image that shares some factors).
-    The scalar is in nats per image. Terms are named and per example: "distortion" and, where the
-    variant has them, "rate", "elbo" and "kl" (per latent), and "code", the posterior mean.
-    """
-
-    def __call__(
-        self, nets: Nets, params: Params, batch: Batch, key: Key, step: Int[jax.Array, ""], **floats: Scalar
-    ) -> tuple[Scalar, Metrics]:
-        """The loss of a batch under `key`."""
+`batch` holds "image", "index" (each example's own number, for its noise), "size" (how many images its split has) and,
+where the data has them, "label", "factors" and "pair" (an image that shares some factors). The scalar is in nats per
+image. Terms are named and per example: "distortion" and, where the variant has them, "rate", "elbo" and "kl" (per
+latent), and "code", the posterior mean. The floats are keyword-only, with their defaults.
+"""
 
 
 def elbo_terms(
@@ -162,7 +155,7 @@ def sample_with_log_ratio(
 
 def get(name: str) -> Callable[..., Variant]:
     """`make` of the variant `name`. Raises UserError for an unknown name."""
-    return registry.find("config.variant.name", name, __name__, "make")
+    return registry.find("name", name, __name__, "make")
 
 
 def floats(variant: Variant) -> dict[str, float]:

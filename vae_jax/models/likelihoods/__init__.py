@@ -1,12 +1,12 @@
-"""What the decoder says of an image: log p(x | z), in nats per image, and the image it expects.
+"""Likelihoods: log p(x | z) of an image given the decoder's numbers, in nats per image. A file here is a config's name.
 
-A file here is a name in a config; it has `make(**fields) -> Likelihood`, whose keyword-only parameters are its fields.
-Nothing here reduces over examples. Densities are of grey levels in [0, 1]; discrete likelihoods give
-probabilities, of 2 levels or of 256, and so bits/dim.
+A file has `make(**fields) -> Likelihood`; its fields are the keyword-only parameters of `make`. A likelihood of the
+user's own is a module with such a `make`, chosen by its dotted name. Nothing here reduces over examples.
+Densities are of grey levels in [0, 1]; discrete likelihoods give probabilities, of 2 levels or of 256, and so bits/dim.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
@@ -19,12 +19,17 @@ Values = Float[Array, "..."]
 class Likelihood(NamedTuple):
     """p(x | z) over pixels, given what the decoder returns.
 
-    `log_prob(parameters, x)` is in nats per image, summed over pixels; `mean(parameters)` is the
-    expected image; `sample(parameters, key, index)` draws an image for each example, a function of key and the
-    example's index. Parameters are (batch, height, width, channels of an image * `channels` + `shared`):
-    for each channel of each pixel its `channels` numbers side by side, then `shared` learned numbers
-    that are the same everywhere. `levels` is how many values a pixel may take: 2, 256, or 0 for a density.
-    `binarize` names the settings of config.data.binarize under which the likelihood makes sense.
+    The decoder's parameters are (batch, height, width, channels of an image * `channels` + `shared`): for each
+    channel of each pixel its `channels` numbers side by side, then `shared` learned numbers, the same for all pixels.
+
+    Attributes:
+        log_prob: (parameters, images) -> nats per image, summed over pixels.
+        mean: parameters -> the expected images.
+        sample: (parameters, key, index) -> one drawn image for each example, a function of key and its index.
+        channels: the decoder's numbers for each channel of a pixel.
+        levels: how many values a pixel may take: 2, 256, or 0 for a density.
+        binarize: the settings of config.data.binarize under which the likelihood makes sense.
+        shared: how many learned numbers are the same for all pixels and images.
     """
 
     log_prob: Callable[[Pixels, Images], PerExample]
@@ -38,4 +43,9 @@ class Likelihood(NamedTuple):
 
 def get(name: str) -> Callable[..., Likelihood]:
     """`make` of the likelihood `name`; call it with its fields. Raises UserError for an unknown name."""
-    return registry.find("config.likelihood.name", name, __name__, "make")
+    return registry.find("name", name, __name__, "make")
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """The config section of the likelihood `name`: its name and its fields. Raises UserError for an unknown name."""
+    return {"name": name, **registry.keyword_fields(get(name))}

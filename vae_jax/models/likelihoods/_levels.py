@@ -1,4 +1,4 @@
-"""Probabilities of the 256 grey levels."""
+"""The 256 grey levels as bins of a logistic distribution (Salimans et al. 2017)."""
 
 import math
 
@@ -6,16 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.models.likelihoods import Values
-from vae_jax.models.likelihoods._scale import (
-    at_least,
-)
+from vae_jax.models.likelihoods._pixels import soft_floor
 
 HALF_LEVEL = 1 / 510
 """Half the distance of two of the 256 grey levels on [0, 1]."""
 
 
 def log_level(x: Values, mean: Values, log_scale: Values) -> Values:
-    """log P of the grey level at x in {0, 1/255, ..., 1}: a logistic's mass in the bin around x.
+    """log P of the grey level at x in {0, 1/255, ..., 1}: a logistic's mass in the bin around x, nats.
 
         P(x) = sigmoid((x + h - mean) / s) - sigmoid((x - h - mean) / s),    h = 1/510
 
@@ -35,8 +33,8 @@ def log_level(x: Values, mean: Values, log_scale: Values) -> Values:
 
 
 def log_scale(raw: Values) -> Values:
-    # At the decoder's 0 a scale of 0.1; never below a fiftieth of a level.
-    return at_least(math.log(HALF_LEVEL / 25), raw + math.log(0.1))
+    """The log of a logistic's scale: 0.1 at the decoder's 0, and never below a fiftieth of a level."""
+    return soft_floor(math.log(HALF_LEVEL / 25), raw + math.log(0.1))
 
 
 def nearest_level(x: Values) -> Values:

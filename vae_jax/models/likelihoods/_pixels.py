@@ -1,4 +1,4 @@
-"""What likelihoods share: pixels side by side, noise of a pixel, checks."""
+"""Operations on the numbers of pixels that all likelihoods share."""
 
 import math
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from vae_jax.randomness import example_keys
 from vae_jax.typing import Images, Indices, Key, Pixels
 
 
-def flat_pixels(x: Images) -> Float[Array, "batch pixels"]:
-    # Vectorised loops run along the last axis, which for grey images has one channel.
+def flatten_pixels(x: Images) -> Float[Array, "batch pixels"]:
+    """Each image as one row: vectorised loops run along the last axis, which for grey images has one channel."""
     return x.reshape(len(x), -1)
 
 
@@ -29,6 +29,12 @@ def pixel_noise(draw: Callable[[Key, tuple[int, ...]], Values], key: Key, index:
     return jax.vmap(lambda key: draw(key, like.shape[1:]))(example_keys(key, index))
 
 
-def check_positive(field: str, value: float) -> None:
+def soft_floor(minimum: float, value: Values) -> Values:
+    """minimum + softplus(value - minimum): the identity well above it, and below it a gradient that leads back up."""
+    return minimum + jax.nn.softplus(value - minimum)
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raises UserError unless the argument `name` is positive and finite."""
     if not (value > 0 and math.isfinite(value)):
-        raise UserError(f"config.likelihood.{field}: {value} is not allowed; give a positive number")
+        raise UserError(f"{name}: {value} is not allowed; give a positive number")

@@ -1,10 +1,13 @@
-"""bernoulli."""
+"""Pixels that are coins, for images of two levels: the likelihood of the first VAE (Kingma & Welling 2014).
+
+log p(x | z) = sum over pixels of x l - log(1 + e^l),    l the decoder's logit
+"""
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.models.likelihoods import Likelihood
-from vae_jax.models.likelihoods._pixels import flat_pixels, pixel_noise
+from vae_jax.models.likelihoods._pixels import flatten_pixels, pixel_noise
 from vae_jax.typing import Images, Indices, Key, PerExample, Pixels
 
 
@@ -17,7 +20,7 @@ def make() -> Likelihood:
     """
 
     def log_prob(logits: Pixels, x: Images) -> PerExample:
-        logits, x = flat_pixels(logits), flat_pixels(x)
+        logits, x = flatten_pixels(logits), flatten_pixels(x)
         smaller = jnp.exp(jnp.where(logits > 0, -logits, logits))
         # Two sums: in one, XLA's CPU compiler fuses the logarithm with what makes the logits, and vectorises neither.
         return jnp.sum(x * logits - jax.nn.relu(logits), axis=1) - jnp.sum(jnp.log1p(smaller), axis=1)

@@ -1,12 +1,15 @@
-"""X."""
+"""Grey levels under a Bernoulli made a density by its normaliser (Loaiza-Ganem & Cunningham 2019).
+
+log p(x | z) = sum over pixels of x l - log(1 + e^l) + log C(l),    l the decoder's logit
+"""
 
 import math
 
 import jax
 import jax.numpy as jnp
 
-from vae_jax.models.likelihoods import Likelihood, Values
-from vae_jax.models.likelihoods._pixels import flat_pixels, pixel_noise
+from vae_jax.models.likelihoods import Likelihood, Values, bernoulli
+from vae_jax.models.likelihoods._pixels import flatten_pixels, pixel_noise
 from vae_jax.typing import Images, Indices, Key, PerExample, Pixels
 
 NEAR_HALF = 0.5
@@ -38,10 +41,10 @@ def make() -> Likelihood:
     lambda but lambda / (2 lambda - 1) + 1 / (2 artanh(1 - 2 lambda)) (eq. 8), the derivative of
     log(1 + e^l) - log C by the logit.
     """
-    coin = make()
+    cross_entropy = bernoulli.make().log_prob
 
     def log_prob(logits: Pixels, x: Images) -> PerExample:
-        return coin.log_prob(logits, x) + jnp.sum(log_normalizer(flat_pixels(logits)), axis=1)
+        return cross_entropy(logits, x) + jnp.sum(log_normalizer(flatten_pixels(logits)), axis=1)
 
     def mean(logits: Pixels) -> Images:
         slope = jax.grad(lambda logits: jnp.sum(log_normalizer(logits)))(logits)

@@ -1,11 +1,14 @@
-"""discretized_logistic."""
+"""256 grey levels as bins of one logistic for each pixel (Kingma et al. 2016; Salimans et al. 2017).
+
+log P(x | z) = sum over pixels of log(sigmoid((x + h - mean) / s) - sigmoid((x - h - mean) / s)),    h = 1/510
+"""
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.likelihoods._levels import log_level, log_scale, nearest_level
-from vae_jax.models.likelihoods._pixels import flat_pixels, pixel_noise, split_parameters
+from vae_jax.models.likelihoods._pixels import flatten_pixels, pixel_noise, split_parameters
 from vae_jax.typing import Images, Indices, Key, PerExample, Pixels
 
 
@@ -17,8 +20,8 @@ def make() -> Likelihood:
     """
 
     def log_prob(parameters: Pixels, x: Images) -> PerExample:
-        mean, raw = map(flat_pixels, split_parameters(parameters, 2))
-        return jnp.sum(log_level(flat_pixels(x), mean + 0.5, log_scale(raw)), axis=1)
+        mean, raw = map(flatten_pixels, split_parameters(parameters, 2))
+        return jnp.sum(log_level(flatten_pixels(x), mean + 0.5, log_scale(raw)), axis=1)
 
     def mean(parameters: Pixels) -> Images:
         return jnp.clip(split_parameters(parameters, 2)[0] + 0.5, 0.0, 1.0)

@@ -1,20 +1,32 @@
-"""laplace."""
+"""Laplace pixels: the absolute error, which weighs outliers less than the square.
+
+log p(x | z) = sum over pixels of -|x - mean| / b - log(2 b)
+"""
 
 import math
 
 import jax
 import jax.numpy as jnp
 
-from vae_jax.models.likelihoods import Likelihood
-from vae_jax.models.likelihoods._scale import (
-    scaled,
-)
+from vae_jax.models.likelihoods import Likelihood, Values
+from vae_jax.models.likelihoods._pixels import check_positive
+from vae_jax.models.likelihoods._scale import location_scale
 
 
 def make(*, width: float = 0.1, scale: str = "fixed") -> Likelihood:
     """Pixels are Laplace(mean, b): log p(x) = -|x - mean| / b - log(2 b); the decoder gives the mean, the median too.
 
-    b is `width`, "fixed", or learned from there as for the gaussian. Raises UserError unless width is
-    positive and finite, and for an unknown scale.
+    Args:
+        width: b, or where it starts, in grey levels of [0, 1].
+        scale: what b is: "fixed" at width; "shared", one learned number for all pixels and images; "pixel", from
+            the decoder for each pixel.
+
+    Raises:
+        UserError: unless width is positive and finite, and for an unknown scale.
     """
-    return scaled(lambda u, log_b: -jnp.abs(u) - log_b - math.log(2), jax.random.laplace, "width", scale, width)
+    check_positive("width", width)
+    return location_scale(_log_density, jax.random.laplace, width, scale)
+
+
+def _log_density(u: Values, log_b: Values) -> Values:
+    return -jnp.abs(u) - log_b - math.log(2)

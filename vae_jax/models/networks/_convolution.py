@@ -1,4 +1,4 @@
-"""Stride-2 convolutions as matrix products on blocks of pixels."""
+"""Stride-2 convolutions as matrix products on blocks of pixels, and networks of them."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,9 +8,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vae_jax.models.networks._layers import Mlp
+from vae_jax.typing import Params
 
 
-def _swap(x: Float[Array, "a h w d"]) -> Float[Array, "d h w a"]:
+def _swap_batch(x: Float[Array, "a h w d"]) -> Float[Array, "d h w a"]:
     """From the batch first and channels last, as images are, to channels first and the batch last, or back."""
     return x.transpose(3, 1, 2, 0)
 
@@ -34,8 +35,8 @@ def _blocks(x: Float[Array, "c h w b"], reach: int) -> Float[Array, "p h2 w2 b"]
     )
 
 
-def _product(x: Float[Array, "p h w b"], kernel: Float[Array, "p n"]) -> Float[Array, "n h w b"]:
-    """The matrix at each place."""
+def _multiply(x: Float[Array, "p h w b"], kernel: Float[Array, "p n"]) -> Float[Array, "n h w b"]:
+    """The matrix at each position."""
     return (kernel.T @ x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
 
 
@@ -54,8 +55,8 @@ def convolve(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"], width: int
     shifts = [(i, j) for i in range(reach) for j in range(reach)]
     if len(shifts) * inputs < inputs + len(shifts) * outputs:
         windows = [blocks[:, i : i + height, j : j + breadth] for i, j in shifts]
-        return _product(jnp.concatenate(windows), kernel)
-    products = _product(blocks, kernel.reshape(len(shifts), inputs, outputs).swapaxes(0, 1).reshape(inputs, -1))
+        return _multiply(jnp.concatenate(windows), kernel)
+    products = _multiply(blocks, kernel.reshape(len(shifts), inputs, outputs).swapaxes(0, 1).reshape(inputs, -1))
     parts = jnp.split(products, len(shifts))
     return sum(part[:, i : i + height, j : j + breadth] for part, (i, j) in zip(parts, shifts, strict=True))
 
@@ -69,11 +70,30 @@ def convolve_transposed(
 
 
 def halvings(size: int, times: int) -> list[int]:
-    """`size` and what is left of it after each stride-2 layer: 28 -> [28, 14, 7, 4, 2]."""
+    """`size`, and the size after each stride-2 layer: 28 -> [28, 14, 7, 4, 2]."""
     sizes = [size]
     for _ in range(times):
         sizes.append(-(-sizes[-1] // 2))
     return sizes
+
+
+def _layer_name(module: nn.Module, index: int) -> str:
+    """The name of a convolution's parameters: `name_convolutions` gives the second to what is drawn under the first."""
+    return f"Dense_{index}" if module.is_initializing() else f"Conv_{index}"
+
+
+def name_convolutions(params: Params) -> Params:
+    """The parameters of a `ConvEncoder` or `ConvDecoder` as initialised, with their convolutions called so.
+
+    flax draws a layer's numbers from its name, and these layers were called dense when that was settled: to draw the
+    same numbers they are initialised under the old name. Whatever stands in an `Mlp` is dense.
+    """
+    if not isinstance(params, dict):
+        return params
+    return {
+        name.replace("Dense", "Conv"): layer if name.startswith("Mlp") else name_convolutions(layer)
+        for name, layer in params.items()
+    }
 
 
 class Conv(nn.Module):
@@ -102,11 +122,10 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = _swap(x)
-        # Checkpoints know them as the dense layers of windows that they are.
+        x = _swap_batch(x)
         for i, (channels, width) in enumerate(self.layers):
-            x = self.activation(Conv(channels, width, self.dtype, name=f"Dense_{i}")(x))
-        return Mlp((self.hidden, self.outputs), self.activation, self.dtype)(_swap(x).reshape(x.shape[-1], -1))
+            x = self.activation(Conv(channels, width, self.dtype, name=_layer_name(self, i))(x))
+        return Mlp((self.hidden, self.outputs), self.activation, self.dtype)(_swap_batch(x).reshape(x.shape[-1], -1))
 
 
 class Kernel(nn.Module):
@@ -131,7 +150,7 @@ class TransposedConv(nn.Module):
     def __call__(self, x):
         # Four windows overlap at each output, which a dense layer's own scaling does not know.
         init = nn.initializers.variance_scaling(1 / 4, "fan_in", "truncated_normal")
-        kernel = Kernel((len(x), 16 * self.channels), init, name="Dense_0")()
+        kernel = Kernel((len(x), 16 * self.channels), init, name=_layer_name(self, 0))()
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return convolve_transposed(x, kernel, 4, self.size) + bias.reshape(-1, 1, 1, 1)
@@ -150,7 +169,7 @@ class ConvDecoder(nn.Module):
     def __call__(self, z):
         height, width = self.sizes[-1]
         x = Mlp((self.hidden, height * width * self.channels[0]), self.activation, self.dtype)(z)
-        x = _swap(x.reshape(len(x), height, width, self.channels[0]))
+        x = _swap_batch(x.reshape(len(x), height, width, self.channels[0]))
         for size, channels in zip(self.sizes[-2::-1], self.channels[1:], strict=True):
             x = TransposedConv(channels, size, self.dtype)(self.activation(x))
-        return _swap(x)
+        return _swap_batch(x)

@@ -1,4 +1,4 @@
-"""Dense layers, and what every pair of networks is made with."""
+"""Dense layers, and what every encoder and decoder is made with."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,8 +12,6 @@ from vae_jax.models.networks import Nets
 from vae_jax.typing import Codes, Images, Key, Params, Pixels
 
 ACTIVATIONS = {name: getattr(nn, name) for name in ("relu", "tanh", "gelu", "silu", "elu", "leaky_relu", "softplus")}
-
-
 DTYPES = {name: jnp.dtype(name) for name in ("float32", "bfloat16")}
 
 
@@ -31,25 +29,47 @@ class Mlp(nn.Module):
         return nn.Dense(self.widths[-1], dtype=self.dtype)(x)
 
 
-def check_fields(activation: str, dtype: str, latent_dim: int, **widths: Sequence[int]) -> tuple[Callable, jnp.dtype]:
-    for name, values in {"latent_dim": [latent_dim], **widths}.items():
+def find_activation(name: str) -> Callable:
+    """The activation function `name`. Raises UserError for an unknown name."""
+    return registry.choose("activation", name, ACTIVATIONS)
+
+
+def find_dtype(name: str) -> jnp.dtype:
+    """What layers compute in. Raises UserError for an unknown name."""
+    return registry.choose("dtype", name, DTYPES)
+
+
+def check_widths(**widths: Sequence[int]) -> None:
+    """Raises UserError for an argument whose numbers are not all whole and at least 1."""
+    for name, values in widths.items():
         if any(not isinstance(value, int) or value < 1 for value in values):
-            field = "config.latent_dim" if name == "latent_dim" else f"config.net.{name}"
-            raise UserError(f"{field}: {list(values)} is not allowed; give whole numbers of at least 1")
-    return (
-        registry.choose("config.net.activation", activation, ACTIVATIONS),
-        registry.choose("config.net.dtype", dtype, DTYPES),
-    )
+            raise UserError(f"{name}: {list(values)} is not allowed; give whole numbers of at least 1")
 
 
-def pair(
-    encoder: nn.Module, decoder: nn.Module, latent_dim: int, image_parameters: tuple[int, int, int], shared: int
+def make_nets(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    latent_dim: int,
+    parameter_shape: tuple[int, int, int],
+    shared: int,
+    name_layers: Callable[[Params], Params] = dict,
 ) -> Nets:
+    """The pure functions of two flax modules.
+
+    Args:
+        encoder: images -> (batch, 2 * latent_dim), means and then log variances.
+        decoder: codes -> (batch, numbers), which are those of `parameter_shape`.
+        latent_dim: how many means and log variances there are.
+        parameter_shape: (height, width, numbers of a pixel) of what the likelihood reads, without the shared ones.
+        shared: how many learned numbers are added as last channels, the same for all pixels, 0 at the start.
+        name_layers: the tree of a module as it is initialised -> as it is kept and applied.
+    """
+
     def init(key: Key, image: Images, code: Codes) -> Params:
         encoder_key, decoder_key = jax.random.split(key)
         params = {
-            "encoder": encoder.init(encoder_key, image)["params"],
-            "decoder": decoder.init(decoder_key, code)["params"],
+            "encoder": name_layers(encoder.init(encoder_key, image)["params"]),
+            "decoder": name_layers(decoder.init(decoder_key, code)["params"]),
         }
         return {**params, "shared": jnp.zeros((shared,))} if shared else params
 
@@ -59,10 +79,10 @@ def pair(
 
     def decode(params: Params, z: Codes) -> Pixels:
         outputs = decoder.apply({"params": params["decoder"]}, z).astype(jnp.float32)
-        outputs = outputs.reshape(len(z), *image_parameters)
+        outputs = outputs.reshape(len(z), *parameter_shape)
         if not shared:
             return outputs
-        everywhere = jnp.broadcast_to(params["shared"].reshape(1, 1, 1, -1), (*outputs.shape[:-1], shared))
-        return jnp.concatenate([outputs, everywhere], axis=-1)
+        tiled = jnp.broadcast_to(params["shared"].reshape(1, 1, 1, -1), (*outputs.shape[:-1], shared))
+        return jnp.concatenate([outputs, tiled], axis=-1)
 
     return Nets(init, encode, decode)

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from vae_jax.models.networks._convolution import (
-    ConvEncoder,
-)
+from vae_jax.models.networks._convolution import ConvEncoder, name_convolutions
 from vae_jax.models.networks._layers import Mlp
-from vae_jax.typing import Params
+from vae_jax.typing import Key, Params
 
 
 class Autoregressive(nn.Module):
@@ -25,13 +23,14 @@ class Autoregressive(nn.Module):
     def __call__(self, z, context):
         # A unit of degree d sees the first d latents (Germain et al. 2015, eq. 8 and 9), one of degree 0 the context.
         latents = z.shape[-1]
-        seen, x = jnp.arange(1, latents + 1), z
+        input_degrees, x = jnp.arange(1, latents + 1), z
         for i, width in enumerate((*self.hidden, latents * self.outputs)):
             last = i == len(self.hidden)
             degrees = jnp.repeat(jnp.arange(latents), self.outputs) if last else jnp.arange(width) % latents
             kernel = self.param(f"kernel_{i}", nn.initializers.lecun_normal(), (x.shape[-1], width))
-            x = nn.Dense(width, name=f"context_{i}")(context) + x @ (kernel * (seen[:, None] <= degrees[None, :]))
-            seen, x = degrees, x if last else self.activation(x)
+            mask = input_degrees[:, None] <= degrees[None, :]
+            x = nn.Dense(width, name=f"context_{i}")(context) + x @ (kernel * mask)
+            input_degrees, x = degrees, x if last else self.activation(x)
         return x.reshape(len(x), latents, self.outputs)
 
 
@@ -42,16 +41,21 @@ class Part(NamedTuple):
     apply: Callable[..., Array]
 
 
-def part(module: nn.Module) -> Part:
-    return Part(
-        lambda key, *inputs: module.init(key, *inputs)["params"],
-        lambda params, *inputs: module.apply({"params": params}, *inputs),
-    )
+def make_part(module: nn.Module, name_layers: Callable[[Params], Params] = dict) -> Part:
+    """The pure functions of a flax module; `name_layers` as in `make_nets`."""
+
+    def init(key: Key, *inputs: Array) -> Params:
+        return name_layers(module.init(key, *inputs)["params"])
+
+    def apply(params: Params, *inputs: Array) -> Array:
+        return module.apply({"params": params}, *inputs)
+
+    return Part(init, apply)
 
 
 def dense(*widths: int, activation: Callable = nn.relu) -> Part:
     """Dense layers of the given widths, `activation` after each but the last: (batch, any) -> (batch, widths[-1])."""
-    return part(Mlp(widths, activation, jnp.dtype("float32")))
+    return make_part(Mlp(widths, activation, jnp.dtype("float32")))
 
 
 def autoregressive(*hidden: int, outputs: int, activation: Callable = nn.relu) -> Part:
@@ -59,10 +63,11 @@ def autoregressive(*hidden: int, outputs: int, activation: Callable = nn.relu) -
 
     The outputs of latent i are functions of the context and of the latents before i.
     """
-    return part(Autoregressive(hidden, outputs, activation))
+    return make_part(Autoregressive(hidden, outputs, activation))
 
 
 def convolutions(*channels: int, hidden: int, outputs: int, activation: Callable = nn.relu) -> Part:
     """4x4 convolutions at stride 2, a dense layer, the outputs: (batch, height, width, any) -> (batch, outputs)."""
     layers = tuple((width, 4) for width in channels)
-    return part(ConvEncoder(layers, hidden, outputs, activation, jnp.dtype("float32")))
+    encoder = ConvEncoder(layers, hidden, outputs, activation, jnp.dtype("float32"))
+    return make_part(encoder, name_convolutions)

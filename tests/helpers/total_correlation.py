@@ -16,7 +16,7 @@ def exact_total_correlation(nets, params, images):
     def total_correlation(images):
         posterior = Gaussian(*nets.encode(params["nets"], images))
         z = posterior.sample(jax.random.key(5), jnp.arange(size))
-        found = tcvae.decompose(z, jnp.arange(size), posterior, posterior, "mws", size)
-        return jnp.mean(found.total_correlation) - (z.shape[-1] - 1) * math.log(size)
+        parts = tcvae.decompose(z, jnp.arange(size), posterior, posterior, "mws", size)
+        return jnp.mean(parts.total_correlation) - (z.shape[-1] - 1) * math.log(size)
 
     return float(jax.jit(total_correlation)(images))

@@ -64,10 +64,10 @@ def test_the_divergence_is_its_integral():
 
 def test_averages_are_moments_and_a_geometric_mean_of_densities():
     one, other = gaussians()
-    of_moments = ada.group(one, other)
+    of_moments = ada.group_average(one, other)
     np.testing.assert_allclose(np.exp(of_moments.logvar), (np.exp(one.logvar) + np.exp(other.logvar)) / 2, rtol=1e-5)
     np.testing.assert_allclose(of_moments.mean, (one.mean + other.mean) / 2, rtol=1e-6)
-    mixed = ada.geometric(one, other)
+    mixed = ada.product_average(one, other)
     # log N(z; mixed) - 1/2 (log N_1 + log N_2) is the same at every z, latent by latent.
     each = lambda g, z: scipy.stats.norm.logpdf(z, g.mean, np.exp(np.asarray(g.logvar, np.float64) / 2))  # noqa: E731
     deviation = np.exp(np.asarray(mixed.logvar) / 2)
@@ -91,7 +91,7 @@ def test_the_nearer_half_of_the_range_is_shared():
     zeros = jnp.zeros((2, 4))
     # KL = square / 2 at unit variances: 0, 0.5, 2, 4.5 with the threshold at 2.25; and all alike.
     moved = Gaussian(jnp.float32([[0, 1, 2, 3], [1, 1, 1, 1]]), zeros)
-    found = ada.shared(Gaussian(zeros, zeros), moved)
+    found = ada.shared_latents(Gaussian(zeros, zeros), moved)
     np.testing.assert_array_equal(found, [[True, True, True, False], [False] * 4])
 
 
@@ -99,7 +99,7 @@ def test_the_nearer_half_of_the_range_is_shared():
 def test_a_pair_of_equal_images_is_the_beta_vae_with_two_draws(average):
     variant = ada.make(LIKELIHOOD, average=average)
     loss, terms, gradient = evaluate(variant, IMAGES[0], beta=3.0, free_bits=0.0)
-    vae, second = beta.make(LIKELIHOOD), jax.random.fold_in(randomness.root_key(2), ada.SECOND)
+    vae, second = beta.make(LIKELIHOOD), randomness.stream(randomness.root_key(2), "ada/second")
 
     def plain(params, key):
         batch = {"image": jnp.asarray(IMAGES[0]), "index": jnp.arange(BATCH)}
@@ -177,7 +177,7 @@ def test_pairs_lead_latents_to_single_factors():
     images, classes = dataset.train.fetch(every).astype(jnp.float32) / 255, np.asarray(dataset.train.factors(every))
 
     def alone(variant):
-        step = make_train_step(nets, variant, adam, partial(data.make_batch, split, data.threshold))
+        step = make_train_step(nets, variant, adam, partial(data.make_batch, split, data.threshold_levels))
         state = init_state(root, nets, variant, adam, dataset.image_shape, 4, 0.0)
         hyper = Hyper(jnp.float32(2e-3), {"beta": jnp.float32(1.0), "free_bits": jnp.float32(0.0)})
         scan = lambda state: jax.lax.scan(lambda s, i: step(s, i, root, hyper), state, indices)  # noqa: E731

@@ -103,7 +103,7 @@ def test_the_rate_lands_on_the_capacity_on_digits():
     nets = mlp.make(dataset.image_shape, 8, 1, hidden=(64,))
     adam = make_optimizer()
     root = randomness.root_key(0)
-    step = make_train_step(nets, CAPACITY, adam, partial(data.make_batch, split, data.draw))
+    step = make_train_step(nets, CAPACITY, adam, partial(data.make_batch, split, data.sample_pixels))
     indices = data.index_stream(0, 0, steps, split.size, 64)
 
     def rates(target):

@@ -199,12 +199,12 @@ def test_what_cannot_be_is_refused(key):
 def test_data_without_the_labels_it_needs_is_refused():
     images = np.zeros((3, *SHAPE), np.uint8)
     with pytest.raises(UserError, match=r"^variant.name: 'conditional' needs labels"):
-        VARIANT.check(data.split(images))
+        VARIANT.check(data.make_split(images))
     with pytest.raises(UserError, match=r"^variant.classes: 4 is not allowed, the labels go up to 4; give 5"):
-        VARIANT.check(data.split(images, np.array([0, 1, 4])))
+        VARIANT.check(data.make_split(images, np.array([0, 1, 4])))
     with pytest.raises(UserError, match=r"^data.name: its labels start at -1"):
-        VARIANT.check(data.split(images, np.array([0, -1, 3])))
-    VARIANT.check(data.split(images, np.array([0, 1, 3])))
+        VARIANT.check(data.make_split(images, np.array([0, -1, 3])))
+    VARIANT.check(data.make_split(images, np.array([0, 1, 3])))
 
 
 @pytest.mark.parametrize("length", trained_digits.LENGTHS)

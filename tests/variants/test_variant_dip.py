@@ -131,7 +131,7 @@ def test_extremes_are_finite():
     far = jax.tree.map(lambda leaf: 6 * leaf, PARAMS)
     loss, _, gradient = evaluate(DIP["II"].loss, far, lambda_od=1e4, lambda_d=1e4)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((loss, gradient)))
-    assert np.all(dip.covariance_of(jnp.ones((1, 3))) == 0)
+    assert np.all(dip.empirical_covariance(jnp.ones((1, 3))) == 0)
 
 
 def test_an_unknown_kind_is_refused():
@@ -147,7 +147,7 @@ def test_the_penalties_fall_on_digits(kind):
     nets = mlp.make(dataset.image_shape, 6, 1, hidden=(64,))
     adam = make_optimizer()
     root = randomness.root_key(0)
-    step = make_train_step(nets, DIP[kind], adam, partial(data.make_batch, split, data.draw))
+    step = make_train_step(nets, DIP[kind], adam, partial(data.make_batch, split, data.sample_pixels))
     indices = data.index_stream(0, 0, steps, split.size, 64)
 
     def penalties(weight):

@@ -115,15 +115,17 @@ def test_devices_agree_with_one(params, devices):
 def test_permuting_keeps_each_marginal_and_breaks_the_joint():
     column = np.random.default_rng(1).normal(size=(4000, 1)).astype(np.float32)
     codes = jnp.asarray(np.concatenate([column, column, -column], axis=1))
-    found = np.asarray(factor.permuted(randomness.root_key(0), codes))
+    found = np.asarray(factor.permute_latents(randomness.root_key(0), codes))
     np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(codes, axis=0))
     assert np.abs(np.corrcoef(found.T) - np.eye(3)).max() < 0.06  # four deviations of 4,000 pairs
-    np.testing.assert_array_equal(found, factor.permuted(randomness.root_key(0), codes))
+    np.testing.assert_array_equal(found, factor.permute_latents(randomness.root_key(0), codes))
 
 
 def test_every_order_is_as_likely_and_each_latent_has_its_own():
     rows = jnp.broadcast_to(jnp.arange(3.0).reshape(3, 1), (3, 2))
-    found = np.asarray(jax.vmap(lambda key: factor.permuted(key, rows))(jax.random.split(jax.random.key(4), 6000)))
+    found = np.asarray(
+        jax.vmap(lambda key: factor.permute_latents(key, rows))(jax.random.split(jax.random.key(4), 6000))
+    )
     orders = (found * np.float32([9, 3, 1]).reshape(1, 3, 1)).sum(axis=1)  # an order as one number
     pairs = np.unique(orders, axis=0, return_counts=True)[1]
     assert len(pairs) == 36
@@ -203,13 +205,13 @@ def test_a_trained_adversarys_estimate_is_the_known_total_correlation():
 def test_logits_at_extremes_are_finite_and_chance_is_log_two():
     odds = jnp.float32([-1e30, -1e4, -90.0, 0.0, 90.0, 1e4, 1e30])
     pairs = [grid.ravel() for grid in np.meshgrid(odds, odds)]
-    loss = lambda joint, permuted: jnp.sum(factor.contest(joint, permuted).loss)  # noqa: E731
+    loss = lambda joint, permuted: jnp.sum(factor.adversary_scores(joint, permuted).loss)  # noqa: E731
     found = jax.value_and_grad(loss, (0, 1))(*map(jnp.asarray, pairs))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
-    blind = factor.contest(jnp.zeros(2), jnp.zeros(2))
+    blind = factor.adversary_scores(jnp.zeros(2), jnp.zeros(2))
     np.testing.assert_allclose(blind.loss, math.log(2), rtol=1e-6)
     np.testing.assert_allclose(blind.accuracy, 0.5)
-    sure = factor.contest(jnp.float32([90.0, -90.0]), jnp.float32([-90.0, 90.0]))
+    sure = factor.adversary_scores(jnp.float32([90.0, -90.0]), jnp.float32([-90.0, 90.0]))
     np.testing.assert_allclose(sure.accuracy, [1, 0])
     np.testing.assert_allclose(sure.loss, [0, 90], atol=1e-6)
 

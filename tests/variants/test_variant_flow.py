@@ -21,7 +21,7 @@ from vae_jax.variants import beta, flow
 SHAPE, LATENT, CONTEXT = (4, 4, 1), 3, 4
 LIKELIHOOD = bernoulli.make()
 FLOW = flow.make(LIKELIHOOD, steps=2, hidden=(8,), context=CONTEXT)
-PART = flow.conditioner((8,))
+PART = flow.make_conditioner((8,))
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(8, *SHAPE)), jnp.float32)
 NETS = mlp.make(SHAPE, FLOW.encoder_outputs(LATENT), 1, hidden=(8,))
 NETS_PARAMS = jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))

@@ -125,7 +125,7 @@ def test_the_prior_draws_are_not_the_noise_and_leave_the_decoder_alone():
     assert min(jax.tree.leaves(moved)) > 1e-3
     # The same codes under the same key: with the noise as the prior's draws, z = epsilon would give 0 or less.
     noise = randomness.example_normal(randomness.root_key(2), jnp.arange(8), LATENT)
-    prior = randomness.example_normal(jax.random.fold_in(randomness.root_key(2), info.PRIOR), jnp.arange(8), LATENT)
+    prior = randomness.example_normal(randomness.stream(randomness.root_key(2), "info/prior"), jnp.arange(8), LATENT)
     assert np.max(np.abs(np.corrcoef(np.ravel(noise), np.ravel(prior))[0, 1])) < 0.5
 
 
@@ -160,7 +160,7 @@ def test_mmd_falls_on_digits():
     nets = mlp.make(dataset.image_shape, 6, 1, hidden=(64,))
     adam = make_optimizer()
     root = randomness.root_key(0)
-    step = make_train_step(nets, INFO["imq"], adam, partial(data.make_batch, split, data.draw))
+    step = make_train_step(nets, INFO["imq"], adam, partial(data.make_batch, split, data.sample_pixels))
     indices = data.index_stream(0, 0, steps, split.size, 64)
 
     def discrepancy(weight):

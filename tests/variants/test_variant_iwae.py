@@ -355,7 +355,7 @@ MANY = make(samples=256, groups=1)
 
 def evidence(trained):
     """log p(x) of the held-out digits, nearly: their mean bound of 256 draws, the same for whatever was trained."""
-    fetch = partial(data.make_batch, jax.device_put(trained.dataset.test), data.draw)
+    fetch = partial(data.make_batch, jax.device_put(trained.dataset.test), data.sample_pixels)
     step = tiny_vae.over_axis(make_eval_step(trained.built.nets, MANY, fetch), None, 0, None, None, None)
     hyper = Hyper(jnp.float32(0), {"elbo_share": jnp.float32(0)})
     indices = jnp.arange(trained.dataset.test.size)[None]

@@ -85,7 +85,7 @@ def draws(temperature, count=40_000):
     logits = jnp.float32([1.2, -0.4, 0.3, -2.0, 0.5])
     scores = logits.reshape(1, -1) + joint.example_gumbel(randomness.root_key(4), jnp.arange(count), 5)
     asked = np.concatenate([special.softmax(logits[:3]), special.softmax(logits[3:])])
-    c, hard = joint.relaxed(scores, CATEGORIES, temperature), joint.largest(scores, CATEGORIES)
+    c, hard = joint.relaxed(scores, CATEGORIES, temperature), joint.one_hot_of_largest(scores, CATEGORIES)
     return asked, np.asarray(c), np.asarray(hard)
 
 

@@ -16,7 +16,7 @@ from vae_jax.models import collectives
 from vae_jax.models.distributions import Gaussian, standard_normal
 from vae_jax.models.likelihoods import bernoulli
 from vae_jax.models.networks import mlp
-from vae_jax.models.optimizers import make_optimizer, partition_own
+from vae_jax.models.optimizers import make_optimizer, partition_optimizers
 from vae_jax.training.step import Hyper, init_state, make_train_step
 from vae_jax.typing import AXIS
 from vae_jax.variants import beta, tcvae
@@ -230,8 +230,8 @@ def trained(seed, steps=400, **floats):
     dataset = digits.load()
     nets = mlp.make((8, 8, 1), 6, 1, hidden=(128,))
     variant = tcvae.make(bernoulli.make(), estimator="mss")
-    optimizer = partition_own(make_optimizer(), variant)
-    fetch = partial(data.make_batch, jax.device_put(dataset.train), data.draw)
+    optimizer = partition_optimizers(make_optimizer(), variant)
+    fetch = partial(data.make_batch, jax.device_put(dataset.train), data.sample_pixels)
     step = make_train_step(nets, variant, optimizer, fetch)
     hyper = Hyper(jnp.float32(2e-3), {name: jnp.float32(value) for name, value in floats.items()})
     key = randomness.root_key(seed)

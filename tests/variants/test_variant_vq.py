@@ -216,7 +216,7 @@ def test_chow_liu_recovers_the_tree_and_its_likelihood():
 
 def test_draws_have_the_pairwise_marginals_of_the_tree():
     count = 20_000
-    rows = np.asarray(jax.jit(vq.draws, static_argnums=2)(FITTED, jax.random.key(4), count))
+    rows = np.asarray(jax.jit(vq.sample_codes, static_argnums=2)(FITTED, jax.random.key(4), count))
     exact = np.exp(vq.log_probability(FITTED, jnp.asarray(EVERY)))
     for a, b in itertools.combinations(range(5), 2):
         pairs = np.bincount(EVERY[:, a] * SIZE + EVERY[:, b], weights=exact, minlength=SIZE**2)
@@ -358,7 +358,7 @@ def test_codes_are_used_and_the_tree_draws_better_digits_than_chance(quantizer, 
     # Fitted on training images alone, the tree says something of held-out ones.
     assert trained.test["rate"] < groups * math.log(size) - 0.1
     np.testing.assert_allclose(trained.train["rate"], groups * math.log(size), rtol=1e-4)
-    tree, uniform = (far_from_digits(trained, p) for p in (prior, vq.uniform(groups, size)))
+    tree, uniform = (far_from_digits(trained, p) for p in (prior, vq.uniform_prior(groups, size)))
     assert tree < {"vq": 0.85, "fsq": 0.97}[quantizer] * uniform
 
 

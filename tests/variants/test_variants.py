@@ -30,7 +30,7 @@ def program(request):
     built = model.build(config, SHAPE)
     state = jax.jit(lambda: initial_state(built, config, SHAPE))()
     hyper = Hyper(jnp.float32(1e-3), {name: jnp.float32(value) for name, value in built.floats.items()})
-    fetch = partial(data.make_batch, split_with_factors(), data.draw)
+    fetch = partial(data.make_batch, split_with_factors(), data.sample_pixels)
     step = make_train_step(built.nets, built.variant, optimizer_for(config, built.variant), fetch)
     return config, built, state, hyper, tiny_vae.over_axis(step, None, 0, None, None)
 
@@ -76,7 +76,7 @@ def test_a_run_that_is_saved_and_restored_goes_on_with_the_same_bits(program, tm
 def test_codes_and_samples_are_what_decode_takes(program):
     config, built, state, _, _ = program
     width = built.variant.dummy_inputs(SHAPE, config.latent_dim)[1].shape[-1]
-    batch = data.make_batch(tiny_vae.split(), data.scale, jnp.arange(5), jnp.arange(5), jax.random.key(0))
+    batch = data.make_batch(tiny_vae.split(), data.scale_levels, jnp.arange(5), jnp.arange(5), jax.random.key(0))
     codes = built.variant.encode(built.nets, state.params, batch)
     assert codes.shape == (5, width)
     assert built.nets.decode(state.params["nets"], codes).shape[:3] == (5, 4, 4)
@@ -93,7 +93,9 @@ def test_every_metric_is_finite_and_named(program):
 def test_draws_weigh_as_the_elbo_says(program):
     # E_q[log p(x|z) + log p(z) - log q(z|x)] is the ELBO, whatever closed forms the loss takes for parts of it.
     _, built, state, hyper, _ = program
-    batch = data.make_batch(split_with_factors(), data.threshold, jnp.arange(6), jnp.arange(6), randomness.root_key(1))
+    batch = data.make_batch(
+        split_with_factors(), data.threshold_levels, jnp.arange(6), jnp.arange(6), randomness.root_key(1)
+    )
     batch["pair"] = batch["image"]
     if built.variant.posterior is None and built.variant.sample_with_log_ratio is None:
         with pytest.raises(UserError, match="points"):

@@ -7,7 +7,6 @@ parameters of `make`; its floats are those of `loss`, and may be swept without r
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax

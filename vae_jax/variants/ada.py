@@ -28,30 +28,30 @@ from vae_jax.errors import UserError
 from vae_jax.models import distributions
 from vae_jax.models.distributions import Gaussian
 from vae_jax.models.likelihoods import Likelihood
-from vae_jax.typing import Codes, PerExample
+from vae_jax.typing import Codes, Images, Key, PerExample
 from vae_jax.variants import Variant
 from vae_jax.variants._free_bits import rate_with_free_bits
 
 
-def shared(one: Gaussian, other: Gaussian) -> Bool[Array, "batch latent"]:
-    """Which latents the two posteriors are taken to share: those nearer to the nearest than to the farthest."""
-    distance = distributions.kl(one, other)
-    threshold = (jnp.max(distance, axis=1, keepdims=True) + jnp.min(distance, axis=1, keepdims=True)) / 2
-    return distance < threshold
+def shared_latents(first: Gaussian, second: Gaussian) -> Bool[Array, "batch latent"]:
+    """Which latents two posteriors are taken to share: those nearer to the nearest than to the farthest."""
+    divergence = distributions.kl(first, second)
+    threshold = (jnp.max(divergence, axis=1, keepdims=True) + jnp.min(divergence, axis=1, keepdims=True)) / 2
+    return divergence < threshold
 
 
-def group(one: Gaussian, other: Gaussian) -> Gaussian:
+def group_average(first: Gaussian, second: Gaussian) -> Gaussian:
     """The mean of the means, and of the variances."""
-    return Gaussian((one.mean + other.mean) / 2, jnp.logaddexp(one.logvar, other.logvar) - math.log(2))
+    return Gaussian((first.mean + second.mean) / 2, jnp.logaddexp(first.logvar, second.logvar) - math.log(2))
 
 
-def geometric(one: Gaussian, other: Gaussian) -> Gaussian:
+def product_average(first: Gaussian, second: Gaussian) -> Gaussian:
     """The normalised geometric mean of the densities: their product at twice its variance."""
-    both = distributions.product(one, other)
-    return Gaussian(both.mean, both.logvar + math.log(2))
+    product = distributions.product(first, second)
+    return Gaussian(product.mean, product.logvar + math.log(2))
 
 
-AVERAGES = {"group": group, "product": geometric}
+AVERAGES = {"group": group_average, "product": product_average}
 
 
 def check(split: Split) -> None:
@@ -65,23 +65,23 @@ def check(split: Split) -> None:
 
 def make(likelihood: Likelihood, *, average: str = "group") -> Variant:
     """Ada-GVAE or Ada-ML-VAE under a pixel likelihood. Raises UserError for an unknown average."""
-    mix = registry.choose("average", average, AVERAGES)
+    average_posterior = registry.choose("average", average, AVERAGES)
 
     def loss(nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
-        one, other = (Gaussian(*nets.encode(params["nets"], batch[name])) for name in ("image", "pair"))
-        same, mean = shared(one, other), mix(one, other)
+        first, second = (Gaussian(*nets.encode(params["nets"], batch[name])) for name in ("image", "pair"))
+        shared, average = shared_latents(first, second), average_posterior(first, second)
 
-        def bound(own: Gaussian, image, key) -> tuple[PerExample, Codes]:
-            posterior = Gaussian(*(jnp.where(same, m, o) for m, o in zip(mean, own, strict=True)))
+        def distortion_and_kl(posterior: Gaussian, image: Images, key: Key) -> tuple[PerExample, Codes]:
+            posterior = Gaussian(*(jnp.where(shared, a, q) for a, q in zip(average, posterior, strict=True)))
             z = posterior.sample(key, batch["index"])
             return -likelihood.log_prob(nets.decode(params["nets"], z), image), posterior.kl()
 
-        first = bound(one, batch["image"], key)
-        second = bound(other, batch["pair"], randomness.stream(key, "ada/second"))
-        distortion, kl = ((a + b) / 2 for a, b in zip(first, second, strict=True))
+        distortion_1, kl_1 = distortion_and_kl(first, batch["image"], key)
+        distortion_2, kl_2 = distortion_and_kl(second, batch["pair"], randomness.stream(key, "ada/second"))
+        distortion, kl = (distortion_1 + distortion_2) / 2, (kl_1 + kl_2) / 2
         rate = jnp.sum(kl, axis=-1)
-        terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "kl": kl, "code": one.mean}
-        terms["shared"] = jnp.sum(same, axis=-1).astype(jnp.float32)
+        terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "kl": kl, "code": first.mean}
+        terms["shared"] = jnp.sum(shared, axis=-1).astype(jnp.float32)
         return jnp.mean(distortion) + beta * rate_with_free_bits(kl, free_bits), terms
 
     return Variant(loss, check=check)

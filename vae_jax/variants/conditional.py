@@ -21,6 +21,9 @@ interpolation decodes mixtures of labels, which the decoder was never given.
 `free_bits` nats of each latent's rate go unpenalised (Kingma et al. 2016, eq. 15).
 """
 
+from dataclasses import dataclass
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,11 +31,11 @@ from jaxtyping import Array, Float, Int
 
 from vae_jax.data import Split
 from vae_jax.errors import UserError
-from vae_jax.models.distributions import standard_normal
+from vae_jax.models.distributions import Gaussian, standard_normal
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
 from vae_jax.randomness import example_normal
-from vae_jax.typing import Codes, Images
+from vae_jax.typing import Batch, Codes, Images, Key, Params, PerExample, Pixels
 from vae_jax.variants import Variant, elbo_terms, gaussian_posterior
 from vae_jax.variants._free_bits import rate_with_free_bits
 
@@ -42,19 +45,19 @@ PLANE_SCALE = 0.1
 Labels = Int[Array, "batch"]
 
 
-def beside(z: Codes, label: Labels, classes: int) -> Float[Array, "batch code"]:
+def with_label(z: Codes, label: Labels, classes: int) -> Float[Array, "batch code"]:
     """The code of latents and label: (batch, latent) -> (batch, latent + classes)."""
     return jnp.concatenate([z, jax.nn.one_hot(label, classes)], axis=-1)
 
 
-def given(nets: Nets, planes: Float[Array, "classes height width 1"], label: Labels) -> Nets:
+def condition(nets: Nets, planes: Float[Array, "classes height width 1"], label: Labels) -> Nets:
     """q(z | x, y) and p(x | z, y) of each example's y as functions of x and of z: the networks of a VAE."""
 
-    def encode(params, x: Images) -> tuple[Codes, Codes]:
+    def encode(params: Params, x: Images) -> tuple[Codes, Codes]:
         return nets.encode(params, jnp.concatenate([x, planes[label]], axis=-1))
 
-    def decode(params, z: Codes):
-        return nets.decode(params, beside(z, label, len(planes)))
+    def decode(params: Params, z: Codes) -> Pixels:
+        return nets.decode(params, with_label(z, label, len(planes)))
 
     return nets._replace(encode=encode, decode=decode)
 
@@ -75,8 +78,8 @@ def check_labels(split: Split, classes: int) -> None:
         )
 
 
-def labels_of(count: int, labels: np.ndarray | None, classes: int) -> np.ndarray:
-    """The label of each draw: those given, or the classes in turn. Raises UserError for one of no class."""
+def draw_labels(count: int, labels: np.ndarray | None, classes: int) -> np.ndarray:
+    """The label of each draw: `labels`, or the classes in turn. Raises UserError for a label of no class."""
     if labels is None:
         return np.arange(count) % classes
     labels = np.asarray(labels)
@@ -86,56 +89,74 @@ def labels_of(count: int, labels: np.ndarray | None, classes: int) -> np.ndarray
     return labels.astype(np.int32)
 
 
+@dataclass(frozen=True)
+class Conditional:
+    """The loss and what surrounds it, for labels 0 to `classes` - 1."""
+
+    likelihood: Likelihood
+    classes: int
+
+    def init(self, key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
+        """One plane for each class."""
+        return {"planes": PLANE_SCALE * jax.random.normal(key, (self.classes, *image_shape[:2], 1))}
+
+    def dummy_inputs(self, image_shape: tuple[int, int, int], latent_dim: int) -> tuple[Images, Codes]:
+        """An image with a plane, and latents with a label."""
+        height, width, colours = image_shape
+        return jnp.zeros((1, height, width, colours + 1)), jnp.zeros((1, latent_dim + self.classes))
+
+    def loss(self, nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
+        """distortion + beta * rate."""
+        conditioned = condition(nets, params["own"]["planes"], batch["label"])
+        _, _, terms = elbo_terms(self.likelihood, conditioned, params, batch, key)
+        return jnp.mean(terms["distortion"]) + beta * rate_with_free_bits(terms["kl"], free_bits), terms
+
+    def posterior(self, nets: Nets, params: Params, batch: Batch) -> Gaussian:
+        """q(z | x, y)."""
+        return gaussian_posterior(condition(nets, params["own"]["planes"], batch["label"]), params, batch)
+
+    def encode(self, nets: Nets, params: Params, batch: Batch) -> Codes:
+        """The mean of q(z | x, y), and y; NaN for a label of no class. Raises UserError where there are no labels."""
+        if "label" not in batch:
+            raise UserError("labels: missing; a code of this run is of an image and its label, give both")
+        label = batch["label"]
+        mean = self.posterior(nets, params, batch).mean
+        # Compiled code cannot refuse a label of no class; NaN says so where another class's plane would not.
+        known = (label >= 0) & (label < self.classes)
+        return jnp.where(known[:, None], with_label(mean, label, self.classes), jnp.nan)
+
+    def sample_with_log_ratio(self, nets: Nets, params: Params, batch: Batch, key: Key) -> tuple[Codes, PerExample]:
+        """One code for each image, and log p(z) - log q(z | x, y)."""
+        posterior = self.posterior(nets, params, batch)
+        z = posterior.sample(key, batch["index"])
+        return with_label(z, batch["label"], self.classes), standard_normal(z).log_prob(z) - posterior.log_prob(z)
+
+    def log_prior(self, nets: Nets, params: Params, code: Codes) -> PerExample:
+        """log N(z; 0, I) of a code's latents."""
+        z = code[:, : code.shape[-1] - self.classes]
+        return standard_normal(z).log_prob(z)
+
+    def sample_prior(
+        self, nets: Nets, params: Params, key: Key, count: int, latent_dim: int, labels: np.ndarray | None = None
+    ) -> Codes:
+        """z ~ N(0, I), and the label of each: `labels`, or the classes in turn."""
+        label = jnp.asarray(draw_labels(count, labels, self.classes))
+        return with_label(example_normal(key, jnp.arange(count), latent_dim), label, self.classes)
+
+
 def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
     """The conditional VAE of labels 0 to classes - 1. Raises UserError unless there is a class."""
     if classes < 1:
         raise UserError(f"classes: {classes} is not allowed; give a whole number of at least 1")
-
-    def init(key, image_shape, latent_dim):
-        return {"planes": PLANE_SCALE * jax.random.normal(key, (classes, *image_shape[:2], 1))}
-
-    def dummy_inputs(image_shape, latent_dim):
-        height, width, colours = image_shape
-        return jnp.zeros((1, height, width, colours + 1)), jnp.zeros((1, latent_dim + classes))
-
-    def loss(nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
-        told = given(nets, params["own"]["planes"], batch["label"])
-        _, _, terms = elbo_terms(likelihood, told, params, batch, key)
-        return jnp.mean(terms["distortion"]) + beta * rate_with_free_bits(terms["kl"], free_bits), terms
-
-    def encode(nets, params, batch):
-        if "label" not in batch:
-            raise UserError("labels: missing; a code of this run is of an image and its label, give both")
-        label = batch["label"]
-        mean, _ = given(nets, params["own"]["planes"], label).encode(params["nets"], batch["image"])
-        # Compiled code cannot refuse a label of no class; NaN says so where another class's plane would not.
-        known = (label >= 0) & (label < classes)
-        return jnp.where(known[:, None], beside(mean, label, classes), jnp.nan)
-
-    def posterior(nets, params, batch):
-        return gaussian_posterior(given(nets, params["own"]["planes"], batch["label"]), params, batch)
-
-    def sample_with_log_ratio(nets, params, batch, key):
-        q = posterior(nets, params, batch)
-        z = q.sample(key, batch["index"])
-        return beside(z, batch["label"], classes), standard_normal(z).log_prob(z) - q.log_prob(z)
-
-    def log_prior(nets, params, code):
-        z = code[:, : code.shape[-1] - classes]
-        return standard_normal(z).log_prob(z)
-
-    def sample_prior(nets, params, key, count, latent_dim, labels=None):
-        label = jnp.asarray(labels_of(count, labels, classes))
-        return beside(example_normal(key, jnp.arange(count), latent_dim), label, classes)
-
+    conditional = Conditional(likelihood, classes)
     return Variant(
-        loss,
-        init=init,
-        dummy_inputs=dummy_inputs,
-        encode=encode,
-        log_prior=log_prior,
-        sample_prior=sample_prior,
-        check=lambda split: check_labels(split, classes),
-        posterior=posterior,
-        sample_with_log_ratio=sample_with_log_ratio,
+        conditional.loss,
+        init=conditional.init,
+        dummy_inputs=conditional.dummy_inputs,
+        encode=conditional.encode,
+        log_prior=conditional.log_prior,
+        sample_prior=conditional.sample_prior,
+        check=partial(check_labels, classes=classes),
+        posterior=conditional.posterior,
+        sample_with_log_ratio=conditional.sample_with_log_ratio,
     )

@@ -27,23 +27,23 @@ from vae_jax.variants import Variant, elbo_terms
 from vae_jax.variants._free_bits import rate_with_free_bits
 
 
-def covariance_of(codes: Codes) -> Float[Array, "latent latent"]:
+def empirical_covariance(codes: Codes) -> Float[Array, "latent latent"]:
     """E[(z - E z)(z - E z)^T] over the examples; centred first, E[z z^T] - E[z] E[z]^T cancels far from 0."""
     centred = codes - jnp.mean(codes, axis=0, keepdims=True)
     return jnp.matmul(centred.T, centred, precision=jax.lax.Precision.HIGHEST) / len(codes)
 
 
-def covariance_of_means(posterior: Gaussian) -> Float[Array, "latent latent"]:
+def mean_covariance(posterior: Gaussian) -> Float[Array, "latent latent"]:
     """Cov_x[mean] over the examples."""
-    return covariance_of(posterior.mean)
+    return empirical_covariance(posterior.mean)
 
 
 def aggregate_covariance(posterior: Gaussian) -> Float[Array, "latent latent"]:
     """Cov_q(z)[z] = Cov_x[mean] + E_x[diag(sigma^2)], q(z) the mean of q(z|x) over the examples (eq. 5)."""
-    return covariance_of_means(posterior) + jnp.diag(jnp.mean(jnp.exp(posterior.logvar), axis=0))
+    return mean_covariance(posterior) + jnp.diag(jnp.mean(jnp.exp(posterior.logvar), axis=0))
 
 
-KINDS = {"I": covariance_of_means, "II": aggregate_covariance}
+KINDS = {"I": mean_covariance, "II": aggregate_covariance}
 
 
 def penalties(s: Float[Array, "latent latent"]) -> tuple[Scalar, Scalar]:
@@ -58,9 +58,10 @@ def make(likelihood: Likelihood, *, kind: str = "I") -> Variant:
 
     def loss(nets, params, batch, key, step, *, lambda_od=10.0, lambda_d=100.0, beta=1.0, free_bits=0.0):
         posterior, _, terms = elbo_terms(likelihood, nets, params, batch, key)
-        off_diagonal, diagonal = penalties(covariance(Gaussian(*map(collectives.all_gather, posterior))))
+        batch_posterior = Gaussian(*map(collectives.all_gather, posterior))
+        off_diagonal, diagonal = penalties(covariance(batch_posterior))
         terms |= {"covariance_off_diagonal": off_diagonal, "covariance_diagonal": diagonal}
-        elbo_part = jnp.mean(terms["distortion"]) + beta * rate_with_free_bits(terms["kl"], free_bits)
-        return elbo_part + lambda_od * off_diagonal + lambda_d * diagonal, terms
+        beta_vae = jnp.mean(terms["distortion"]) + beta * rate_with_free_bits(terms["kl"], free_bits)
+        return beta_vae + lambda_od * off_diagonal + lambda_d * diagonal, terms
 
     return Variant(loss)

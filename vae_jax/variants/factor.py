@@ -46,29 +46,35 @@ import optax
 from vae_jax import randomness
 from vae_jax.errors import UserError
 from vae_jax.models import collectives
+from vae_jax.models.distributions import Gaussian
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks._parts import dense
-from vae_jax.typing import Codes, Key, Params, PerExample
+from vae_jax.typing import Batch, Codes, Key, Params, PerExample
 from vae_jax.variants import Variant, elbo_terms
 from vae_jax.variants._free_bits import rate_with_free_bits
 
 
-def permuted(key: Key, codes: Codes) -> Codes:
+def permute_latents(key: Key, codes: Codes) -> Codes:
     """Codes of the batch's product of marginals: each latent in an order of its own (Kim & Mnih 2018, algorithm 1)."""
     return jax.random.permutation(key, codes, axis=0, independent=True)
 
 
-class Contest(NamedTuple):
-    """What the adversary says of codes that are joint and of codes that are permuted."""
+class AdversaryScores(NamedTuple):
+    """How well the adversary tells joint codes from permuted ones."""
 
     loss: PerExample
     accuracy: PerExample
 
 
-def contest(joint: PerExample, permuted: PerExample) -> Contest:
-    """Cross-entropy and accuracy, half of each from either kind, of log odds of "joint" (two logits' difference)."""
+def adversary_scores(joint: PerExample, permuted: PerExample) -> AdversaryScores:
+    """Cross-entropy and accuracy, half of each from either kind.
+
+    Args:
+        joint: log odds of "joint", the difference of the two logits, at codes of q(z).
+        permuted: the same at codes of prod_j q(z_j).
+    """
     loss = 0.5 * (jax.nn.softplus(-joint) + jax.nn.softplus(permuted))
-    return Contest(loss, 0.5 * (joint > 0) + 0.5 * (permuted <= 0))
+    return AdversaryScores(loss, 0.5 * (joint > 0) + 0.5 * (permuted <= 0))
 
 
 def make(likelihood: Likelihood, *, width: int = 128, depth: int = 3, adversary_learning_rate: float = 1e-3) -> Variant:
@@ -87,23 +93,24 @@ def make(likelihood: Likelihood, *, width: int = 128, depth: int = 3, adversary_
         logits = adversary.apply(own, z)
         return logits[:, 0] - logits[:, 1]
 
-    def loss(nets, params, batch, key, step, *, gamma=10.0, beta=1.0, free_bits=0.0):
-        own, frozen = params["own"], jax.lax.stop_gradient(params["own"])
-        posterior, z, terms = elbo_terms(likelihood, nets, params, batch, key)
-        total_correlation = log_odds(frozen, z)
+    def permuted_codes(posterior: Gaussian, batch: Batch, key: Key) -> Codes:
+        """This device's share of z': a second draw for the same images, permuted over the whole batch."""
+        z = jax.lax.stop_gradient(posterior.sample(randomness.stream(key, "factor/second"), batch["index"]))
+        # Every device permutes the whole batch alike.
+        permuted = permute_latents(randomness.stream(key, "factor/permutation"), collectives.all_gather(z))
+        return permuted[collectives.batch_positions(len(z))]
 
-        second = posterior.sample(randomness.stream(key, "factor/second"), batch["index"])
-        whole = permuted(
-            randomness.stream(key, "factor/permutation"), collectives.all_gather(jax.lax.stop_gradient(second))
-        )
-        # Every device permutes the whole batch alike and takes its share.
-        shuffled = whole[collectives.batch_positions(len(z))]
-        played = contest(log_odds(own, jax.lax.stop_gradient(z)), log_odds(own, shuffled))
+    def loss(nets, params, batch, key, step, *, gamma=10.0, beta=1.0, free_bits=0.0):
+        own = params["own"]
+        posterior, z, terms = elbo_terms(likelihood, nets, params, batch, key)
+        total_correlation = log_odds(jax.lax.stop_gradient(own), z)
+        permuted = permuted_codes(posterior, batch, key)
+        scores = adversary_scores(log_odds(own, jax.lax.stop_gradient(z)), log_odds(own, permuted))
 
         terms |= {"total_correlation": total_correlation}
-        terms |= {"adversary_loss": played.loss, "adversary_accuracy": played.accuracy}
+        terms |= {"adversary_loss": scores.loss, "adversary_accuracy": scores.accuracy}
         rate = rate_with_free_bits(terms["kl"], free_bits)
-        return jnp.mean(terms["distortion"] + gamma * total_correlation + played.loss) + beta * rate, terms
+        return jnp.mean(terms["distortion"] + gamma * total_correlation + scores.loss) + beta * rate, terms
 
     own_optimizer = optax.adam(adversary_learning_rate, b1=0.5, b2=0.9)
     return Variant(loss, init=init, own_optimizer=own_optimizer)

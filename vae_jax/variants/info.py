@@ -42,8 +42,20 @@ from vae_jax.typing import Codes, Scalar
 from vae_jax.variants import Variant, gaussian_posterior
 from vae_jax.variants._free_bits import rate_with_free_bits
 
-KERNELS = {"rbf": lambda u: jnp.exp(-u), "imq": lambda u: 1 / (1 + u)}
-Kernel = Callable[[Codes, Float[Array, "other latent"]], Float[Array, "batch other"]]
+Kernel = Callable[[Codes, Float[Array, "codes latent"]], Float[Array, "batch codes"]]
+
+
+def gaussian_profile(u: Float[Array, "..."]) -> Float[Array, "..."]:
+    """exp(-u), the Gaussian kernel."""
+    return jnp.exp(-u)
+
+
+def inverse_multiquadric(u: Float[Array, "..."]) -> Float[Array, "..."]:
+    """1 / (1 + u)."""
+    return 1 / (1 + u)
+
+
+KERNELS = {"rbf": gaussian_profile, "imq": inverse_multiquadric}
 
 
 def mean_kernel(name: str, scales: tuple[float, ...]) -> Kernel:
@@ -83,7 +95,7 @@ def make(
     registry.choose("kernel", kernel, KERNELS)
     if not scales or not all(0 < scale < float("inf") for scale in scales):
         raise UserError(f"scales: {scales} is not allowed; give positive numbers")
-    compare = mean_kernel(kernel, scales)
+    pair_kernel = mean_kernel(kernel, scales)
 
     def loss(nets, params, batch, key, step, *, beta=0.0, lambda_mmd=1000.0, free_bits=0.0):
         posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
@@ -91,12 +103,12 @@ def make(
         distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
         kl = posterior.kl()
         prior = example_normal(randomness.stream(key, "info/prior"), batch["index"], z.shape[-1])
-        discrepancy = mmd(compare, collectives.all_gather(z), collectives.all_gather(prior))
+        discrepancy = mmd(pair_kernel, collectives.all_gather(z), collectives.all_gather(prior))
         terms = {"distortion": distortion, "code": posterior.mean, "mmd": discrepancy}
         if not deterministic:
             rate = jnp.sum(kl, axis=-1)
             terms |= {"elbo": -(distortion + rate), "rate": rate, "kl": kl}
-        elbo_part = jnp.mean(distortion) + beta * rate_with_free_bits(kl, free_bits)
-        return elbo_part + lambda_mmd * discrepancy, terms
+        beta_vae = jnp.mean(distortion) + beta * rate_with_free_bits(kl, free_bits)
+        return beta_vae + lambda_mmd * discrepancy, terms
 
     return Variant(loss, posterior=None if deterministic else gaussian_posterior)

@@ -53,8 +53,9 @@ from vae_jax import registry
 from vae_jax.errors import UserError
 from vae_jax.models.distributions import Gaussian
 from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks import Nets
 from vae_jax.randomness import example_normal
-from vae_jax.typing import PerExample, Scalar
+from vae_jax.typing import Images, Indices, Key, Params, PerExample, Scalar
 from vae_jax.variants import Variant
 
 PerDraw = Float[Array, "batch draw"]
@@ -84,26 +85,30 @@ Blend = tuple[tuple[Share, int], ...]
 """Bounds of the same draws: each one's share of the objective and how many draws it takes to a group."""
 
 
-def _miwae(groups: int, samples: int, elbo_share: Share) -> tuple[Blend, Blend]:
-    return ((1.0, samples),), ((1.0, samples),)
+def miwae(groups: int, samples: int, elbo_share: Share) -> tuple[Blend, Blend]:
+    """MIWAE(groups, samples) for decoder and encoder."""
+    blend = ((1.0, samples),)
+    return blend, blend
 
 
-def _ciwae(groups: int, samples: int, elbo_share: Share) -> tuple[Blend, Blend]:
-    both = ((elbo_share, 1), (1 - elbo_share, samples))
-    return both, both
+def ciwae(groups: int, samples: int, elbo_share: Share) -> tuple[Blend, Blend]:
+    """The ELBO, with a share of `elbo_share`, and MIWAE(groups, samples) for decoder and encoder."""
+    blend = ((elbo_share, 1), (1 - elbo_share, samples))
+    return blend, blend
 
 
-def _piwae(groups: int, samples: int, elbo_share: Share) -> tuple[Blend, Blend]:
+def piwae(groups: int, samples: int, elbo_share: Share) -> tuple[Blend, Blend]:
+    """The IWAE of all draws for the decoder, MIWAE(groups, samples) for the encoder."""
     return ((1.0, groups * samples),), ((1.0, samples),)
 
 
-OBJECTIVES = {"miwae": _miwae, "ciwae": _ciwae, "piwae": _piwae}
+OBJECTIVES = {"miwae": miwae, "ciwae": ciwae, "piwae": piwae}
 """(groups, samples, elbo_share) -> what the decoder and what the encoder maximise."""
 
 
 def blended(log_w: PerDraw, blend: Blend) -> PerExample:
     """The objective: the sum of the bounds, each times its share."""
-    return sum(share * bound(log_w, samples) for share, samples in blend)
+    return sum((share * bound(log_w, samples) for share, samples in blend), jnp.zeros(()))
 
 
 def draw_weights(log_w: PerDraw, blend: Blend, power: int) -> PerDraw:
@@ -113,19 +118,23 @@ def draw_weights(log_w: PerDraw, blend: Blend, power: int) -> PerDraw:
         v = normalized(log_w, samples)
         return v.reshape(log_w.shape) ** power / v.shape[1]
 
-    return sum(share * weights(samples) for share, samples in blend)
+    return sum((share * weights(samples) for share, samples in blend), jnp.zeros(()))
 
 
-# From the noise, not from z - mean, which for a narrow posterior is what rounding has left of it.
-def _whole(logvar: LogVariance, noise: Draws, z: Draws) -> PerDraw:
+def log_ratio_with_score(logvar: LogVariance, noise: Draws, z: Draws) -> PerDraw:
+    """log p(z) - log q(z|x) of each draw, differentiated by way of z and of q's own parameters.
+
+    From the noise, not from z - mean, which for a narrow posterior is what rounding has left of it.
+    """
     return 0.5 * jnp.sum(jnp.square(noise) + logvar - jnp.square(z), axis=-1)
 
 
-def _by_way_of_z(logvar: LogVariance, noise: Draws, z: Draws) -> PerDraw:
+def log_ratio_through_z(logvar: LogVariance, noise: Draws, z: Draws) -> PerDraw:
+    """log p(z) - log q(z|x) of each draw, differentiated by way of z only."""
     fixed = stop_gradient(logvar)
     # The noise in value; seen from z, (z - mean) / sigma of a q whose parameters stand still.
     standardized = noise + jnp.exp(-0.5 * fixed) * (z - stop_gradient(z))
-    return _whole(fixed, standardized, z)
+    return log_ratio_with_score(fixed, standardized, z)
 
 
 class Estimator(NamedTuple):
@@ -135,53 +144,65 @@ class Estimator(NamedTuple):
     power: int
 
 
-ESTIMATORS = {"plain": Estimator(_whole, 1), "stl": Estimator(_by_way_of_z, 1), "dreg": Estimator(_by_way_of_z, 2)}
+ESTIMATORS = {
+    "plain": Estimator(log_ratio_with_score, 1),
+    "stl": Estimator(log_ratio_through_z, 1),
+    "dreg": Estimator(log_ratio_through_z, 2),
+}
 
 
-def _check_counts(**counts: int) -> None:
+def check_counts(**counts: int) -> None:
+    """Raises UserError, naming the argument, unless each count is a whole number of at least 1."""
     for field, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise UserError(f"{field}: {count!r} is not allowed; give a whole number of at least 1")
+
+
+def sample_draws(posterior: Gaussian, key: Key, index: Indices, draws: int) -> tuple[LogVariance, Draws, Draws]:
+    """The log variance, the noise and z of `draws` draws for each example."""
+    count, latents = posterior.mean.shape
+    # An example's first draw is Gaussian.sample's, and more draws leave the first ones as they are.
+    noise = example_normal(key, index, draws * latents).reshape(count, draws, latents)
+    mean, logvar = (part[:, None, :] for part in posterior)
+    return logvar, noise, mean + jnp.exp(0.5 * logvar) * noise
+
+
+def distortions(likelihood: Likelihood, nets: Nets, params: Params, image: Images, z: Draws) -> PerDraw:
+    """-log p(x | z) of each draw."""
+    decoded = nets.decode(params["nets"], z.reshape(-1, z.shape[-1]))
+    decoded = decoded.reshape(*z.shape[:2], *decoded.shape[1:])
+    return -jax.vmap(likelihood.log_prob, in_axes=(1, None), out_axes=1)(decoded, image)
 
 
 def make(
     likelihood: Likelihood, *, samples: int = 5, groups: int = 1, objective: str = "miwae", estimator: str = "plain"
 ) -> Variant:
     """The IWAE of `samples` draws in each of `groups` groups. Raises UserError for unknown names and counts below 1."""
-    _check_counts(samples=samples, groups=groups)
-    targets = registry.choose("objective", objective, OBJECTIVES)
+    check_counts(samples=samples, groups=groups)
+    make_blends = registry.choose("objective", objective, OBJECTIVES)
     log_ratio, power = registry.choose("estimator", estimator, ESTIMATORS)
-    draws = groups * samples
-
-    def distortion_of(nets, params, image, z):
-        decoded = nets.decode(params["nets"], z.reshape(-1, z.shape[-1]))
-        decoded = decoded.reshape(*z.shape[:2], *decoded.shape[1:])
-        return -jax.vmap(likelihood.log_prob, in_axes=(1, None), out_axes=1)(decoded, image)
 
     def loss(nets, params, batch, key, step, *, elbo_share=0.05):
         image = batch["image"]
         posterior = Gaussian(*nets.encode(params["nets"], image))
-        count, latents = posterior.mean.shape
-        # An example's first draw is Gaussian.sample's, and more draws leave the first ones as they are.
-        noise = example_normal(key, batch["index"], draws * latents).reshape(count, draws, latents)
-        mean, logvar = (part[:, None, :] for part in posterior)
-        z = mean + jnp.exp(0.5 * logvar) * noise
+        logvar, noise, z = sample_draws(posterior, key, batch["index"], groups * samples)
 
         # Seen from the decoder z stands still, seen from the encoder the decoder does: each has weights of its own.
         ratio = log_ratio(logvar, noise, z)
-        distortion = distortion_of(nets, params, image, stop_gradient(z))
-        by_decoder = stop_gradient(ratio) - distortion
-        by_encoder = ratio - distortion_of(nets, stop_gradient(params), image, z)
-        log_w = stop_gradient(by_decoder)
-        decoder, encoder = targets(groups, samples, elbo_share)
-        surrogate = draw_weights(log_w, decoder, 1) * by_decoder + draw_weights(log_w, encoder, power) * by_encoder
-        surrogate = jnp.sum(surrogate, axis=-1)
+        distortion = distortions(likelihood, nets, params, image, stop_gradient(z))
+        decoder_log_w = stop_gradient(ratio) - distortion
+        encoder_log_w = ratio - distortions(likelihood, nets, stop_gradient(params), image, z)
+        log_w = stop_gradient(decoder_log_w)
+        decoder_blend, encoder_blend = make_blends(groups, samples, elbo_share)
+        weighted = draw_weights(log_w, decoder_blend, 1) * decoder_log_w
+        weighted += draw_weights(log_w, encoder_blend, power) * encoder_log_w
+        surrogate = jnp.sum(weighted, axis=-1)
 
         kl = posterior.kl()
         terms = {"distortion": jnp.mean(distortion, axis=-1), "rate": jnp.sum(kl, axis=-1), "kl": kl}
         terms |= {"elbo": -(terms["distortion"] + terms["rate"]), "code": posterior.mean}
         terms |= {"bound": bound(log_w, samples), "effective_samples": effective_samples(log_w, samples)}
         # The value is the bound's, the gradient the surrogate's.
-        return -jnp.mean(blended(log_w, decoder) + surrogate - stop_gradient(surrogate)), terms
+        return -jnp.mean(blended(log_w, decoder_blend) + surrogate - stop_gradient(surrogate)), terms
 
     return Variant(loss)

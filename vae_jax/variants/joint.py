@@ -31,6 +31,7 @@ kind that the prior gives.
 """
 
 import math
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ from vae_jax.models.distributions import Gaussian, standard_normal
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
 from vae_jax.randomness import example_keys, example_normal
-from vae_jax.typing import Images, Indices, Key, Params, Scalar
+from vae_jax.typing import Batch, Codes, Images, Indices, Key, Params, PerExample, Scalar
 from vae_jax.variants import Variant, image_and_code, refuse_labels
 from vae_jax.variants._free_bits import rate_with_free_bits
 
@@ -60,56 +61,72 @@ def example_gumbel(key: Key, index: Indices, size: int) -> Scores:
     return jax.vmap(lambda k: jax.random.gumbel(k, (size,)))(example_keys(key, index))
 
 
-def groups(scores: Scores, categories: tuple[int, ...]) -> list[Float[Array, "batch _"]]:
+def split_scores(scores: Scores, categories: tuple[int, ...]) -> list[Float[Array, "batch _"]]:
     """Each categorical's part of the scores."""
     return jnp.split(scores, np.cumsum(categories)[:-1], axis=-1)
 
 
 def relaxed(scores: Scores, categories: tuple[int, ...], temperature: Scalar | float) -> Scores:
     """softmax(scores / temperature) of each categorical: a point of its simplex."""
-    return jnp.concatenate([jax.nn.softmax(part / temperature) for part in groups(scores, categories)], axis=-1)
+    parts = split_scores(scores, categories)
+    return jnp.concatenate([jax.nn.softmax(part / temperature) for part in parts], axis=-1)
 
 
-def largest(scores: Scores, categories: tuple[int, ...]) -> Scores:
+def one_hot_of_largest(scores: Scores, categories: tuple[int, ...]) -> Scores:
     """The one-hot of each categorical's largest score: with Gumbel noise in them a draw from softmax(logits)."""
-    parts = groups(scores, categories)
+    parts = split_scores(scores, categories)
     return jnp.concatenate([jax.nn.one_hot(jnp.argmax(part, axis=-1), part.shape[-1]) for part in parts], axis=-1)
 
 
 def kl_to_uniform(logits: Scores, categories: tuple[int, ...]) -> Float[Array, "batch categorical"]:
     """KL(softmax(logits) || uniform) = sum_k q_k (log q_k + log K) of each categorical, nats."""
 
-    def kl(part: Scores):
+    def kl(part: Scores) -> PerExample:
         log_q = jax.nn.log_softmax(part)
         return jnp.sum(jnp.exp(log_q) * (log_q + math.log(part.shape[-1])), axis=-1)
 
-    return jnp.stack([kl(part) for part in groups(logits, categories)], axis=-1)
+    return jnp.stack([kl(part) for part in split_scores(logits, categories)], axis=-1)
 
 
 def perplexity(logits: Scores, categories: tuple[int, ...]) -> Float[Array, "1 categorical"]:
     """exp(H(E_x q(c | x))) of each categorical over the whole batch: how many categories are in use, 1 to K."""
 
-    def of(part: Scores):
+    def exp_entropy(part: Scores) -> Float[Array, " 1"]:
         mean = jnp.mean(collectives.all_gather(jax.nn.softmax(part)), axis=0, keepdims=True)
         return jnp.exp(jnp.sum(jax.scipy.special.entr(mean), axis=-1))
 
-    return jnp.stack([of(part) for part in groups(logits, categories)], axis=-1)
+    return jnp.stack([exp_entropy(part) for part in split_scores(logits, categories)], axis=-1)
 
 
-def posterior_of(nets: Nets, params: Params, images: Images, width: int) -> tuple[Gaussian, Scores]:
-    """q(z | x), and the logits of q(c | x): the last `width` of the encoder's means, their log variances unused."""
-    mean, logvar = nets.encode(params["nets"], images)
-    latents = mean.shape[-1] - width
-    return Gaussian(mean[:, :latents], logvar[:, :latents]), mean[:, latents:]
+@dataclass(frozen=True)
+class Joint:
+    """The loss and what surrounds it, for a categorical of each number in `categories`."""
 
+    likelihood: Likelihood
+    categories: tuple[int, ...]
 
-def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Variant:
-    """JointVAE with a categorical of each number in `categories`. Raises UserError unless each is at least 1."""
-    if not categories or not all(isinstance(count, int) and count >= 1 for count in categories):
-        raise UserError(f"categories: {categories} is not allowed; give whole numbers of at least 1, such as (10,)")
-    width, most = sum(categories), sum(map(math.log, categories))
+    @property
+    def width(self) -> int:
+        """How many numbers c has."""
+        return sum(self.categories)
+
+    @property
+    def largest_kl(self) -> float:
+        """KL(q(c|x) || p(c)) at most: sum log K, nats."""
+        return sum(map(math.log, self.categories))
+
+    def posterior_and_logits(self, nets: Nets, params: Params, images: Images) -> tuple[Gaussian, Scores]:
+        """q(z | x), and the logits of q(c | x): the last of the encoder's means, their log variances unused."""
+        mean, logvar = nets.encode(params["nets"], images)
+        latents = mean.shape[-1] - self.width
+        return Gaussian(mean[:, :latents], logvar[:, :latents]), mean[:, latents:]
+
+    def gumbel(self, key: Key, index: Indices) -> Scores:
+        """The noise that draws c."""
+        return example_gumbel(randomness.stream(key, "joint/category"), index, self.width)
 
     def loss(
+        self,
         nets,
         params,
         batch,
@@ -122,70 +139,85 @@ def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Vari
         ramp_steps=25_000.0,
         temperature=0.67,
     ):
-        posterior, logits = posterior_of(nets, params, batch["image"], width)
+        """distortion_relaxed + gamma * |rate of z - C_z| + gamma * |rate of c - C_c|."""
+        posterior, logits = self.posterior_and_logits(nets, params, batch["image"])
         z = posterior.sample(key, batch["index"])
-        scores = logits + example_gumbel(randomness.stream(key, "joint/category"), batch["index"], width)
+        scores = logits + self.gumbel(key, batch["index"])
 
         def distortion(c):
-            return -likelihood.log_prob(nets.decode(params["nets"], jnp.concatenate([z, c], axis=-1)), batch["image"])
+            decoded = nets.decode(params["nets"], jnp.concatenate([z, c], axis=-1))
+            return -self.likelihood.log_prob(decoded, batch["image"])
 
-        kl, kl_discrete = posterior.kl(), kl_to_uniform(logits, categories)
+        kl, kl_discrete = posterior.kl(), kl_to_uniform(logits, self.categories)
         target = schedules.ramp(step, 0.0, capacity, ramp_steps)
-        discrete_target = jnp.minimum(schedules.ramp(step, 0.0, discrete_capacity, ramp_steps), most)
+        discrete_target = jnp.minimum(schedules.ramp(step, 0.0, discrete_capacity, ramp_steps), self.largest_kl)
         terms = {
-            "distortion": distortion(largest(scores, categories)),
-            "distortion_relaxed": distortion(relaxed(scores, categories, temperature)),
+            "distortion": distortion(one_hot_of_largest(scores, self.categories)),
+            "distortion_relaxed": distortion(relaxed(scores, self.categories, temperature)),
             "rate": jnp.sum(kl, axis=-1) + jnp.sum(kl_discrete, axis=-1),
             "kl": kl,
             "kl_discrete": kl_discrete,
-            "perplexity": perplexity(logits, categories),
+            "perplexity": perplexity(logits, self.categories),
             "capacity": target,
             "discrete_capacity": discrete_target,
             "code": posterior.mean,
         }
         terms["elbo"] = -(terms["distortion"] + terms["rate"])
-        off = jnp.abs(rate_with_free_bits(kl) - target)
-        discrete_off = jnp.abs(rate_with_free_bits(kl_discrete) - discrete_target)
-        return jnp.mean(terms["distortion_relaxed"]) + gamma * (off + discrete_off), terms
+        gap = jnp.abs(rate_with_free_bits(kl) - target)
+        discrete_gap = jnp.abs(rate_with_free_bits(kl_discrete) - discrete_target)
+        return jnp.mean(terms["distortion_relaxed"]) + gamma * (gap + discrete_gap), terms
 
-    def sample_with_log_ratio(nets, params, batch, key):
-        posterior, logits = posterior_of(nets, params, batch["image"], width)
+    def sample_with_log_ratio(self, nets: Nets, params: Params, batch: Batch, key: Key) -> tuple[Codes, PerExample]:
+        """One z and c for each image, and log p(z, c) - log q(z, c | x)."""
+        posterior, logits = self.posterior_and_logits(nets, params, batch["image"])
         z = posterior.sample(key, batch["index"])
-        c = largest(
-            logits + example_gumbel(randomness.stream(key, "joint/category"), batch["index"], width), categories
-        )
+        c = one_hot_of_largest(logits + self.gumbel(key, batch["index"]), self.categories)
+        log_q = jnp.concatenate([jax.nn.log_softmax(part) for part in split_scores(logits, self.categories)], axis=-1)
         # log p(c) - log q(c|x), of the categories that were drawn.
-        log_q = jnp.concatenate([jax.nn.log_softmax(part) for part in groups(logits, categories)], axis=-1)
-        of_c = -most - jnp.sum(jnp.where(c > 0, log_q, 0.0), axis=-1)
-        return jnp.concatenate([z, c], axis=-1), standard_normal(z).log_prob(z) - posterior.log_prob(z) + of_c
+        log_ratio_c = -self.largest_kl - jnp.sum(jnp.where(c > 0, log_q, 0.0), axis=-1)
+        log_ratio_z = standard_normal(z).log_prob(z) - posterior.log_prob(z)
+        return jnp.concatenate([z, c], axis=-1), log_ratio_z + log_ratio_c
 
-    def encode(nets, params, batch):
-        posterior, logits = posterior_of(nets, params, batch["image"], width)
-        return jnp.concatenate([posterior.mean, largest(logits, categories)], axis=-1)
+    def encode(self, nets: Nets, params: Params, batch: Batch) -> Codes:
+        """The mean of q(z | x), and the one-hot of the most likely category."""
+        posterior, logits = self.posterior_and_logits(nets, params, batch["image"])
+        return jnp.concatenate([posterior.mean, one_hot_of_largest(logits, self.categories)], axis=-1)
 
-    def log_prior(nets, params, code):
-        z = code[:, : code.shape[-1] - width]
-        return standard_normal(z).log_prob(z) - most
+    def log_prior(self, nets: Nets, params: Params, code: Codes) -> PerExample:
+        """log N(z; 0, I) - sum log K."""
+        z = code[:, : code.shape[-1] - self.width]
+        return standard_normal(z).log_prob(z) - self.largest_kl
 
-    def sample_prior(nets, params, key, count, latent_dim, labels=None):
+    def sample_prior(
+        self, nets: Nets, params: Params, key: Key, count: int, latent_dim: int, labels: np.ndarray | None = None
+    ) -> Codes:
+        """z ~ N(0, I) and evenly drawn categories. Raises UserError where labels are given."""
         refuse_labels(labels)
         index = jnp.arange(count)
-        c = largest(example_gumbel(randomness.stream(key, "joint/category"), index, width), categories)
+        c = one_hot_of_largest(self.gumbel(key, index), self.categories)
         return jnp.concatenate([example_normal(key, index, latent_dim), c], axis=-1)
 
-    def code_dim(latent_dim):
-        return latent_dim + width
+    def code_dim(self, latent_dim: int) -> int:
+        """How many numbers a code has: the latents and c."""
+        return latent_dim + self.width
 
-    def dummy_inputs(image_shape, latent_dim):
-        return image_and_code(image_shape, code_dim(latent_dim))
+    def dummy_inputs(self, image_shape: tuple[int, int, int], latent_dim: int) -> tuple[Images, Codes]:
+        """An image and a code of zeros."""
+        return image_and_code(image_shape, self.code_dim(latent_dim))
 
+
+def make(likelihood: Likelihood, *, categories: tuple[int, ...] = (10,)) -> Variant:
+    """JointVAE with a categorical of each number in `categories`. Raises UserError unless each is at least 1."""
+    if not categories or not all(isinstance(count, int) and count >= 1 for count in categories):
+        raise UserError(f"categories: {categories} is not allowed; give whole numbers of at least 1, such as (10,)")
+    joint = Joint(likelihood, categories)
     return Variant(
-        loss,
-        encoder_outputs=code_dim,
-        dummy_inputs=dummy_inputs,
-        encode=encode,
-        log_prior=log_prior,
-        sample_prior=sample_prior,
+        joint.loss,
+        encoder_outputs=joint.code_dim,
+        dummy_inputs=joint.dummy_inputs,
+        encode=joint.encode,
+        log_prior=joint.log_prior,
+        sample_prior=joint.sample_prior,
         posterior=None,
-        sample_with_log_ratio=sample_with_log_ratio,
+        sample_with_log_ratio=joint.sample_with_log_ratio,
     )

@@ -27,19 +27,22 @@ The networks between layers give variances within e^-10 and e^10 (by a tanh): a 
 KL infinite. z_1's of x needs no bound, for a product is never wider than the prior.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from vae_jax import randomness
 from vae_jax.errors import UserError
 from vae_jax.models.distributions import Gaussian, kl, product, standard_normal
 from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks import Nets
 from vae_jax.models.networks._parts import Part, dense
 from vae_jax.randomness import example_normal
-from vae_jax.typing import Codes, Indices, Key, Params, PerExample
+from vae_jax.typing import Batch, Codes, Images, Indices, Key, Params, PerExample
 from vae_jax.variants import Variant, refuse_labels
 from vae_jax.variants._free_bits import rate_with_free_bits
 
@@ -55,47 +58,52 @@ class Layer(NamedTuple):
     z: Codes
 
 
-def draw(gaussian: Gaussian, noise: Codes) -> Codes:
+def reparameterize(gaussian: Gaussian, noise: Codes) -> Codes:
     """mean + sigma * noise."""
     return gaussian.mean + jnp.exp(0.5 * gaussian.logvar) * noise
 
 
-def between(hidden: int, outputs: int) -> Part:
+def layer_network(hidden: int, outputs: int) -> Part:
     """The network from one layer to the next, either way: two dense layers, leaky as in the paper, and the outputs."""
     return dense(hidden, hidden, outputs, activation=jax.nn.leaky_relu)
 
 
-def gaussian(outputs: Float[Array, "batch outputs"], width: int) -> Gaussian:
+def bounded_gaussian(outputs: Float[Array, "batch outputs"], width: int) -> Gaussian:
     """The Gaussian in the first 2 * `width` outputs of a network, log variances bounded smoothly."""
     logvar = outputs[:, width : 2 * width]
     return Gaussian(outputs[:, :width], LARGEST_LOGVAR * jnp.tanh(logvar / LARGEST_LOGVAR))
 
 
-def prior_below(own: Params, n: int, z: Codes, hidden: int, width: int) -> Gaussian:
+def layer_prior(own: Params, n: int, z: Codes, hidden: int, width: int) -> Gaussian:
     """p(z_n|z_{n+1} = z) of `width` latents."""
-    return gaussian(between(hidden, 2 * width).apply(own[f"down_{n}"], z), width)
+    return bounded_gaussian(layer_network(hidden, 2 * width).apply(own[f"down_{n}"], z), width)
 
 
 def upwards(
     own: Params, bottom: Gaussian, d: Float[Array, "batch d"], widths: tuple[int, ...], hidden: tuple[int, ...]
 ) -> list[Gaussian]:
     """The Gaussian of x for each layer, z_1's first: `bottom`, and those above from d_1 = `d`."""
-    found = [bottom]
-    for n, (width, h, passed_on) in enumerate(zip(widths, hidden, (*hidden, 0)[1:], strict=True), start=2):
-        outputs = between(h, 2 * width + passed_on).apply(own[f"up_{n}"], d)
-        found.append(gaussian(outputs, width))
+    gaussians = [bottom]
+    for n, (width, h, d_width) in enumerate(zip(widths, hidden, (*hidden, 0)[1:], strict=True), start=2):
+        outputs = layer_network(h, 2 * width + d_width).apply(own[f"up_{n}"], d)
+        gaussians.append(bounded_gaussian(outputs, width))
         d = outputs[:, 2 * width :]
-    return found
+    return gaussians
 
 
-def downwards(own: Params, of_x: list[Gaussian], noises: Noises, hidden: tuple[int, ...]) -> list[Layer]:
-    """Each layer given the one above, z_1's first; `noises` are standard normal, or 0 for the mean path."""
-    top = of_x[-1]
-    layers = [Layer(top, standard_normal(top.mean), draw(top, noises[-1]))]
-    for n in range(len(of_x) - 1, 0, -1):
-        prior = prior_below(own, n, layers[0].z, hidden[n - 1], of_x[n - 1].mean.shape[-1])
-        posterior = product(of_x[n - 1], prior)
-        layers.insert(0, Layer(posterior, prior, draw(posterior, noises[n - 1])))
+def downwards(own: Params, gaussians: list[Gaussian], noises: Noises, hidden: tuple[int, ...]) -> list[Layer]:
+    """Each layer given the one above, z_1's first.
+
+    Args:
+        gaussians: those of x for each layer, as `upwards` gives them.
+        noises: standard normal, or 0 for the mean path.
+    """
+    top = gaussians[-1]
+    layers = [Layer(top, standard_normal(top.mean), reparameterize(top, noises[-1]))]
+    for n in range(len(gaussians) - 1, 0, -1):
+        prior = layer_prior(own, n, layers[0].z, hidden[n - 1], gaussians[n - 1].mean.shape[-1])
+        posterior = product(gaussians[n - 1], prior)
+        layers.insert(0, Layer(posterior, prior, reparameterize(posterior, noises[n - 1])))
     return layers
 
 
@@ -105,7 +113,7 @@ def layer_noises(key: Key, index: Indices, widths: tuple[int, ...]) -> Noises:
     return [example_normal(key, index, width) for key, width in zip(keys, widths, strict=True)]
 
 
-def no_closed_form(nets, params: Params, z: Codes) -> PerExample:
+def no_closed_form(nets: Nets, params: Params, z: Codes) -> PerExample:
     """Raises UserError: p(z_1) is an integral over the layers above."""
     raise UserError(
         "variant: 'ladder' has no closed form of log p(z_1), an integral over the layers above; "
@@ -113,11 +121,8 @@ def no_closed_form(nets, params: Params, z: Codes) -> PerExample:
     )
 
 
-def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tuple[int, ...] = (64,)) -> Variant:
-    """The ladder VAE with layers of `widths` above z_1, networks of width `hidden` below each.
-
-    Raises UserError unless each width has its hidden, all are whole numbers above 0, and the first hidden is even.
-    """
+def check_fields(widths: tuple[int, ...], hidden: tuple[int, ...]) -> None:
+    """Raises UserError unless each width has its hidden, all are whole numbers above 0, the first hidden even."""
     for field, values in {"widths": widths, "hidden": hidden}.items():
         if any(not isinstance(value, int) or value < 1 for value in values):
             raise UserError(f"{field}: {values} is not allowed; give whole numbers of at least 1")
@@ -126,68 +131,102 @@ def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tupl
             f"hidden: {hidden} is not allowed; give {len(widths)} numbers, one for each of widths, "
             "and an even one first"
         )
-    features = sum(hidden[:1])
 
-    def init(key, image_shape, latent_dim):
-        own, all_widths = {}, (latent_dim, *widths)
-        for n, (h, passed_on) in enumerate(zip(hidden, (*hidden, 0)[1:], strict=True), start=1):
+
+@dataclass(frozen=True)
+class Ladder:
+    """The loss and what surrounds it, for layers of `widths` above z_1 with networks of width `hidden` below each."""
+
+    likelihood: Likelihood
+    widths: tuple[int, ...]
+    hidden: tuple[int, ...]
+
+    @property
+    def features(self) -> int:
+        """How many numbers d_1 has."""
+        return sum(self.hidden[:1])
+
+    def init(self, key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
+        """The parameters of the networks between layers."""
+        own, widths = {}, (latent_dim, *self.widths)
+        for n, (h, d_width) in enumerate(zip(self.hidden, (*self.hidden, 0)[1:], strict=True), start=1):
             key, up, down = jax.random.split(key, 3)
-            own[f"up_{n + 1}"] = between(h, 2 * widths[n - 1] + passed_on).init(up, jnp.zeros((1, h)))
-            own[f"down_{n}"] = between(h, 2 * all_widths[n - 1]).init(down, jnp.zeros((1, all_widths[n])))
+            own[f"up_{n + 1}"] = layer_network(h, 2 * widths[n] + d_width).init(up, jnp.zeros((1, h)))
+            own[f"down_{n}"] = layer_network(h, 2 * widths[n - 1]).init(down, jnp.zeros((1, widths[n])))
         return own
 
-    def of_images(nets, params, image):
+    def encoder_outputs(self, latent_dim: int) -> int:
+        """z_1's latents, and half of d_1 beside the means, half beside the log variances."""
+        return latent_dim + self.features // 2
+
+    def upward_pass(self, nets: Nets, params: Params, image: Images) -> list[Gaussian]:
+        """The Gaussian of x for each layer, z_1's first."""
         mean, logvar = nets.encode(params["nets"], image)
-        latents = mean.shape[-1] - features // 2
+        latents = mean.shape[-1] - self.features // 2
         d = jnp.concatenate([mean[:, latents:], logvar[:, latents:]], axis=-1)
-        return upwards(params["own"], Gaussian(mean[:, :latents], logvar[:, :latents]), d, widths, hidden)
+        bottom = Gaussian(mean[:, :latents], logvar[:, :latents])
+        return upwards(params["own"], bottom, d, self.widths, self.hidden)
 
-    def mean_path(params, of_x):
-        still = [jnp.zeros_like(gaussian.mean) for gaussian in of_x]
-        return downwards(params["own"], of_x, still, hidden)[0].z
+    def mean_path(self, params: Params, gaussians: list[Gaussian]) -> Codes:
+        """z_1 where each layer is at its mean given the mean above it."""
+        zeros = [jnp.zeros_like(gaussian.mean) for gaussian in gaussians]
+        return downwards(params["own"], gaussians, zeros, self.hidden)[0].z
 
-    def drawn(params, of_x, batch, key):
-        noises = layer_noises(key, batch["index"], tuple(gaussian.mean.shape[-1] for gaussian in of_x))
-        return downwards(params["own"], of_x, noises, hidden)
+    def sample_layers(self, params: Params, gaussians: list[Gaussian], batch: Batch, key: Key) -> list[Layer]:
+        """One draw of all layers, z_1's first."""
+        noises = layer_noises(key, batch["index"], tuple(gaussian.mean.shape[-1] for gaussian in gaussians))
+        return downwards(params["own"], gaussians, noises, self.hidden)
 
-    def sample_with_log_ratio(nets, params, batch, key):
-        layers = drawn(params, of_images(nets, params, batch["image"]), batch, key)
-        ratios = [layer.prior.log_prob(layer.z) - layer.posterior.log_prob(layer.z) for layer in layers]
-        return layers[0].z, sum(ratios)
-
-    def loss(nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
-        of_x = of_images(nets, params, batch["image"])
-        layers = drawn(params, of_x, batch, key)
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], layers[0].z), batch["image"])
+    def loss(self, nets, params, batch, key, step, *, beta=1.0, free_bits=0.0):
+        """distortion + beta * (rate_1 + ... + rate_L)."""
+        gaussians = self.upward_pass(nets, params, batch["image"])
+        layers = self.sample_layers(params, gaussians, batch, key)
+        distortion = -self.likelihood.log_prob(nets.decode(params["nets"], layers[0].z), batch["image"])
         kls = [kl(layer.posterior, layer.prior) for layer in layers]
-        rates = {f"rate_{n}": jnp.sum(part, axis=-1) for n, part in enumerate(kls, start=1)}
+        rates = {f"rate_{n}": jnp.sum(layer_kl, axis=-1) for n, layer_kl in enumerate(kls, start=1)}
         rate = sum(rates.values())
         terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, **rates}
+        terms["code"] = self.mean_path(params, gaussians)
         penalty = rate_with_free_bits(jnp.concatenate(kls, axis=-1), free_bits)
-        return jnp.mean(distortion) + beta * penalty, {**terms, "code": mean_path(params, of_x)}
+        return jnp.mean(distortion) + beta * penalty, terms
 
-    def encode(nets, params, batch):
-        return mean_path(params, of_images(nets, params, batch["image"]))
+    def sample_with_log_ratio(self, nets: Nets, params: Params, batch: Batch, key: Key) -> tuple[Codes, PerExample]:
+        """One z_1 for each image, and log p(z_1, ..., z_L) - log q(z_1, ..., z_L | x)."""
+        layers = self.sample_layers(params, self.upward_pass(nets, params, batch["image"]), batch, key)
+        ratios = [layer.prior.log_prob(layer.z) - layer.posterior.log_prob(layer.z) for layer in layers]
+        return layers[0].z, sum(ratios, jnp.zeros(()))
 
-    def sample_prior(nets, params, key, count, latent_dim, labels=None):
+    def encode(self, nets: Nets, params: Params, batch: Batch) -> Codes:
+        """z_1 on the mean path."""
+        return self.mean_path(params, self.upward_pass(nets, params, batch["image"]))
+
+    def sample_prior(
+        self, nets: Nets, params: Params, key: Key, count: int, latent_dim: int, labels: np.ndarray | None = None
+    ) -> Codes:
+        """z_1 of draws of all layers, from above. Raises UserError where labels are given."""
         refuse_labels(labels)
-        all_widths = (latent_dim, *widths)
-        noises = layer_noises(key, jnp.arange(count), all_widths)
+        widths = (latent_dim, *self.widths)
+        noises = layer_noises(key, jnp.arange(count), widths)
         z = noises[-1]
-        for n in range(len(widths), 0, -1):
-            z = draw(prior_below(params["own"], n, z, hidden[n - 1], all_widths[n - 1]), noises[n - 1])
+        for n in range(len(self.widths), 0, -1):
+            z = reparameterize(layer_prior(params["own"], n, z, self.hidden[n - 1], widths[n - 1]), noises[n - 1])
         return z
 
-    def encoder_outputs(latent_dim):
-        return latent_dim + features // 2
 
+def make(likelihood: Likelihood, *, widths: tuple[int, ...] = (8,), hidden: tuple[int, ...] = (64,)) -> Variant:
+    """The ladder VAE with layers of `widths` above z_1, networks of width `hidden` below each.
+
+    Raises UserError as `check_fields` does.
+    """
+    check_fields(widths, hidden)
+    ladder = Ladder(likelihood, widths, hidden)
     return Variant(
-        loss,
-        init,
-        encoder_outputs=encoder_outputs,
-        encode=encode,
+        ladder.loss,
+        ladder.init,
+        ladder.encoder_outputs,
+        encode=ladder.encode,
         log_prior=no_closed_form if widths else None,
-        sample_prior=sample_prior,
+        sample_prior=ladder.sample_prior,
         posterior=None,
-        sample_with_log_ratio=sample_with_log_ratio,
+        sample_with_log_ratio=ladder.sample_with_log_ratio,
     )

@@ -52,14 +52,19 @@ from vae_jax.variants import Variant, refuse_labels
 
 ITERATIONS = 50
 """Of the power iteration, at each call of the decoder."""
-LEAST = 1e-12
+SMALLEST_NORM = 1e-12
 """A kernel of smaller norm, one of zeros, is not blown up to norm 1."""
 
 Decode = Callable[[Codes], Images]
 
 
 class Regularizer(NamedTuple):
-    """`penalty(decoder's params, expected image of a code, z, key, index)`, per example; the networks it is for."""
+    """What a regulariser adds to the loss, and to the networks.
+
+    Attributes:
+        penalty: (decoder's params, code -> expected image, z, key, index) -> one number per example.
+        wrap_networks: the networks that it is for; None for those that the config builds.
+    """
 
     penalty: Callable[[Params, Decode, Codes, Key, Array], PerExample]
     wrap_networks: Callable[[Nets], Nets] | None = None
@@ -87,7 +92,11 @@ def l2(decoder: Params, decode: Decode, z: Codes, key: Key, index: Array) -> Per
 
 def gradient(decoder: Params, decode: Decode, z: Codes, key: Key, index: Array) -> PerExample:
     """|J v|^2, J the Jacobian of `decode` at each code and v random signs: |J|_F^2 in expectation."""
-    signs = jax.vmap(lambda k: jax.random.rademacher(k, (z.shape[-1],), z.dtype))(example_keys(key, index))
+
+    def random_signs(key: Key) -> Array:
+        return jax.random.rademacher(key, z.shape[1:], z.dtype)
+
+    signs = jax.vmap(random_signs)(example_keys(key, index))
     _, slope = jax.jvp(decode, (z,), (signs,))
     return jnp.sum(jnp.square(slope), axis=(1, 2, 3))
 
@@ -111,15 +120,19 @@ def spectral_norm(kernel: Float[Array, "rows columns"]) -> Scalar:
 def normalized(params: Params) -> Params:
     """The parameters with each kernel divided by its largest singular value."""
 
-    def at_one(kernel):
-        return kernel / jnp.maximum(spectral_norm(kernel), LEAST)
+    def divide(path, leaf):
+        return leaf / jnp.maximum(spectral_norm(leaf), SMALLEST_NORM) if is_kernel(path) else leaf
 
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: at_one(leaf) if is_kernel(path) else leaf, params)
+    return jax.tree_util.tree_map_with_path(divide, params)
 
 
 def with_unit_norms(nets: Nets) -> Nets:
     """The networks, with a decoder whose kernels have largest singular value 1."""
-    return nets._replace(decode=lambda params, z: nets.decode({**params, "decoder": normalized(params["decoder"])}, z))
+
+    def decode(params, z):
+        return nets.decode({**params, "decoder": normalized(params["decoder"])}, z)
+
+    return nets._replace(decode=decode)
 
 
 REGULARIZERS = {
@@ -168,11 +181,24 @@ def mixture_draws(mixture: Params, key: Key, count: int) -> Codes:
     log_weights, means, factors = map(jnp.asarray, (mixture["log_weights"], mixture["means"], mixture["factors"]))
 
     def draw(key):
-        which, noise = jax.random.split(key)
-        k = jax.random.categorical(which, log_weights)
+        component, noise = jax.random.split(key)
+        k = jax.random.categorical(component, log_weights)
         return means[k] + factors[k] @ jax.random.normal(noise, means.shape[1:])
 
     return jax.vmap(draw)(example_keys(key, jnp.arange(count)))
+
+
+def mixture_log_prior(nets: Nets, params: Params, z: Codes) -> PerExample:
+    """log p(z) of the mixture, nats per example."""
+    return mixture_log_density(params["own"], z)
+
+
+def sample_mixture(
+    nets: Nets, params: Params, key: Key, count: int, latent_dim: int, labels: np.ndarray | None = None
+) -> Codes:
+    """`count` draws of the mixture; draw i depends on key and i alone. Raises UserError where labels are given."""
+    refuse_labels(labels)
+    return mixture_draws(params["own"], key, count)
 
 
 def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 10) -> Variant:
@@ -195,20 +221,15 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
 
     def loss(nets, params, batch, key, step, *, beta_z=1e-2, lambda_reg=1e-2):
         z, _ = nets.encode(params["nets"], batch["image"])
-        decode = lambda z: nets.decode(params["nets"], z)  # noqa: E731
-        distortion = -likelihood.log_prob(decode(z), batch["image"])
-        norm = 0.5 * jnp.sum(jnp.square(z), axis=-1)
-        expected = lambda z: likelihood.mean(decode(z))  # noqa: E731
-        roughness = penalty(params["nets"]["decoder"], expected, z, key, batch["index"])
-        terms = {"distortion": distortion, "code": z, "code_energy": norm, "regularizer": roughness}
-        return jnp.mean(distortion + beta_z * norm + lambda_reg * roughness), terms
 
-    def log_prior(nets, params, z):
-        return mixture_log_density(params["own"], z)
+        def expected_image(z):
+            return likelihood.mean(nets.decode(params["nets"], z))
 
-    def sample_prior(nets, params, key, count, latent_dim, labels=None):
-        refuse_labels(labels)
-        return mixture_draws(params["own"], key, count)
+        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
+        energy = 0.5 * jnp.sum(jnp.square(z), axis=-1)
+        roughness = penalty(params["nets"]["decoder"], expected_image, z, key, batch["index"])
+        terms = {"distortion": distortion, "code": z, "code_energy": energy, "regularizer": roughness}
+        return jnp.mean(distortion + beta_z * energy + lambda_reg * roughness), terms
 
     def fit_after_training(params, codes):
         return {**params, "own": fitted_mixture(codes(), components)}
@@ -217,8 +238,8 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
         loss,
         init,
         wrap_networks=wrap_networks,
-        log_prior=log_prior,
-        sample_prior=sample_prior,
+        log_prior=mixture_log_prior,
+        sample_prior=sample_mixture,
         fit_after_training=fit_after_training,
         check=check,
         posterior=None,

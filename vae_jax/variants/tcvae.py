@@ -51,30 +51,47 @@ class Decomposition(NamedTuple):
     dimension_wise_kl: PerExample
 
 
-def log_weights(estimator: str, own: Int[Array, " share"], whole: int, size: int) -> Float[Array, "share whole"]:
-    """log W: the weight of each posterior of a batch of `whole` in q(z), z from the example at `own`.
+def log_weights(
+    estimator: str, positions: Int[Array, " share"], batch_size: int, size: int
+) -> Float[Array, "share whole"]:
+    """log W: the weight of each posterior of a whole batch in q(z), z from the example at each of `positions`.
 
-    `size` is N, at least `whole`. A batch of one has no others, and its weight under "mss" is 1.
+    A batch of one has no others, and its weight under "mss" is 1.
+
+    Args:
+        estimator: "mws" or "mss".
+        positions: where in the batch this device's examples lie.
+        batch_size: B.
+        size: N, at least `batch_size`.
     """
     if estimator == "mws":
-        return jnp.full((len(own), whole), -math.log(size * whole))
-    others = whole - 1
+        return jnp.full((len(positions), batch_size), -math.log(size * batch_size))
+    others = batch_size - 1
     if not others:
-        return jnp.zeros((len(own), 1))
+        return jnp.zeros((len(positions), 1))
     # Which of the others stands for the batches without image i is arbitrary: the next one, round the batch.
-    after = (jnp.arange(whole)[None, :] - own[:, None]) % whole
-    split = math.log((size - others) / (size * others))
-    return jnp.where(after == 0, -math.log(size), jnp.where(after == 1, split, -math.log(others)))
+    offset = (jnp.arange(batch_size)[None, :] - positions[:, None]) % batch_size
+    log_w_next = math.log((size - others) / (size * others))
+    return jnp.where(offset == 0, -math.log(size), jnp.where(offset == 1, log_w_next, -math.log(others)))
 
 
 def decompose(
-    z: Codes, own: Int[Array, " share"], posterior: Gaussian, whole: Gaussian, estimator: str, size: int
+    z: Codes, positions: Int[Array, " share"], posterior: Gaussian, batch_posterior: Gaussian, estimator: str, size: int
 ) -> Decomposition:
-    """The parts at each z, drawn from `posterior`, which stands at places `own` of the batch's `whole` (eq. 2)."""
-    difference = z[:, None, :] - whole.mean[None, :, :]
-    logvar = whole.logvar[None, :, :]
+    """The parts at each z (eq. 2).
+
+    Args:
+        z: one code from each Gaussian of `posterior`.
+        positions: where these lie in the whole batch.
+        posterior: q(z|x) of this device's examples.
+        batch_posterior: q(z|x) of the whole batch.
+        estimator: "mws" or "mss".
+        size: N, the images of the split.
+    """
+    difference = z[:, None, :] - batch_posterior.mean[None, :, :]
+    logvar = batch_posterior.logvar[None, :, :]
     log_q = -0.5 * (jnp.square(difference) * jnp.exp(-logvar) + logvar + LOG_2PI)
-    weights = log_weights(estimator, own, len(whole.mean), size)
+    weights = log_weights(estimator, positions, len(batch_posterior.mean), size)
     joint = jax.nn.logsumexp(weights + jnp.sum(log_q, axis=-1), axis=1)
     marginals = jnp.sum(jax.nn.logsumexp(weights[:, :, None] + log_q, axis=1), axis=-1)
     prior = standard_normal(z).log_prob(z)
@@ -89,10 +106,9 @@ def make(likelihood: Likelihood, *, estimator: str = "mws") -> Variant:
     def loss(nets, params, batch, key, step, *, alpha=1.0, beta=6.0, gamma=1.0):
         posterior, z, terms = elbo_terms(likelihood, nets, params, batch, key)
         # Each device takes its own z against the posteriors of all: the mean over devices is the whole batch's.
-        whole = Gaussian(*map(collectives.all_gather, posterior))
-        own = collectives.batch_positions(len(z))
-        parts = decompose(z, own, posterior, whole, estimator, batch["size"])
-        penalty = alpha * parts.mutual_information + beta * parts.total_correlation + gamma * parts.dimension_wise_kl
-        return jnp.mean(terms["distortion"] + penalty), {**terms, **parts._asdict()}
+        batch_posterior = Gaussian(*map(collectives.all_gather, posterior))
+        positions = collectives.batch_positions(len(z))
+        mi, tc, dwkl = parts = decompose(z, positions, posterior, batch_posterior, estimator, batch["size"])
+        return jnp.mean(terms["distortion"] + (alpha * mi + beta * tc + gamma * dwkl)), {**terms, **parts._asdict()}
 
     return Variant(loss)

@@ -56,12 +56,12 @@ def log_densities(z: Codes, components: Gaussian) -> Float[Array, "batch compone
     to 100 times (40 latents) faster on a CPU than all pairs of differences. Terms of sum_j m_j^2 / s_j^2 cancel: the
     result is off by some 1e-7 of that, 0.01 nats where 40 means are 40 sigma from the middle.
     """
-    middle = jax.lax.stop_gradient(jnp.mean(components.mean, axis=0, keepdims=True))
-    z, mean, precision = z - middle, components.mean - middle, jnp.exp(-components.logvar)
+    centre = jax.lax.stop_gradient(jnp.mean(components.mean, axis=0, keepdims=True))
+    z, mean, precision = z - centre, components.mean - centre, jnp.exp(-components.logvar)
     product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     cross = product(jnp.square(z), precision.T) - 2 * product(z, (mean * precision).T)
-    own = jnp.sum(jnp.square(mean) * precision + components.logvar + LOG_2PI, axis=-1)
-    return -0.5 * (cross + own[None, :])
+    constant = jnp.sum(jnp.square(mean) * precision + components.logvar + LOG_2PI, axis=-1)
+    return -0.5 * (cross + constant[None, :])
 
 
 def log_prior(nets: Nets, params: Params, z: Codes) -> PerExample:
@@ -80,9 +80,12 @@ def sample_prior(
     refuse_labels(labels)
     components, index = mixture(nets, params), jnp.arange(count)
     choice, noise = jax.random.split(key)
-    draw = lambda key: jax.random.randint(key, (), 0, len(components.mean))  # noqa: E731
-    chosen = jax.vmap(draw)(randomness.example_keys(choice, index))
-    return Gaussian(components.mean[chosen], components.logvar[chosen]).sample(noise, index)
+
+    def random_component(key):
+        return jax.random.randint(key, (), 0, len(components.mean))
+
+    k = jax.vmap(random_component)(randomness.example_keys(choice, index))
+    return Gaussian(components.mean[k], components.logvar[k]).sample(noise, index)
 
 
 def make(likelihood: Likelihood, *, components: int = 500) -> Variant:

@@ -35,7 +35,8 @@ digits where a standard normal one had 57 (64 codes of 8 numbers).
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +47,9 @@ from vae_jax import registry
 from vae_jax.errors import UserError
 from vae_jax.models import collectives
 from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.networks import Nets
 from vae_jax.randomness import example_keys
-from vae_jax.typing import Key, Params, PerExample, Scalar
+from vae_jax.typing import Batch, Codes, Key, Params, PerExample, Scalar
 from vae_jax.variants import Variant, refuse_labels
 
 Codebook = Float[Array, "codes dim"]
@@ -56,25 +58,12 @@ Index = Int[Array, "batch groups"]
 
 SPREAD = 1.0
 """Standard deviation of the codebook at the start: between the encoder's means there, 0.2, and trained, 1.5 to 2."""
+CHUNK = 256
+"""Images whose codes are compared with the codebook at a time."""
 LARGEST_PRIOR = 2**26
 """Numbers in the prior's tables; Adam's moments are twice as many again."""
 STRENGTHS = np.geomspace(0.01, 1e4, 25)
 """Of the smoothing of counts: from next to none to the distribution that stands behind them."""
-
-
-class Quantizer(NamedTuple):
-    """A finite set of vectors: `codebook(own) -> (size, dim)`, of the parameters that `init(key)` gives.
-
-    `bound(e)` is what is rounded, and `penalty(e, c, commitment)` what rounding it to c adds to the loss of an example.
-    """
-
-    size: int
-    dim: int
-    width: str
-    init: Callable[[Key], Params]
-    codebook: Callable[[Params], Codebook]
-    bound: Callable[[Vectors], Vectors]
-    penalty: Callable[[Vectors, Vectors, Scalar], PerExample]
 
 
 def square_error(a: Vectors, b: Vectors) -> PerExample:
@@ -82,39 +71,111 @@ def square_error(a: Vectors, b: Vectors) -> PerExample:
     return jnp.sum(jnp.square(a - b), axis=(1, 2))
 
 
-def _vq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
+class Quantizer(Protocol):
+    """A finite set of `size` vectors of `dim` numbers; `dim_source` says where `dim` is from, for a message."""
+
+    @property
+    def size(self) -> int:
+        """How many vectors."""
+
+    @property
+    def dim(self) -> int:
+        """How many numbers in each."""
+
+    @property
+    def dim_source(self) -> str:
+        """The field that `dim` is from."""
+
+    def init(self, key: Key) -> Params:
+        """Its parameters."""
+
+    def codebook(self, own: Params) -> Codebook:
+        """The vectors."""
+
+    def bound(self, e: Vectors) -> Vectors:
+        """What is rounded."""
+
+    def penalty(self, e: Vectors, c: Vectors, commitment: Scalar) -> PerExample:
+        """What rounding e to c adds to the loss of an example."""
+
+
+@dataclass(frozen=True)
+class LearnedCodebook:
+    """`size` vectors that are trained: the VQ-VAE's own."""
+
+    size: int
+    dim: int
+    dim_source = "config.variant.dim"
+
+    def init(self, key: Key) -> Params:
+        """A standard normal codebook."""
+        return {"codebook": SPREAD * jax.random.normal(key, (self.size, self.dim))}
+
+    def codebook(self, own: Params) -> Codebook:
+        """The vectors that are trained."""
+        return jnp.asarray(own["codebook"])
+
+    def bound(self, e: Vectors) -> Vectors:
+        """The encoder's means as they are."""
+        return e
+
+    def penalty(self, e: Vectors, c: Vectors, commitment: Scalar) -> PerExample:
+        """|sg(e) - c|^2 + commitment * |e - sg(c)|^2."""
+        sg = jax.lax.stop_gradient
+        return square_error(sg(e), c) + commitment * square_error(e, sg(c))
+
+
+@dataclass(frozen=True)
+class ScalarLevels:
+    """Each number rounded to evenly spaced values in [-1, 1], `levels` of them: nothing is trained (FSQ)."""
+
+    levels: tuple[int, ...]
+    dim_source = "the number of config.variant.levels"
+
+    @property
+    def size(self) -> int:
+        """All combinations of levels."""
+        return math.prod(self.levels)
+
+    @property
+    def dim(self) -> int:
+        """A number for each count of levels."""
+        return len(self.levels)
+
+    def init(self, key: Key) -> Params:
+        """Nothing is trained."""
+        return {}
+
+    def codebook(self, own: Params) -> Codebook:
+        """All combinations of levels, the last number's fastest."""
+        axes = np.meshgrid(*(np.linspace(-1, 1, level, dtype=np.float32) for level in self.levels), indexing="ij")
+        return jnp.asarray(np.stack(axes, axis=-1).reshape(-1, self.dim))
+
+    def bound(self, e: Vectors) -> Vectors:
+        """The encoder's means through tanh."""
+        return jnp.tanh(e)
+
+    def penalty(self, e: Vectors, c: Vectors, commitment: Scalar) -> PerExample:
+        """0 for each example."""
+        return jnp.zeros(len(e))
+
+
+def learned_codebook(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
+    """`codes` vectors of `dim` numbers. Raises UserError for counts below 1."""
     for field, value in (("codes", codes), ("dim", dim)):
         if value < 1:
             raise UserError(f"{field}: {value} is not allowed; give at least 1")
-    fixed = jax.lax.stop_gradient
-    return Quantizer(
-        size=codes,
-        dim=dim,
-        width="config.variant.dim",
-        init=lambda key: {"codebook": SPREAD * jax.random.normal(key, (codes, dim))},
-        codebook=lambda own: jnp.asarray(own["codebook"]),
-        bound=lambda e: e,
-        penalty=lambda e, c, commitment: square_error(fixed(e), c) + commitment * square_error(e, fixed(c)),
-    )
+    return LearnedCodebook(codes, dim)
 
 
-def _fsq(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
+def scalar_levels(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:
+    """All combinations of `levels`. Raises UserError for counts below 2."""
     if not levels or min(levels) < 2:
         raise UserError(f"levels: {levels} is not allowed; give whole numbers of at least 2")
-    axes = np.meshgrid(*(np.linspace(-1, 1, level, dtype=np.float32) for level in levels), indexing="ij")
-    grid = np.stack(axes, axis=-1).reshape(-1, len(levels))
-    return Quantizer(
-        size=len(grid),
-        dim=len(levels),
-        width="the number of config.variant.levels",
-        init=lambda key: {},
-        codebook=lambda own: jnp.asarray(grid),
-        bound=jnp.tanh,
-        penalty=lambda e, c, commitment: jnp.zeros(len(e)),
-    )
+    return ScalarLevels(levels)
 
 
-QUANTIZERS = {"vq": _vq, "fsq": _fsq}
+QUANTIZERS = {"vq": learned_codebook, "fsq": scalar_levels}
 
 
 def nearest(codebook: Codebook, e: Vectors) -> Index:
@@ -122,6 +183,11 @@ def nearest(codebook: Codebook, e: Vectors) -> Index:
     # By differences: |e|^2 + |c|^2 - 2ec would cancel far from 0. Codes last, where vectorised loops run.
     difference = e[:, :, :, None] - codebook.T[None, None]
     return jnp.argmin(jnp.sum(jnp.square(difference), axis=2), axis=2)
+
+
+def to_latents(vectors: Vectors) -> Codes:
+    """(batch, group, number) -> (batch, latent)."""
+    return vectors.reshape(len(vectors), -1)
 
 
 def straight_through(e: Vectors, c: Vectors) -> Vectors:
@@ -136,7 +202,7 @@ def perplexity(index: Index, size: int) -> Scalar:
     return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))
 
 
-def uniform(groups: int, size: int) -> Params:
+def uniform_prior(groups: int, size: int) -> Params:
     """The prior before anything is fitted: all codes equally likely, no group knowing of another.
 
     Groups in the `order` they are drawn, the `parent` of each (its own for the root) and `table`, the
@@ -148,13 +214,13 @@ def uniform(groups: int, size: int) -> Params:
 
 def log_probability(prior: Params, index: Index) -> PerExample:
     """sum_g log p(code_g | code_parent(g)), nats."""
-    order, parent, table = _read(prior)
+    order, parent, table = unpack(prior)
     return jnp.sum(table[order[None], index[:, parent[order]], index[:, order]], axis=1)
 
 
-def draws(prior: Params, key: Key, count: int) -> Int[Array, "count groups"]:
+def sample_codes(prior: Params, key: Key, count: int) -> Int[Array, "count groups"]:
     """`count` draws of all groups' codes, each group after its parent; draw i depends on key and i alone."""
-    order, parent, table = _read(prior)
+    order, parent, table = unpack(prior)
 
     def draw(key):
         noise = jax.random.gumbel(key, table.shape[:2])
@@ -168,13 +234,14 @@ def draws(prior: Params, key: Key, count: int) -> Int[Array, "count groups"]:
     return jax.vmap(draw)(example_keys(key, jnp.arange(count)))
 
 
-def _read(prior: Params) -> tuple[Int[Array, " groups"], Int[Array, " groups"], Float[Array, "groups size size"]]:
-    numbers = (jnp.round(jnp.asarray(prior[name])).astype(jnp.int32) for name in ("order", "parent"))
-    return *numbers, jnp.asarray(prior["table"])
+def unpack(prior: Params) -> tuple[Int[Array, " groups"], Int[Array, " groups"], Float[Array, "groups size size"]]:
+    """Order, parents and table, group numbers as integers."""
+    order, parent = (jnp.round(jnp.asarray(prior[name])).astype(jnp.int32) for name in ("order", "parent"))
+    return order, parent, jnp.asarray(prior["table"])
 
 
 def chow_liu(index: Int[np.ndarray, "n groups"], size: int) -> Params:
-    """The tree of largest likelihood for n rows of codes below `size`, as `uniform` lays out a prior.
+    """The tree of largest likelihood for n rows of codes below `size`, as `uniform_prior` lays out a prior.
 
     A maximum spanning tree of the mutual information of each pair of groups (Chow & Liu 1968), drawn from group 0 on;
     p(code | parent) is smoothed towards p(code), and that towards the uniform.
@@ -187,31 +254,109 @@ def chow_liu(index: Int[np.ndarray, "n groups"], size: int) -> Params:
     tree = minimum_spanning_tree(1 + information.max() - information)
     order, parent = breadth_first_order(tree, 0, directed=False)
     parent[0] = 0
-    alone = [smoothed(np.bincount(code, minlength=size)[None], np.full(size, 1 / size))[0] for code in index.T]
+    uniform = np.full(size, 1 / size)
+    marginals = [smoothed(np.bincount(code, minlength=size)[None], uniform)[0] for code in index.T]
 
     def conditional(group):
         joint = np.bincount(index[:, parent[group]] * size + index[:, group], minlength=size**2)
-        return smoothed(joint.reshape(size, size), alone[group])
+        return smoothed(joint.reshape(size, size), marginals[group])
 
-    table = [np.tile(alone[0], (size, 1)), *map(conditional, range(1, len(parent)))]
+    table = [np.tile(marginals[0], (size, 1)), *map(conditional, range(1, len(parent)))]
     return {"order": np.float32(order), "parent": np.float32(parent), "table": np.float32(np.log(table))}
 
 
-def smoothed(counts: np.ndarray, behind: np.ndarray) -> np.ndarray:
-    """(n_ab + s behind_b) / (n_a + s), rows of probabilities that fall back on `behind` where counts are few.
+def smoothed(counts: np.ndarray, fallback: np.ndarray) -> np.ndarray:
+    """(n_ab + s fallback_b) / (n_a + s), rows of probabilities close to `fallback` where counts are few.
 
     The strength s is that of STRENGTHS under which each count is most likely given the others (leave one out).
     """
-    total, some = counts.sum(axis=1, keepdims=True), counts > 0
+    total, seen = counts.sum(axis=1, keepdims=True), counts > 0
 
     def likelihood(s):
-        others = np.log(
-            (counts - some + s * behind) / (np.maximum(total - 1, 0) + s), where=some, out=np.zeros(counts.shape)
-        )
-        return np.sum(counts * others)
+        left_out = (counts - seen + s * fallback) / (np.maximum(total - 1, 0) + s)
+        return np.sum(counts * np.log(left_out, where=seen, out=np.zeros(counts.shape)))
 
     s = max(STRENGTHS, key=likelihood)
-    return (counts + s * behind) / (total + s)
+    return (counts + s * fallback) / (total + s)
+
+
+@dataclass(frozen=True)
+class VectorQuantized:
+    """The loss and what surrounds it, for codes of one quantizer."""
+
+    likelihood: Likelihood
+    quantizer: Quantizer
+
+    def to_groups(self, latents: Codes) -> Vectors:
+        """(batch, latent) -> (batch, group, number)."""
+        return latents.reshape(len(latents), -1, self.quantizer.dim)
+
+    def init(self, key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
+        """The quantizer's parameters, and the uniform prior."""
+        prior = uniform_prior(latent_dim // self.quantizer.dim, self.quantizer.size)
+        return {**self.quantizer.init(key), "prior": prior}
+
+    def encoder_outputs(self, latent_dim: int) -> int:
+        """The latents. Raises UserError where they are no whole groups, and for a prior that would be too large."""
+        size, dim = self.quantizer.size, self.quantizer.dim
+        if latent_dim % dim:
+            raise UserError(
+                f"latent_dim: {latent_dim} is not allowed; give a multiple of {dim}, {self.quantizer.dim_source}"
+            )
+        numbers = latent_dim // dim * size**2
+        if numbers > LARGEST_PRIOR:
+            raise UserError(
+                f"variant.codes: {size} of them are not allowed; the prior of {latent_dim // dim} groups would "
+                f"have {numbers:,} numbers, of at most {LARGEST_PRIOR:,}"
+            )
+        return latent_dim
+
+    def quantize(self, nets: Nets, params: Params, batch: Batch) -> tuple[Vectors, Index, Vectors]:
+        """e, which vector of the codebook is nearest to it in each group, and that vector, c."""
+        e = self.quantizer.bound(self.to_groups(nets.encode(params["nets"], batch["image"])[0]))
+        codebook = self.quantizer.codebook(params["own"])
+        index = nearest(codebook, e)
+        return e, index, codebook[index]
+
+    def loss(self, nets, params, batch, key, step, *, commitment=0.25):
+        """distortion + |sg(e) - c|^2 + commitment * |e - sg(c)|^2."""
+        e, index, c = self.quantize(nets, params, batch)
+        z = to_latents(straight_through(e, c))
+        distortion = -self.likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
+        rate = -log_probability(jax.lax.stop_gradient(params["own"]["prior"]), index)
+        terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "code": to_latents(c)}
+        terms |= {"rounding_error": square_error(e, c), "perplexity": perplexity(index, self.quantizer.size)}
+        return jnp.mean(distortion + self.quantizer.penalty(e, c, commitment)), terms
+
+    def encode(self, nets: Nets, params: Params, batch: Batch) -> Codes:
+        """c of each image."""
+        return to_latents(self.quantize(nets, params, batch)[2])
+
+    def sample_with_log_ratio(self, nets: Nets, params: Params, batch: Batch, key: Key) -> tuple[Codes, PerExample]:
+        """c of each image, and log p(code), for the posterior is sure of it."""
+        _, index, c = self.quantize(nets, params, batch)
+        return to_latents(c), log_probability(params["own"]["prior"], index)
+
+    def log_prior(self, nets: Nets, params: Params, z: Codes) -> PerExample:
+        """log p(code) of the vectors nearest to `z`, nats per example."""
+        index = nearest(self.quantizer.codebook(params["own"]), self.to_groups(z))
+        return log_probability(params["own"]["prior"], index)
+
+    def sample_prior(
+        self, nets: Nets, params: Params, key: Key, count: int, latent_dim: int, labels: np.ndarray | None = None
+    ) -> Codes:
+        """Vectors of codes drawn from the prior. Raises UserError where labels are given."""
+        refuse_labels(labels)
+        index = sample_codes(params["own"]["prior"], key, count)
+        return self.quantizer.codebook(params["own"])[index].reshape(count, latent_dim)
+
+    def fit_after_training(self, params: Params, codes: Callable[[], np.ndarray]) -> Params:
+        """The parameters with the tree of largest likelihood for the codes of the training images as prior."""
+        vectors = self.to_groups(jnp.asarray(codes()))
+        codebook = self.quantizer.codebook(params["own"])
+        chunks = (vectors[start : start + CHUNK] for start in range(0, len(vectors), CHUNK))
+        index = np.concatenate([nearest(codebook, chunk) for chunk in chunks])
+        return {**params, "own": {**params["own"], "prior": chow_liu(index, self.quantizer.size)}}
 
 
 def make(
@@ -223,73 +368,15 @@ def make(
     levels: tuple[int, ...] = (4, 4, 2, 2),
 ) -> Variant:
     """The VQ-VAE under a pixel likelihood. Raises UserError for an unknown quantizer and for counts that cannot be."""
-    size, dim, width, init, codebook, bound, penalty = registry.choose("quantizer", quantizer, QUANTIZERS)(
-        codes, dim, levels
-    )
-
-    def cut(latents):
-        return jnp.asarray(latents).reshape(len(latents), -1, dim)
-
-    def own_init(key, image_shape, latent_dim):
-        return {**init(key), "prior": uniform(latent_dim // dim, size)}
-
-    def encoder_outputs(latent_dim):
-        if latent_dim % dim:
-            raise UserError(f"latent_dim: {latent_dim} is not allowed; give a multiple of {dim}, {width}")
-        numbers = latent_dim // dim * size**2
-        if numbers > LARGEST_PRIOR:
-            raise UserError(
-                f"variant.codes: {size} of them are not allowed; the prior of {latent_dim // dim} groups would "
-                f"have {numbers:,} numbers, of at most {LARGEST_PRIOR:,}"
-            )
-        return latent_dim
-
-    def quantize(nets, params, batch):
-        e = bound(cut(nets.encode(params["nets"], batch["image"])[0]))
-        book = codebook(params["own"])
-        index = nearest(book, e)
-        return e, index, book[index]
-
-    def loss(nets, params, batch, key, step, *, commitment=0.25):
-        e, index, c = quantize(nets, params, batch)
-        code = c.reshape(len(c), -1)
-        z = straight_through(e, c).reshape(code.shape)
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
-        rate = -log_probability(jax.lax.stop_gradient(params["own"]["prior"]), index)
-        terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "code": code}
-        terms |= {"rounding_error": square_error(e, c), "perplexity": perplexity(index, size)}
-        return jnp.mean(distortion + penalty(e, c, commitment)), terms
-
-    def encode(nets, params, batch):
-        c = quantize(nets, params, batch)[-1]
-        return c.reshape(len(c), -1)
-
-    def sample_with_log_ratio(nets, params, batch, key):
-        _, index, c = quantize(nets, params, batch)
-        return c.reshape(len(c), -1), log_probability(params["own"]["prior"], index)
-
-    def log_prior(nets, params, z):
-        return log_probability(params["own"]["prior"], nearest(codebook(params["own"]), cut(z)))
-
-    def sample_prior(nets, params, key, count, latent_dim, labels=None):
-        refuse_labels(labels)
-        index = draws(params["own"]["prior"], key, count)
-        return codebook(params["own"])[index].reshape(count, latent_dim)
-
-    def fit_after_training(params, codes):
-        vectors = cut(codes())
-        parts = (vectors[start : start + 256] for start in range(0, len(vectors), 256))
-        index = np.concatenate([nearest(codebook(params["own"]), part) for part in parts])
-        return {**params, "own": {**params["own"], "prior": chow_liu(index, size)}}
-
+    vq = VectorQuantized(likelihood, registry.choose("quantizer", quantizer, QUANTIZERS)(codes, dim, levels))
     return Variant(
-        loss,
-        own_init,
-        encoder_outputs,
-        encode=encode,
-        log_prior=log_prior,
-        sample_prior=sample_prior,
-        fit_after_training=fit_after_training,
+        vq.loss,
+        vq.init,
+        vq.encoder_outputs,
+        encode=vq.encode,
+        log_prior=vq.log_prior,
+        sample_prior=vq.sample_prior,
+        fit_after_training=vq.fit_after_training,
         posterior=None,
-        sample_with_log_ratio=sample_with_log_ratio,
+        sample_with_log_ratio=vq.sample_with_log_ratio,
     )

@@ -202,7 +202,7 @@ def slurm(argv: Sequence[str]) -> int:
     jobs in the queue. Everything else that sbatch takes comes from its environment (SBATCH_ACCOUNT, SBATCH_QOS, ...).
     Exit status: 0 all is submitted (with --wait: done), 1 something failed, 130 Ctrl-C. docs/sweeps.md.
     """
-    from vae_jax.launch.slurm import describe, gigabytes, launch_sweep, minutes, read_request
+    from vae_jax.launch.slurm import describe, gigabytes, launch_sweep, read_request, time_limit
 
     parser = Parser("slurm", slurm.__doc__, config=True)
     parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
@@ -210,7 +210,7 @@ def slurm(argv: Sequence[str]) -> int:
     parser.flag("gpus", whole(1), None, "N", "GPUs a node")
     parser.flag("cpus", whole(1), None, "N", "CPUs a node")
     parser.flag("memory", gigabytes, None, "GB", "memory a node")
-    parser.flag("time", minutes, None, "HH:MM:SS", "time limit")
+    parser.flag("time", time_limit, None, "HH:MM:SS", "time limit")
     parser.flag("max_parallel", whole(1), None, "N", "programs at once, of this submission")
     parser.flag("nodes", whole(1), 1, "N", "nodes a program")
     parser.flag("requeues", whole(0), 100, "N", "times that a program is queued again")

@@ -1,6 +1,7 @@
 """A command line: a program's own flags, by argparse, and the overrides of the config; how a program starts and ends."""
 
 import argparse
+import inspect
 import os
 import shlex
 import shutil
@@ -80,10 +81,10 @@ class Parser(argparse.ArgumentParser):
         launcher: what a person types before `program`: "vae-jax" or "python -m".
     """
 
-    def __init__(self, program: str, manual: str, config: bool = False, launcher: str = "vae-jax"):
+    def __init__(self, program: str, manual: str | None, config: bool = False, launcher: str = "vae-jax"):
         super().__init__(
             prog=f"{launcher} {program}",
-            description=manual.strip(),
+            description=inspect.cleandoc(manual or ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -4,6 +4,8 @@ On the command line: --config=configs/digits.py --config.variant.beta=4 --config
 A new name in data, net, likelihood, variant or schedule brings that name's own fields and defaults.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from vae_jax import model
@@ -83,6 +85,6 @@ def get_config() -> ConfigDict:
     return config
 
 
-def section(kind: str, name: str, **values) -> ConfigDict:
+def section(kind: str, name: str, **values: Any) -> ConfigDict:
     """The section `kind` (data, net, likelihood, variant, schedule) for `name`: its own defaults, then `values`."""
     return ConfigDict({**model.defaults(kind, name), **values})

@@ -6,13 +6,14 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from vae_jax import configs, model
+from vae_jax import model
 from vae_jax.config import defaults
 from vae_jax.config.command_line import Overrides, split_overrides
 from vae_jax.config.rules import CHOICES, KINDS, NOT_NEGATIVE, RULES
@@ -97,7 +98,7 @@ def run_name(argument: str) -> str:
 
 def config_file(name: str) -> Path:
     """The file of a packaged config or of a path. Raises UserError with the nearest where there is neither."""
-    packaged = Path(configs.__file__).parent
+    packaged = Path(str(resources.files("vae_jax.configs")))
     names = sorted(path.stem for path in packaged.glob("*.py") if path.name != "__init__.py")
     if name in names:
         return packaged / f"{name}.py"
@@ -126,6 +127,7 @@ def _from_file(file: str, name: str, call: Callable) -> Any:
     path = config_file(file)
     add_module_folder(path.parent)
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # a .py file has both
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -152,13 +154,14 @@ def _override(config: ConfigDict, field: str, value: str) -> None:
     if isinstance(node, ConfigDict):
         raise unknown_name(path, value, [f"{path}.{name}" for name in node])
     try:
-        parent[leaf] = _read(type(node), value)
+        kind: Any = type(node)
+        parent[leaf] = _read_text(kind, value)
     except (flags.Error, ValueError, TypeError, SyntaxError):
         raise UserError(f"{path}: {value!r} is not allowed; give {KINDS[type(node)]}") from None
 
 
 @functools.lru_cache(maxsize=4096)
-def _read(kind: type, text: str) -> Any:
+def _read_text(kind: Any, text: str) -> Any:
     """`text` as a flag of a field of type `kind` reads it; a sweep gives the same few thousands of times."""
     holder, values = ConfigDict({"field": kind()}), flags.FlagValues()
     words = [sys.argv[0], f"--config.field={text}"]

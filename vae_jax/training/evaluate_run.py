@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from vae_jax import data, model
 from vae_jax.inference import TrainedModel
@@ -59,7 +60,7 @@ def evaluate_held_out(run: TrainedModel, dataset: data.Dataset, file: Path, fold
     from vae_jax.plots import run_pictures  # brings matplotlib
 
     executor = DataParallel(local_devices()[:1])
-    setup = Setup(run.config, dataset, run.model, optimizer_for(run.config, run.model.variant))
+    setup = Setup(ConfigDict(run.config), dataset, run.model, optimizer_for(run.config, run.model.variant))
     evaluation = make_evaluation(setup, [run.config], dataset.test, executor)
     (numbers,) = evaluation(*executor.to_devices([(run.params, jnp.int32(run.step))]))
     writers.write_json(file, read_evaluation(file, run.step) | numbers | {"step": run.step})

@@ -65,22 +65,25 @@ def training_codes(run: TrainedModel, split: data.Split) -> np.ndarray:
     """Codes of training images as the model saw them: binarised, where the config says so, by a draw of their own."""
     indices = data.sample_indices(split, MOST_CODES)
     key = stream(root_key(run.config["seed"]), "fit")
-    images = jax.jit(data.binarizer(run.config["data"]["binarize"]))(jnp.asarray(split.fetch(indices)), key, indices)
+    images = jax.jit(data.binarizer(run.config["data"]["binarize"]))(
+        jnp.asarray(split.fetch(jnp.asarray(indices))), key, jnp.asarray(indices)
+    )
     return run.encode(np.asarray(images), None if split.labels is None else np.asarray(split.labels)[indices])
 
 
 def fit_after_training(setup: Setup, configs: Sequence[Config], state: TrainState, executor: Executor) -> TrainState:
     """The state of members after the last step, with what the variant fits to each one's training codes."""
-    if setup.model.variant.fit_after_training is None:
+    fit = setup.model.variant.fit_after_training
+    if fit is None:
         return state
-    states = executor.to_host(state)[: len(configs)]
-    return executor.to_devices([_fitted(setup, config, state) for config, state in zip(configs, states, strict=True)])
+    states = zip(configs, executor.to_host(state)[: len(configs)], strict=True)
+    return executor.to_devices([_fitted(setup, fit, config, state) for config, state in states])
 
 
-def _fitted(setup: Setup, config: Config, state: TrainState) -> TrainState:
+def _fitted(setup: Setup, fit: Callable, config: Config, state: TrainState) -> TrainState:
     params = evaluation_params(state)
     run = setup.template.with_params(config, params, config["train"]["steps"])
-    own = setup.model.variant.fit_after_training(params, lambda: training_codes(run, setup.dataset.train))["own"]
+    own = fit(params, lambda: training_codes(run, setup.dataset.train))["own"]
 
     def with_fit(tree: Params) -> Params:
         # Only what was fitted: the rest of the live weights is not that of their average.
@@ -93,15 +96,15 @@ def _fitted(setup: Setup, config: Config, state: TrainState) -> TrainState:
 
 def log_metrics(terms: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics as they are logged: the codes' variances become the number of active units."""
-    shown = {name: value for name, value in terms.items() if name not in ("code_mean", "code_variance")}
-    return shown | {"active_units": count_active_units(terms["code_variance"])}
+    logged = {name: value for name, value in terms.items() if name not in ("code_mean", "code_variance")}
+    return logged | {"active_units": count_active_units(terms["code_variance"])}
 
 
-def held_out_table(found: Mapping[str, Any]) -> str:
+def held_out_table(numbers: Mapping[str, Any]) -> str:
     """The held-out numbers as a few aligned lines."""
     units = {"active_units": "latents", "bits_per_dim": "bits/dim"}
-    rows = [name for name in ("elbo", "distortion", "rate", "loss", "active_units", "bits_per_dim") if name in found]
-    lines = [f"  {name:<13}{_number(found[name]):>10}  {units.get(name, 'nats per image')}" for name in rows]
+    rows = [name for name in ("elbo", "distortion", "rate", "loss", "active_units", "bits_per_dim") if name in numbers]
+    lines = [f"  {name:<13}{_number(numbers[name]):>10}  {units.get(name, 'nats per image')}" for name in rows]
     return "\n".join(["held-out split", *lines])
 
 

@@ -125,12 +125,14 @@ class StepProgram:
     """
 
     executor: Executor
-    full_call: Callable
-    partial_call: Callable
+    full_call: Any
+    partial_call: Any
     steps_per_call: int
     step_axis: int
 
-    def __call__(self, split, state, indices, key, hyper, alive):
+    def __call__(
+        self, split: Any, state: Any, indices: np.ndarray, key: Any, hyper: Any, alive: np.ndarray
+    ) -> tuple[Any, Metrics]:
         """Takes as many steps as `indices` has."""
         steps = indices.shape[1]
         padded = np.pad(indices, ((0, 0), (0, self.steps_per_call - steps), (0, 0)))
@@ -142,7 +144,7 @@ class StepProgram:
         taken = (slice(None),) * self.step_axis + (slice(steps),)
         return state, jax.tree.map(lambda rows: rows[taken], metrics)
 
-    def lower(self, split, state, indices, key, hyper, alive) -> jax.stages.Lowered:
+    def lower(self, split: Any, state: Any, indices: Any, key: Any, hyper: Any, alive: Any) -> jax.stages.Lowered:
         """The full call, lowered for these arguments or their shapes."""
         return self.full_call.lower(split, state, *self.executor.step_arguments(indices, key, hyper, alive))
 
@@ -189,10 +191,14 @@ class DataParallel:
     def train_steps(self, make_step: MakeStep, steps_per_call: int) -> StepProgram:
         """The compiled train steps, replicated state unmapped."""
         scan, loop = scan_programs(make_step, steps_per_call)
-        common = {"axis_name": AXIS, "out_axes": None, "devices": self.devices, "donate_argnums": (1,)}
-        full = jax.pmap(scan, in_axes=(None, None, 0, None, None), **common)
-        partial_call = jax.pmap(loop, in_axes=(None, None, 0, None, None, None), **common)
+        full = self._pmap(scan, (None, None, 0, None, None))
+        partial_call = self._pmap(loop, (None, None, 0, None, None, None))
         return StepProgram(self, full, partial_call, steps_per_call, step_axis=0)
+
+    def _pmap(self, function: Callable, axes: tuple) -> Any:
+        return jax.pmap(
+            function, axis_name=AXIS, in_axes=axes, out_axes=None, devices=self.devices, donate_argnums=(1,)
+        )
 
     def step_arguments(self, indices: np.ndarray, key: Any, hyper: Any, alive: np.ndarray) -> tuple:
         """Each device's shard of every batch; the only member is alive."""
@@ -222,8 +228,8 @@ class _EvaluationPart:
             step_fn = make_step(split)
             return jax.lax.map(lambda shard: step_fn(params, shard, key, step, hyper), indices)
 
-        axes = {"in_axes": (None, None, 0, None, None, None), "out_axes": None}
-        self.call = jax.pmap(map_batches, AXIS, devices=devices, **axes)
+        axes: Any = (None, None, 0, None, None, None)
+        self.call = jax.pmap(map_batches, AXIS, in_axes=axes, out_axes=None, devices=devices)
         self.devices, self.indices, self.remainder = devices, indices, remainder
         self.split = replicate(split, devices) if indices.size else None
 
@@ -233,8 +239,7 @@ class _EvaluationPart:
         return self.call(self.split, params, shards(self.indices, self.devices), key, step, hyper)
 
 
-def _evaluate_parts(parts: Sequence[_EvaluationPart], params, key, step, hyper) -> list[Metrics]:
-    constants = (params, key, step, hyper)
+def _evaluate_parts(parts: Sequence[_EvaluationPart], *constants: Any) -> list[Metrics]:
     results = [part(*(replicate(constants, part.devices) if part.remainder else constants)) for part in parts]
     counts = np.concatenate([np.full(len(part.indices), part.indices.shape[1]) for part in parts])
     return [_union(jax.device_get(results), counts)]
@@ -354,7 +359,7 @@ class MemberParallel:
 
         return call
 
-    def _pmap(self, function: Callable, axes: tuple, **options: Any) -> Callable:
+    def _pmap(self, function: Callable, axes: tuple, **options: Any) -> Any:
         return jax.pmap(function, MEMBERS, in_axes=axes, devices=self.devices, **options)
 
     def _members_on_a_device(self, count: int) -> int:
@@ -363,8 +368,8 @@ class MemberParallel:
     def _stack(self, *leaves: Any) -> Any:
         """(device, member, ...) of the leaves of all members, filled up with the first."""
         filling = self._members_on_a_device(len(leaves)) * len(self.devices) - len(leaves)
-        keys = jnp.issubdtype(getattr(leaves[0], "dtype", None), jax.dtypes.prng_key)
-        stacked = (jnp if keys else np).stack([*leaves, *[leaves[0]] * filling])
+        dtype: Any = getattr(leaves[0], "dtype", None)
+        stacked = (jnp if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np).stack([*leaves, *[leaves[0]] * filling])
         return stacked.reshape(len(self.devices), -1, *stacked.shape[1:])
 
     def _pad_alive(self, alive: np.ndarray) -> np.ndarray:

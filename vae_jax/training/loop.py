@@ -21,7 +21,7 @@ from vae_jax.training.writers import Progress
 
 def train_until(
     runs: Sequence[TrainingRun], until: int, setup: Setup, executor: Executor, progress: Progress, stop: StopSignal
-) -> list[dict | None]:
+) -> list[Any]:
     """Trains runs that stand at one step until all stand at `until`, have diverged, or a signal comes.
 
     The metrics of a call are fetched while the devices work on the next one, unless that one must wait: nothing is
@@ -69,7 +69,7 @@ def train_until(
     return held_out
 
 
-def unevaluated(runs: Sequence[TrainingRun]) -> list[dict | None]:
+def unevaluated(runs: Sequence[TrainingRun]) -> list[Any]:
     """No held-out numbers of any run."""
     return [None] * len(runs)
 
@@ -98,9 +98,9 @@ class CompiledProgram:
         alive = np.array([run.alive for run in runs])
         return self.steps(self.split, state, indices, self.key, self.hyper, alive)
 
-    def evaluate(self, state: TrainState) -> list[dict | None]:
+    def evaluate(self, state: TrainState) -> list[Any]:
         """The held-out numbers of each run."""
-        return [*self.evaluation(evaluation_params(state), state.step)[: len(self.configs)]]
+        return self.evaluation(evaluation_params(state), state.step)[: len(self.configs)]
 
 
 def compile_program(setup: Setup, configs: Sequence[ConfigDict], executor: Executor) -> CompiledProgram:
@@ -139,9 +139,7 @@ def record_steps(
                 run.recorder.train(start, end, rows)
 
 
-def record_evaluation(
-    runs: Sequence[TrainingRun], step: int, held_out: Sequence[dict[str, Any]], progress: Progress
-) -> None:
+def record_evaluation(runs: Sequence[TrainingRun], step: int, held_out: Sequence[Any], progress: Progress) -> None:
     """Records an evaluation in every run; ends those that have diverged."""
     for run, numbers in zip(runs, held_out, strict=True):
         if run.alive:

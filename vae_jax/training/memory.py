@@ -57,7 +57,8 @@ def member_bytes(setup: Setup, executor: MemberParallel) -> int:
         return jax.ShapeDtypeStruct((count, 1, *leaf.shape), leaf.dtype)
 
     indices = np.zeros((count, config.train.dispatch, config.train.batch_size), np.int32)
-    constants = jax.tree.map(one_a_device, (root_key(config.seed), make_hyper(config, setup.model)))
+    key, hyper = jax.tree.map(one_a_device, (root_key(config.seed), make_hyper(config, setup.model)))
     split, states = jax.tree.map(jnp.asarray, setup.dataset.train), jax.tree.map(one_a_device, state)
-    program = steps.lower(split, states, indices, *constants, np.ones(count, bool)).compile()
-    return tree_bytes(state) + program.memory_analysis().temp_size_in_bytes + indices.nbytes // count
+    program = steps.lower(split, states, indices, key, hyper, np.ones(count, bool)).compile()
+    analysis: Any = program.memory_analysis()
+    return tree_bytes(state) + analysis.temp_size_in_bytes + indices.nbytes // count

@@ -13,6 +13,8 @@ from vae_jax import metrics, randomness
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
+from vae_jax.metrics import EvaluationContext
+from vae_jax.metrics._requests import parse_requests
 from vae_jax.model import Model
 from vae_jax.randomness import stream
 from vae_jax.training import writers
@@ -23,21 +25,22 @@ def expand_metrics(words: str, model: Model, dataset: Dataset, say: Callable[[st
 
     Raises UserError for an unknown metric or parameter, and for one that this model or its data cannot have.
     """
-    named = ",".join(word for word in words.split(",") if word != "all")
-    for word in metrics.parse(named):
-        metrics.check(word, model, dataset)
-    if named == words:
+    given = ",".join(word for word in words.split(",") if word != "all")
+    requests = parse_requests(given)
+    for request in requests:
+        request.check(model, dataset)
+    if given == words:
         return words
-    found = [word for word in named.split(",") if word]
+    expanded, given_metrics = [request.word for request in requests], [request.metric for request in requests]
     for name in metrics.names():
-        if need := metrics.lacks(name, model, dataset):
-            say(f"{name} is left out: it needs {need}")
-        elif costly := getattr(metrics.get(name), "BY_NAME", ""):
-            if not any(word.partition(":")[0] == name for word in found):
-                say(f"{name} is left out unless it is named: it takes {costly}")
-        else:
-            found.append(name)
-    return ",".join(dict.fromkeys(found))
+        metric = metrics.get(name)
+        if missing := metrics.missing_requirement(metric.requires, model, dataset):
+            say(f"{name} is left out: it needs {missing}")
+        elif not metric.expensive:
+            expanded.append(name)
+        elif metric not in given_metrics:
+            say(f"{name} is left out unless it is named: it takes {metric.expensive}")
+    return ",".join(dict.fromkeys(expanded))
 
 
 def run_metrics(
@@ -47,25 +50,23 @@ def run_metrics(
 
     Returns all that is in the file, and the words that could not be computed of this run: why is said, and the
     others go on. "mig:bins=30" stands there under that name, its details as "mig:bins=30.x", and the values of all its
-    parameters as "mig:bins=30.protocol".
+    parameters as "mig:bins=30.protocol"; a metric of the user's own, "my_lab.mine", as "my_lab/mine".
     """
-    subject, asked, failed = metrics.Subject(run, dataset, writers.watched), metrics.parse(words), []
+    context, requests, failed = EvaluationContext(run, dataset, writers.watched), parse_requests(words), []
     key = stream(randomness.root_key(run.config["seed"]), "metrics")
-    for number, (word, compute) in enumerate(asked.items(), start=1):
-        say(f"[{number}/{len(asked)}] {word} ...")
+    for number, request in enumerate(requests, start=1):
+        label, position = request.label, f"[{number}/{len(requests)}]"
+        say(f"{position} {label} ...")
         began = time.perf_counter()
         try:
             # A metric's draws are its own, whatever else is asked for.
-            found, protocol = compute(subject, jax.random.fold_in(key, zlib.crc32(word.encode())))
+            scores = request.compute(context, jax.random.fold_in(key, zlib.crc32(label.encode())))
         except UserError as error:
-            failed.append(word)
-            say(f"[{number}/{len(asked)}] {word}: error: {error}")
+            failed.append(label)
+            say(f"{position} {label}: error: {error}")
             continue
-        name = word.partition(":")[0]
-        found = {word + detail.removeprefix(name): value for detail, value in found.items()}
-        found[f"{word}.protocol"] = " ".join(f"{field}={value}" for field, value in protocol.items())
-        merge_evaluation(file, word, found, run.step)
-        say(f"[{number}/{len(asked)}] {word} = {found[word]:.4f}   ({time.perf_counter() - began:.1f} s)")
+        merge_evaluation(file, label, {**scores, f"{label}.protocol": request.protocol}, run.step)
+        say(f"{position} {label} = {scores[label]:.4f}   ({time.perf_counter() - began:.1f} s)")
     return read_evaluation(file, run.step), failed
 
 

@@ -102,7 +102,7 @@ def check_one_program(configs: Sequence[ConfigDict]) -> None:
             if first.get(field) != other.get(field):
                 raise UserError(
                     f"config.{field}: {other.get(field)!r} and {first.get(field)!r} do not fit in one program; in a "
-                    f"population only {', '.join(sorted(model.traced(configs[0])))} may differ"
+                    f"population only {', '.join(sorted(model.traced_fields(configs[0])))} may differ"
                 )
 
 

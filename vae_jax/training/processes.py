@@ -13,7 +13,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 
@@ -35,7 +36,8 @@ POLL = 0.1
 """Seconds between looks while waiting for others who may take long."""
 
 
-class ProcessGroup(NamedTuple):
+@dataclass(frozen=True)
+class ProcessGroup:
     """The processes that train a run together, this one being `index` of `count`; one is a group too.
 
     `all_gather`, `run_on_all`, `broadcast_first`, `all_max` and `assert_equal` are to be called by all in the same order;

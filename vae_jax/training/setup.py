@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import jax
 import optax
@@ -23,21 +22,21 @@ from vae_jax.training.step import (
     make_train_step,
     optimizer_for,
 )
-from vae_jax.typing import Config, Key
+from vae_jax.typing import Key
 
 
 @dataclass(frozen=True)
 class Setup:
     """The data, the model and the optimiser of a config, and the steps made of them."""
 
-    config: Config
+    config: ConfigDict
     dataset: data.Dataset
     model: Model
     optimizer: optax.GradientTransformation
 
     def train_step(self, split: data.Split) -> Callable:
         """The train step on `split`."""
-        fetch, ema = fetch_fn(self.config)(split), self.config["train"]["ema"]
+        fetch, ema = fetch_fn(self.config)(split), self.config.train.ema
         return make_train_step(self.model.nets, self.model.variant, self.optimizer, fetch, ema)
 
     def evaluation_step(self, split: data.Split) -> Callable:
@@ -57,15 +56,10 @@ class Setup:
     @cached_property
     def template(self) -> TrainedModel:
         """A trained model without weights, to which those of each run are given: all share what it compiles."""
-        return TrainedModel(plain_config(self.config), self.dataset.image_shape, self.model, None, 0)
+        return TrainedModel(self.config.to_dict(), self.dataset.image_shape, self.model, None, 0)
 
 
-def plain_config(config: Config) -> dict[str, Any]:
-    """The config as nested dicts."""
-    return config.to_dict() if isinstance(config, ConfigDict) else dict(config.items())
-
-
-def make_setup(config: Config, dataset: data.Dataset) -> Setup:
+def make_setup(config: ConfigDict, dataset: data.Dataset) -> Setup:
     """The setup of a config on a dataset. Raises UserError naming the field that is wrong."""
     built = model.build(config, dataset.image_shape)
     return Setup(config, dataset, built, optimizer_for(config, built.variant))

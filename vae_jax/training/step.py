@@ -41,7 +41,13 @@ class Hyper(NamedTuple):
 
 
 def init_state(
-    key: Key, nets: Nets, variant: Variant, optimizer, image_shape, latent_dim: int, ema: float
+    key: Key,
+    nets: Nets,
+    variant: Variant,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    latent_dim: int,
+    ema: float,
 ) -> TrainState:
     """The state before the first step, a function of the root key alone."""
     nets_key, own_key = jax.random.split(randomness.stream(key, "init"))

@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -131,7 +131,7 @@ class WandbMirror:
     nothing but `close` ever waits for W&B.
     """
 
-    def __init__(self, workdir: Path, settings: Mapping[str, Any], config: Mapping[str, Any], say=print):
+    def __init__(self, workdir: Path, settings: Mapping[str, Any], config: Any, say: Callable[[str], Any] = print):
         self._workdir, self._settings, self._config, self._say = workdir, settings, config, say
         self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._behind = False
@@ -196,7 +196,7 @@ class WandbMirror:
             self._say = lambda line: None
             _abandon()
 
-    def _put(self, call) -> None:
+    def _put(self, call: Callable[[Any], Any]) -> None:
         if self._thread is None or not self._thread.is_alive():
             return
         if self._queue.qsize() < BACKLOG:
@@ -222,7 +222,7 @@ class WandbMirror:
         except BaseException as error:
             self._report(f"mirror stopped ({_reason(error)}); metrics.jsonl has everything")
 
-    def _start(self):
+    def _start(self) -> Any:
         import wandb
 
         mode = self._settings["mode"]
@@ -236,7 +236,7 @@ class WandbMirror:
             mode = "offline"
         return self._init(wandb, mode)
 
-    def _init(self, wandb, mode: str):
+    def _init(self, wandb: Any, mode: str) -> Any:
         names = {name: self._settings[name] or None for name in ("project", "entity", "group", "name")}
         return wandb.init(
             **{**names, "name": names["name"] or self._workdir.resolve().name},
@@ -253,7 +253,7 @@ class WandbMirror:
         )
 
 
-def _check_online(wandb) -> None:
+def _check_online(wandb: Any) -> None:
     """Raises unless there is a key and something listens; asks nobody and sends nothing."""
     # The mode is said here too, because under WANDB_MODE=disabled or offline login() finds no key.
     address = wandb.setup(wandb.Settings(mode="online", silent=True)).settings.base_url
@@ -270,7 +270,7 @@ def _check_online(wandb) -> None:
 
 def _abandon() -> None:
     """Ends W&B's service process, for which the interpreter would wait without limit at its exit."""
-    wandb = sys.modules.get("wandb")
+    wandb: Any = sys.modules.get("wandb")
     with contextlib.suppress(Exception):  # none of it has a public name; what is on disk stays for wandb sync
         connection = wandb.setup()._connection
         connection._cleanup()  # takes back W&B's exit handler, which would talk to the ended service

@@ -16,7 +16,7 @@ def join_names(names: Sequence[str], limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"
 
 
-def format_duration(seconds: float) -> str:
+def format_duration(seconds: float | int) -> str:
     """A length of time in its largest fitting unit."""
     if seconds < 1.5 * MINUTE:
         return f"{seconds:.0f} s"
@@ -27,7 +27,7 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / DAY:,.1f} days"
 
 
-def format_bytes(count: float) -> str:
+def format_bytes(count: float | int) -> str:
     """A number of bytes in its largest fitting unit."""
     for unit in ("kB", "MB", "GB"):
         count /= 1000

@@ -164,9 +164,15 @@ def start(made: Cluster):
     key.write_bytes(os.urandom(1024))
     key.chmod(0o600)
     made.daemon(
-        "munged", "munged", "--foreground", f"--key-file={key}", f"--socket={folder}/munge/sock",
-        f"--pid-file={folder}/munged.pid", f"--log-file={folder}/log/munged.log", f"--seed-file={folder}/munged.seed",
-    )  # fmt: skip
+        "munged",
+        "munged",
+        "--foreground",
+        f"--key-file={key}",
+        f"--socket={folder}/munge/sock",
+        f"--pid-file={folder}/munged.pid",
+        f"--log-file={folder}/log/munged.log",
+        f"--seed-file={folder}/munged.seed",
+    )
     wait_for((folder / "munge/sock").exists, 60, lambda: (folder / "log/munged.out").read_text())
     made.daemon("slurmctld", "slurmctld", "-D", "-c", "-f", str(folder / "slurm.conf"))
     for name in NODES:
@@ -178,8 +184,11 @@ def idle(made: Cluster) -> int:
     """How many nodes are idle."""
     found = subprocess.run(
         ["sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D"],
-        env=made.environment, capture_output=True, text=True, timeout=15,
-    )  # fmt: skip
+        env=made.environment,
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
     return int(found.stdout.strip() or 0)
 
 

@@ -4,16 +4,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from helpers.slurm_cluster import wait_for
+from helpers.slurm_cluster import Cluster, wait_for
+from vae_jax.launch.slurm_queue import submitted_jobs
 from vae_jax.sweeps import study
 from vae_jax.training.writers import TIMINGS, read_metrics
 
-ROOT = Path(__file__).parents[2]
-
 CONFIG = """
-from configs import digits
-from launch.sweep import chain, grid, product
+from vae_jax.configs import digits
+from vae_jax.sweeps.algebra import chain, grid, product
 
 def get_config():
     config = digits.get_config()
@@ -39,7 +39,7 @@ SPLIT = '[{"net.hidden": (8,), "parallel.mode": "data", "train.steps": 400}]'
 """A run whose batches are split over hosts."""
 
 FAKE = '''
-"""Stands in for experiments.population: counts until it is told to end by a file beside its study."""
+"""Stands in for vae-jax population: counts until it is told to end by a file beside its study."""
 
 import json, os, pathlib, signal, sys, time
 
@@ -55,14 +55,30 @@ while not folder.parent.with_name("end").exists():
 (folder / "evaluation.json").write_text(json.dumps({"loss": 1.0, "step": 400}))
 '''
 
+LAUNCHER = """
+import sys
+from vae_jax import cli
+from vae_jax.config.command_line import run_program
+from vae_jax.launch import slurm
+slurm.REFRESH_SECONDS, slurm.QUEUE_SECONDS, slurm.VANISHED_SECONDS = 0.2, 0.5, 1.0
+{more}
+run_program(cli.slurm)
+"""
+
+
+class Results(NamedTuple):
+    """What a run has left, without times."""
+
+    evaluation: dict
+    records: list[dict]
+
 
 class Lab:
     """A cluster, a folder, and how programs are launched there."""
 
-    def __init__(self, folder, cluster):
+    def __init__(self, folder: Path, cluster: Cluster):
         self.folder, self.cluster = folder, cluster
         self.environment = cluster.environment | {
-            "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(folder / "xla")),
             "XLA_FLAGS": "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true",
@@ -70,67 +86,76 @@ class Lab:
         (folder / "fake.py").write_text(FAKE)
         for name, points in {"two": TWO, "crash": TWO_AND_A_CRASH, "one": ONE, "split": SPLIT}.items():
             (folder / f"{name}.py").write_text(CONFIG.replace("{sweep}", points))
-        fakes = f"slurm.COMMAND = [sys.executable, {str(folder / 'fake.py')!r}]"
-        for name, more in {"launcher": "", "faker": fakes}.items():
-            (folder / f"{name}.py").write_text(
-                "import sys\nfrom experiments import settings\nfrom launch import slurm\n"
-                f"slurm.REFRESH, slurm.ASK, slurm.GONE = 0.2, 0.5, 1.0\n{more}\nsettings.start(slurm.main, '')\n"
-            )
+        fake_command = f"slurm.COMMAND = [sys.executable, {str(folder / 'fake.py')!r}]"
+        for name, more in {"launcher": "", "faker": fake_command}.items():
+            (folder / f"{name}.py").write_text(LAUNCHER.replace("{more}", more))
 
-    def start(self, name, config, *words, program="launcher.py"):
-        command = [sys.executable, program, f"--config={config}.py", f"--workdir={name}", "--cpus=2", "--memory=0.5"]
+    def start(self, study_name: str, config: str, *words: str, program: str = "launcher.py") -> subprocess.Popen:
+        """A launch of the study on the cluster, which goes on."""
+        command = [sys.executable, program, f"--config={config}.py", f"--workdir={study_name}"]
         return subprocess.Popen(
-            [*command, *words], cwd=self.folder, env=self.environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            [*command, "--cpus=2", "--memory=0.5", *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
-    def launch(self, expected, *arguments, **more):
-        process = self.start(*arguments, **more)
+    def launch(self, expected: int, *arguments: str, **options: str) -> str:
+        """What a launch prints that ends with the status `expected`."""
+        process = self.start(*arguments, **options)
         output = process.communicate(timeout=400)[0]
         assert process.returncode == expected, output + self.logs()
         return output
 
-    def logs(self):
+    def logs(self) -> str:
+        """The ends of all logs, for whoever looks for what went wrong."""
         files = [*self.folder.glob("*/programs/*.log"), *self.folder.glob("*/programs/slurm/*.out")]
         return "".join(f"\n{file}\n{file.read_text()[-1500:]}" for file in files)
 
-    def numbers(self, name):
+    def jobs(self, study_name: str) -> dict[str, str]:
         """The SLURM job of each program of a study."""
-        return study.submitted(self.folder / name)
+        return submitted_jobs(self.folder / study_name)
 
-    def begun(self, name, step=20):
+    def step(self, study_name: str, program: str = "") -> int:
+        """The step that all runs of a program have reached, or all of the study."""
+        folder = self.folder / study_name
+        runs = [run for run in study.read_plan(folder) if program in ("", run.program)]
+        return min(study.last_step(folder / run.id) for run in runs)
+
+    def wait_for_step(self, study_name: str, step: int = 20) -> dict[str, str]:
         """Waits until all runs of a study have so many steps; its programs and their SLURM jobs."""
-        planned = study.read_plan(self.folder / name)
-        last = lambda: min(study.last_step(self.folder / name / run.id) for run in planned)  # noqa: E731
-        wait_for(lambda: last() >= step, 300, self.logs)
-        return self.numbers(name)
+        wait_for(lambda: self.step(study_name) >= step, 300, self.logs)
+        return self.jobs(study_name)
 
-    def state(self, number):
-        """How a job stands in the queue; empty where it is not there."""
-        found = self.cluster.call("squeue", "-h", "-r", "-o", "%i %T").split("\n")
-        return dict(line.split() for line in found if line).get(number, "")
+    def state(self, job: str) -> str:
+        """The state of a job in the queue; empty where it is not there."""
+        lines = self.cluster.call("squeue", "-h", "-r", "-o", "%i %T").split("\n")
+        return dict(line.split() for line in lines if line).get(job, "")
 
-    def results(self, name):
-        """The evaluation and the records of each run of a study, without times."""
-        folders = [self.folder / name / run.id for run in study.read_plan(self.folder / name)]
-        keep = lambda record: {key: value for key, value in record.items() if key not in TIMINGS}  # noqa: E731
-        return {
-            folder.name: (
-                study.read(folder / "evaluation.json"),
-                list(map(keep, read_metrics(folder / "metrics.jsonl"))),
-            )
-            for folder in folders
-            if (folder / "metrics.jsonl").exists()
-        }
+    def results(self, study_name: str) -> dict[str, Results]:
+        """The results of each run of a study that has begun."""
+        folders = [self.folder / study_name / run.id for run in study.read_plan(self.folder / study_name)]
+        return {folder.name: _results(folder) for folder in folders if (folder / "metrics.jsonl").exists()}
 
-    def log(self, name, program):
-        return (self.folder / name / "programs" / f"{program}.log").read_text()
+    def log(self, study_name: str, program: str) -> str:
+        """What a program has printed."""
+        return (self.folder / study_name / "programs" / f"{program}.log").read_text()
 
-    def locally(self, config):
-        """The results of a study that launch.local runs here, which nothing disturbs."""
-        words = [sys.executable, "-m", "launch.local", f"--config={config}.py", f"--workdir=local_{config}"]
-        found = subprocess.run(
-            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=400
+    def locally(self, config: str) -> dict[str, Results]:
+        """The results of a study that is run here, which nothing disturbs."""
+        command = [sys.executable, "-m", "vae_jax", "sweep", f"--config={config}.py", f"--workdir=local_{config}"]
+        ran = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=400
         )
-        assert found.returncode == 0, found.stdout + found.stderr
+        assert ran.returncode == 0, ran.stdout + ran.stderr
         return self.results(f"local_{config}")
+
+
+def _results(folder: Path) -> Results:
+    records = [
+        {name: value for name, value in record.items() if name not in TIMINGS}
+        for record in read_metrics(folder / "metrics.jsonl")
+    ]
+    return Results(study.read_json(folder / "evaluation.json"), records)

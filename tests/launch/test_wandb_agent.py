@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -21,11 +21,9 @@ from vae_jax.launch import wandb_agent
 from vae_jax.sweeps import study
 from vae_jax.training import workdir, writers
 
-ROOT = Path(__file__).parents[2]
-
 CONFIG = """
-from configs import digits
-from launch.sweep import grid
+from vae_jax.configs import digits
+from vae_jax.sweeps.algebra import grid
 
 def get_config():
     config = digits.get_config()
@@ -42,10 +40,10 @@ def sweep():
 
 LAUNCHER = """
 from wandb.agents.pyagent import Agent
-from experiments import settings
-from launch import wandb_agent
+from vae_jax import cli
+from vae_jax.config.command_line import run_program
 Agent.HEARTBEAT_SLEEP_SECONDS = 0.2
-settings.start(wandb_agent.main, "")
+run_program(cli.agent)
 """
 """The agent, in less of a wait for its next trial."""
 
@@ -65,15 +63,19 @@ def server():
 
 def environment(home, server, **variables):
     kept = {name: value for name, value in os.environ.items() if "WANDB" not in name and "proxy" not in name.lower()}
-    told = {"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": server.url, "WANDB_ERROR_REPORTING": "false"}
-    return kept | {"HOME": str(home), "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""} | told | variables
+    wandb = {"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": server.url, "WANDB_ERROR_REPORTING": "false"}
+    return kept | {"HOME": str(home), "XLA_FLAGS": ""} | wandb | variables
 
 
 def start(place, server, *words):
     return subprocess.Popen(
         [sys.executable, "-m", *words],
-        cwd=place, env=environment(place, server), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        cwd=place,
+        env=environment(place, server),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def run(place, server, expected, *words):
@@ -100,13 +102,126 @@ def folder_of(place, **point):
     words = [*PLAIN, *(f"--config.{field.replace('__', '.')}={value}" for field, value in point.items())]
     with contextlib.chdir(place):
         config = parse_config(words)
-    return place / "study" / study.identity(config.to_dict())
+    return place / "study" / study.run_id(config.to_dict())
 
 
 def steps(history):
     return [record["_step"] for record in history]
 
 
+# --- With stand-ins for W&B and for the trainer ---------------------------------------------------
+
+FAKE = """
+import json, os, pathlib, sys
+folder = pathlib.Path(sys.argv[-1].partition("=")[2])
+(folder / "trial").write_text(os.environ["WANDB_RUN_ID"])
+status = int(os.environ.get("STATUS", 0))
+if not status:
+    (folder / "evaluation.json").write_text(json.dumps({"loss": 1.0, "step": 40}))
+sys.exit(status)
+"""
+"""Stands in for vae-jax train: says of which trial it is, and ends with the status in its environment."""
+
+
+class Mirror:
+    """Stands in for a run in W&B."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, folder, settings, config):
+        self.name, self.records, self.values, self.exit_code = settings["name"], [], {}, None
+        self.made.append(self)
+
+    def metrics(self, record):
+        self.records.append(record)
+
+    def picture(self, file, step):
+        self.records.append(file.name)
+
+    def summary(self, values, of="final"):
+        self.values[of] = values
+
+    def close(self, exit_code):
+        self.exit_code = exit_code
+
+
+@pytest.fixture
+def trials(place, monkeypatch):
+    """Runs an agent whose sweep hands out these points, by the name of the trial; its exit status."""
+    (place / "fake.py").write_text(FAKE)
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(wandb_agent, "COMMAND", [sys.executable, str(place / "fake.py")])
+    monkeypatch.setattr(wandb_agent, "POLL_SECONDS", 0.005)
+    monkeypatch.setattr(writers, "WandbMirror", Mirror)
+    monkeypatch.setattr(Mirror, "made", [])
+
+    def run_trials(points, sweep="e/p/abc"):
+        def hand_out(path, config, folder, count, run):
+            assert path == sweep
+            for name, point in points.items():
+                values = {field: {"value": value} for field, value in point.items()}
+                (place / "point.yaml").write_text(yaml.safe_dump({"wandb_version": 1, **values}))
+                monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+                monkeypatch.setenv("WANDB_RUN_ID", name)
+                monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(place / "point.yaml"))
+                run()
+
+        monkeypatch.setattr(wandb_agent, "request_trials", hand_out)
+        return cli.agent([sweep, "--config=config.py", "--workdir=study"])
+
+    return run_trials
+
+
+def test_a_trial_is_trained_once_and_one_that_is_wrong_fails_alone(trials, place, capfd):
+    good = {"variant.beta": 4, "seed": 1}
+    assert trials({"first": good, "wrong": {"variant.bta": 4}}) == 1
+    folder = folder_of(place, variant__beta=4, seed=1)
+    assert (folder / "trial").read_text() == (folder / "wandb/id").read_text() == "first"
+    (planned,) = study.read_plan(place / "study")
+    assert planned.id == folder.name
+    output, errors = capfd.readouterr()
+    assert "1 trials done, 1 failed" in output
+    (line,) = [line for line in errors.splitlines() if "error" in line]
+    assert "error: trial wrong: config.variant.bta: 'bta' is unknown" in line
+    (wrong,) = Mirror.made
+    assert (wrong.name, wrong.exit_code) == ("wrong", 1)
+    assert "did you mean 'beta'?" in wrong.values["failed"]["error"]
+
+    (folder / "metrics.jsonl").write_text('{"step": 10, "split": "train"}\n')
+    (folder / "pictures").mkdir()
+    (folder / "pictures/samples.png").touch()
+    assert trials({"again": good}) == 0
+    assert (folder / "trial").read_text() == "first"  # it is uploaded, not trained anew
+    upload = Mirror.made[-1]
+    assert upload.records == [{"step": 10, "split": "train"}, "samples.png"]
+    assert (upload.values, upload.exit_code) == ({"final": {"loss": 1.0}}, 0)
+
+
+def test_a_trial_that_has_failed_is_not_tried_again_and_one_that_crashes_is(trials, place, capfd, monkeypatch):
+    monkeypatch.setenv("STATUS", "3")
+    assert trials({"crash": {"seed": 1}}) == 1
+    folder = folder_of(place, seed=1)
+    assert f"trial crash: {folder.name} ended with status 3; the same command tries it again" in capfd.readouterr().err
+    monkeypatch.setenv("STATUS", "0")
+    assert trials({}) == 0  # it goes on before others are asked for
+    assert f"{folder.name}: goes on, as the trial crash" in capfd.readouterr().out
+    (folder / "failed.json").write_text('{"error": "loss not finite"}')
+    assert trials({"diverged": {"seed": 1}}) == 1
+    assert "has failed before (loss not finite); remove its failed.json" in capfd.readouterr().err
+
+
+def test_three_failures_in_a_row_end_the_agent(trials, capfd):
+    assert trials({f"bad{i}": {"latent_dim": -i} for i in range(1, 9)}) == 1
+    output, errors = capfd.readouterr()
+    assert "3 trials in a row have failed" in errors
+    assert "0 trials done, 3 failed" in output
+    assert [mirror.name for mirror in Mirror.made] == ["bad1", "bad2", "bad3"]
+
+
+# --- With W&B's own agent, and real trainings -----------------------------------------------------
+
+
+@pytest.mark.full
 def test_an_agent_runs_trials_and_one_that_is_wrong_fails_alone(place, server):
     good = {"variant.beta": 4, "seed": 1}
     server.trials = [("first", good), ("wrong", {"variant.bta": 4, "seed": 1}), ("again", good)]
@@ -134,6 +249,7 @@ def test_an_agent_runs_trials_and_one_that_is_wrong_fails_alone(place, server):
     assert study.problem(folder) is None
 
 
+@pytest.mark.full
 def test_a_stopped_trial_goes_on_first_unless_it_was_stopped_in_wandb(place, server):
     changed = {"train.steps": 2000, "train.dispatch": 1, "log.every": 100, "evaluation.every": 1000}
     slow = [f"--config.{field}={value}" for field, value in changed.items()]
@@ -160,15 +276,15 @@ def test_a_stopped_trial_goes_on_first_unless_it_was_stopped_in_wandb(place, ser
 
 
 def test_a_trial_that_another_process_still_trains_is_left_to_it(tmp_path, capsys):
-    run = study.Planned("beta_digits_s0_0", "program", 40, (), [])
+    run = study.PlanEntry("beta_digits_s0_0", "program", 40, (), [])
     (tmp_path / "programs").mkdir()
     study.write_plan(tmp_path, [run])
-    told = {"WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "slow"}
-    writers.write_json(wandb_agent.trial_file(tmp_path, run.id), told)
+    variables = {"WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "slow"}
+    writers.write_json(wandb_agent.trial_file(tmp_path, run.id), variables)
     with workdir.claim(tmp_path / run.id, {}):
-        assert wandb_agent.begun(tmp_path, "abc") == []
+        assert wandb_agent.unfinished_trials(tmp_path, "abc") == []
     assert f"{run.id}: another process trains it, as the trial slow" in capsys.readouterr().out
-    assert wandb_agent.begun(tmp_path, "abc") == [(run, told)]
+    assert wandb_agent.unfinished_trials(tmp_path, "abc") == [(run, variables)]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +304,7 @@ def test_a_wrong_command_line_is_refused_before_a_trial_is_asked_for(place, monk
     assert not (place / "runs").exists()
 
 
+@pytest.mark.full
 def test_a_sweep_that_is_not_there_is_one_line(place, server):
     server.sweep = None
     output = run(place, server, 2, *AGENT)
@@ -195,6 +312,7 @@ def test_a_sweep_that_is_not_there_is_one_line(place, server):
     assert "Traceback" not in output
 
 
+@pytest.mark.full
 def test_trials_that_all_fail_end_the_agent(place, server):
     server.trials = [(f"bad{i}", {"latent_dim": -i}) for i in range(1, 9)]
     output = run(place, server, 1, *AGENT)
@@ -203,8 +321,19 @@ def test_trials_that_all_fail_end_the_agent(place, server):
     assert "bad4" not in server.runs
 
 
+@pytest.mark.full
 def test_wandb_takes_the_sweep_file_of_a_grid(place, server):
-    run(place, server, 0, "launch.emit", "--to=wandb", "--config=config.py", "--workdir=study", "--output=sweep.yaml")
+    run(
+        place,
+        server,
+        0,
+        "vae_jax",
+        "emit",
+        "--to=wandb",
+        "--config=config.py",
+        "--workdir=study",
+        "--output=sweep.yaml",
+    )
     run(place, server, 0, "wandb", "sweep", "sweep.yaml")
     (asked,) = server.asked("UpsertSweep")
     assert asked["projectName"] == "vae_jax"
@@ -213,9 +342,10 @@ def test_wandb_takes_the_sweep_file_of_a_grid(place, server):
     assert config["parameters"] == {"variant.beta": {"values": [1.0, 4.0]}, "seed": {"values": [0]}}
 
 
+@pytest.mark.full
 def test_offline_runs_of_a_population_sync_one_run_a_member_in_one_group(place, server):
     offline = ("--config.wandb.mode=offline", "--config.wandb.project=lab")
-    run(place, server, 0, "launch.local", "--config=config.py", "--workdir=study", *offline)
+    run(place, server, 0, "vae_jax", "sweep", "--config=config.py", "--workdir=study", *offline)
     assert not server.operations
     folders = {folder.name: folder for folder in (place / "study").glob("beta_*")}
     assert len(folders) == 2

@@ -12,8 +12,9 @@ import pytest
 
 from vae_jax.config.parse import load_sweep, parse_config
 from vae_jax.errors import UserError
-from vae_jax.sweeps import algebra, study
+from vae_jax.sweeps import study
 from vae_jax.sweeps.algebra import chain, choice, grid, log_uniform, product, random, seeds, uniform, zipped
+from vae_jax.sweeps.groups import group_runs, plan_runs
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs/digits.py")
@@ -60,18 +61,18 @@ def test_numpy_values_become_plain():
 
 def test_random_is_a_function_of_its_key_field_by_field():
     ranges = {"a": uniform(0, 1), "b": log_uniform(1e-4, 1e-1), "c": choice("x", "y")}
-    found = random(200, 0, **ranges)
-    assert found == random(200, 0, **ranges)
-    assert found[:50] == random(50, 0, **ranges)
-    assert [point["a"] for point in found] == [point["a"] for point in random(200, 0, a=ranges["a"])]
-    assert found != random(200, 1, **ranges)
-    assert found[0] == {"a": 0.932799, "b": 0.000296033, "c": "x"}  # on every machine
-    a, b = (np.array([point[name] for point in found]) for name in "ab")
+    points = random(200, 0, **ranges)
+    assert points == random(200, 0, **ranges)
+    assert points[:50] == random(50, 0, **ranges)
+    assert [point["a"] for point in points] == [point["a"] for point in random(200, 0, a=ranges["a"])]
+    assert points != random(200, 1, **ranges)
+    assert points[0] == {"a": 0.932799, "b": 0.000296033, "c": "x"}  # on every machine
+    a, b = (np.array([point[name] for point in points]) for name in "ab")
     assert ((a >= 0) & (a <= 1)).all()
     assert ((b >= 1e-4) & (b <= 1e-1)).all()
     assert abs(a.mean() - 0.5) < 4 / np.sqrt(12 * 200)
     assert abs(np.log10(b).mean() + 2.5) < 4 * 3 / np.sqrt(12 * 200)  # uniform in the logarithm, over three decades
-    assert {point["c"] for point in found} == {"x", "y"}
+    assert {point["c"] for point in points} == {"x", "y"}
     assert random(50, 0, c=choice("x", "y")) in ([{"c": "x"}, {"c": "y"}], [{"c": "y"}, {"c": "x"}])
 
 
@@ -98,7 +99,7 @@ def test_what_makes_no_sweep_is_said(call, message):
 
 
 def run_of(point, overrides=(), file=DIGITS):
-    (run,) = algebra.runs(file, list(overrides), [point])
+    (run,) = plan_runs(file, list(overrides), [point])
     return run
 
 
@@ -110,25 +111,25 @@ def test_the_same_config_is_the_same_run_however_it_is_reached(tmp_path):
     assert run.id == run_of({"variant.name": "beta", "seed": 3, "variant.beta": 4.0}, file=f"{DIGITS}:factor").id
     file = tmp_path / "mine.py"
     file.write_text(
-        "from configs import digits\ndef get_config():\n    config = digits.get_config()\n"
+        "from vae_jax.configs import digits\ndef get_config():\n    config = digits.get_config()\n"
         "    config.variant = {'beta': 4, 'free_bits': 0, 'name': 'beta'}\n    config.seed = 3\n    return config\n"
     )
     assert run.id == run_of({}, file=str(file)).id
-    assert run.id == study.identity(parse_config(run.words).to_dict())  # what the command line gives
-    assert run.id == study.identity(json.loads(json.dumps(run.config.to_dict())))  # what config.json holds
+    assert run.id == study.run_id(parse_config(run.words).to_dict())  # what the command line gives
+    assert run.id == study.run_id(json.loads(json.dumps(run.config.to_dict())))  # what config.json holds
     others = [{"variant.beta": 4, "seed": 4}, {"variant.beta": 4.5, "seed": 3}, {"seed": 3, "net.hidden": (8,)}]
     assert len({run.id, *(run_of(point).id for point in others)}) == 4
 
 
 def test_ids_are_the_same_in_another_process():
     code = (
-        "from launch import sweep; print(*(run.id for run in sweep.runs('configs/digits.py', [], "
+        "from vae_jax.sweeps.groups import plan_runs; print(*(run.id for run in plan_runs('configs/digits.py', [], "
         "[{'seed': 1, 'net.hidden': (8, 4), 'data.binarize': 'static'}, {'train.cosine': True}])))"
     )
     environment = os.environ | {"PYTHONHASHSEED": "1"}
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     points = [{"seed": 1, "net.hidden": (8, 4), "data.binarize": "static"}, {"train.cosine": True}]
-    assert found.stdout.split() == [run_of(point).id for point in points], found.stderr
+    assert ran.stdout.split() == [run_of(point).id for point in points], ran.stderr
 
 
 def test_every_point_is_checked_and_all_errors_come_at_once():
@@ -141,7 +142,7 @@ def test_every_point_is_checked_and_all_errors_come_at_once():
         {"train.steps": 5},
     ]
     with pytest.raises(UserError) as caught:
-        algebra.runs(DIGITS, [("train.steps", "9")], points)
+        plan_runs(DIGITS, [("train.steps", "9")], points)
     text = str(caught.value)
     assert "5 of 6 points of the sweep are wrong; nothing is launched" in text
     for line in (
@@ -152,59 +153,67 @@ def test_every_point_is_checked_and_all_errors_come_at_once():
     ):
         assert line in text
     with pytest.raises(UserError, match="has no points"):
-        algebra.runs(DIGITS, [], [])
+        plan_runs(DIGITS, [], [])
     with pytest.raises(UserError, match="give a list of dicts"):
-        algebra.runs(DIGITS, [], [1])
+        plan_runs(DIGITS, [], [1])
     with pytest.raises(UserError, match=r"default.py' has no sweep\(\)"):
         load_sweep(str(ROOT / "configs/default.py"))
 
 
 def test_points_of_one_config_are_one_run():
-    assert len(algebra.runs(DIGITS, [], [{}, {"seed": 0}, {"variant.beta": 1.0}, {"seed": 1}])) == 2
+    assert len(plan_runs(DIGITS, [], [{}, {"seed": 0}, {"variant.beta": 1.0}, {"seed": 1}])) == 2
 
 
 def test_programs_are_split_by_static_fields_alone():
     traced = grid(**{"variant.beta": [1, 2], "train.learning_rate": [1e-3, 1e-2], "variant.free_bits": [0, 0.1]})
-    (program,) = algebra.programs(algebra.runs(DIGITS, [], product(traced, seeds(3))))
-    assert len(program.runs) == 24
-    assert program.swept == {
+    (group,) = group_runs(plan_runs(DIGITS, [], product(traced, seeds(3))))
+    assert len(group.runs) == 24
+    assert group.swept == {
         "seed": [0, 1, 2],
         "train.learning_rate": [1e-3, 1e-2],
         "variant.beta": [1.0, 2.0],
         "variant.free_bits": [0.0, 0.1],
     }
     static = [{"net.hidden": (8,)}, {"train.steps": 9}, {"data.binarize": "static"}, {"variant.name": "tcvae"}]
-    found = algebra.programs(algebra.runs(DIGITS, [], product(chain([{}], static), seeds(2))))
-    assert [len(program.runs) for program in found] == [2] * 5
-    assert len({program.id for program in found}) == 5
-    mirrored = algebra.programs(algebra.runs(DIGITS, [], grid(**{"wandb.name": ["a", "b"]})))
+    groups = group_runs(plan_runs(DIGITS, [], product(chain([{}], static), seeds(2))))
+    assert [len(group.runs) for group in groups] == [2] * 5
+    assert len({group.id for group in groups}) == 5
+    mirrored = group_runs(plan_runs(DIGITS, [], grid(**{"wandb.name": ["a", "b"]})))
     assert len(mirrored) == 1
     # What is swept within a program is no part of its name.
-    assert found[0].id == algebra.programs([run_of({"seed": 7, "variant.beta": 3})])[0].id
+    assert groups[0].id == group_runs([run_of({"seed": 7, "variant.beta": 3})])[0].id
 
 
-def test_every_sweep_of_the_configs_parses():
-    found = {}
+@pytest.fixture(scope="module")
+def dsprites():
+    """The runs of the study on dsprites, and the seconds that it took to parse them."""
+    start = time.process_time()
+    runs = plan_runs(DSPRITES, [], load_sweep(DSPRITES))
+    return runs, time.process_time() - start
+
+
+def test_every_sweep_of_the_configs_parses(dsprites):
+    groups = {}
     for file in sorted((ROOT / "configs").glob("*.py")):
         if "def sweep" in file.read_text():
-            found[file.stem] = algebra.programs(algebra.runs(str(file), [], load_sweep(str(file))))
-    assert [len(program.runs) for program in found["digits"]] == [32]
-    assert [len(program.runs) for program in found["dsprites"]] == [300] * 6
+            runs = dsprites[0] if str(file) == DSPRITES else plan_runs(str(file), [], load_sweep(str(file)))
+            groups[file.stem] = group_runs(runs)
+    assert [len(group.runs) for group in groups["digits"]] == [32]
+    assert [len(group.runs) for group in groups["dsprites"]] == [300] * 6
 
 
-def test_the_study_on_dsprites_has_the_settings_of_its_paper_and_is_parsed_in_a_moment():
-    began = time.process_time()
-    runs = algebra.runs(DSPRITES, [], load_sweep(DSPRITES))
-    assert time.process_time() - began < 5  # about one second
+def test_the_study_on_dsprites_has_the_settings_of_its_paper_and_is_parsed_in_a_moment(dsprites):
+    runs, seconds = dsprites
+    assert seconds < 5  # about one second
     assert len({run.id for run in runs}) == 1800
-    of = {}
+    families = {}
     for run in runs:
-        of.setdefault((run.config.variant.name, run.config.variant.get("kind", "")), []).append(run.config)
-    assert {name: len(configs) for name, configs in of.items()} == dict.fromkeys(
+        families.setdefault((run.config.variant.name, run.config.variant.get("kind", "")), []).append(run.config)
+    assert {name: len(configs) for name, configs in families.items()} == dict.fromkeys(
         [("beta", ""), ("capacity", ""), ("factor", ""), ("dip", "I"), ("dip", "II"), ("tcvae", "")], 300
     )
-    assert {config.variant.lambda_d / config.variant.lambda_od for config in of["dip", "I"]} == {10.0}
-    assert {config.variant.lambda_d / config.variant.lambda_od for config in of["dip", "II"]} == {1.0}
-    assert {(config.variant.width, config.variant.depth) for config in of["factor", ""]} == {(1000, 6)}
-    assert {(config.variant.gamma, config.variant.ramp_steps) for config in of["capacity", ""]} == {(1000.0, 1e5)}
-    assert {config.seed for config in of["tcvae", ""]} == set(range(50))
+    assert {config.variant.lambda_d / config.variant.lambda_od for config in families["dip", "I"]} == {10.0}
+    assert {config.variant.lambda_d / config.variant.lambda_od for config in families["dip", "II"]} == {1.0}
+    assert {(config.variant.width, config.variant.depth) for config in families["factor", ""]} == {(1000, 6)}
+    assert {(config.variant.gamma, config.variant.ramp_steps) for config in families["capacity", ""]} == {(1000.0, 1e5)}
+    assert {config.seed for config in families["tcvae", ""]} == set(range(50))

@@ -1,5 +1,6 @@
 """The state of a launch: redrawn in place in a terminal, a line now and then elsewhere."""
 
+import io
 import shutil
 import sys
 import time
@@ -22,7 +23,7 @@ CLEAR = "\033[J"
 class Table:
     """Draws the state of the programs; `print` puts lines above that stay."""
 
-    def __init__(self, stream: TextIO | None = None):
+    def __init__(self, stream: TextIO | io.TextIOBase | None = None):
         self._stream = sys.stdout if stream is None else stream
         self._live = self._stream.isatty()
         self._drawn: list[str] = []
@@ -78,11 +79,12 @@ def _row(group: GroupProgress) -> str:
 
 
 def _pace(group: GroupProgress) -> str:
-    if not group.remaining_steps():
+    steps, speed = group.remaining_steps(), group.steps_per_second
+    if not steps:
         return "last pictures and metrics"
-    if group.steps_per_second is None:
+    if speed is None:
         return "compiling"
-    return f"{group.steps_per_second:,.0f} steps/s  {format_duration(group.remaining_seconds())} left"
+    return f"{speed:,.0f} steps/s  {format_duration(steps / speed)} left"
 
 
 def _summary_row(groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> str:

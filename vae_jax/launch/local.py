@@ -31,7 +31,7 @@ from vae_jax.launch.progress import (
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
 from vae_jax.sweeps import plan, study
-from vae_jax.sweeps.groups import RunGroup, group_runs, plan_runs
+from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_runs
 
 COMMAND = [sys.executable, "-m", "vae_jax", "population"]
 """What trains a program, given --members=FILE."""
@@ -70,7 +70,7 @@ def launch_sweep(file: str, overrides: Overrides, folder: Path, processes: int, 
 
 def launch(folder: Path, groups: Sequence[RunGroup], processes: int, resume_command: str) -> int:
     """Runs every program that has something to do in a folder that is locked; the exit status."""
-    progress = read_progress(groups, folder)
+    progress = read_progress(plan_entries(groups), folder)
     study.write_plan(folder, all_entries(progress))
     waiting = incomplete(progress)
     shares = machine.share_devices(len(waiting), processes)

@@ -70,8 +70,7 @@ def share_devices(groups: int, processes: int, environment: Mapping[str, str] = 
         return [DeviceShare("tpu", {}, (), None)]
     if gpus:
         _check_limit(processes, len(gpus), "GPUs here")
-        parts = split_evenly(gpus, min(groups, processes or len(gpus)))
-        return [_gpu_share(names) for names in parts]
+        return [_gpu_share(names) for names in split_evenly(gpus, min(groups, processes or len(gpus)))]
     cores = usable_cores()
     _check_limit(processes, len(cores), "cores here")
     parts = split_evenly(cores, min(groups, processes or 1))

@@ -1,6 +1,6 @@
 """What the launchers share: how far a program is, and the lines that say how a launch begins, goes and ends.
 
-No jax here: a job on a node tells of its program in the same words.
+Imports no jax: a job on a node tells of its program in the same words.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ from pathlib import Path
 from vae_jax.launch.stopping import StopSignals
 from vae_jax.phrases import join_names, plural
 from vae_jax.sweeps import study
-from vae_jax.sweeps.groups import RunGroup
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, PlanEntry
 from vae_jax.training.writers import write_json
 
@@ -82,17 +81,17 @@ class GroupProgress:
     def remaining_steps(self) -> float:
         """Steps that remain to be done."""
         unfinished = [run for run in self.runs if run.id not in self.end_states]
-        return sum(study.remaining_steps(run, self.steps.get(run.id, 0)) for run in unfinished)
+        return sum((study.remaining_steps(run, self.steps.get(run.id, 0)) for run in unfinished), 0.0)
 
-    def remaining_seconds(self, default: float | None = None) -> float | None:
+    def remaining_seconds(self, default: float) -> float:
         """Seconds that remain, at its own speed, or `default` seconds a step where that is not known yet."""
-        seconds_per_step = 1 / self.steps_per_second if self.steps_per_second else default
-        return None if seconds_per_step is None else seconds_per_step * self.remaining_steps()
+        step_seconds = 1 / self.steps_per_second if self.steps_per_second else default
+        return step_seconds * self.remaining_steps()
 
 
-def read_progress(groups: Sequence[RunGroup], folder: Path) -> list[GroupProgress]:
-    """How far each group is, from the folders of its runs."""
-    progress = [GroupProgress(group.id, group.entries()) for group in groups]
+def read_progress(entries: Mapping[str, list[PlanEntry]], folder: Path) -> list[GroupProgress]:
+    """How far each program is, from the folders of its runs, which are given by the program's id."""
+    progress = [GroupProgress(program, runs) for program, runs in entries.items()]
     for group in progress:
         group.update(folder)
     return progress

@@ -34,7 +34,7 @@ from vae_jax.launch.slurm_queue import ask_queue, in_one_line
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
 from vae_jax.phrases import plural
 from vae_jax.sweeps import plan, study
-from vae_jax.sweeps.groups import RunGroup, group_runs, plan_runs
+from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_runs
 
 COMMAND = [sys.executable, "-m", "vae_jax", "population"]
 """What trains a program, given --members=FILE."""
@@ -68,11 +68,12 @@ class SlurmRequest(NamedTuple):
 
 def read_request(flags: argparse.Namespace) -> SlurmRequest:
     """The resources of a command line. Raises UserError where the time is no longer than the grace."""
-    if flags.time is not None and flags.time * 60 <= flags.grace:
+    limit = flags.time
+    if limit is not None and limit.minutes * 60 <= flags.grace:
         raise UserError(
-            f"--time: {flags.time} min is not allowed; give more than --grace, which is {flags.grace} seconds"
+            f"--time: {limit.text!r} is not allowed; give more than --grace, which is {flags.grace} seconds"
         )
-    values = vars(flags) | {"minutes": flags.time}
+    values = vars(flags) | {"minutes": None if limit is None else limit.minutes}
     return SlurmRequest(**{field: values[field] for field in SlurmRequest._fields})
 
 
@@ -83,8 +84,15 @@ def gigabytes(text: str) -> float:
     return float(text)
 
 
-def minutes(text: str) -> int:
-    """The flag --time: minutes, rounded up."""
+class TimeLimit(NamedTuple):
+    """A time limit as it was typed, and in minutes, rounded up."""
+
+    text: str
+    minutes: int
+
+
+def time_limit(text: str) -> TimeLimit:
+    """The flag --time."""
     total = 0
     if text.isdecimal():
         total = int(text)
@@ -93,7 +101,7 @@ def minutes(text: str) -> int:
         total = math.ceil((days * 24 + hours) * 60 + minutes + seconds / 60)
     if not total:
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give minutes, HH:MM:SS or D-HH:MM:SS")
-    return total
+    return TimeLimit(text, total)
 
 
 def describe(file: str, overrides: Overrides, folder: Path, request: SlurmRequest) -> str:
@@ -123,12 +131,9 @@ def launch_sweep(
     check_nodes(groups, request.nodes)
     check_tools()
     with study.lock(folder):
-        progress = read_progress(groups, folder)
+        progress = read_progress(plan_entries(groups), folder)
         jobs = submit(folder, progress, request)
-        if jobs and not wait:
-            print(f"watch: {command('status')} {folder}, or this command again with --wait")
-        if jobs:
-            print(f"stop: scancel {' '.join(job_arrays(jobs.values()))}", flush=True)
+        print_commands(folder, jobs, wait)
     return watch(folder, progress, jobs, resume_command) if wait else 0
 
 
@@ -179,6 +184,14 @@ def _print_new_runs(folder: Path, group: GroupProgress) -> None:
     new_runs = {run.id for run in group.runs} - set(slurm_queue.submitted_runs(folder, group.id))
     if new_runs:
         print(f"  without {len(new_runs)} of its runs, which are new; launch again when it has ended")
+
+
+def print_commands(folder: Path, jobs: dict[str, str], wait: bool) -> None:
+    """Says how to watch and to stop the SLURM job of each program; with `wait` they are watched already."""
+    if jobs and not wait:
+        print(f"watch: {command('status')} {folder}, or this command again with --wait")
+    if jobs:
+        print(f"stop: scancel {' '.join(job_arrays(jobs.values()))}", flush=True)
 
 
 def job_arrays(jobs: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 srun, because TERM comes to its steps at the start of the grace time and to the batch script only at its end. A program
 that has saved on TERM has ended as far as SLURM can tell, so that the job asks to be queued again itself.
+Imports no jax.
 """
 
 import os
@@ -126,13 +127,17 @@ def requeue(job: str) -> str | None:
     error = ""
     for _ in range(ATTEMPTS):
         try:
-            if "JobState=RUNNING" in _call("scontrol", "show", "job", "-o", job).split():
-                _call("scontrol", "requeue", job)
+            _requeue_running(job)
             return None
         except (OSError, subprocess.SubprocessError) as failure:
             error = (getattr(failure, "stderr", "") or str(failure)).strip()
             time.sleep(1)
     return error
+
+
+def _requeue_running(job: str) -> None:
+    if "JobState=RUNNING" in _call("scontrol", "show", "job", "-o", job).split():
+        _call("scontrol", "requeue", job)
 
 
 def _call(*words: str) -> str:

@@ -153,11 +153,11 @@ def request_trials(sweep_path: str, config: ConfigDict, folder: Path, count: int
     import wandb
 
     os.environ["WANDB_DIR"] = str((folder / "programs").resolve())  # where it leaves each trial's parameters
-    owner = {"entity": config.wandb.entity or None, "project": config.wandb.project or None}
+    entity, project = config.wandb.entity or None, config.wandb.project or None
     try:
         if not wandb.login(prompt=False, verify=False):
             raise UserError("SWEEP_ID: W&B has no API key here; wandb login keeps one")
-        wandb.agent(sweep_path, function=run, count=count or None, **owner)
+        wandb.agent(sweep_path, function=run, entity=entity, project=project, count=count or None)
     except (wandb.errors.Error, wandb.errors.UsageError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"SWEEP_ID: {sweep_path!r}: W&B does not give its trials ({reason}); see wandb sweep") from None

@@ -23,13 +23,13 @@ Point = dict[str, Any]
 Sweep = list[Point]
 
 
-def grid(**lists: Iterable) -> Sweep:
-    """Every combination of the values, the last field fastest."""
+def grid(**lists: Any) -> Sweep:
+    """Every combination of the values in a list for each field, the last field fastest."""
     columns = [_column("grid", field, values) for field, values in lists.items()]
     return unique_points([dict(zip(lists, values, strict=True)) for values in itertools.product(*columns)])
 
 
-def zipped(**lists: Iterable) -> Sweep:
+def zipped(**lists: Any) -> Sweep:
     """The first value of each field together, then the second of each. Raises UserError for unequal lengths."""
     columns = {field: _column("zipped", field, values) for field, values in lists.items()}
     if len({len(column) for column in columns.values()}) > 1:
@@ -54,11 +54,13 @@ def seeds(n: int) -> Sweep:
     return grid(seed=range(n))
 
 
+Number = float | int
+
 Range = Callable[[python_random.Random], Any]
 """What a field of a random sweep is drawn from."""
 
 
-def random(n: int, key: int, **ranges: Range) -> Sweep:
+def random(n: int, key: int, **ranges: Any) -> Sweep:
     """n draws of every field from its range, fewer where draws coincide: a function of the key alone.
 
     Each field has a stream of its own: more draws, or more fields, leave the earlier ones as they are.
@@ -71,13 +73,13 @@ def random(n: int, key: int, **ranges: Range) -> Sweep:
     return unique_points([{field: draw(streams[field]) for field, draw in ranges.items()} for _ in range(n)])
 
 
-def uniform(low: float, high: float) -> Range:
+def uniform(low: Number, high: Number) -> Range:
     """Uniform on [low, high], to six digits."""
     _check_range("uniform", low, high)
     return lambda stream: _six_digits(low + (high - low) * stream.random(), low, high)
 
 
-def log_uniform(low: float, high: float) -> Range:
+def log_uniform(low: Number, high: Number) -> Range:
     """Uniform in the logarithm on [low, high], to six digits."""
     _check_range("log_uniform", low, high)
     if low <= 0:
@@ -101,12 +103,12 @@ def _combined(points: Iterable[Point]) -> Point:
     return combined
 
 
-def _six_digits(value: float, low: float, high: float) -> float:
+def _six_digits(value: float, low: Number, high: Number) -> float:
     # The last bits of exp and log differ between machines; the id of a run must not.
     return min(max(float(f"{value:.6g}"), float(low)), float(high))
 
 
-def _check_range(name: str, low: float, high: float) -> None:
+def _check_range(name: str, low: Number, high: Number) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UserError(f"{name}: ({low!r}, {high!r}) is no range; give two numbers that rise")
 
@@ -116,7 +118,7 @@ def _check_count(name: str, n: int) -> None:
         raise UserError(f"{name}: {n!r} is not allowed; give a whole number of at least 1")
 
 
-def _column(name: str, field: str, values: Iterable) -> list:
+def _column(name: str, field: str, values: Any) -> list:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UserError(f"{name}: {field} is {values!r}; give a list of values")
     # NumPy's numbers as Python's: np.linspace(0, 1, 5) is a list too.

@@ -11,7 +11,7 @@ from vae_jax.config.command_line import Overrides
 from vae_jax.config.parse import apply_overrides, check_config, read_config, static_fields
 from vae_jax.errors import UserError
 from vae_jax.sweeps import study
-from vae_jax.sweeps.algebra import Point, Sweep
+from vae_jax.sweeps.algebra import Point
 from vae_jax.sweeps.study import PlanEntry
 
 SHOWN_ERRORS = 10
@@ -46,10 +46,10 @@ class RunGroup:
         ]
 
 
-def plan_runs(file: str, overrides: Overrides, points: Sweep) -> list[PlannedRun]:
+def plan_runs(file: str, overrides: Overrides, points: Sequence[Any]) -> list[PlannedRun]:
     """The runs of a sweep over the config NAME|FILE.py[:ARGUMENT] with `overrides`, every one checked.
 
-    Points that give the same config are one run.
+    Points, dicts of fields as vae_jax.sweeps.algebra makes them, that give the same config are one run.
 
     Raises:
         UserError: which names all points that are wrong.
@@ -104,12 +104,17 @@ def _point_errors(errors: Mapping[str, list[Point]], count: int) -> UserError:
 
 
 def group_runs(runs: Sequence[PlannedRun]) -> list[RunGroup]:
-    """The runs by compiled program: those that differ in nothing but traced fields (model.traced) share one."""
+    """The runs by compiled program: those that differ in nothing but traced fields share one."""
     groups: dict[str, list[PlannedRun]] = {}
     for run in runs:
         name = f"{run.config.variant.name}_{run.config.data.name}_{study.digest(static_fields(run.config))}"
         groups.setdefault(name, []).append(run)
     return [RunGroup(name, members, _swept_values(members)) for name, members in groups.items()]
+
+
+def plan_entries(groups: Sequence[RunGroup]) -> dict[str, list[PlanEntry]]:
+    """The runs of each program, by its id, as plan.json has them."""
+    return {group.id: group.entries() for group in groups}
 
 
 def _swept_values(runs: Sequence[PlannedRun]) -> dict[str, list]:

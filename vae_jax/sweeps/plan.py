@@ -23,7 +23,7 @@ from vae_jax.errors import UserError
 from vae_jax.phrases import format_bytes, format_duration, plural
 from vae_jax.sweeps import study
 from vae_jax.sweeps.groups import RunGroup
-from vae_jax.training.step import Hyper, initial_state, make_train_step
+from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
 from vae_jax.typing import AXIS
 
 CALIBRATION_SECONDS = 2.0
@@ -80,6 +80,11 @@ class Estimate(NamedTuple):
     run_bytes: int | None
     source: str
 
+    @property
+    def seconds(self) -> float | None:
+        """Seconds that remain, with the whole machine to itself."""
+        return None if self.step_seconds is None else self.member_steps * self.step_seconds
+
 
 class Calibration(NamedTuple):
     """Bytes of a run's state and operations of a step, by program, and how many operations a second there are here."""
@@ -112,8 +117,8 @@ def describe(
 def _row(group: RunGroup, estimate: Estimate, ended: int) -> tuple[str, ...]:
     swept = ", ".join(f"{field} ({len(values)})" for field, values in group.swept.items()) or "nothing"
     duration, disk = "?", "?"
-    if estimate.step_seconds is not None:
-        duration = SIGNS[estimate.source] + format_duration(estimate.member_steps * estimate.step_seconds)
+    if estimate.seconds is not None:
+        duration = SIGNS[estimate.source] + format_duration(estimate.seconds)
     if estimate.run_bytes is not None:
         disk = format_bytes(estimate.run_bytes * len(group.runs))
     return group.id, f"{len(group.runs):,}", f"{ended:,}", duration, disk, swept
@@ -146,14 +151,14 @@ def _totals(groups: Sequence[RunGroup], estimates: Sequence[Estimate], ended: in
         f"{plural(sum(sizes), 'run')} in {plural(len(groups), 'program')}, at most {max(sizes):,} in one; "
         f"{ended:,} ended before; {plural(processes, 'program')} at once"
     ]
-    if all(estimate.step_seconds is not None for estimate in estimates):
-        # Seconds are of the whole machine: programs side by side share it.
-        total = format_duration(sum(estimate.member_steps * estimate.step_seconds for estimate in estimates))
+    # Seconds are of the whole machine: programs side by side share it.
+    seconds = [estimate.seconds for estimate in estimates if estimate.seconds is not None]
+    if len(seconds) == len(groups):
         recorded = all(estimate.source == RECORDED for estimate in estimates)
-        parts.append(f"time about {total}" if recorded else f"time at least {total}")
-    if all(estimate.run_bytes is not None for estimate in estimates):
-        total = format_bytes(sum(e.run_bytes * size for e, size in zip(estimates, sizes, strict=True)))
-        parts.append(f"disk about {total}")
+        parts.append(f"time {'about' if recorded else 'at least'} {format_duration(sum(seconds))}")
+    disk = [e.run_bytes * size for e, size in zip(estimates, sizes, strict=True) if e.run_bytes is not None]
+    if len(disk) == len(groups):
+        parts.append(f"disk about {format_bytes(sum(disk))}")
     return "; ".join(parts)
 
 
@@ -181,7 +186,7 @@ def estimate_groups(
     return estimates, [*shape_remarks, *remarks]
 
 
-def _estimate(group: RunGroup, folder: Path, speed: Mapping[str, float], calibration: Calibration) -> Estimate:
+def _estimate(group: RunGroup, folder: Path, speed: Mapping[str, Any], calibration: Calibration) -> Estimate:
     remaining = 0.0
     for run in group.entries():
         if study.end_state(folder / run.id, run.steps) is None:
@@ -258,15 +263,12 @@ def image_shapes(
         if digest not in shapes and digest not in requests:
             remarks.append("no times: config.data.path is empty, and fetching the data is no part of a plan")
     deadline = time.monotonic() + SHAPE_SECONDS
-    for digest, request in requests.items():
-        if digest in sections and digest not in shapes:
-            answer = request.receive(deadline)
-            if isinstance(answer, str):
-                remarks.append(f"no times: {answer}")
-            else:
-                shapes[digest] = answer
+    wanted = sections.keys() - shapes.keys()
+    answers = {digest: requests[digest].receive(deadline) for digest in requests if digest in wanted}
+    for request in requests.values():
         request.cancel()
-    return shapes, remarks
+    remarks += [f"no times: {answer}" for answer in answers.values() if isinstance(answer, str)]
+    return shapes | {digest: answer for digest, answer in answers.items() if isinstance(answer, tuple)}, remarks
 
 
 def _recorded_shapes(groups: Sequence[RunGroup], folder: Path) -> dict[str, Shape]:
@@ -329,13 +331,14 @@ def step_flops(config: ConfigDict, image_shape: Shape) -> float:
 
     built = model.build(config, image_shape)
     fetch = partial(data.make_batch, stand_in(image_shape), data.binarizer(config.data.binarize))
-    step = make_train_step(built.nets, built.variant, built.optimizer, fetch, config.train.ema)
+    optimizer = optimizer_for(config, built.variant)
+    step = make_train_step(built.nets, built.variant, optimizer, fetch, config.train.ema)
     lifted = jax.jit(jax.vmap(step, in_axes=(None, 0, None, None), axis_name=AXIS))
     state = jax.eval_shape(lambda: initial_state(built, config, image_shape))
     indices = jax.ShapeDtypeStruct((1, config.train.batch_size), jnp.int32)
-    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    scalar: Any = jax.ShapeDtypeStruct((), jnp.float32)
     hyper = Hyper(scalar, dict.fromkeys(built.floats, scalar))
-    cost = lifted.lower(state, indices, randomness.root_key(0), hyper).cost_analysis()
+    cost: Any = lifted.lower(state, indices, randomness.root_key(0), hyper).cost_analysis()
     return (cost[0] if isinstance(cost, list) else cost)["flops"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,7 @@ def shards(indices: np.ndarray, devices: Devices) -> np.ndarray:
     return by_device[[device.process_index == index for device in devices]]
 
 
+@runtime_checkable
 class Executor(Protocol):
     """How the members of a population lie on devices; a run of its own is a population of one."""
 

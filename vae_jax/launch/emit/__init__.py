@@ -26,7 +26,7 @@ from vae_jax.launch.progress import (
 )
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.sweeps import study
-from vae_jax.sweeps.groups import group_runs, plan_runs
+from vae_jax.sweeps.groups import group_runs, plan_entries, plan_runs
 
 MANUAL = """Writes the plan of a sweep as text for another place, which then runs it: a scheduler, a cluster, a cloud.
 
@@ -57,7 +57,7 @@ def manual() -> str:
     """What the command line says of every place."""
     lines = []
     for name, place in places().items():
-        first, *others = inspect.getdoc(place).splitlines()
+        first, *others = (inspect.getdoc(place) or "").splitlines()
         lines.append(f"    {name:<{NAME_WIDTH}}{first.removesuffix('.')}")
         lines += [f"    {'':<{NAME_WIDTH}}{line}" for line in others if line]
     return MANUAL.format(places="\n".join(lines))
@@ -102,7 +102,7 @@ def emit_sweep(
         check_output(output)
         write_output(emitted, output)
         return 0
-    progress = read_progress(groups, folder)
+    progress = read_progress(plan_entries(groups), folder)
     waiting = [group for group, state in zip(groups, progress, strict=True) if not state.complete]
     if ended := len(groups) - len(waiting):
         print(f"{ended} of {len(groups)} programs have ended: left out", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The SLURM launcher on a real cluster of virtual nodes: what is disturbed ends with the numbers of a local study."""
 
+import argparse
 import json
 import math
 import re
@@ -13,11 +14,18 @@ from helpers.slurm_lab import CONFIG, Lab
 
 from vae_jax import cli
 from vae_jax.errors import UserError
-from vae_jax.launch import requeue, slurm
+from vae_jax.launch import slurm, slurm_job
+from vae_jax.launch.progress import GroupProgress
+from vae_jax.launch.slurm import SlurmRequest
+from vae_jax.launch.slurm_queue import submission_file
 from vae_jax.sweeps import study
-from vae_jax.sweeps.study import Planned
+from vae_jax.sweeps.study import PlanEntry
 
-needs_slurm = pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "SLURM is here")
+
+def needs_slurm(test):
+    """A test on a real cluster, which takes its time."""
+    missing = slurm_cluster.missing()
+    return pytest.mark.full(pytest.mark.skipif(bool(missing), reason=missing or "SLURM is here")(test))
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +41,20 @@ def expected(lab):
 
 
 @needs_slurm
-def test_an_array_with_a_throttle_and_a_crash_ends_as_a_local_study(lab, expected):
+def test_an_array_with_a_throttle_a_crash_and_stops_ends_as_a_local_study(lab, expected):
     first = lab.launch(0, "array", "crash", "--max_parallel=2", "--time=60")
     assert "5 runs in 3 programs, 0 ended before; in array; on SLURM, 3 submitted" in first
     assert "watch: " in first
+    stopped, requeued = disturbed = list(
+        dict.fromkeys(run.program for run in study.read_plan(lab.folder / "local_two"))
+    )
+    commands = {stopped: ["scancel", "--signal=TERM"], requeued: ["scontrol", "requeue"]}
     watching, most = lab.start("array", "crash", "--max_parallel=2", "--wait"), 0
     while watching.poll() is None:
         running = lab.cluster.call("squeue", "-h", "-r", "-t", "R", "-o", "%i").split()
         most = max(most, len(running))
+        for program in [program for program in commands if lab.step("array", program) >= 20]:
+            lab.cluster.call(*commands.pop(program), lab.jobs("array")[program])
         time.sleep(0.1)
     output = watching.communicate(timeout=120)[0]
     assert watching.returncode == 1, output
@@ -51,34 +65,43 @@ def test_an_array_with_a_throttle_and_a_crash_ends_as_a_local_study(lab, expecte
     assert "4 done, 0 failed, 0 dropped, 1 remaining" in output
     (error,) = (lab.folder / "array/programs").glob("*.error")
     assert "ended with status 2 before its runs had ended" in error.read_text()
+    assert not commands
+    for program in disturbed:
+        assert "stopped by a signal at step" in lab.log("array", program)
+        assert lab.log("array", program).count("restart 1") == 1
     assert lab.results("array") == expected
-    planned = lambda name: {(run.id, run.program, run.steps) for run in study.read_plan(lab.folder / name)}  # noqa: E731
+
+    def planned(name):
+        return {(run.id, run.program, run.steps) for run in study.read_plan(lab.folder / name)}
+
     assert planned("local_two") < planned("array")
     assert "nothing to do" in lab.launch(0, "array", "two", "--wait")
 
 
 @needs_slurm
-def test_a_program_that_is_stopped_or_queued_again_by_hand_goes_on_exactly(lab, expected):
-    lab.launch(0, "stopped", "two")
-    (one, term), (other, by_hand) = lab.begun("stopped").items()
-    lab.cluster.call("scancel", "--signal=TERM", term)
-    lab.cluster.call("scontrol", "requeue", by_hand)
-    lab.launch(0, "stopped", "two", "--wait")
-    for program in (one, other):
-        assert "stopped by a signal at step" in lab.log("stopped", program)
-        assert lab.log("stopped", program).count("restart 1") == 1
-    assert lab.results("stopped") == expected
-
-
-@needs_slurm
-def test_a_program_that_is_preempted_goes_on_exactly(lab, expected):
-    lab.launch(0, "preempted", "one")
-    (program,) = lab.begun("preempted")
+def test_a_program_that_is_preempted_and_then_loses_its_node_goes_on_exactly(lab, expected):
+    lab.launch(0, "one", "one")
+    ((program, job),) = lab.wait_for_step("one").items()
     preempt(lab)
-    lab.launch(0, "preempted", "one", "--wait")
-    assert "stopped by a signal at step" in lab.log("preempted", program)  # at the start of the grace time
-    assert lab.log("preempted", program).count("restart 1") == 1
-    assert_part_of(lab.results("preempted"), expected)
+    wait_for(lambda: "resuming at step" in lab.log("one", program), 120, lab.logs)
+    before = lab.log("one", program)
+    assert "stopped by a signal at step" in before  # at the start of the grace time
+    assert before.count("restart 1") == 1
+    reached = lab.step("one")
+    wait_for(lambda: lab.step("one") > reached, 120, lab.logs)
+    node = lab.cluster.call("squeue", "-h", "-j", job, "-o", "%N").strip()
+    lab.cluster.kill_node(node)
+    lab.launch(0, "one", "one", "--wait")
+    after = lab.log("one", program).removeprefix(before)
+    assert "saved" not in after
+    assert after.count("restart 2") == 1
+    _, lost, second = re.findall("on (n[1-4]), SLURM job", before + after)
+    assert lost == node != second
+    results = lab.results("one")
+    assert len(results) == 2
+    assert results == {name: expected[name] for name in results}
+    lab.cluster.start_node(node)
+    wait_for(lambda: slurm_cluster.idle(lab.cluster) == len(slurm_cluster.NODES), 120)
 
 
 def preempt(lab):
@@ -87,33 +110,12 @@ def preempt(lab):
     lab.cluster.call("sbatch", *words)
 
 
-def assert_part_of(results, expected):
-    assert len(results) == 2
-    assert results == {name: expected[name] for name in results}
-
-
-@needs_slurm
-def test_a_program_whose_node_is_lost_goes_on_elsewhere(lab, expected):
-    lab.launch(0, "lost", "one")
-    ((program, number),) = lab.begun("lost", 302).items()
-    node = lab.cluster.call("squeue", "-h", "-j", number, "-o", "%N").strip()
-    lab.cluster.kill_node(node)
-    lab.launch(0, "lost", "one", "--wait")
-    log = lab.log("lost", program)
-    assert "saved" not in log
-    first, second = re.findall("on (n[1-4]), SLURM job", log)
-    assert first == node != second
-    assert_part_of(lab.results("lost"), expected)
-    lab.cluster.start_node(node)
-    wait_for(lambda: slurm_cluster.idle(lab.cluster) == len(slurm_cluster.NODES), 120)
-
-
 @needs_slurm
 def test_a_run_on_two_nodes_that_is_preempted_goes_on_on_both(lab):
     expected = lab.locally("split")
     lab.environment["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{slurm_cluster.free_ports(1)[0]}"  # n1 is no host's name
     lab.launch(0, "split", "split", "--nodes=2")
-    (program,) = lab.begun("split")
+    (program,) = lab.wait_for_step("split")
     preempt(lab)
     lab.launch(0, "split", "split", "--nodes=2", "--wait")
     log = lab.log("split", program)
@@ -132,7 +134,7 @@ def test_a_run_on_two_nodes_that_is_preempted_goes_on_on_both(lab):
 def test_what_is_cancelled_stays_so_and_stops_have_a_limit(lab):
     end, program = lab.folder / "end", {"program": "faker.py"}
     lab.launch(0, "fakes", "split", "--gpus=1", **program)
-    ((name, first),) = lab.numbers("fakes").items()
+    ((name, first),) = lab.jobs("fakes").items()
     wait_for(lambda: len(starts(lab)) == 1, 120, lab.logs)
     gpu, cpus, flags, group = starts(lab)[0]
     assert (gpu, cpus, group) == ("0", "2", "fakes")
@@ -148,7 +150,7 @@ def test_what_is_cancelled_stays_so_and_stops_have_a_limit(lab):
     watching.send_signal(signal.SIGINT)
     output = watching.communicate(timeout=120)[0]
     assert watching.returncode == 130, output
-    second = lab.numbers("fakes")[name]
+    second = lab.jobs("fakes")[name]
     assert f"the jobs stay in the queue; to stop them: scancel {second}" in output
     assert lab.state(second) == "RUNNING"
 
@@ -195,7 +197,7 @@ def test_what_sbatch_refuses_is_a_line_and_leaves_nothing_behind(lab):
         ("--partion=x", "--partion: 'partion' is unknown"),
         ("--nodes=2", "--nodes: 2 is not allowed for beta_digits_"),
         ("--config.train.steps=0", "1 of 1 points of the sweep are wrong"),
-        ("--cpus=1", "launch.slurm: sbatch is not here; launch from a machine that has SLURM's clients"),
+        ("--cpus=1", "vae-jax slurm: sbatch is not here; launch from a machine that has SLURM's clients"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(tmp_path, monkeypatch, word, expected):
@@ -215,31 +217,33 @@ def test_without_submitit_it_is_said_what_to_install(monkeypatch):
 
 def test_times_and_resources_are_read_as_slurm_means_them(tmp_path):
     for text, minutes in {"90": 90, "01:30:00": 90, "0:00:01": 1, "2-01:00:30": 2 * 1440 + 61}.items():
-        assert slurm.read_request({"time": text, "grace": "5"}).minutes == minutes
-    request = slurm.read_request({"memory": "1.5", "gpus": "2", "max_parallel": "3"})
-    found = slurm.parameters(tmp_path, 8, request)
-    assert (found["mem"], found["gpus_per_node"], found["array_parallelism"], found["time"]) == ("1536M", 2, 3, None)
-    assert found["additional_parameters"] == {"signal": "TERM@120", "requeue": True}
-    assert slurm.parameters(tmp_path, 8, slurm.read_request({}))["array_parallelism"] == 8
+        assert slurm.time_limit(text) == (text, minutes)
+    flags = argparse.Namespace(**SlurmRequest()._asdict(), time=slurm.time_limit("90"))
+    assert slurm.read_request(flags) == SlurmRequest(minutes=90)
+    request = SlurmRequest(memory=slurm.gigabytes("1.5"), gpus=2, max_parallel=3)
+    parameters = slurm.submitit_parameters(tmp_path, 8, request)
+    assert [parameters[name] for name in ("mem", "gpus_per_node", "array_parallelism", "time")] == ["1536M", 2, 3, None]
+    assert parameters["additional_parameters"] == {"signal": "TERM@120", "requeue": True}
+    assert slurm.submitit_parameters(tmp_path, 8, SlurmRequest())["array_parallelism"] == 8
 
 
 def test_a_step_has_the_cores_of_its_job_and_no_more(tmp_path):
-    assert requeue.srun(2, {"SLURM_CPUS_PER_TASK": "4"})[-1] == "--cpus-per-task=4"
-    assert requeue.srun(1, {})[:3] == ["srun", "--nodes=1", "--ntasks=1"]
-    found = requeue.environment(tmp_path / "study", {"SLURM_CPUS_ON_NODE": "1", "XLA_FLAGS": "--a"})
-    assert found["XLA_FLAGS"] == "--a --xla_force_host_platform_device_count=1"
-    assert found["WANDB_RUN_GROUP"] == "study"
-    assert requeue.environment(tmp_path, {"WANDB_RUN_GROUP": "mine"})["WANDB_RUN_GROUP"] == "mine"
+    assert slurm_job.srun_command(2, {"SLURM_CPUS_PER_TASK": "4"})[-1] == "--cpus-per-task=4"
+    assert slurm_job.srun_command(1, {})[:3] == ["srun", "--nodes=1", "--ntasks=1"]
+    variables = slurm_job.program_environment(tmp_path / "study", {"SLURM_CPUS_ON_NODE": "1", "XLA_FLAGS": "--a"})
+    assert variables["XLA_FLAGS"] == "--a --xla_force_host_platform_device_count=1"
+    assert variables["WANDB_RUN_GROUP"] == "study"
+    assert slurm_job.program_environment(tmp_path, {"WANDB_RUN_GROUP": "mine"})["WANDB_RUN_GROUP"] == "mine"
 
 
 def test_an_element_asks_for_itself_and_not_for_its_whole_array():
     last = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
-    assert requeue.element(last) == "7_2"
-    assert requeue.element({"SLURM_JOB_ID": "7"}) == "7"
+    assert slurm_job.own_job_id(last) == "7_2"
+    assert slurm_job.own_job_id({"SLURM_JOB_ID": "7"}) == "7"
 
 
 @pytest.mark.parametrize(
-    ("status", "nodes", "steps", "restarts", "again", "why"),
+    ("status", "nodes", "steps", "restarts", "is_requeued", "crash"),
     [
         (75, 2, 20, 0, True, None),
         (134, 2, 20, 0, True, None),
@@ -252,7 +256,7 @@ def test_an_element_asks_for_itself_and_not_for_its_whole_array():
     ],
 )
 def test_a_lost_process_is_no_crash_where_the_program_came_further(
-    status, nodes, steps, restarts, again, why, tmp_path, monkeypatch
+    status, nodes, steps, restarts, is_requeued, crash, tmp_path, monkeypatch
 ):
     (tmp_path / "programs").mkdir()
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -260,61 +264,54 @@ def test_a_lost_process_is_no_crash_where_the_program_came_further(
     metrics.write_text('{"step": 10}\n')
     stack = "".join(f"    @     0x7f{i:02}  absl::frame()\n" for i in range(40))
 
-    def train(folder, program, command):
+    def run_command(folder, program, command):
         (folder / "programs" / f"{program}.log").write_text(f"the reason\n{stack}")
         metrics.write_text(f'{{"step": {steps}}}\n')
         return status
 
-    asked = []
-    monkeypatch.setattr(requeue, "train", train)
-    monkeypatch.setattr(requeue, "requeue", asked.append)
+    requeued = []
+    monkeypatch.setattr(slurm_job, "run_command", run_command)
+    monkeypatch.setattr(slurm_job, "requeue", requeued.append)
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
-    with pytest.raises(SystemExit) as left:
-        requeue.attempt(str(tmp_path), [], nodes, 3, "program", [Planned("run", "program", 40, (), [])])
-    assert left.value.code == status
-    assert asked == ["7"] * again
-    error = study.error(tmp_path, "program")
-    assert error.exists() != again
-    if why:
-        assert why in error.read_text()
+    with pytest.raises(SystemExit) as ending:
+        slurm_job.run_group(str(tmp_path), [], nodes, 3, "program", [PlanEntry("run", "program", 40, (), [])])
+    assert ending.value.code == status
+    assert requeued == (["7"] if is_requeued else [])
+    error = study.error_file(tmp_path, "program")
+    assert error.exists() != is_requeued
+    if crash:
+        assert crash in error.read_text()
         assert "  the reason" in error.read_text()
         assert "0x7f" not in error.read_text()
 
 
 def test_a_job_that_ends_is_gone_once_it_has_crashed_or_after_a_while(tmp_path, monkeypatch):
-    job, now = slurm.Job("program", []), 1000.0
+    group, now = GroupProgress("program", []), 1000.0
     (tmp_path / "programs").mkdir()
-    study.submission(tmp_path, "program").write_text('{"job": "7_0", "runs": []}')
     monkeypatch.setattr(slurm.time, "monotonic", lambda: now)
-    assert [slurm.gone(job, tmp_path, missed) for missed in (math.inf, 995.0, 905.0)] == [False, False, True]
-    assert study.queued(tmp_path, {"7_0": "completing"}) == {"program": "7_0"}  # perhaps it is queued again
-    study.error(tmp_path, "program").write_text("crashed")
-    assert [slurm.gone(job, tmp_path, missed) for missed in (math.inf, 995.0)] == [False, True]
-    assert study.queued(tmp_path, {"7_0": "completing"}) == {}
-    assert study.queued(tmp_path, {"7_0": "running"}) == {"program": "7_0"}
-
-
-def test_a_queued_program_stays_in_the_plan(tmp_path):
-    runs = [Planned(f"run_{i}", f"program_{i}", 40, (), []) for i in range(3)]
-    study.write_plan(tmp_path, runs[:2])
-    study.write_plan(tmp_path, runs[2:], queued=["program_1"])
-    assert [run.id for run in study.read_plan(tmp_path)] == ["run_2", "run_1"]
+    vanished = [slurm.has_vanished(group, tmp_path, since) for since in (math.inf, 995.0, 905.0)]
+    assert vanished == [False, False, True]
+    study.error_file(tmp_path, "program").write_text("crashed")
+    assert [slurm.has_vanished(group, tmp_path, since) for since in (math.inf, 995.0)] == [False, True]
 
 
 def test_new_runs_of_a_queued_program_are_left_for_the_next_launch(tmp_path, monkeypatch, capsys):
-    runs = [Planned(f"run_{i}", "program", 40, (), []) for i in range(2)]
+    runs = [PlanEntry(f"run_{i}", "program", 40, (), []) for i in range(2)]
     (tmp_path / "programs").mkdir()
-    study.submission(tmp_path, "program").write_text('{"job": "7_0", "runs": ["run_0"]}')
+    submission_file(tmp_path, "program").write_text('{"job": "7_0", "runs": ["run_0"]}')
     monkeypatch.setattr(slurm, "ask_queue", lambda: {"7_0": "pending: Priority", "8": "running"})
-    jobs, waiting, numbers = slurm.submit(tmp_path, {"program": runs}, slurm.read_request({}), False)
-    assert numbers == {"program": "7_0"}
-    said = capsys.readouterr().out
-    assert "none submitted" in said
-    assert "program is queued already: SLURM job 7_0 (pending: Priority)" in said
-    assert "without 1 of its runs, which are new" in said
-    assert "stop: scancel 7\n" in said
+    group = GroupProgress("program", runs)
+    jobs = slurm.submit(tmp_path, [group], SlurmRequest())
+    assert jobs == {"program": "7_0"}
+    slurm.print_commands(tmp_path, jobs, wait=True)
+    printed = capsys.readouterr().out
+    assert "none submitted" in printed
+    assert "program is queued already: SLURM job 7_0 (pending: Priority)" in printed
+    assert "without 1 of its runs, which are new" in printed
+    assert "stop: scancel 7\n" in printed
+    assert "watch: " not in printed
 
     answers = iter([{"7_0": "pending: Priority"}, UserError("SLURM did not answer"), {}, {}])
 
@@ -327,12 +324,12 @@ def test_new_runs_of_a_queued_program_are_left_for_the_next_launch(tmp_path, mon
         return answer
 
     monkeypatch.setattr(slurm, "ask_queue", ask)
-    monkeypatch.setattr(slurm, "ASK", 0.0)
-    monkeypatch.setattr(slurm, "REFRESH", 0.0)
-    monkeypatch.setattr(slurm, "GONE", 0.0)
-    assert slurm.watch(tmp_path, jobs, waiting, numbers, "again") == 1
-    said = capsys.readouterr().out
-    assert "in the queue: pending: Priority" in said
-    assert "SLURM did not answer" in said  # and it went on
-    assert "1 done, 0 failed, 0 dropped, 1 remaining" in said
-    assert "crashed" not in said
+    monkeypatch.setattr(slurm, "QUEUE_SECONDS", 0.0)
+    monkeypatch.setattr(slurm, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(slurm, "VANISHED_SECONDS", 0.0)
+    assert slurm.watch(tmp_path, [group], jobs, "again") == 1
+    printed = capsys.readouterr().out
+    assert "in the queue: pending: Priority" in printed
+    assert "SLURM did not answer" in printed  # and it went on
+    assert "1 done, 0 failed, 0 dropped, 1 remaining" in printed
+    assert "crashed" not in printed

@@ -1,31 +1,30 @@
-"""How a study stands: told from its folders, and drawn as a table."""
+"""The state of a study: read from its folders, and drawn as a table."""
 
 import fcntl
 import io
 import json
 import os
 import re
-from pathlib import Path
 
 import pytest
 
 from vae_jax import cli
 from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
-from vae_jax.launch.live_table import Table, lines, remaining
-from vae_jax.launch.local import Job
-from vae_jax.sweeps import algebra, study
-from vae_jax.sweeps.study import Planned
-
-ROOT = Path(__file__).parents[2]
+from vae_jax.launch.live_table import Table, remaining_seconds, table_rows
+from vae_jax.launch.progress import GroupProgress
+from vae_jax.launch.slurm_queue import lock_unqueued
+from vae_jax.sweeps import study
+from vae_jax.sweeps.groups import plan_runs
+from vae_jax.sweeps.study import PlanEntry
 
 
 @pytest.fixture
 def folders(tmp_path):
     """A study with a run in each state, made by hand."""
-    runs = algebra.runs(str(ROOT / "configs/digits.py"), [("train.steps", "40")], [{"seed": i} for i in range(7)])
-    planned = [Planned(run.id, "program", 40, (), run.words) for run in runs]
-    with study.hold(tmp_path):
+    runs = plan_runs("digits", [("train.steps", "40")], [{"seed": i} for i in range(7)])
+    planned = [PlanEntry(run.id, "program", 40, (), run.words) for run in runs]
+    with lock_unqueued(tmp_path):
         study.write_plan(tmp_path, planned)
     for run in runs[:6]:
         (tmp_path / run.id).mkdir()
@@ -52,7 +51,7 @@ def test_status_is_told_from_the_folders(folders, capsys):
     assert "damaged" not in shown
     assert "not of this study" not in shown
     os.close(handle)
-    assert study.state(running, 40) == "missing"
+    assert study.run_state(running, 40) == "missing"
 
 
 def test_status_is_0_once_all_is_done_or_dropped_and_names_what_is_wrong(folders, capsys):
@@ -87,41 +86,24 @@ def test_status_is_0_once_all_is_done_or_dropped_and_names_what_is_wrong(folders
         cli.status([])
 
 
-def test_the_last_step_is_read_from_the_end_of_the_records(tmp_path):
-    file = tmp_path / "metrics.jsonl"
-    assert study.last_step(tmp_path) == 0
-    file.write_text('{"step": 5}\n{"ste')
-    assert study.last_step(tmp_path) == 5
-    wide = json.dumps({"step": 7, "kl": [0.123456] * 3000})
-    file.write_text(f'{{"step": 5}}\n{wide}\n{wide[:9000]}')
-    assert study.last_step(tmp_path) == 7
-    file.write_text('{"step": 1')
-    assert study.last_step(tmp_path) == 0
-
-
-def test_halving_leaves_fewer_steps():
-    run = Planned("a", "p", 100, (20, 60), [])
-    assert study.steps_left(run, 0) == 20 + 40 / 2 + 40 / 4
-    assert study.steps_left(run, 30) == 30 + 40 / 2
-    assert study.steps_left(run, 60) == 40 / 2  # whether it is dropped there is not known yet
-    assert study.steps_left(run._replace(halving=()), 30) == 70
-
-
-def job(name, steps, speed=None, ended=()):
-    runs = [Planned(f"{name}{i}", name, 100, (), []) for i in range(len(steps))]
-    found = Job(name, runs, dict(ended), {run.id: step for run, step in zip(runs, steps, strict=True)})
-    found.speed = speed
-    return found
+def progress(name, steps, speed=None, ended=()):
+    runs = [PlanEntry(f"{name}{i}", name, 100, (), []) for i in range(len(steps))]
+    steps_of_run = {run.id: step for run, step in zip(runs, steps, strict=True)}
+    return GroupProgress(name, runs, dict(ended), steps_of_run, steps_per_second=speed)
 
 
 def test_the_table_tells_programs_runs_and_the_time_that_remains():
-    jobs = [job("a", [100, 100], ended={"a0": "done", "a1": "failed"}), job("b", [50, 30], 2.0), job("c", [0])]
-    *rows, whole = lines(jobs, [jobs[1]], 1)
+    groups = [
+        progress("a", [100, 100], ended={"a0": "done", "a1": "failed"}),
+        progress("b", [50, 30], 2.0),
+        progress("c", [0]),
+    ]
+    *rows, summary = table_rows(groups, [groups[1]], 1)
     assert rows == ["  b                                        2 runs   40%  2 steps/s  60 s left"]
-    assert whole.startswith("programs 1/3   runs 1/5 done, 2 running, 1 failed, 0 dropped, 1 to come")
-    assert remaining(jobs, 1) == 120 / 2 + 100 / 2  # what has no speed yet is taken to be as fast as the rest
-    assert remaining(jobs, 2) == 60
-    assert remaining([job("a", [0])], 1) is None
+    assert summary.startswith("programs 1/3   runs 1/5 done, 2 running, 1 failed, 0 dropped, 1 to come")
+    assert remaining_seconds(groups, 1) == 120 / 2 + 100 / 2  # what has no speed yet is taken to be as fast as the rest
+    assert remaining_seconds(groups, 2) == 60
+    assert remaining_seconds([progress("a", [0])], 1) is None
 
 
 class Terminal(io.StringIO):
@@ -132,16 +114,16 @@ class Terminal(io.StringIO):
 def test_the_table_is_redrawn_in_place_below_what_is_said():
     stream = Terminal()
     table = Table(stream)
-    table.draw([job("a", [5])], [job("a", [5])], 1)
-    table.say("crashed")
-    table.draw([job("a", [9])], [job("a", [9])], 1)
+    table.draw([progress("a", [5])], [progress("a", [5])], 1)
+    table.print("crashed")
+    table.draw([progress("a", [9])], [progress("a", [9])], 1)
     table.close()
     assert screen(stream.getvalue()) == ["crashed"]
     plain = io.StringIO()
     table = Table(plain)
-    table.draw([job("a", [5])], [], 1)
+    table.draw([progress("a", [5])], [], 1)
     assert plain.getvalue() == ""  # not yet
-    table.say("crashed")
+    table.print("crashed")
     assert plain.getvalue() == "crashed\n"
 
 

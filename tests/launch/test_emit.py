@@ -18,15 +18,13 @@ from helpers import slurm_cluster
 
 from vae_jax import cli
 from vae_jax.errors import UserError
-from vae_jax.launch.emit import work
+from vae_jax.launch import emit
+from vae_jax.launch.emit._study_plan import cloud_name
 from vae_jax.sweeps import study
-from vae_jax.training.population import read
-
-ROOT = Path(__file__).parents[2]
 
 CONFIG = """
-from configs import digits
-from launch.sweep import grid, zipped
+from vae_jax.configs import digits
+from vae_jax.sweeps.algebra import grid, zipped
 
 def get_config():
     config = digits.get_config()
@@ -78,14 +76,23 @@ def fake(folder, name, code):
 
 def shell(text, **variables):
     """Runs text as bash does a script; what it prints."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""} | variables
+    environment = os.environ | {"XLA_FLAGS": ""} | variables
     return subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True, timeout=300)
+
+
+RECORD = """
+import json, os, subprocess, sys
+with open(os.environ["CALLS"], "a") as file:
+    file.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + chr(10))
+"""
+"""A fake program that keeps its command line in the file CALLS."""
 
 
 # --- commands -------------------------------------------------------------------------------------
 
 
-def test_commands_end_with_the_same_numbers_as_launch_local(place, capsys):
+@pytest.mark.full
+def test_commands_end_with_the_same_numbers_as_a_local_sweep(place, capsys):
     Path("config.py").write_text(CONFIG.replace("range(2)", "[1]"))
     text = emitted(capsys, "commands", f"--python={sys.executable}")
     assert len(text.splitlines()) == 2
@@ -97,7 +104,7 @@ def test_commands_end_with_the_same_numbers_as_launch_local(place, capsys):
     assert second.returncode == 0, second.stderr
     assert emitted(capsys, "commands") == ""
 
-    local = shell(shlex.join([sys.executable, "-m", "launch.local", "--config=config.py", "--workdir=local"]))
+    local = shell(shlex.join([sys.executable, "-m", "vae_jax", "sweep", "--config=config.py", "--workdir=local"]))
     assert local.returncode == 0, local.stdout
     assert [run._replace(words=[]) for run in study.read_plan(Path(STUDY))] == [
         run._replace(words=[]) for run in study.read_plan(Path("local"))
@@ -109,6 +116,59 @@ def test_commands_end_with_the_same_numbers_as_launch_local(place, capsys):
             np.testing.assert_allclose(value, there[name], rtol=1e-5, err_msg=name)
 
 
+def test_commands_name_the_members_of_each_program_to_a_shell(place, capsys):
+    fake(place, "python", RECORD)
+    text = emitted(capsys, "commands", f"--python={place / 'python'}")
+    assert len(text.splitlines()) == 2
+    ran = shell(text, CALLS=str(place / "calls"))
+    assert ran.returncode == 0, ran.stderr
+    calls = [json.loads(line) for line in (place / "calls").read_text().splitlines()]
+    files = [f"--members={STUDY}/programs/{program}.json" for program in programs()]
+    assert calls == [["python", "-m", "vae_jax", "population", file] for file in files]
+    for run in study.read_plan(Path(STUDY)):
+        if run.program == programs()[0]:
+            Path(STUDY, run.id).mkdir()
+            Path(STUDY, run.id, "evaluation.json").write_text('{"loss": 1.0, "step": 20}')
+    remaining = emitted(capsys, "commands", f"--python={place / 'python'}")
+    assert remaining.splitlines() == text.splitlines()[1:]  # what has ended is left out
+
+
+def test_the_array_script_trains_the_program_of_its_element_and_asks_to_come_again(place, capsys):
+    words = ["--time=01:00:00", "--gpus=1", "--cpus=2", "--memory=4", "--max_parallel=3"]
+    script = emitted(capsys, "sbatch", *words, f"--python={place / 'python'}", "--config.wandb.mode=offline")
+    options = [shlex.split(line)[1] for line in script.splitlines() if line.startswith("#SBATCH")]
+    assert {"--array=0-1%3", "--signal=TERM@120", "--requeue", f"--job-name={STUDY}"} <= set(options)
+    assert {"--time=01:00:00", "--gpus-per-node=1", "--cpus-per-task=2", "--mem=4G", "--nodes=1"} <= set(options)
+    assert not [option for option in options if option.startswith("--partition")]
+    fake(place / "bin", "srun", RECORD + 'assert os.environ["WANDB_RUN_GROUP"]; sys.exit(int(os.environ["STATUS"]))')
+    fake(place / "bin", "scontrol", RECORD + 'print("JobId=7 JobState=RUNNING Reason=None ")')
+    fake(place / "bin", "sleep", "")
+    variables = {
+        "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
+        "SLURM_ARRAY_JOB_ID": "7",
+        "CALLS": str(place / "calls"),
+    }
+    for status, restarts, requeued in (("143", "0", True), ("143", "100", False), ("1", "0", False)):
+        ran = shell(script, STATUS=status, SLURM_RESTART_COUNT=restarts, SLURM_ARRAY_TASK_ID="1", **variables)
+        assert ran.returncode == int(status), ran.stderr
+        (name, *srun), *others = [json.loads(line) for line in (place / "calls").read_text().splitlines()]
+        assert name == "srun"
+        assert "--cpus-per-task=2" in srun
+        assert srun[-1] == f"--members={STUDY}/programs/{programs()[1]}.json"
+        assert (["scontrol", "requeue", "7_1"] in others) == requeued
+        (place / "calls").unlink()
+
+
+def test_the_manual_has_every_place_and_its_words(capsys):
+    with pytest.raises(SystemExit):
+        cli.emit(["--help"])
+    text = capsys.readouterr().out
+    for place, module in emit.places().items():
+        assert f"    {place:<11}{module.__doc__.splitlines()[0].removesuffix('.')}\n" in text
+        for word in emit.words_of(module):
+            assert f"--{word}" in text
+
+
 def test_runs_in_wandb_are_a_group(place, capsys):
     assert "WANDB_RUN_GROUP" not in emitted(capsys, "commands")
     words = shlex.split(emitted(capsys, "commands", "--config.wandb.mode=offline").splitlines()[0])
@@ -118,11 +178,13 @@ def test_runs_in_wandb_are_a_group(place, capsys):
     )
 
 
-def test_the_members_are_those_of_launch_local(place, capsys):
+def test_the_members_are_those_of_a_local_sweep(place, capsys):
+    from vae_jax.training.population import read_members
+
     emitted(capsys, "commands", "--config.variant.beta=2")
     for program in programs():
-        members = read(Path(STUDY, "programs", f"{program}.json"))
-        assert [folder.name for _, folder in members] == [study.identity(c.to_dict()) for c, _ in members]
+        members = read_members(Path(STUDY, "programs", f"{program}.json"))
+        assert [folder.name for _, folder in members] == [study.run_id(c.to_dict()) for c, _ in members]
         assert {config.variant.beta for config, _ in members} == {2.0}
 
 
@@ -138,6 +200,7 @@ def test_output_goes_to_a_file(place, capsys):
 # --- SLURM ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing())
 def test_slurm_accepts_the_array_and_a_stopped_program_comes_again(place, capsys):
     stopped_once = """
@@ -179,12 +242,6 @@ def lines(file):
 
 # --- Cloud TPU ------------------------------------------------------------------------------------
 
-RECORD = """
-import json, os, subprocess, sys
-with open(os.environ["CALLS"], "a") as file:
-    file.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + chr(10))
-"""
-
 GCLOUD = (
     RECORD
     + """
@@ -193,7 +250,7 @@ if "describe" in sys.argv:
 if "--recurse" in sys.argv and os.environ.get("FAIL") == "scp":
     sys.exit(1)
 for word in sys.argv:
-    if word.startswith("--command=") and "experiments.population" in word:
+    if word.startswith("--command=") and "population" in word:
         sys.exit(subprocess.run(["bash", "-c", word.removeprefix("--command=")], cwd="remote").returncode)
 """
 )
@@ -215,7 +272,7 @@ def test_the_commands_for_a_tpu_slice_reach_its_shell_whole(place, capsys):
     called = [json.loads(line) for line in calls.read_text().splitlines()]
     trained = [words for words in called if words[0] == "python"]
     files = [f"--members={STUDY}/programs/{program}.json" for program in programs()]
-    assert trained == [["python", "-m", "experiments.population", file, "--coordinator=auto"] for file in files]
+    assert trained == [["python", "-m", "vae_jax", "population", file, "--coordinator=auto"] for file in files]
     asked = called[0]
     assert asked[:5] == ["gcloud", "compute", "tpus", "queued-resources", "create"]
     assert {"--accelerator-type=v5litepod-8", "--zone=us-west4-a", "--spot"} <= set(asked)
@@ -247,7 +304,7 @@ def test_a_slice_with_a_disk_that_all_hosts_mount_is_neither_warned_of_nor_copie
     [("digits_Beta", "digits-beta"), ("2026-11", "study-2026-11"), ("_", "study"), ("a" * 62 + "_b", "a" * 62)],
 )
 def test_clouds_take_the_name_of_any_folder(folder, name):
-    assert work.cloud_name(folder) == name
+    assert cloud_name(folder) == name
 
 
 # --- Kubernetes -----------------------------------------------------------------------------------
@@ -283,7 +340,7 @@ def test_jobsets_have_a_process_on_each_host_that_finds_its_members(place, capsy
         assert (job["completionMode"], job["parallelism"], job["completions"]) == ("Indexed", 2, 2)
         pod = job["template"]["spec"]
         (container,) = pod["containers"]
-        assert container["command"] == ["python", "-m", "experiments.population", f"--members=/programs/{program}.json"]
+        assert container["command"] == ["python", "-m", "vae_jax", "population", f"--members=/programs/{program}.json"]
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         volumes = {volume.pop("name"): volume for volume in pod["volumes"]}
         assert mounts == {"study": f"/vae_jax/{STUDY}", "programs": "/programs"}
@@ -310,11 +367,20 @@ def test_a_skypilot_task_trains_the_program_that_it_is_given(place, capsys):
     text = emitted(capsys, "skypilot", "--bucket=gs://lab/study", "--accelerator=L4:1", "--nodes=2", "--spot")
     task = yaml.safe_load(text)
     assert task.keys() == {
-        "name", "workdir", "num_nodes", "resources", "envs", "file_mounts", "setup", "run",
-    }  # fmt: skip
+        "name",
+        "workdir",
+        "num_nodes",
+        "resources",
+        "envs",
+        "file_mounts",
+        "setup",
+        "run",
+    }
     assert task["resources"] == {
-        "accelerators": "L4:1", "use_spot": True, "job_recovery": {"max_restarts_on_errors": 0},
-    }  # fmt: skip
+        "accelerators": "L4:1",
+        "use_spot": True,
+        "job_recovery": {"max_restarts_on_errors": 0},
+    }
     assert task["file_mounts"]["~/programs"] == f"{STUDY}/programs"
     assert all(program in text.splitlines()[1] for program in programs())
     home = place / "home"
@@ -325,11 +391,14 @@ def test_a_skypilot_task_trains_the_program_that_it_is_given(place, capsys):
     ran = shell(
         f"cd there\n{task['run']}",
         PATH=f"{place / 'bin'}:{os.environ['PATH']}",
-        HOME=str(home), CALLS=str(place / "calls"), PROGRAM=programs()[1], **nodes,
-    )  # fmt: skip
+        HOME=str(home),
+        CALLS=str(place / "calls"),
+        PROGRAM=programs()[1],
+        **nodes,
+    )
     assert ran.stdout.split() == ["10.0.0.1:8476", "1"], ran.stderr
     called = json.loads((place / "calls").read_text())
-    assert called == ["python", "-m", "experiments.population", f"--members={home}/programs/{programs()[1]}.json"]
+    assert called == ["python", "-m", "vae_jax", "population", f"--members={home}/programs/{programs()[1]}.json"]
     assert (place / "there" / STUDY).resolve() == home / "study"
 
 
@@ -345,17 +414,17 @@ def test_the_file_of_a_wandb_sweep_is_the_same_grid(place, capsys):
     assert points == [{"net.hidden": hidden, "seed": seed} for hidden in ("(8,)", "(6,)") for seed in (0, 1)]
     assert not Path(STUDY).exists()  # the agent writes the plan
     agent = shlex.split(text.splitlines()[1].removeprefix("# "))
-    assert agent[2:5] == ["launch.wandb_agent", "ENTITY/PROJECT/ID", "--config=config.py"]
-    assert agent[5:] == ["--config.wandb.project=lab", f"--workdir={STUDY}"]
+    assert agent[:4] == ["vae-jax", "agent", "ENTITY/PROJECT/ID", "--config=config.py"]
+    assert agent[4:] == ["--config.wandb.project=lab", f"--workdir={STUDY}"]
 
 
 @pytest.mark.parametrize(
     ("points", "match"),
     [
         ('zipped(**{"latent_dim": [2, 3], "seed": [0, 1]})', r"no grid: 2 points, and 4 combinations of latent"),
-        ('grid(seed=[0]) + grid(latent_dim=[3])', "set different fields"),
+        ("grid(seed=[0]) + grid(latent_dim=[3])", "set different fields"),
     ],
-)  # fmt: skip
+)
 def test_a_sweep_that_is_no_grid_is_refused(place, points, match):
     Path("config.py").write_text(CONFIG.partition("def sweep")[0] + f"def sweep():\n    return {points}\n")
     refused(match, "wandb")

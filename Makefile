@@ -5,20 +5,34 @@ WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
 PIP = .venv/bin/pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: train test lint clean
+PYTEST = .venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
+
+.PHONY: train test test-all test-full test-wheel lint clean
 
 train: .venv/installed
 	.venv/bin/python -m experiments.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
+# What a newcomer waits for; test-all has processes, clusters, hosts, browsers and the wheel too.
 test: .venv/installed-dev
-	.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-all: .venv/installed-dev
+	$(PYTEST) -m 'not slow' $(ARGS)
+
+# What test leaves out of test-all.
+test-full: .venv/installed-dev
+	$(PYTEST) -m 'full and not slow' $(ARGS)
+
+test-wheel: .venv/installed-dev
+	.venv/bin/python -m pytest -m 'not slow' tests/test_wheel.py $(ARGS)
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check -q
 	.venv/bin/ruff format -q --check
+	.venv/bin/mypy
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,7 +7,8 @@ Each with both its gradients. Our share of the machine's limit is that of a prod
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,9 @@ from vae_jax.training.setup import Setup, prepare
 
 REPEATS = 5
 """Times in one measurement."""
+
+Operands = tuple[jax.Array, jax.Array]
+"""Images (or what a layer above made of them) and a kernel."""
 
 
 def main(argv: list[str]) -> int:
@@ -106,10 +110,10 @@ def own_layer(layer: Layer, batch: int, dtype: str) -> Workload:
             return convolve_transposed(x, kernel, layer.width, layer.result)
         return _convolution.convolve(x, kernel, layer.width)
 
-    def scan(x: jax.Array, kernel: jax.Array) -> Any:
+    def scan(x: jax.Array, kernel: jax.Array) -> Operands:
         return jax.lax.scan(lambda operands, _: (_descend(apply, *operands), None), (x, kernel), None, REPEATS)[0]
 
-    return _workload(jax.jit(scan), *_operands(dtype, (layer.inputs, *layer.size, batch), shape), calls=1)
+    return _workload(jax.jit(scan), _operands(dtype, (layer.inputs, *layer.size, batch), shape), calls=1)
 
 
 def lax_layer(layer: Layer, batch: int, dtype: str) -> Workload:
@@ -121,24 +125,25 @@ def lax_layer(layer: Layer, batch: int, dtype: str) -> Workload:
 
     shape = (layer.width, layer.width, layer.inputs, layer.outputs)
     operands = _operands(dtype, (batch, *layer.size, layer.inputs), shape)
-    return _workload(jax.jit(lambda x, kernel: _descend(apply, x, kernel)), *operands, calls=REPEATS)
+    return _workload(jax.jit(partial(_descend, apply)), operands, calls=REPEATS)
 
 
-def _operands(dtype: str, *shapes: tuple[int, ...]) -> list[jax.Array]:
+def _operands(dtype: str, image: tuple[int, ...], kernel: tuple[int, ...]) -> Operands:
     draw = np.random.default_rng(0).standard_normal
-    return [jnp.asarray(draw(shape), dtype) for shape in shapes]
+    return jnp.asarray(draw(image), dtype), jnp.asarray(draw(kernel), dtype)
 
 
-def _descend(apply: Callable, *operands: jax.Array) -> tuple[jax.Array, ...]:
+def _descend(apply: Callable, x: jax.Array, kernel: jax.Array) -> Operands:
     """A small step down the gradients of half the squared results, which uses all that is computed."""
-    out, pullback = jax.vjp(apply, *operands)
-    return jax.tree.map(lambda operand, gradient: operand - 1e-9 * gradient, operands, pullback(out))
+    out, pullback = jax.vjp(apply, x, kernel)
+    x_gradient, kernel_gradient = pullback(out)
+    return x - 1e-9 * x_gradient, kernel - 1e-9 * kernel_gradient
 
 
-def _workload(compiled: Callable, x: jax.Array, kernel: jax.Array, calls: int) -> Workload:
+def _workload(compiled: Callable, operands: Operands, calls: int) -> Workload:
     def run() -> None:
         for _ in range(calls):
-            jax.block_until_ready(compiled(x, kernel))
+            jax.block_until_ready(compiled(*operands))
 
     run()
     return Workload(run, REPEATS)

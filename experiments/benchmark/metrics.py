@@ -15,7 +15,6 @@ import argparse
 import resource
 import time
 from functools import partial
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +24,14 @@ from vae_jax.configs import sprites as sprites_config
 
 from experiments.benchmark.timing import Workload, machine, measure_rates, median_ratio, run_benchmark
 from experiments.benchmark.workloads import widest_layer
-from vae_jax import data, metrics, model, randomness, registry
+from vae_jax import data, model, randomness, registry
 from vae_jax.config.command_line import Parser, folder, text, words
 from vae_jax.data import sprites
-from vae_jax.data._factors import Factors
 from vae_jax.inference import TrainedModel
-from vae_jax.metrics import Subject, likelihood
-from vae_jax.models.distributions import Gaussian
+from vae_jax.metrics import EvaluationContext, FactorCodes, likelihood
+from vae_jax.metrics._evaluation_context import BATCH
+from vae_jax.metrics._given_codes import GivenCodes
+from vae_jax.metrics._requests import parse_requests
 from vae_jax.registry import keyword_fields
 from vae_jax.training.setup import Setup, make_setup
 from vae_jax.training.step import make_hyper
@@ -44,32 +44,6 @@ SCORES = (
 SIZES = keyword_fields(sprites.load)["sizes"]
 NETS = {"mlp": {"hidden": (512, 256)}, "conv": {}}
 IMAGES, DRAWS, ROUNDS = 1000, 5000, 3
-
-
-class GivenCodes(Subject):
-    """A subject of which only the codes are known, one row for each image of a grid; every posterior is as wide."""
-
-    def __init__(self, codes: np.ndarray, names: tuple[str, ...], sizes: tuple[int, ...], logvar: float = -4.0):
-        self.dataset = SimpleNamespace(factors=Factors(names, sizes, render=None))
-        self.model = SimpleNamespace(variant=SimpleNamespace(log_prior=None))
-        self.run = None
-        self.coded = metrics.coded(codes, names, sizes)
-        self.logvar = logvar
-
-    def codes(self, images: int) -> np.ndarray:
-        """The codes of `images` of the grid, 0 for all, spread over it."""
-        order = np.random.default_rng(0).permutation(len(self.coded.codes))
-        return self.coded.codes[order[:images] if images else order]
-
-    def posterior(self, images: int) -> Gaussian:
-        """Around the codes."""
-        mean = jnp.asarray(self.codes(images))
-        return Gaussian(mean, jnp.full_like(mean, self.logvar))
-
-    def posterior_at(self, ids: np.ndarray) -> Gaussian:
-        """Around the codes of the grid."""
-        mean = jnp.asarray(self.coded.codes[ids])
-        return Gaussian(mean, jnp.full_like(mean, self.logvar))
 
 
 def made_up_codes(sizes: tuple[int, ...], latents: int) -> np.ndarray:
@@ -100,48 +74,48 @@ def main(argv: list[str]) -> int:
 
 def time_scores(flags: argparse.Namespace) -> None:
     """Times each score once."""
-    subject, key, total = GivenCodes(made_up_codes(SIZES, 10), sprites.NAMES, SIZES), randomness.root_key(0), 0.0
+    context, key, total = GivenCodes(made_up_codes(SIZES, 10), sprites.NAMES, SIZES), randomness.root_key(0), 0.0
     print("| score | seconds | value |\n|---|---|---|")
-    for word, compute in metrics.parse(flags.metrics).items():
+    for request in parse_requests(flags.metrics):
         begin = time.perf_counter()
-        scores, _ = compute(subject, key)
+        scores = request.compute(context, key)
         taken = time.perf_counter() - begin
         total += taken
-        print(f"| {word} | {taken:.2f} | {next(iter(scores.values())):.3f} |", flush=True)
+        print(f"| {request.label} | {taken:.2f} | {next(iter(scores.values())):.3f} |", flush=True)
     print(f"| all | {total:.1f} | |")
 
 
-def untrained(setup: Setup) -> Subject:
+def untrained(setup: Setup) -> EvaluationContext:
     """The model of a setup as it is before the first step, and its data."""
     config, dataset = setup.config, setup.dataset
     params = setup.initial_state(randomness.root_key(config.seed)).params
-    return Subject(TrainedModel(config.to_dict(), dataset.image_shape, setup.model, params, 0), dataset)
+    return EvaluationContext(TrainedModel(config.to_dict(), dataset.image_shape, setup.model, params, 0), dataset)
 
 
-def forward_pass(setup: Setup, subject: Subject) -> Workload:
+def forward_pass(setup: Setup, context: EvaluationContext) -> Workload:
     """The loss of all held-out images, rendered in the step as in training, in the batches that metrics encode."""
-    split, size = jax.device_put(setup.dataset.test), metrics.BATCH
+    split, size = jax.device_put(setup.dataset.test), BATCH
     axes = (None, 0, None, None, None)
     lifted = jax.jit(jax.vmap(setup.evaluation_step(split), in_axes=axes, axis_name=AXIS))
     batches = [np.arange(start, start + size, dtype=np.int32)[None] for start in range(0, split.size - size + 1, size)]
     constants = (randomness.root_key(0), jnp.int32(0), make_hyper(setup.config, setup.model))
 
     def run() -> None:
-        jax.block_until_ready([lifted(subject.run.params, batch, *constants) for batch in batches])
+        jax.block_until_ready([lifted(context.run.params, batch, *constants) for batch in batches])
 
     return Workload(run, len(batches) * size)
 
 
-def encode_held_out(subject: Subject) -> None:
+def encode_held_out(context: EvaluationContext) -> None:
     """Encodes the held-out images anew."""
-    subject.codes.cache_clear()
-    subject.codes(0)
+    context.forget()
+    context.codes(0)
 
 
-def encode_grid(subject: Subject) -> metrics.Coded:
+def encode_grid(context: EvaluationContext) -> FactorCodes:
     """The codes of every image of the grid, encoded anew."""
-    vars(subject).pop("coded", None)
-    return subject.coded
+    context.forget()
+    return context.factor_codes
 
 
 def time_encoding(flags: argparse.Namespace) -> None:
@@ -152,11 +126,11 @@ def time_encoding(flags: argparse.Namespace) -> None:
         config.net = sprites_config.default.section("net", name, **fields)
         config.data.update(resolution=64, sizes=(3, 4, 16, 8, 8), split="random 0.82")
         setup = make_setup(config, model.load_data(config.data))
-        subject = untrained(setup)
+        context = untrained(setup)
         workloads = {
-            "forward": forward_pass(setup, subject),
-            "codes of held-out images": Workload(partial(encode_held_out, subject), setup.dataset.test.size),
-            "codes of a grid": Workload(partial(encode_grid, subject), setup.dataset.factors.count),
+            "forward": forward_pass(setup, context),
+            "codes of held-out images": Workload(partial(encode_held_out, context), setup.dataset.test.size),
+            "codes of a grid": Workload(partial(encode_grid, context), setup.dataset.factors.count),
         }
         for workload in workloads.values():
             workload.run()
@@ -177,12 +151,12 @@ def time_bound(flags: argparse.Namespace) -> None:
         dataset = data.from_arrays(images, None, images, None)
     config.train.batch_size = likelihood.VALUES // 784
     setup = make_setup(config, dataset)
-    subject, product = untrained(setup), {"": widest_layer(setup, jax.devices()[:1])}
+    context, product = untrained(setup), {"": widest_layer(setup, jax.devices()[:1])}
     before, begin = measure_rates(product, ROUNDS)[""], time.perf_counter()
-    scores = likelihood.compute(subject, randomness.root_key(0), k=DRAWS, images=IMAGES)
+    scores = likelihood.compute(context, randomness.root_key(0), k=DRAWS, images=IMAGES)
     taken = time.perf_counter() - begin
     limit = np.median(np.concatenate([before, measure_rates(product, ROUNDS)[""]]))
-    decoder = jax.tree.leaves(subject.run.params["nets"]["decoder"])
+    decoder = jax.tree.leaves(context.run.params["nets"]["decoder"])
     rate = 2 * DRAWS * scores["likelihood.images"] * sum(leaf.size for leaf in decoder if leaf.ndim == 2) / taken
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(

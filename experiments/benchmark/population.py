@@ -65,18 +65,22 @@ def time_steps(config: ConfigDict, members: Sequence[int], rounds: int) -> None:
     setup = prepare(config)
     workloads, compile_seconds = {}, {}
     for size in members:
-        configs = [ConfigDict({**config.to_dict(), "seed": seed}) for seed in range(size)]
-        executor = executors.MemberParallel(devices)
-        workloads[str(size)], compile_seconds[str(size)] = train_steps(setup, configs, executor)
-    solo, executor = ConfigDict({**config.to_dict(), "seed": 0}), executors.DataParallel(devices[:1])
-    workloads[SOLO], compile_seconds[SOLO] = train_steps(setup, [solo], executor)
+        configs, name = [with_seed(config, seed) for seed in range(size)], str(size)
+        workloads[name], compile_seconds[name] = train_steps(setup, configs, executors.MemberParallel(devices))
+    solo, executor = [with_seed(config, 0)], executors.DataParallel(devices[:1])
+    workloads[SOLO], compile_seconds[SOLO] = train_steps(setup, solo, executor)
     rates = measure_rates(workloads, rounds)
     batch = config.train.batch_size
     print(f"{config.variant.name} on {config.data.name}, {config.net.name}, batch {batch}; {machine(len(devices))}")
     print("| members | steps/s of all together | times one alone | seconds to compile |\n|---|---|---|---|")
-    for size, images in rates.items():
+    for name, images in rates.items():
         ratio = median_ratio(images, rates[SOLO])
-        print(f"| {size} | {np.median(images) / batch:,.0f} | {ratio:.2f} | {compile_seconds[size]:.1f} |")
+        print(f"| {name} | {np.median(images) / batch:,.0f} | {ratio:.2f} | {compile_seconds[name]:.1f} |")
+
+
+def with_seed(config: ConfigDict, seed: int) -> ConfigDict:
+    """The config of another seed."""
+    return ConfigDict({**config.to_dict(), "seed": seed})
 
 
 TRAIN_ALL = """

@@ -91,7 +91,7 @@ class Instruments(NamedTuple):
 
     def with_run(self, run: TrainedModel) -> TrainedModel:
         """The run with what is compiled already."""
-        return self.template.at(run.config, run.params, run.step)
+        return self.template.with_params(run.config, run.params, run.step)
 
 
 def make_instruments(run: TrainedModel, dataset: Dataset) -> Instruments:
@@ -110,7 +110,7 @@ def make_instruments(run: TrainedModel, dataset: Dataset) -> Instruments:
         dataset,
         image_set(dataset.train, section["binarize"]),
         image_set(dataset.test, section["binarize"]),
-        _feature_classifier.trained(dataset, section),
+        _feature_classifier.load_or_train(dataset, section),
         None if posterior is None else jax.jit(partial(posterior, nets)),
         jax.jit(distortion),
         jax.jit(pixel_sd),
@@ -159,7 +159,7 @@ def measure_run(instruments: Instruments, run: TrainedModel) -> dict[str, float]
         **measure_spreads(held_out),
         "overlap": mean_overlap(Cloud(*(rows[:MAX_PAIRED] for rows in held_out))),
         **measure_visits(instruments, run, held_out, keys[VISIT], keys[PERTURB]),
-        **measure_novelty(instruments, samples.shown(run.decode(noise[:count]))),
+        **measure_novelty(instruments, samples.clip_images(run.decode(noise[:count]))),
         **measure_uncertainty(instruments, run, held_out),
     }
 
@@ -170,7 +170,7 @@ def measure_data(instruments: Instruments) -> dict[str, float]:
     indices = np.random.default_rng(0).permutation(len(train.pictures))[: len(test.pictures)]
     return {
         **measure_pictures(instruments, train.pictures[indices]),
-        "confidence": float(instruments.classifier.see(test.pictures)[1].mean()),
+        "confidence": float(instruments.classifier.features_and_confidence(test.pictures)[1].mean()),
         "sure": 1 - UNSURE_SHARE,
         "neighbours": label_agreement(_flatten(test.inputs), test.labels, _flatten(train.inputs), train.labels),
         "prior_covered": 1 - 0.5**BALL_NEIGHBOUR,
@@ -184,8 +184,8 @@ def _flatten(images: Any) -> np.ndarray:
 
 def measure_pictures(instruments: Instruments, pictures: Pictures) -> dict[str, float]:
     """How good pictures are: Frechet distance, manifolds, confidence, the share as sure as 95% of held-out images."""
-    fake, confidence = instruments.classifier.see(samples.shown(pictures))
-    real, real_confidence = instruments.classifier.see(instruments.test.pictures)
+    fake, confidence = instruments.classifier.features_and_confidence(samples.clip_images(pictures))
+    real, real_confidence = instruments.classifier.features_and_confidence(instruments.test.pictures)
     manifold = samples.manifold(real, fake, 3, BALL_NEIGHBOUR)
     bar = np.quantile(real_confidence, UNSURE_SHARE, method="inverted_cdf")
     return {
@@ -338,9 +338,9 @@ def measure_checkpoints(instruments: Instruments, run: TrainedModel, folder: Pat
     key = jax.random.fold_in(stream(randomness.root_key(config["seed"]), "metrics"), AGGREGATE)
     records = []
     for step, state in [(0, start), *states]:
-        model = run.at(config, jax.tree.map(jnp.asarray, evaluation_params(state)), step)
+        model = run.with_params(config, jax.tree.map(jnp.asarray, evaluation_params(state)), step)
         held_out = encode_clouds(instruments, model, instruments.test.inputs)
         gaussian = Gaussian(jnp.asarray(held_out.mean), 2 * jnp.log(jnp.asarray(held_out.sigma)))
-        divergence = float(aggregate_posterior.parts(gaussian, key, None)[""].mean())
+        divergence = float(aggregate_posterior.rate_parts(gaussian, key, None)[""].mean())
         records.append({"step": step, **measure_spreads(held_out), "aggregate": divergence})
     return records

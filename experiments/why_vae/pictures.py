@@ -107,12 +107,11 @@ def _course(group: str, runs: dict[str, list[dict]], name: str) -> panel_plots.C
 
 def draw_clouds(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> None:
     """Clouds of held-out images in the two latents whose means vary most."""
-    panels, labels = {}, None
+    panels, labels = {}, runs[VAE][0].test.labels[:MAX_CLOUDS]
     for group, (instruments, run) in runs.items():
         held_out = encode_clouds(instruments, run, instruments.test.inputs[:MAX_CLOUDS])
         latents = np.argsort(-held_out.mean.var(axis=0))[:2]
-        panels[group] = tuple(rows[:, latents] for rows in held_out)
-        labels = instruments.test.labels[:MAX_CLOUDS]
+        panels[group] = held_out.mean[:, latents], held_out.sigma[:, latents]
     latent_plots.posterior_ellipses(file, panels, labels, claim.title)
 
 

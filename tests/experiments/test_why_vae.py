@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from vae_jax.configs import why_vae as study_config
 
-from experiments.why_vae import markdown
+from experiments.why_vae import markdown, measures
 from experiments.why_vae.claims import CLAIMS
 from experiments.why_vae.groups import check_comparable, group_name, group_order
 from experiments.why_vae.rules import LEARNED, VAE
@@ -103,6 +103,8 @@ def folder(tmp_path_factory):
 def test_a_study_becomes_a_page(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(_feature_classifier, "STEPS", 100)
+    monkeypatch.setattr(measures, "MIN_DRAWS", 300)
+    monkeypatch.setattr(measures, "VISITS", 2)
     page = tmp_path / "page.md"
     assert main([f"--runs={folder}", f"--page={page}"]) == 0
     study, text = json.loads(page.with_suffix(".json").read_text()), page.read_text()

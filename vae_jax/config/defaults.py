@@ -41,48 +41,73 @@ def get_config() -> ConfigDict:
     # The factor on variant.beta: constant; linear, sigmoid (warm-up over schedule.steps); cyclical.
     config.schedule = section("schedule", "constant")
 
-    config.train = ConfigDict()
-    config.train.steps = 10_000
-    config.train.batch_size = 128  # over all devices together
-    config.train.learning_rate = 1e-3  # of Adam
-    config.train.warmup_steps = 0  # the learning rate rises linearly over these; 0 for none
-    config.train.cosine = False  # the learning rate falls as a half cosine to 0 at the last step
-    config.train.clip = 0.0  # the gradient's largest global norm; 0 for no clipping
-    config.train.ema = 0.0  # decay of a moving average of the weights, used in evaluation and samples; 0 for none
-    config.train.dispatch = 100  # at most this many steps in one compiled call; signals are heard between calls
+    config.train = _train()
+    config.log, config.evaluation, config.checkpoint = _log(), _evaluation(), _checkpoint()
+    config.wandb, config.parallel, config.sweep = _wandb(), _parallel(), _sweep()
+    return config
 
-    config.log = ConfigDict()
-    config.log.every = 100  # steps; a record is the mean over the compiled call that ends there
 
-    config.evaluation = ConfigDict()
-    config.evaluation.every = 1000  # steps between passes over the whole held-out split
-    config.evaluation.batch_size = 500  # at most, over all devices; only batch-coupled terms depend on it
-    config.evaluation.metrics = ""  # computed after the last step, as in "mig,likelihood:k=5000"; docs/metrics.md
+def _train() -> ConfigDict:
+    train = ConfigDict()
+    train.steps = 10_000
+    train.batch_size = 128  # over all devices together
+    train.learning_rate = 1e-3  # of Adam
+    train.warmup_steps = 0  # the learning rate rises linearly over these; 0 for none
+    train.cosine = False  # the learning rate falls as a half cosine to 0 at the last step
+    train.clip = 0.0  # the gradient's largest global norm; 0 for no clipping
+    train.ema = 0.0  # decay of a moving average of the weights, used in evaluation and samples; 0 for none
+    train.dispatch = 100  # at most this many steps in one compiled call; signals are heard between calls
+    return train
 
-    config.checkpoint = ConfigDict()
-    config.checkpoint.every = 1000  # steps
-    config.checkpoint.keep = 2  # the newest; the best by held-out bound, of those evaluated, is kept beside them
 
-    config.wandb = ConfigDict()
-    config.wandb.mode = "disabled"  # disabled, offline, online
-    config.wandb.project = "vae_jax"
-    config.wandb.entity = ""  # empty: W&B's own default, here and below
-    config.wandb.group = ""
-    config.wandb.name = ""
-    config.wandb.tags = ()
-    config.wandb.artifact = False  # send the checkpoints at the end
+def _log() -> ConfigDict:
+    log = ConfigDict()
+    log.every = 100  # steps; a record is the mean over the compiled call that ends there
+    return log
 
-    config.parallel = ConfigDict()
+
+def _evaluation() -> ConfigDict:
+    evaluation = ConfigDict()
+    evaluation.every = 1000  # steps between passes over the whole held-out split
+    evaluation.batch_size = 500  # at most, over all devices; only batch-coupled terms depend on it
+    evaluation.metrics = ""  # computed after the last step, as in "mig,likelihood:k=5000"; docs/metrics.md
+    return evaluation
+
+
+def _checkpoint() -> ConfigDict:
+    checkpoint = ConfigDict()
+    checkpoint.every = 1000  # steps
+    checkpoint.keep = 2  # the newest; the best by held-out bound, of those evaluated, is kept beside them
+    return checkpoint
+
+
+def _wandb() -> ConfigDict:
+    wandb = ConfigDict()
+    wandb.mode = "disabled"  # disabled, offline, online
+    wandb.project = "vae_jax"
+    wandb.entity = ""  # empty: W&B's own default, here and below
+    wandb.group = ""
+    wandb.name = ""
+    wandb.tags = ()
+    wandb.artifact = False  # send the checkpoints at the end
+    return wandb
+
+
+def _parallel() -> ConfigDict:
+    parallel = ConfigDict()
     # auto: data for a run of its own, members for a population. data: the batch is split over devices, gradients are
     # averaged, members follow one another. members: a population is split over devices.
-    config.parallel.mode = "auto"
-    config.parallel.devices = 0  # how many of this machine's devices, or of each process' of several; 0 for all
-    config.parallel.heartbeat = 100  # seconds of silence after which another process is lost, and the job ends
+    parallel.mode = "auto"
+    parallel.devices = 0  # how many of this machine's devices, or of each process' of several; 0 for all
+    parallel.heartbeat = 100  # seconds of silence after which another process is lost, and the job ends
+    return parallel
 
-    config.sweep = ConfigDict()  # for runs that are launched together (docs/sweeps.md)
-    config.sweep.members_per_device = 0  # at once in a program; 0: as many as the memory of a device allows
-    config.sweep.halving = ()  # steps at which the half of the members with the lower held-out bound stops
-    return config
+
+def _sweep() -> ConfigDict:
+    sweep = ConfigDict()  # for runs that are launched together (docs/sweeps.md)
+    sweep.members_per_device = 0  # at once in a program; 0: as many as the memory of a device allows
+    sweep.halving = ()  # steps at which the half of the members with the lower held-out bound stops
+    return sweep
 
 
 def section(kind: str, name: str, **values: Any) -> ConfigDict:

@@ -104,22 +104,23 @@ class Checkpoints:
         damaged: list[int] = []
         for step in steps:
             state, reason = self._try_restore(step, shape)
-            if reason:
-                logging.getLogger(__name__).warning(
-                    "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, reason
-                )
-                damaged.append(step)
-                continue
-            if not self._read_only:
-                for damaged_step in damaged:
-                    self._manager.delete(damaged_step)
-            return step, state
+            if not reason:
+                self._delete(damaged)
+                return step, state
+            logging.getLogger(__name__).warning(
+                "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, reason
+            )
+            damaged.append(step)
         if steps:
             raise UserError(
                 f"{self.folder}: none of the checkpoints {sorted(steps)} can be restored ({reason}); "
                 "all are left as they are, start in a new workdir"
             )
         return None
+
+    def _delete(self, steps: list[int]) -> None:
+        for step in () if self._read_only else steps:
+            self._manager.delete(step)
 
     def _try_restore(self, step: int, shape: Any) -> tuple[Any, str]:
         """The state of a step, or why one of the group could not restore it."""

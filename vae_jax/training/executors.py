@@ -52,6 +52,11 @@ def all_devices(count: int = 0) -> list[jax.Device]:
     return [device for devices in by_process for device in devices[:taken]]
 
 
+def device_kinds() -> str:
+    """What there is to train on, as "2 x cpu"."""
+    return f"{jax.device_count()} x {jax.local_devices()[0].device_kind}"
+
+
 def process_devices(devices: Devices) -> list[jax.Device]:
     """Those of the devices that are of this process."""
     index = jax.process_index()

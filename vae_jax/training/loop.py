@@ -1,8 +1,8 @@
 """The loop: take steps, record them, evaluate, save. Runs that train together go through it as one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -17,6 +17,8 @@ from vae_jax.training.setup import Setup
 from vae_jax.training.signals import StopSignal
 from vae_jax.training.step import Hyper, TrainState, evaluation_params
 from vae_jax.training.writers import Progress
+
+T = TypeVar("T")
 
 
 def train_until(
@@ -43,11 +45,13 @@ def train_until(
         unread, held_out = (start, step, metrics), unevaluated(runs)
 
         last, halving = step == config.train.steps, step in config.sweep.halving
-        if last or halving or step % config.evaluation.every == 0:
+        evaluation_due = last or halving or step % config.evaluation.every == 0
+        if evaluation_due:
             record_steps(runs, executor, progress, unread)
             unread = None
-            if last:
-                state = fit_after_training(setup, program.configs, state, executor)
+        if last:
+            state = fit_after_training(setup, program.configs, state, executor)
+        if evaluation_due:
             held_out = program.evaluate(state)
             record_evaluation(runs, step, held_out, progress)
 
@@ -133,18 +137,16 @@ def record_steps(
         return
     start, end, metrics = unread
     progress.advance(end)
-    for run, rows in zip(runs, executor.to_host(metrics), strict=False):
-        if run.alive:
-            with run.isolate_failure(Diverged):
-                run.recorder.train(start, end, rows)
+    for run, rows in alive(runs, executor.to_host(metrics)):
+        with run.isolate_failure(Diverged):
+            run.recorder.train(start, end, rows)
 
 
 def record_evaluation(runs: Sequence[TrainingRun], step: int, held_out: Sequence[Any], progress: Progress) -> None:
     """Records an evaluation in every run; ends those that have diverged."""
-    for run, numbers in zip(runs, held_out, strict=True):
-        if run.alive:
-            with run.isolate_failure(Diverged):
-                run.recorder.test(step, numbers)
+    for run, numbers in alive(runs, held_out):
+        with run.isolate_failure(Diverged):
+            run.recorder.test(step, numbers)
     report_population(progress, step, held_out)
 
 
@@ -152,10 +154,15 @@ def save(
     runs: Sequence[TrainingRun], step: int, states: Sequence[TrainState], held_out: Sequence[dict[str, Any] | None]
 ) -> None:
     """Saves every run with the score of its held-out numbers; ends those whose parameters are not finite."""
-    for run, state, numbers in zip(runs, states, held_out, strict=False):
-        if run.alive:
-            with run.isolate_failure(Diverged):
-                run.save(step, state, None if numbers is None else checkpoint_score(numbers))
+    scores = [None if numbers is None else checkpoint_score(numbers) for numbers in held_out]
+    for run, (state, score) in alive(runs, zip(states, scores, strict=False)):
+        with run.isolate_failure(Diverged):
+            run.save(step, state, score)
+
+
+def alive(runs: Sequence[TrainingRun], values: Iterable[T]) -> Iterator[tuple[TrainingRun, T]]:
+    """The runs that have not diverged, each with its value; values beyond are of copies that fill up a device."""
+    return ((run, value) for run, value in zip(runs, values, strict=False) if run.alive)
 
 
 def checkpoint_score(held_out: dict[str, Any]) -> float:

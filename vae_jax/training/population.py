@@ -96,14 +96,14 @@ def read_members(file: Path) -> list[Member]:
 def check_one_program(configs: Sequence[ConfigDict]) -> None:
     """Raises UserError naming a field that differs and would need another program."""
     first = static_fields(configs[0])
-    for config in configs[1:]:
-        other = static_fields(config)
-        for field in sorted(first.keys() | other.keys()):
-            if first.get(field) != other.get(field):
-                raise UserError(
-                    f"config.{field}: {other.get(field)!r} and {first.get(field)!r} do not fit in one program; in a "
-                    f"population only {', '.join(sorted(model.traced_fields(configs[0])))} may differ"
-                )
+    for other in map(static_fields, configs[1:]):
+        differ = sorted(field for field in first.keys() | other.keys() if first.get(field) != other.get(field))
+        if differ:
+            field = differ[0]
+            raise UserError(
+                f"config.{field}: {other.get(field)!r} and {first.get(field)!r} do not fit in one program; in a "
+                f"population only {', '.join(sorted(model.traced_fields(configs[0])))} may differ"
+            )
 
 
 def run_ended(folder: Path, config: ConfigDict) -> bool:
@@ -123,13 +123,21 @@ def train_in_turn(
                 "config.sweep.halving: compares members that train together; with config.parallel.mode='data' they "
                 "follow one another, take 'members' or leave it empty"
             )
-    worst = 0
     with stop_signals(group.all_max) as stop:
-        for config, folder in members:
-            status = train_run(TrainingRun(config, folder, group=group), setup, devices, stop, group, isolate)
-            worst = max(worst, status)
-            if stop.requested():
-                return 128 + stop.signal
+        worst = _train_each(members, setup, devices, stop, group)
+        return 128 + stop.signal if stop.signal else worst
+
+
+def _train_each(
+    members: Sequence[Member], setup: Setup, devices: Devices, stop: StopSignal, group: ProcessGroup
+) -> int:
+    """Trains one after another until a signal comes; the worst exit status."""
+    worst = 0
+    for config, folder in members:
+        run = TrainingRun(config, folder, group=group)
+        worst = max(worst, train_run(run, setup, devices, stop, group, isolate))
+        if stop.requested():
+            break
     return worst
 
 

@@ -83,12 +83,14 @@ class ProcessGroup:
         """Raises UserError in all of them, naming a field in which one differs from the first."""
         first, *others = self.all_gather(dict(fields))
         for index, other in enumerate(others, start=1):
-            for name in sorted(first.keys() | other.keys()):
-                ours, theirs = first.get(name, "absent"), other.get(name, "absent")
-                if ours != theirs:
-                    raise UserError(
-                        f"{name}: {theirs!r} in process {index}, {ours!r} in process 0; start all of a job alike"
-                    )
+            names = sorted(first.keys() | other.keys())
+            differ = [name for name in names if first.get(name, "absent") != other.get(name, "absent")]
+            if differ:
+                name = differ[0]
+                raise UserError(
+                    f"{name}: {other.get(name, 'absent')!r} in process {index}, {first.get(name, 'absent')!r} in process "
+                    "0; start all of a job alike"
+                )
 
     def post_max(self, number: int) -> int:
         """The largest number that one of them has posted, without waiting; 0 posts nothing."""

@@ -18,6 +18,7 @@ from vae_jax.config.parse import MODULE_FOLDERS
 from vae_jax.errors import UserError
 from vae_jax.randomness import root_key
 from vae_jax.training.checkpoint import Checkpoints
+from vae_jax.training.executors import device_kinds
 from vae_jax.training.metric_runner import expand_metrics, run_metrics
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.recorder import Diverged, Recorder, SilentRecorder, check_parameters
@@ -45,7 +46,7 @@ def versions() -> dict[str, Any]:
 
 def environment(config: ConfigDict) -> dict[str, Any]:
     """The versions and the devices of a run; and where the modules are that its config names, if they are the user's."""
-    known = versions() | {"devices": f"{jax.device_count()} x {jax.local_devices()[0].device_kind}"}
+    known = versions() | {"devices": device_kinds()}
     dotted = any("." in config[section].name for section in model.SECTIONS)
     return known | ({"module_folders": MODULE_FOLDERS} if dotted else {})
 

@@ -210,17 +210,20 @@ class WandbMirror:
 
     def _work(self) -> None:
         try:
-            run = self._start()
-            try:
-                while (call := self._queue.get()) is not None:
-                    call(run)
-            except BaseException:
-                self._exit_code = self._exit_code or 1
-                raise
-            finally:
-                run.finish(exit_code=self._exit_code)
+            self._send_all(self._start())
         except BaseException as error:
             self._report(f"mirror stopped ({_reason(error)}); metrics.jsonl has everything")
+
+    def _send_all(self, run: Any) -> None:
+        """Sends what is in the queue until it is closed."""
+        try:
+            while (call := self._queue.get()) is not None:
+                call(run)
+        except BaseException:
+            self._exit_code = self._exit_code or 1
+            raise
+        finally:
+            run.finish(exit_code=self._exit_code)
 
     def _start(self) -> Any:
         import wandb

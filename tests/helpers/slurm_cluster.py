@@ -79,11 +79,11 @@ class Cluster:
 
     def call(self, *words, seconds=30) -> str:
         """What a client of SLURM prints."""
-        found = subprocess.run(
+        ran = subprocess.run(
             list(map(str, words)), env=self.environment, capture_output=True, text=True, timeout=seconds
         )
-        assert found.returncode == 0, f"{words}: {found.stdout}{found.stderr}"
-        return found.stdout
+        assert ran.returncode == 0, f"{words}: {ran.stdout}{ran.stderr}"
+        return ran.stdout
 
     def daemon(self, name, *words):
         """Starts a daemon that stays in the foreground."""
@@ -182,32 +182,32 @@ def start(made: Cluster):
 
 def idle(made: Cluster) -> int:
     """How many nodes are idle."""
-    found = subprocess.run(
+    ran = subprocess.run(
         ["sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D"],
         env=made.environment,
         capture_output=True,
         text=True,
         timeout=15,
     )
-    return int(found.stdout.strip() or 0)
+    return int(ran.stdout.strip() or 0)
 
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [opened.getsockname()[1] for opened in sockets]
 
 
-def wait_for(condition, seconds, told=lambda: ""):
-    """What `condition` gives once it is true; AssertionError with what is told after so many seconds."""
+def wait_for(condition, seconds, details=lambda: ""):
+    """What `condition` gives once it is true; AssertionError with `details` after so many seconds."""
     limit = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < limit, told()
+    while not (value := condition()):
+        assert time.monotonic() < limit, details()
         time.sleep(0.05)
-    return found
+    return value
 
 
 if __name__ == "__main__":  # a shell with a cluster to try things in

@@ -16,20 +16,20 @@ class Run:
     """What a server knows of one run: what it was begun with, its records, and its exit status once it has ended."""
 
     def __init__(self):
-        self.asked, self.history, self.summary, self.exit = {}, [], {}, None
+        self.settings, self.history, self.summary, self.exit = {}, [], {}, None
 
     def begin(self, variables: dict) -> None:
-        """Keeps what is told first; what comes later is the same, or what this server made of it."""
+        """Keeps the settings that come first; later ones are the same, or what this server made of them."""
         for key, value in variables.items():
             if value is not None:
-                self.asked.setdefault(key, value)
+                self.settings.setdefault(key, value)
 
     def tail(self) -> dict:
         """What somebody who goes on with it is told."""
         last = [json.dumps(record) for record in self.history[-1:]]
         counts = {"historyLineCount": len(self.history), "eventsLineCount": 0, "logLineCount": 0}
         texts = {"historyTail": last, "eventsTail": [], "summaryMetrics": self.summary, "wandbConfig": {"t": 1}}
-        config = {"config": self.asked.get("config") or "{}", "tags": [], "notes": ""}
+        config = {"config": self.settings.get("config") or "{}", "tags": [], "notes": ""}
         return counts | config | {name: json.dumps(value) for name, value in texts.items()}
 
 
@@ -54,7 +54,7 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
         """A client that hangs up is no error."""
 
-    def asked(self, operation: str) -> list[dict]:
+    def requests(self, operation: str) -> list[dict]:
         """The variables of each request for `operation`."""
         return [variables for name, variables in self.operations if name == operation]
 

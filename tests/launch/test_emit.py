@@ -110,10 +110,12 @@ def test_commands_end_with_the_same_numbers_as_a_local_sweep(place, capsys):
         run._replace(words=[]) for run in study.read_plan(Path("local"))
     ]
     for run in study.read_plan(Path("local")):
-        here, there = (json.loads(Path(root, run.id, "evaluation.json").read_text()) for root in (STUDY, "local"))
-        assert here.keys() == there.keys()
-        for name, value in here.items():
-            np.testing.assert_allclose(value, there[name], rtol=1e-5, err_msg=name)
+        emitted_run, local_run = (
+            json.loads(Path(root, run.id, "evaluation.json").read_text()) for root in (STUDY, "local")
+        )
+        assert emitted_run.keys() == local_run.keys()
+        for name, value in emitted_run.items():
+            np.testing.assert_allclose(value, local_run[name], rtol=1e-5, err_msg=name)
 
 
 def test_commands_name_the_members_of_each_program_to_a_shell(place, capsys):
@@ -227,11 +229,11 @@ sys.exit(143 if came == "came_1" and len(open(came).readlines()) == 1 else 0)
 
 def accepted(cluster, script):
     """What the real sbatch says of a script that it only tests."""
-    found = subprocess.run(
+    ran = subprocess.run(
         ["sbatch", "--test-only", script], env=cluster.environment, capture_output=True, text=True, timeout=30
     )
-    assert found.returncode == 0, found.stderr
-    return found.stderr
+    assert ran.returncode == 0, ran.stderr
+    return ran.stderr
 
 
 def lines(file):
@@ -273,10 +275,10 @@ def test_the_commands_for_a_tpu_slice_reach_its_shell_whole(place, capsys):
     trained = [words for words in called if words[0] == "python"]
     files = [f"--members={STUDY}/programs/{program}.json" for program in programs()]
     assert trained == [["python", "-m", "vae_jax", "population", file, "--coordinator=auto"] for file in files]
-    asked = called[0]
-    assert asked[:5] == ["gcloud", "compute", "tpus", "queued-resources", "create"]
-    assert {"--accelerator-type=v5litepod-8", "--zone=us-west4-a", "--spot"} <= set(asked)
-    assert "--runtime-version=v2-alpha-tpuv5-lite" in asked
+    create = called[0]
+    assert create[:5] == ["gcloud", "compute", "tpus", "queued-resources", "create"]
+    assert {"--accelerator-type=v5litepod-8", "--zone=us-west4-a", "--spot"} <= set(create)
+    assert "--runtime-version=v2-alpha-tpuv5-lite" in create
     ssh = [words for words in called if words[:5] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh"]]
     assert len(ssh) == 3
     assert all("--worker=all" in words and "--zone=us-west4-a" in words for words in ssh)
@@ -387,9 +389,9 @@ def test_a_skypilot_task_trains_the_program_that_it_is_given(place, capsys):
     (home / "study").mkdir(parents=True)
     fake(place / "bin", "python", RECORD + 'print(os.environ["JAX_COORDINATOR_ADDRESS"], os.environ["JAX_PROCESS_ID"])')
     nodes = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
-    (place / "there" / STUDY / "programs").mkdir(parents=True)  # it came with the repository
+    (place / "node" / STUDY / "programs").mkdir(parents=True)  # it came with the repository
     ran = shell(
-        f"cd there\n{task['run']}",
+        f"cd node\n{task['run']}",
         PATH=f"{place / 'bin'}:{os.environ['PATH']}",
         HOME=str(home),
         CALLS=str(place / "calls"),
@@ -399,7 +401,7 @@ def test_a_skypilot_task_trains_the_program_that_it_is_given(place, capsys):
     assert ran.stdout.split() == ["10.0.0.1:8476", "1"], ran.stderr
     called = json.loads((place / "calls").read_text())
     assert called == ["python", "-m", "vae_jax", "population", f"--members={home}/programs/{programs()[1]}.json"]
-    assert (place / "there" / STUDY).resolve() == home / "study"
+    assert (place / "node" / STUDY).resolve() == home / "study"
 
 
 # --- W&B ------------------------------------------------------------------------------------------
@@ -407,9 +409,9 @@ def test_a_skypilot_task_trains_the_program_that_it_is_given(place, capsys):
 
 def test_the_file_of_a_wandb_sweep_is_the_same_grid(place, capsys):
     text = emitted(capsys, "wandb", "--config.wandb.project=lab")
-    found = yaml.safe_load(text)
-    assert (found["method"], found["project"], found["name"]) == ("grid", "lab", STUDY)
-    lists = {field: entry["values"] for field, entry in found["parameters"].items()}
+    sweep = yaml.safe_load(text)
+    assert (sweep["method"], sweep["project"], sweep["name"]) == ("grid", "lab", STUDY)
+    lists = {field: entry["values"] for field, entry in sweep["parameters"].items()}
     points = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
     assert points == [{"net.hidden": hidden, "seed": seed} for hidden in ("(8,)", "(6,)") for seed in (0, 1)]
     assert not Path(STUDY).exists()  # the agent writes the plan

@@ -231,9 +231,9 @@ def test_an_agent_runs_trials_and_one_that_is_wrong_fails_alone(place, server):
     first, wrong, again = (server.runs[name] for name in ("first", "wrong", "again"))
     for trial in (first, again):  # the second is the same run: it is told, not trained anew
         assert trial.exit == 0
-        assert trial.asked["sweep"] == "abc"
-        assert (trial.asked["entity"], trial.asked["project"]) == ("e", "p")
-        assert json.loads(trial.asked["config"])["variant"]["value"]["beta"] == 4
+        assert trial.settings["sweep"] == "abc"
+        assert (trial.settings["entity"], trial.asked["project"]) == ("e", "p")
+        assert json.loads(trial.settings["config"])["variant"]["value"]["beta"] == 4
         assert steps(trial.history) == [10, 20, 30, 40]
         assert trial.summary["final/elbo"] == pytest.approx(evaluation["elbo"])
         assert trial.history[-1]["train/loss"] == first.history[-1]["train/loss"]
@@ -268,7 +268,7 @@ def test_a_stopped_trial_goes_on_first_unless_it_was_stopped_in_wandb(place, ser
     assert f"resuming at step {reached} of 2000" in output
     assert f"{folder.name}: goes on, as the trial slow" in output
     assert server.runs["slow"].exit == 0
-    assert server.runs["slow"].asked["sweep"] == "abc"
+    assert server.runs["slow"].settings["sweep"] == "abc"
     assert sorted(set(steps(server.runs["slow"].history))) == list(range(100, 2001, 100))
     assert "the trial other was stopped in W&B" in output
     assert [file.name for file in (place / "study/programs").glob("*.trial.json")] == [f"{folder.name}.trial.json"]
@@ -335,9 +335,9 @@ def test_wandb_takes_the_sweep_file_of_a_grid(place, server):
         "--output=sweep.yaml",
     )
     run(place, server, 0, "wandb", "sweep", "sweep.yaml")
-    (asked,) = server.asked("UpsertSweep")
-    assert asked["projectName"] == "vae_jax"
-    config = yaml.safe_load(asked["config"])
+    (request,) = server.requests("UpsertSweep")
+    assert request["projectName"] == "vae_jax"
+    config = yaml.safe_load(request["config"])
     assert config["method"] == "grid"
     assert config["parameters"] == {"variant.beta": {"values": [1.0, 4.0]}, "seed": {"values": [0]}}
 
@@ -351,11 +351,11 @@ def test_offline_runs_of_a_population_sync_one_run_a_member_in_one_group(place, 
     assert len(folders) == 2
     kept = [str(path) for path in (place / "study").glob("beta_*/wandb/offline-run-*")]
     run(place, server, 0, "wandb", "sync", *kept)
-    assert sorted(trial.asked["displayName"] for trial in server.runs.values()) == sorted(folders)
+    assert sorted(trial.settings["displayName"] for trial in server.runs.values()) == sorted(folders)
     for name, trial in server.runs.items():
-        folder = folders[trial.asked["displayName"]]
+        folder = folders[trial.settings["displayName"]]
         assert (folder / "wandb" / "id").read_text() == name
-        assert (trial.asked["groupName"], trial.asked["project"]) == ("study", "lab")
+        assert (trial.settings["groupName"], trial.asked["project"]) == ("study", "lab")
         assert trial.exit == 0
         assert steps(trial.history) == [10, 20, 30, 40]
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -288,20 +288,20 @@ def test_an_online_run_arrives(tmp_path):
         assert said(process) == []
     assert [(line["_step"], line["train/loss"]) for line in server.history] == [(1, 1), (2, 0.5), (3, 1 / 3)]
     assert server.summaries[-1]["final/elbo"] == -3
-    run = server.asked("UpsertBucket")[0]
+    run = server.requests("UpsertBucket")[0]
     assert (run["project"], run["entity"], run["groupName"], run["displayName"]) == ("lab", "e", "sweep", "first")
     assert run["tags"] == ["beta", "digits"]
     assert json.loads(run["config"])["net"]["value"] == {"hidden": [8, 8]}
     assert run["name"] == (tmp_path / "run" / "wandb" / "id").read_text()
     assert any("pictures/samples" in name for name in server.uploads)
-    assert len(server.asked("CreateArtifact")) == 1
+    assert len(server.requests("CreateArtifact")) == 1
 
 
 def test_a_server_lost_on_the_way_does_not_hold_the_process(tmp_path):
     with serve() as server:
         env = {"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": server.url}
         process = start(tmp_path, "online", env, deafen=True, close=3.0)
-        while not server.asked("UpsertBucket") and process.poll() is None:
+        while not server.requests("UpsertBucket") and process.poll() is None:
             time.sleep(0.05)
         server.deaf.set()
         (tmp_path / "run" / "deaf").touch()

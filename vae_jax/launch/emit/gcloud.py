@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from vae_jax import registry
 from vae_jax.launch.emit._study_plan import StudyPlan, cloud_name, require, training_command
+from vae_jax.phrases import plural
 
 RUNTIMES = {
     **dict.fromkeys(("v2", "v3", "v4"), "tpu-ubuntu2204-base"),
@@ -31,7 +32,7 @@ INSTALL = "python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt 
 
 SCRIPT = """\
 #!/bin/bash
-# {count} programs, one after another. From the repository's root: bash THIS_FILE
+# {count}, one after another. From the repository's root: bash THIS_FILE
 # After a stop, run its lines from the programs on: each goes on where it was. Where the slice is lost,
 # give it back by the last command, and run all: each goes on from what is in the study's folder.
 # {hosts}.
@@ -97,7 +98,7 @@ def emit(
     if copied:
         pack.append(f"tar -czf {STUDY} {shlex.quote(str(plan.folder))}")
     return SCRIPT.format(
-        count=len(plan.groups),
+        count=plural(len(plan.groups), "program"),
         hosts=f"{HOSTS[0].upper()}{HOSTS[1:]}",
         create=tpu.create(accelerator, runtime, spot),
         state=tpu.command("queued-resources", "describe", tpu.name, "--format=value(state.state)"),

@@ -12,6 +12,7 @@ from typing import Any
 from vae_jax.errors import UserError
 from vae_jax.launch.emit import _yaml
 from vae_jax.launch.emit._study_plan import PORT, StudyPlan, cloud_name, require, training_command
+from vae_jax.phrases import plural
 from vae_jax.sweeps.groups import RunGroup
 
 MEMBERS_FOLDER = "/programs"
@@ -63,7 +64,8 @@ def emit(
         pod = _pod(_container(name, plan, group, image, root, hosts, volumes), hosts, volumes)
         jobsets.append(_jobset(metadata, group.id, pod, nodes, restarts))
     members = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": config_map, "data": _members(plan)}
-    return f"# {len(plan.groups)} programs, a JobSet each: kubectl apply -f THIS_FILE\n{_yaml.dump(members, *jobsets)}"
+    head = f"# {plural(len(plan.groups), 'program')}, a JobSet each: kubectl apply -f THIS_FILE\n"
+    return head + _yaml.dump(members, *jobsets)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,13 +7,14 @@
 import shlex
 
 from vae_jax.launch.emit._study_plan import StudyPlan, training_command
+from vae_jax.phrases import plural
 
 GRACE_SECONDS, REQUEUES = 120, 100
 """How long before its time limit a job is told to save, and how often it may come again."""
 
 SCRIPT = """\
 #!/bin/bash
-# {count} programs, an array element each. From the repository's root: sbatch THIS_FILE
+# {count}, an array element each. From the repository's root: sbatch THIS_FILE
 {options}
 programs=(
 {programs}
@@ -68,7 +69,7 @@ def emit(
     }
     options = always | {name: value for name, value in chosen.items() if value}
     return SCRIPT.format(
-        count=len(plan.groups),
+        count=plural(len(plan.groups), "program"),
         options="\n".join(f"#SBATCH --{name}{_option_value(value)}" for name, value in options.items()),
         programs="\n".join(f"  {shlex.quote(group.id)}" for group in plan.groups),
         exports="".join(f"export {name}={shlex.quote(value)}\n" for name, value in plan.environment().items()),

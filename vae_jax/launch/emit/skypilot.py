@@ -8,6 +8,7 @@ import shlex
 from vae_jax.errors import UserError
 from vae_jax.launch.emit import _yaml
 from vae_jax.launch.emit._study_plan import PORT, StudyPlan, cloud_name, require, training_command
+from vae_jax.phrases import plural
 
 PROCESSES = (
     f'export JAX_COORDINATOR_ADDRESS="$(echo "$SKYPILOT_NODE_IPS" | head -n 1):{PORT}" '
@@ -16,7 +17,7 @@ PROCESSES = (
 """How the processes of one program find each other."""
 
 HEAD = """\
-# {count} programs, a managed job each. From the repository's root:
+# {count}, a managed job each. From the repository's root:
 # for program in {programs}; do sky jobs launch -y -d -n $program --env PROGRAM=$program THIS_FILE; done
 """
 
@@ -48,7 +49,7 @@ def emit(plan: StudyPlan, *, bucket: str = "", accelerator: str = "", nodes: int
         "run": _run_script(plan, split=nodes > 1 and extra != "[tpu]"),
     }
     programs = " ".join(group.id for group in plan.groups)
-    return HEAD.format(count=len(plan.groups), programs=programs) + _yaml.dump(task)
+    return HEAD.format(count=plural(len(plan.groups), "program"), programs=programs) + _yaml.dump(task)
 
 
 def _extra(accelerator: str) -> str:

@@ -232,7 +232,7 @@ def test_an_agent_runs_trials_and_one_that_is_wrong_fails_alone(place, server):
     for trial in (first, again):  # the second is the same run: it is told, not trained anew
         assert trial.exit == 0
         assert trial.settings["sweep"] == "abc"
-        assert (trial.settings["entity"], trial.asked["project"]) == ("e", "p")
+        assert (trial.settings["entity"], trial.settings["project"]) == ("e", "p")
         assert json.loads(trial.settings["config"])["variant"]["value"]["beta"] == 4
         assert steps(trial.history) == [10, 20, 30, 40]
         assert trial.summary["final/elbo"] == pytest.approx(evaluation["elbo"])
@@ -355,7 +355,7 @@ def test_offline_runs_of_a_population_sync_one_run_a_member_in_one_group(place, 
     for name, trial in server.runs.items():
         folder = folders[trial.settings["displayName"]]
         assert (folder / "wandb" / "id").read_text() == name
-        assert (trial.settings["groupName"], trial.asked["project"]) == ("study", "lab")
+        assert (trial.settings["groupName"], trial.settings["project"]) == ("study", "lab")
         assert trial.exit == 0
         assert steps(trial.history) == [10, 20, 30, 40]
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

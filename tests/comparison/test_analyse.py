@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers.made_up_studies import compared, config, made_up, measured, write_run
+from helpers.made_up_studies import compare_study, config, elbo_parts, write_run, write_study
 from scipy import stats
 
 from vae_jax import cli
@@ -18,12 +18,12 @@ from vae_jax.report import sentences
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return made_up(tmp_path_factory.mktemp("runs") / "study")
+    return write_study(tmp_path_factory.mktemp("runs") / "study")
 
 
 @pytest.fixture(scope="module")
 def comparison(root):
-    return compared(root)
+    return compare_study(root)
 
 
 # --- groups ---------------------------------------------------------------------------------------
@@ -42,9 +42,9 @@ def test_groups_are_of_the_fields_in_which_runs_differ(comparison):
 
 
 def test_solo_runs_need_nothing_but_their_folders(tmp_path):
-    write_run(tmp_path, config(0, beta=1.0), measured(1, 2), name="first")
-    write_run(tmp_path, config(0, beta=4.0), measured(1, 3), name="second")
-    found = compared(tmp_path)
+    write_run(tmp_path, config(0, beta=1.0), elbo_parts(1, 2), name="first")
+    write_run(tmp_path, config(0, beta=4.0), elbo_parts(1, 3), name="second")
+    found = compare_study(tmp_path)
     assert (found.by, found.baseline) == (("variant.beta",), "beta=1")
     difference = found.differences[0]
     assert (difference.pairs, difference.mean, difference.p, difference.more_seeds) == (1, -1, None, None)
@@ -54,8 +54,8 @@ def test_solo_runs_need_nothing_but_their_folders(tmp_path):
 
 def test_runs_that_differ_in_their_seeds_alone_are_one_group(tmp_path):
     for seed in range(3):
-        write_run(tmp_path, config(seed, beta=1.0), measured(1, seed))
-    found = compared(tmp_path)
+        write_run(tmp_path, config(seed, beta=1.0), elbo_parts(1, seed))
+    found = compare_study(tmp_path)
     assert [group.name for group in found.groups] == ["all runs"]
     assert (found.by, found.differences) == ((), [])
     assert "nothing but the seed" in "\n".join(comparison_lines(found))
@@ -64,10 +64,10 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_group(tmp_path):
 def test_several_runs_of_a_seed_count_once(tmp_path):
     for seed in range(3):
         for beta in (1.0, 3.0):
-            write_run(tmp_path, config(seed, beta=beta), measured(0, seed + beta))
-    (group,) = compared(tmp_path, "--by=variant.name", "--metrics=distortion").groups
+            write_run(tmp_path, config(seed, beta=beta), elbo_parts(0, seed + beta))
+    (group,) = compare_study(tmp_path, by=("variant.name",), metrics=("distortion",)).groups
     assert group.summaries["distortion"][:2] == (3, 3)
-    assert "several runs of a seed" in "\n".join(comparison_lines(compared(tmp_path, "--by=variant.name")))
+    assert "several runs of a seed" in "\n".join(comparison_lines(compare_study(tmp_path, by=("variant.name",))))
 
 
 def test_names_of_groups():
@@ -79,29 +79,26 @@ def test_names_of_groups():
 
 
 @pytest.mark.parametrize(
-    ("word", "says"),
+    ("flag", "says"),
     [
         ("--metrics=migg", "--metrics: 'migg' is unknown; .*did you mean 'mig'"),
-        (
-            "--baseline=beta beta=3",
-            "--baseline: 'beta beta=3' is unknown; .*did you mean 'beta beta=",
-        ),
+        ("--baseline=beta beta=3", "--baseline: 'beta beta=3' is unknown; .*did you mean 'beta beta="),
         ("--by=variant.bta", "--by: 'variant.bta' is unknown; .*did you mean 'variant.beta'"),
         ("--by=seed", "--by: 'seed' is what groups are averaged over"),
     ],
 )
-def test_what_no_run_has_is_named(root, word, says):
+def test_what_no_run_has_is_named(root, flag, says):
     with pytest.raises(UserError, match=says):
-        compared(root, word)
+        cli.compare([f"--runs={root}", flag])
 
 
 def test_nothing_to_compare_is_said(tmp_path):
     (tmp_path / "notes").mkdir()
     with pytest.raises(UserError, match="no run there has finished; no runs, 1 skipped"):
-        compared(tmp_path)
+        compare_study(tmp_path)
     write_run(tmp_path, config(0), failed={"error": "x"})
     with pytest.raises(UserError, match="no run there has finished; 1 failed, 1 skipped"):
-        compared(tmp_path)
+        compare_study(tmp_path)
     with pytest.raises(UserError, match="--runs: give the folder"):
         cli.compare([])
     with pytest.raises(UserError, match="did you mean 'runs'"):
@@ -160,7 +157,7 @@ def test_where_neither_way_is_better_nothing_is_better(root, comparison):
     rates = [difference for difference in comparison.differences if difference.metric == "rate"]
     assert [(d.verdict, d.p, d.more_seeds) for d in rates] == [("not tested", None, None)] * 3
     assert all(d.low < d.mean < d.high for d in rates)
-    asked = compared(root, "--metrics=rate")
+    asked = compare_study(root, metrics=("rate",))
     assert [d.verdict for d in asked.differences] == ["higher", "lower", "lower"]
     raw = [
         intervals.paired_test(intervals.paired_differences(*shared(asked, difference)))[3]
@@ -177,10 +174,10 @@ def test_where_neither_way_is_better_nothing_is_better(root, comparison):
 def test_a_metric_of_ones_own_is_higher_or_lower_or_cannot_be_told(tmp_path):
     for seed in range(4):
         for beta, mine in ((1.0, 0.0), (2.0, 5.0), (4.0, 0.01 * (-1) ** seed)):
-            write_run(tmp_path, config(seed, beta=beta), measured(1, 2, mine=mine + 0.01 * seed * beta))
-    higher, same = compared(tmp_path, "--metrics=mine").differences
+            write_run(tmp_path, config(seed, beta=beta), elbo_parts(1, 2, mine=mine + 0.01 * seed * beta))
+    higher, same = compare_study(tmp_path, metrics=("mine",)).differences
     assert (higher.verdict, same.verdict) == ("higher", "cannot tell")
-    assert "mine" not in compared(tmp_path).metrics
+    assert "mine" not in compare_study(tmp_path).metrics
 
 
 def test_more_seeds_are_for_the_level_that_is_left(comparison):
@@ -201,12 +198,12 @@ def shared(comparison, difference):
 
 def test_only_shared_seeds_are_paired(tmp_path):
     for seed, beta in ((0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (7, 4), (8, 4)):
-        write_run(tmp_path, config(seed, beta=float(beta)), measured(0, 10 * seed + beta + 0.1 * seed**2 * beta))
-    two, four = compared(tmp_path, "--metrics=distortion").differences
+        write_run(tmp_path, config(seed, beta=float(beta)), elbo_parts(0, 10 * seed + beta + 0.1 * seed**2 * beta))
+    two, four = compare_study(tmp_path, metrics=("distortion",)).differences
     assert (two.pairs, four.pairs) == (2, 0)
     assert two.mean == pytest.approx(1 + 0.1 * np.mean([1, 4]))
     assert four.p is None
-    assert "no shared seed" in "\n".join(comparison_lines(compared(tmp_path, "--metrics=distortion")))
+    assert "no shared seed" in "\n".join(comparison_lines(compare_study(tmp_path, metrics=("distortion",))))
 
 
 def simulated(effects, seeds, draw, rng):
@@ -279,10 +276,10 @@ def test_as_many_more_seeds_as_it_says_do_tell():
 
 def test_shares_and_correlations(comparison):
     assert comparable_share(comparison) == ""
-    shares = comparison.explained["elbo"]
+    shares = comparison.variance_shares["elbo"]
     assert shares["variant"] == 0  # one variant has an ELBO
     assert shares["seed"] > 0.5 > shares["strength"] > 0.2 > 0.1 > shares["rest"]
-    assert comparison.explained["distortion"]["variant"] > 0.5
+    assert comparison.variance_shares["distortion"]["variant"] > 0.5
     done = [run for run in comparison.runs if "elbo" in run.metrics]
     expected = stats.spearmanr([run.metrics["elbo"] for run in done], [run.metrics["mig"] for run in done]).statistic
     assert comparison.correlation[0][3] == comparison.correlation[3][0] == pytest.approx(expected)
@@ -294,8 +291,8 @@ def test_fields_of_one_last_word_do_not_run_together(tmp_path):
             tree = config(seed, beta=1.0)
             tree["net"]["scale"], tree["likelihood"]["scale"] = {0: (3, 1), 1: (1, 3)}.get(i % 3, (1, 1))
             tree["latent_dim"] = 2 + i
-            write_run(tmp_path, tree, measured(5, 10 + i))
-    found = compared(tmp_path, "--by=net.scale,likelihood.scale")
+            write_run(tmp_path, tree, elbo_parts(5, 10 + i))
+    found = compare_study(tmp_path, by=("net.scale", "likelihood.scale"))
     assert {group.name for group in found.groups} >= {"net.scale=3", "likelihood.scale=3"}
 
 
@@ -319,9 +316,13 @@ def test_nats_of_other_things_are_not_compared(tmp_path):
         for name, elbo in (("bernoulli", -20.0), ("gaussian", 60.0)):
             tree = config(seed, beta=1.0)
             tree["likelihood"]["name"] = name
-            write_run(tmp_path, tree, measured(5 + 0.1 * seed * (elbo > 0), -elbo))
-    words = "--by=likelihood.name", "--baseline=likelihood=bernoulli", "--metrics=elbo,distortion,rate"
-    found = compared(tmp_path, *words)
+            write_run(tmp_path, tree, elbo_parts(5 + 0.1 * seed * (elbo > 0), -elbo))
+    found = compare_study(
+        tmp_path,
+        by=("likelihood.name",),
+        baseline="likelihood=bernoulli",
+        metrics=("elbo", "distortion", "rate"),
+    )
     verdicts = {d.metric: verdict(d) for d in found.differences}
     assert verdicts["elbo"] == verdicts["distortion"] == "not comparable"
     assert all(d.p is None for d in found.differences if d.metric in ("elbo", "distortion"))
@@ -329,7 +330,7 @@ def test_nats_of_other_things_are_not_compared(tmp_path):
     assert "bernoulli" in sentences.best_group(found)
 
 
-def of_two_likelihoods(root):
+def write_two_likelihoods(root):
     """2 betas of 4 seeds under each of two likelihoods, whose nats are 80 apart."""
     rng = np.random.default_rng(0)
     for seed in range(4):
@@ -338,18 +339,18 @@ def of_two_likelihoods(root):
                 tree = config(seed, beta=beta)
                 tree["likelihood"]["name"] = name
                 rate = 5 / beta + rng.normal()
-                write_run(root, tree, measured(rate, -elbo + rng.normal() - rate, mig=rng.uniform()))
+                write_run(root, tree, elbo_parts(rate, -elbo + rng.normal() - rate, mig=rng.uniform()))
     return root
 
 
 def test_shares_and_correlations_do_not_mix_nats(tmp_path):
-    found = compared(of_two_likelihoods(tmp_path))
+    found = compare_study(write_two_likelihoods(tmp_path))
     baseline = {run.config["likelihood.name"] for run in found.runs if run.group == found.baseline}
     own = [run for run in found.runs if {run.config["likelihood.name"]} == baseline]
     assert len(own) == 8
     values = [np.array([run.metrics[name] for run in own]) for name in ("elbo", "mig")]
     groups, seeds = [run.group for run in own], [run.seed for run in own]
-    assert found.explained["elbo"] == intervals.variance_shares(values[0], ["beta"] * 8, groups, seeds)
+    assert found.variance_shares["elbo"] == intervals.variance_shares(values[0], ["beta"] * 8, groups, seeds)
     place = found.metrics.index("mig")
     assert found.correlation[0][place] == pytest.approx(stats.spearmanr(*values).statistic)
     text = "\n".join(comparison_lines(found))
@@ -357,8 +358,8 @@ def test_shares_and_correlations_do_not_mix_nats(tmp_path):
 
 
 def test_groups_of_several_likelihoods_have_no_nats_to_compare(tmp_path):
-    found = compared(of_two_likelihoods(tmp_path), "--by=variant.beta", "--metrics=elbo,mig")
+    found = compare_study(write_two_likelihoods(tmp_path), by=("variant.beta",), metrics=("elbo", "mig"))
     assert {d.metric: d.verdict for d in found.differences} == {"elbo": "not comparable", "mig": "cannot tell"}
-    assert all(math.isnan(share) for share in found.explained["elbo"].values())
+    assert all(math.isnan(share) for share in found.variance_shares["elbo"].values())
     assert "no run is comparable" in "\n".join(comparison_lines(found))
     assert sentences.best_group(found) == "No group has a finite elbo that can be compared."

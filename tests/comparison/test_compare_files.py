@@ -10,14 +10,16 @@ from pathlib import Path
 import matplotlib.text
 import numpy as np
 import pytest
-from helpers.made_up_studies import compared, config, made_up, measured, write_run
+from helpers.made_up_studies import compare_study, config, elbo_parts, write_run, write_study
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from vae_jax import cli
-from vae_jax.comparison import analyse, families, figures, intervals, tables
+from vae_jax.comparison import families, figures, intervals, tables
 from vae_jax.comparison.load_runs import load_runs
 from vae_jax.comparison.terminal import comparison_lines
+from vae_jax.plots import comparison_plots, style
+from vae_jax.report import comparison_files
 from vae_jax.training import writers
 
 ROOT = Path(__file__).parents[2]
@@ -25,12 +27,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return made_up(tmp_path_factory.mktemp("runs") / "study")
+    return write_study(tmp_path_factory.mktemp("runs") / "study")
 
 
 @pytest.fixture(scope="module")
 def comparison(root):
-    return compared(root)
+    return compare_study(root)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,8 @@ def out(root, tmp_path_factory):
     """The command itself, in a process of its own, without the report."""
     folder = tmp_path_factory.mktemp("out") / "deep" / "comparison"
     code = (
-        "import sys; from experiments import compare; compare.FILES.pop('report.html'); "
-        "sys.exit(compare.main(sys.argv[1:]))"
+        "import sys; from vae_jax import cli; from vae_jax.report import comparison_files; "
+        "comparison_files.FILES.pop('report.html'); sys.exit(cli.compare(sys.argv[1:]))"
     )
     words = [sys.executable, "-c", code, f"--runs={root}", f"--out={folder}", "--metrics=mig,elbo,rate,distortion"]
     process = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
@@ -95,7 +97,7 @@ def test_every_run_is_in_the_tables(out, comparison):
 
 
 def test_tables_of_runs_that_hold_different_things(tmp_path):
-    write_run(tmp_path, config(0, beta=1.0), measured(1, 2, mig=None))
+    write_run(tmp_path, config(0, beta=1.0), elbo_parts(1, 2, mig=None))
     tree = config(1, beta=1)
     tree["net"]["hidden"], tree["latent_dim"] = "none, but \u00e9", 2**70
     write_run(tmp_path, tree, failed={"error": 'line 1\nline 2, "quoted"'})
@@ -113,9 +115,9 @@ def test_tables_of_runs_that_hold_different_things(tmp_path):
 
 
 def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch, capsys):
-    write_run(tmp_path / "study", config(0, beta=1.0), measured(1, 2))
+    write_run(tmp_path / "study", config(0, beta=1.0), elbo_parts(1, 2))
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it could not be imported
-    monkeypatch.delitem(analyse.FILES, "report.html")
+    monkeypatch.delitem(comparison_files.FILES, "report.html")
     assert cli.compare([f"--runs={tmp_path / 'study'}"]) == 0
     printed = capsys.readouterr().out
     assert "left out: runs.parquet needs pyarrow" in printed
@@ -138,8 +140,8 @@ def test_figures_open(out, name):
 
 def test_figures_hold_the_numbers(comparison, tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(figures.plots, "rate_distortion", lambda files, *what: seen.update(plane=what))
-    monkeypatch.setattr(figures.plots, "against_strength", lambda files, *what: seen.update(score=what))
+    monkeypatch.setattr(comparison_plots, "rate_distortion", lambda files, *what: seen.update(plane=what))
+    monkeypatch.setattr(comparison_plots, "score_by_strength", lambda files, *what: seen.update(score=what))
     figures.draw(comparison, tmp_path)
     (curve,), ends, title = seen["plane"]
     assert "40 runs" in title
@@ -159,10 +161,10 @@ def test_figures_hold_the_numbers(comparison, tmp_path, monkeypatch):
 
 def test_a_rate_far_out_is_at_the_end_of_the_picture(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(figures.plots, "rate_distortion", lambda files, *what: seen.extend(what))
+    monkeypatch.setattr(comparison_plots, "rate_distortion", lambda files, *what: seen.extend(what))
     for beta, rate in ((0.0, 400), (1.0, 6), (2.0, 3), (4.0, 0.01)):
-        write_run(tmp_path, config(0, beta=beta), measured(rate, 10 + beta))
-    figures.draw(compared(tmp_path), tmp_path)
+        write_run(tmp_path, config(0, beta=beta), elbo_parts(rate, 10 + beta))
+    figures.draw(compare_study(tmp_path), tmp_path)
     (curve,), ends, title = seen
     assert curve.labels == ["beta=1", "2", "4"]  # and not the smallest, however small
     assert ends == {"beta=0: 10.00, rate 400": (10.0,)}
@@ -179,8 +181,8 @@ def test_families_follow_each_variants_own_strength(tmp_path):
         trees.append(config(seed) | {"latent_dim": 2})
         trees[-1]["variant"]["name"] = "autoencoder"
     for i, tree in enumerate(trees):
-        write_run(tmp_path, tree, measured(1 + i, 2 + i))
-    found = families.families(compared(tmp_path))
+        write_run(tmp_path, tree, elbo_parts(1 + i, 2 + i))
+    found = families.families(compare_study(tmp_path))
     assert {family.name: (family.field, family.strengths) for family in found if family.field} == {
         "beta": ("variant.beta", (1, 4)),  # the latent_dim of most is not said
         "beta latent_dim=8": ("variant.beta", (1, 4)),
@@ -195,9 +197,9 @@ def test_figures_take_any_name_and_many_strengths(tmp_path):
         for beta in range(15):
             tree = config(seed, beta=float(beta))
             tree["variant"]["name"] = "$beta_$ {0} <b>"
-            write_run(root, tree, measured(10 / (1 + beta), 20 + beta + seed), name=f"{seed} {beta}")
+            write_run(root, tree, elbo_parts(10 / (1 + beta), 20 + beta + seed), name=f"{seed} {beta}")
     write_run(root, config(0), {"distortion": 3.0})
-    found = compared(root)
+    found = compare_study(root)
     assert [file.name for file in figures.draw(found, tmp_path)] == [
         "rate_distortion.png", "rate_distortion.svg", "score.png", "score.svg",
     ]  # fmt: skip
@@ -208,7 +210,7 @@ def test_figures_take_any_name_and_many_strengths(tmp_path):
 
 def test_figures_are_left_out_where_there_is_nothing_to_draw(tmp_path):
     write_run(tmp_path, config(0), {"distortion": 2.0})
-    assert figures.draw(compared(tmp_path), tmp_path) == []
+    assert figures.draw(compare_study(tmp_path), tmp_path) == []
 
 
 def test_wandb_gets_the_table_and_the_report(root, tmp_path, monkeypatch):
@@ -230,7 +232,7 @@ def test_wandb_gets_the_table_and_the_report(root, tmp_path, monkeypatch):
         return Run()
 
     monkeypatch.setattr(writers.WandbMirror, "_start", start)
-    monkeypatch.setitem(analyse.FILES, "report.html", lambda file, comparison: file.write_text("<p>hello</p>"))
+    monkeypatch.setitem(comparison_files.FILES, "report.html", lambda file, comparison: file.write_text("<p>hello</p>"))
     assert cli.compare([f"--runs={root}", f"--out={tmp_path}", "--wandb"]) == 0
     assert (started["project"], started["group"], started["mode"]) == ("lab", "study", "online")
     table, page = logged[0]["comparison"], logged[1]["report"]
@@ -248,13 +250,13 @@ def test_names_in_a_crowded_picture_stand_apart(tmp_path, monkeypatch, count, al
             tree = config(seed, beta=1.0 if alone else float(round(0.25 * 1.35**i, 3)))
             tree["variant"]["name"] = f"variant{i}" if alone else "beta"
             rate = 14 / (1 + 0.3 * i) + 0.1 * rng.normal()
-            write_run(tmp_path, tree, measured(rate, 28 - 1.3 * rate + 0.2 * rng.normal()))
+            write_run(tmp_path, tree, elbo_parts(rate, 28 - 1.3 * rate + 0.2 * rng.normal()))
         for noise in range(3):
             tree = config(seed, noise=float(noise))
             tree["variant"]["name"] = "autoencoder"
             write_run(tmp_path, tree, {"distortion": 3 + 0.2 * noise})
-    monkeypatch.setattr(figures.plots, "_save", lambda figure, files: drawn.append(figure))
-    figures.rate_distortion(compared(tmp_path), tmp_path)
+    monkeypatch.setattr(style, "save", lambda figure, files: drawn.append(figure))
+    figures.rate_distortion(compare_study(tmp_path), tmp_path)
     (figure,) = drawn
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
@@ -274,13 +276,13 @@ def is_diagonal(text):
 
 def test_the_score_leaves_out_what_is_in_other_nats(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(figures.plots, "against_strength", lambda files, *what: seen.extend(what))
+    monkeypatch.setattr(comparison_plots, "score_by_strength", lambda files, *what: seen.extend(what))
     for beta in (1.0, 2.0):
         for name in ("bernoulli", "gaussian"):
             tree = config(0, beta=beta)
             tree["likelihood"]["name"] = name
-            write_run(tmp_path, tree, measured(5, 10 if name == "bernoulli" else -90))
-    found = compared(tmp_path)
+            write_run(tmp_path, tree, elbo_parts(5, 10 if name == "bernoulli" else -90))
+    found = compare_study(tmp_path)
     figures.score(found, tmp_path)
     (line,), levels, *_ = seen
     assert levels == []

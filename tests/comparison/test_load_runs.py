@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers.made_up_studies import STEPS, compared, config, measured, write_run
+from helpers.made_up_studies import STEPS, compare_study, config, elbo_parts, write_run
 
 from vae_jax.comparison.load_runs import load_runs
 from vae_jax.comparison.terminal import comparison_lines
@@ -16,7 +16,7 @@ from vae_jax.errors import UserError
 
 
 def test_every_kind_of_broken_folder_is_skipped_by_name(tmp_path):
-    good = write_run(tmp_path, config(0, beta=1.0), measured(1, 2))
+    good = write_run(tmp_path, config(0, beta=1.0), elbo_parts(1, 2))
     planned = {"program": "p", "steps": STEPS, "halving": [], "words": []}
     listed = [{"id": name} | planned for name in (good.name, "beta_later")]
     (tmp_path / "plan.json").write_text(json.dumps({"runs": listed}))
@@ -28,7 +28,7 @@ def test_every_kind_of_broken_folder_is_skipped_by_name(tmp_path):
     os.symlink(tmp_path / "loop", tmp_path / "loop")
     half = write_run(tmp_path, config(1, beta=1.0), name="half_config") / "config.json"
     half.write_text(half.read_text()[:100])
-    write_run(tmp_path, config(2, beta=1.0), measured(1, 2), name="half_evaluation")
+    write_run(tmp_path, config(2, beta=1.0), elbo_parts(1, 2), name="half_evaluation")
     (tmp_path / "half_evaluation" / "evaluation.json").write_text('{"loss": 1.0, "el')
     for name, text in (("foreign", '{"model": "resnet"}'), ("list", "[1, 2]"), ("binary", "\udcff"), ("blank", "")):
         (tmp_path / name).mkdir()
@@ -37,7 +37,7 @@ def test_every_kind_of_broken_folder_is_skipped_by_name(tmp_path):
         write_run(tmp_path, config(3) | {field: value}, name=name)
     write_run(tmp_path / "inner", config(4, beta=1.0))
     (tmp_path / "inner" / "plan.json").write_text("{}")
-    write_run(tmp_path, config(0, beta=1), measured(1, 2), name="twice")
+    write_run(tmp_path, config(0, beta=1), elbo_parts(1, 2), name="twice")
     runs, skipped = load_runs([tmp_path])
     assert [run.name for run in runs] == [good.name]
     assert dict(skipped) == {
@@ -58,24 +58,24 @@ def test_every_kind_of_broken_folder_is_skipped_by_name(tmp_path):
         "text_seed": "config.json is of no run of vae_jax",
         "twice": f"is the same run as {good.name}",
     }
-    text = "\n".join(comparison_lines(compared(tmp_path)))
+    text = "\n".join(comparison_lines(compare_study(tmp_path)))
     assert "1 done, 16 skipped" in text
     assert "skipped 4: config.json is damaged (binary, blank, half_config and 1 more)" in text
 
 
 def test_runs_that_did_not_end_well_are_kept_and_counted(tmp_path):
-    write_run(tmp_path, config(0, beta=1.0), measured(1, 2, mig=None), name="done")
+    write_run(tmp_path, config(0, beta=1.0), elbo_parts(1, 2, mig=None), name="done")
     write_run(tmp_path, config(1, beta=1.0), failed={"step": 3, "error": "step 4: rate not finite"}, name="failed")
     write_run(tmp_path, config(2, beta=1.0), name="failed_halfway")
     (tmp_path / "failed_halfway" / "failed.json").write_text('{"st')
     write_run(tmp_path, config(3, beta=1.0), dropped={"place": 3}, name="dropped")
     write_run(tmp_path, config(4, beta=1.0), name="unfinished")
-    write_run(tmp_path, config(5, beta=1.0), measured(1, 2, step=STEPS - 1), name="earlier_step")
+    write_run(tmp_path, config(5, beta=1.0), elbo_parts(1, 2, step=STEPS - 1), name="earlier_step")
     write_run(tmp_path, config(6, beta=1.0), name="running")
     handle = os.open(tmp_path / "running", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     runs, skipped = load_runs([tmp_path])
-    found = compared(tmp_path, "--metrics=elbo,mig")
+    found = compare_study(tmp_path, metrics=("elbo", "mig"))
     os.close(handle)
     assert skipped == []
     assert {run.name: run.status for run in runs} == {
@@ -100,7 +100,7 @@ def test_runs_that_did_not_end_well_are_kept_and_counted(tmp_path):
 
 
 def test_what_is_read_of_a_run(tmp_path):
-    write_run(tmp_path, config(3, beta=2.0), measured(1, 2, flag=True, words="x"), name="one")
+    write_run(tmp_path, config(3, beta=2.0), elbo_parts(1, 2, flag=True, words="x"), name="one")
     (run,), _ = load_runs([tmp_path / "one"])  # a run's own folder will do
     assert (run.name, run.seed, run.config["variant.beta"], run.config["net.hidden"]) == ("one", 3, 2.0, (400, 200))
     assert run.metrics == {"loss": 1, "rate": 1, "distortion": 2, "elbo": -3}
@@ -117,7 +117,7 @@ def test_what_is_read_of_a_run(tmp_path):
 
 def test_several_folders_of_runs(tmp_path):
     for name, seed in (("a", 0), ("b", 1), ("c", 0)):
-        write_run(tmp_path / name, config(seed, beta=1.0), measured(1, 2), name="run")
+        write_run(tmp_path / name, config(seed, beta=1.0), elbo_parts(1, 2), name="run")
     runs, skipped = load_runs([tmp_path / name for name in "abc"])
     assert [run.name for run in runs] == ["a/run", "b/run"]
     assert skipped == [("c/run", "is the same run as a/run")]
@@ -128,7 +128,7 @@ def test_several_folders_of_runs(tmp_path):
 def test_names_that_meet_are_told_apart_by_their_paths(tmp_path):
     places = ("old/study", "new/study", "other")
     for seed, place in enumerate(places):
-        write_run(tmp_path / place, config(seed, beta=1.0), measured(1, 2), name="run")
+        write_run(tmp_path / place, config(seed, beta=1.0), elbo_parts(1, 2), name="run")
         (tmp_path / place / "empty").mkdir()
     plan = {"id": "later", "program": "p", "steps": STEPS, "halving": [], "words": []}
     for place in places[:2]:
@@ -160,9 +160,9 @@ def test_a_thousand_runs_take_seconds(tmp_path):
     for seed in range(50):
         for beta in range(1, 21):
             others = {f"mig:bins={bins}": rng.normal() for bins in range(8)}
-            write_run(tmp_path, config(seed, beta=float(beta)), measured(rng.normal(9), rng.normal(9), **others))
+            write_run(tmp_path, config(seed, beta=float(beta)), elbo_parts(rng.normal(9), rng.normal(9), **others))
     began = time.process_time()
-    found = compared(tmp_path)
+    found = compare_study(tmp_path)
     lines = comparison_lines(found)
     assert time.process_time() - began < 15
     assert (len(found.runs), len(found.groups), len(found.metrics)) == (1000, 20, 11)
@@ -171,7 +171,7 @@ def test_a_thousand_runs_take_seconds(tmp_path):
 
 def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_the_same_config(tmp_path):
     write_run(tmp_path, config(0, beta=1.0), name="a")
-    write_run(tmp_path, config(0, beta=1.0), measured(5, 10), name="b")
+    write_run(tmp_path, config(0, beta=1.0), elbo_parts(5, 10), name="b")
     runs, skipped = load_runs([tmp_path])
     assert [(run.name, run.status) for run in runs] == [("b", "done")]
     assert skipped == [("a", "is the same run as b, which has finished")]

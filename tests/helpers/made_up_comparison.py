@@ -13,54 +13,69 @@ SHARES = {"variant": 0.25, "strength": 0.5, "seed": 0.125, "rest": 0.125}
 
 def summary(values):
     mean = sum(values) / len(values)
-    sure = (mean - 0.5, mean + 0.5) if len(values) > 1 else (None, None)
-    return Summary(len(values), mean, *sure, mean)
+    interval = (mean - 0.5, mean + 0.5) if len(values) > 1 else (None, None)
+    return Summary(len(values), mean, *interval, mean)
 
 
-def made_up(betas=(1.0, 4.0), seeds=4, autoencoder=True, evil="", folder="runs/study", metrics=("elbo", "distortion")):
+def make_comparison(
+    betas=(1.0, 4.0), seeds=4, autoencoder=True, evil="", folder="runs/study", metrics=("elbo", "distortion")
+):
     """A comparison of betas and, it may be, an autoencoder; `evil` stands wherever a user's text may."""
-    runs, groups = [], []
-    variants = [("beta", beta) for beta in betas] + [("autoencoder", None)] * autoencoder
-    for variant, beta in variants:
-        group = f"{variant}{'' if beta is None else f' beta={beta:g}'}{evil}"
-        values = {"variant.name": variant} | ({} if beta is None else {"variant.beta": beta})
-        own = []
-        for seed in range(seeds):
-            found = {"distortion": 16.0 + (beta or -12.0) + 0.1 * seed, "loss": 20.0 + seed}
-            if beta is not None:
-                found |= {"rate": 6.0 / (beta or 0.5) + 0.01 * seed}
-                found |= {"elbo": -found["distortion"] - found["rate"]}
-            name = f"{variant}_{beta}_s{seed}{evil}"
-            config = {**values, "seed": seed, "train.steps": 100 if beta is None else 200}
-            environment = {"jax": "0.10.2", "git": f"abc{evil}"}
-            own.append(ComparedRun(name, f"{folder}/{name}", group, seed, config, found, "done", "", environment, 35.5))
-        known = {m: [run.metrics[m] for run in own if m in run.metrics] for m in metrics}
-        summaries = {m: summary(some) for m, some in known.items() if some}
-        groups.append(Group(group, values, tuple(run.name for run in own), 0, summaries))
-        runs += own
+    variants = [("beta", beta) for beta in betas] + ([("autoencoder", None)] if autoencoder else [])
+    members = [[make_run(*variant, seed, evil, folder) for seed in range(seeds)] for variant in variants]
+    groups = [make_group(runs, metrics) for runs in members]
+    runs = [run for group in members for run in group]
     differences = [
         Difference(group.name, "elbo", seeds, -2.25, -3.5, -1.125, 0.0123, "worse", None)
         for group in groups[1:]
         if "elbo" in group.summaries
     ]
-    varying = [m for m in metrics if sum(m in run.metrics for run in runs) > 1]
+    varying = [metric for metric in metrics if sum(metric in run.metrics for run in runs) > 1]
     return Comparison(
         folder=folder + evil,
-        command=f"python -m experiments.compare --runs={folder}{evil}",
+        command=f"vae-jax compare --runs={folder}{evil}",
         by=("variant.name", "variant.beta"),
         baseline=groups[0].name,
         metrics=tuple(metrics),
-        higher_is_better={"elbo": True, "distortion": False, "rate": None},
+        higher_is_better={"elbo": True, "distortion": False, "rate": None, "loss": False},
         runs=runs,
         groups=groups,
         differences=differences,
         correlation=[[1.0 if a == b else math.nan for b in metrics] for a in metrics],
-        explained={m: SHARES if m in varying else dict.fromkeys(SHARES, math.nan) for m in metrics},
+        variance_shares={m: SHARES if m in varying else dict.fromkeys(SHARES, math.nan) for m in metrics},
         skipped=[("foreign", "has no config.json")],
     )
 
 
-def broken(comparison):
+def make_run(variant, beta, seed, evil, folder):
+    metrics = {"distortion": 16.0 + (beta or -12.0) + 0.1 * seed, "loss": 20.0 + seed}
+    if beta is not None:
+        metrics |= {"rate": 6.0 / (beta or 0.5) + 0.01 * seed}
+        metrics |= {"elbo": -metrics["distortion"] - metrics["rate"]}
+    name = f"{variant}_{beta}_s{seed}{evil}"
+    values = {"variant.name": variant} | ({} if beta is None else {"variant.beta": beta})
+    return ComparedRun(
+        name=name,
+        folder=f"{folder}/{name}",
+        group=f"{variant}{'' if beta is None else f' beta={beta:g}'}{evil}",
+        seed=seed,
+        config={**values, "seed": seed, "train.steps": 100 if beta is None else 200},
+        metrics=metrics,
+        status="done",
+        error="",
+        environment={"jax": "0.10.2", "git": f"abc{evil}"},
+        steps_per_second=35.5,
+    )
+
+
+def make_group(runs, metrics):
+    values = {field: value for field, value in runs[0].config.items() if field.startswith("variant.")}
+    numbers = {metric: [run.metrics[metric] for run in runs if metric in run.metrics] for metric in metrics}
+    summaries = {metric: summary(values) for metric, values in numbers.items() if values}
+    return Group(runs[0].group, values, tuple(run.name for run in runs), 0, summaries)
+
+
+def with_failures(comparison):
     """The same with a run that failed, one that was dropped, a NaN and a metric that is missing."""
     first, second, third, fourth, *others = comparison.runs
     runs = [
@@ -73,7 +88,7 @@ def broken(comparison):
     return comparison._replace(runs=runs)
 
 
-def written(folder, comparison, *rest):
+def write_report(folder, comparison, explorers=()):
     file = folder / "report.html"
-    study_page.write(file, comparison, *rest)
+    study_page.write(file, comparison, explorers)
     return file

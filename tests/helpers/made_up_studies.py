@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from vae_jax.comparison import analyse
+from vae_jax.comparison.analyse import compare_runs
 from vae_jax.comparison.load_runs import load_runs
 from vae_jax.sweeps import study
 from vae_jax.training import writers
@@ -25,7 +25,7 @@ def config(seed, **variant):
     }
 
 
-def write_run(root, tree, found=None, name=None, **files):
+def write_run(root, tree, evaluation=None, name=None, **files):
     """A run's folder as training leaves it; `files` are others in it, by name without .json."""
     folder = root / (name or study.run_id(tree))
     folder.mkdir(parents=True)
@@ -34,14 +34,14 @@ def write_run(root, tree, found=None, name=None, **files):
     writers.write_json(folder / "environment.json", environment)
     records = [{"step": i, "split": "train", "kl": [0.1] * 20, "steps_per_second": 100.0 + i} for i in range(1, 101)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    if found is not None:
-        writers.write_json(folder / "evaluation.json", {"loss": 1.0, "step": STEPS} | found)
+    if evaluation is not None:
+        writers.write_json(folder / "evaluation.json", {"loss": 1.0, "step": STEPS} | evaluation)
     for stem, value in files.items():
         writers.write_json(folder / f"{stem}.json", value)
     return folder
 
 
-def measured(rate, distortion, **others):
+def elbo_parts(rate, distortion, **others):
     return {"rate": rate, "distortion": distortion, "elbo": -(rate + distortion), "kl": [0.1, 0.2]} | others
 
 
@@ -50,24 +50,22 @@ TRUTH = {0.5: -1.0, 1: 0.0, 2: 0.0, 4: -5.0}
 """By how much a beta's ELBO is off that of beta = 1."""
 
 
-def made_up(root, seeds=8):
-    """4 betas, an autoencoder and a tcvae: seeds move all alike by far more than the noise of each."""
-    rng, of_seed = np.random.default_rng(0), np.random.default_rng(1).normal(0, 3, seeds)
+def write_study(root, seeds=8):
+    """4 betas and an autoencoder: seeds move all alike by far more than the noise of each."""
+    rng, seed_effects = np.random.default_rng(0), np.random.default_rng(1).normal(0, 3, seeds)
     for seed in range(seeds):
         for beta in BETAS:
             rate = 8 / beta + 0.1 * rng.normal()
-            elbo = -30 + TRUTH[beta] + of_seed[seed] + 0.2 * rng.normal()
+            elbo = -30 + TRUTH[beta] + seed_effects[seed] + 0.2 * rng.normal()
             mig = 0.1 * beta + 0.05 * rng.normal()
-            found = measured(rate, -elbo - rate, mig=mig, **{"mig.shape": 0.3, "mig.protocol": "points=10 bins=20"})
-            write_run(root, config(seed, beta=float(beta)), found)
+            scores = {"mig": mig, "mig.shape": 0.3, "mig.protocol": "points=10 bins=20"}
+            write_run(root, config(seed, beta=float(beta)), elbo_parts(rate, -elbo - rate, **scores))
         tree = config(seed, noise=0.0)
         tree["variant"]["name"] = "autoencoder"
         write_run(root, tree, {"distortion": 3 + 0.1 * rng.normal()})
     return root
 
 
-def compared(root, *words):
+def compare_study(root, **options):
     runs, skipped = load_runs([root])
-    own = dict(word.removeprefix("--").split("=", 1) for word in words)
-    by, asked = analyse._words(own, "by"), analyse._words(own, "metrics")
-    return analyse.compare_runs(str(root), "compare", runs, skipped, by, asked, own.get("baseline"))
+    return compare_runs(str(root), "compare", runs, skipped, **options)

@@ -10,12 +10,13 @@ import sys
 import zlib
 
 import pytest
-from helpers.made_up_comparison import EVIL, QUOTES, broken, made_up, written
-from helpers.made_up_studies import config, measured, write_run
+from helpers.made_up_comparison import EVIL, QUOTES, make_comparison, with_failures, write_report
+from helpers.made_up_studies import config, elbo_parts, write_run
 
 from vae_jax.comparison import analyse
 from vae_jax.comparison.load_runs import load_runs
 from vae_jax.comparison.results import Difference
+from vae_jax.config.command_line import command
 from vae_jax.config.parse import flatten, parse_config
 from vae_jax.errors import UserError
 from vae_jax.report import explorer, markup, plotly_figures, sentences, study_page
@@ -62,8 +63,8 @@ def png(colour=120, pad=0):
 
 
 def test_the_page_is_whole_and_tells_of_every_run_and_group(tmp_path):
-    comparison = broken(made_up())
-    page = Page(written(tmp_path, comparison))
+    comparison = with_failures(make_comparison())
+    page = Page(write_report(tmp_path, comparison))
     for name in (*(run.name for run in comparison.runs), *(group.name for group in comparison.groups)):
         assert name in page.texts, name
     for words in (comparison.command, "failed", "dropped", "4th of 8 at step 500", "foreign", "has no config.json"):
@@ -73,7 +74,7 @@ def test_the_page_is_whole_and_tells_of_every_run_and_group(tmp_path):
 
 
 def test_nothing_is_loaded_from_elsewhere(tmp_path):
-    page = Page(written(tmp_path, made_up()))
+    page = Page(write_report(tmp_path, make_comparison()))
     addresses = [
         value
         for _, given in page.elements
@@ -83,7 +84,7 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path):
     assert addresses
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in addresses)
     assert not {"link", "iframe", "object", "embed", "base", "form"} & {name for name, _ in page.elements}
-    style = study_page.Path(study_page.__file__).with_suffix(".css").read_text()
+    style = (study_page.ASSETS / "report.css").read_text()
     assert "@import" not in style
     assert "url(" not in style
     (policy,) = (given["content"] for _, given in page.elements if "http-equiv" in given)
@@ -94,7 +95,7 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path):
 
 @pytest.mark.parametrize("evil", [EVIL, QUOTES])
 def test_text_is_never_markup(tmp_path, evil):
-    plain, attacked = (Page(written(tmp_path, made_up(evil=text))) for text in ("", evil))
+    plain, attacked = (Page(write_report(tmp_path, make_comparison(evil=text))) for text in ("", evil))
     assert [name for name, _ in attacked.elements] == [name for name, _ in plain.elements]
     allowed = ("class", "id", "title", "href", "type", "scope", "tabindex", "lang", "charset", "name", "content")
     allowed += ("http-equiv", "data-value", "role")
@@ -110,14 +111,14 @@ def test_data_cannot_end_the_script_that_holds_it():
 
 
 def test_plots_get_text_without_markup():
-    drawn = json.dumps(plotly_figures.figures(made_up(evil=EVIL)))
+    drawn = json.dumps(plotly_figures.figures(make_comparison(evil=EVIL)))
     assert "&lt;script&gt;" in drawn
     assert "<script" not in drawn
     assert "<br>" in drawn  # our own
 
 
 def test_nan_and_missing_numbers_are_shown_as_such(tmp_path):
-    file = written(tmp_path, broken(made_up()))
+    file = write_report(tmp_path, with_failures(make_comparison()))
     text = file.read_text(encoding="utf-8")
     rows = {
         re.search(r">(beta_1.0_s\d)<", row).group(1): re.findall(r"<td[^>]*>(.*?)</td>", row)
@@ -133,7 +134,7 @@ def test_nan_and_missing_numbers_are_shown_as_such(tmp_path):
 
 
 def test_a_group_without_the_score_is_told_of_without_a_number(tmp_path):
-    page = Page(written(tmp_path, made_up()))
+    page = Page(write_report(tmp_path, make_comparison()))
     assert "The highest mean elbo (higher is better) is that of beta beta=4" in page.text
     assert "autoencoder" in page.texts
     assert [given["title"] for _, given in page.elements if given.get("title") == "not measured"]
@@ -181,38 +182,38 @@ def test_metrics_are_defined_by_their_docstrings():
 
 
 def test_fields_that_differ_between_groups_are_shown_and_the_seed_is_not(tmp_path):
-    section = study_page.config_differences(made_up())
+    section = study_page.config_differences(make_comparison())
     assert "train.steps" in section
     assert "variant.beta" in section
     assert ">seed<" not in section
-    assert study_page.config_differences(made_up(betas=(1.0,), autoencoder=False)) is None
+    assert study_page.config_differences(make_comparison(betas=(1.0,), autoencoder=False)) is None
 
 
 def test_pictures_of_the_best_runs_are_in_the_page_up_to_a_size(tmp_path, monkeypatch):
-    comparison = made_up(folder=str(tmp_path))
+    comparison = make_comparison(folder=str(tmp_path))
     best = [group.runs[0] for group in comparison.groups]  # less distortion, more elbo; or the first
     for run in comparison.runs:
         (tmp_path / run.name / "pictures").mkdir(parents=True)
         for kind in study_page.PICTURES[:2]:
             content = png(colour=len(run.name), pad=2000)
             (tmp_path / run.name / "pictures" / f"{kind}.png").write_bytes(content)
-    page = Page(written(tmp_path, comparison))
+    page = Page(write_report(tmp_path, comparison))
     shown = [given for name, given in page.elements if name == "img"]
     assert [given["alt"] for given in shown] == [
         f"{kind} of {name}" for kind in study_page.PICTURES[:2] for name in best
     ]
     assert base64.b64decode(shown[0]["src"].partition(",")[2]).startswith(b"\x89PNG")
     monkeypatch.setattr(study_page, "MAX_PICTURE_BYTES", 8500)
-    page = Page(written(tmp_path, comparison))
+    page = Page(write_report(tmp_path, comparison))
     assert [given["alt"] for name, given in page.elements if name == "img"] == [given["alt"] for given in shown[:4]]
     assert "2 pictures left out for size" in page.text
 
 
 def test_two_runs_of_one_name_are_two_in_the_report(tmp_path):
     for seed, place in enumerate(("old/study", "new/study")):
-        write_run(tmp_path / place, config(seed, beta=1.0), measured(1, 2 + seed), name="run")
+        write_run(tmp_path / place, config(seed, beta=1.0), elbo_parts(1, 2 + seed), name="run")
     runs, skipped = load_runs([tmp_path / "old" / "study", tmp_path / "new" / "study"])
-    comparison = analyse.compare_runs("both", "python -m experiments.compare", runs, skipped)
+    comparison = analyse.compare_runs("both", "vae-jax compare", runs, skipped)
     rows = re.findall(r'<tr><td class="name".*?</tr>', str(study_page.runs(comparison)))
     assert [re.findall(r"(?:old|new)/study/run", row)[-1] for row in rows] == ["old/study/run", "new/study/run"]
     figure = plotly_figures.rate_distortion(comparison)
@@ -220,86 +221,88 @@ def test_two_runs_of_one_name_are_two_in_the_report(tmp_path):
 
 
 def commands_of(comparison):
-    """The train commands of the report's last part but two, each as its words."""
+    """The train commands of the report's last part but two, each as its words after the program's name."""
     parser = html.parser.HTMLParser()
     texts = []
     parser.handle_data = texts.append
     parser.feed(str(study_page.commands(comparison)))
     lines = [line for text in texts for line in text.splitlines()]
-    return [shlex.split(line)[3:] for line in lines if line.startswith("python -m experiments.train")], lines
+    program = f"{command('train')} "
+    return [shlex.split(line.removeprefix(program)) for line in lines if line.startswith(program)], lines
 
 
 def as_trained(root, words, name):
     """The folder of a run of these words, as training leaves it."""
     tree = parse_config(words)
-    return write_run(root, json.loads(tree.to_json()), measured(1, 2) | {"step": tree.train.steps}, name=name)
+    return write_run(root, json.loads(tree.to_json()), elbo_parts(1, 2) | {"step": tree.train.steps}, name=name)
 
 
 def test_commands_make_the_very_runs_again(tmp_path):
     """Of a study's plan, of a run of no study, and where the plan's words give another config by now."""
     plans = {
-        "planned": ["--config=configs/digits.py", "--config.variant.beta=4.0", "--config.wandb.group=a group"],
-        "solo": ["--config=configs/digits.py:tcvae", "--config.net.hidden=(32, 16)", "--config.train.cosine=true"],
-        "edited": ["--config=configs/mnist.py", "--config.wandb.name=it's", "--config.likelihood.name=gaussian"],
+        "planned": ["--config=digits", "--config.variant.beta=4.0", "--config.wandb.group=a group"],
+        "solo": ["--config=digits:tcvae", "--config.net.hidden=(32, 16)", "--config.train.cosine=true"],
+        "edited": ["--config=mnist", "--config.wandb.name=it's", "--config.likelihood.name=gaussian"],
     }
     for name, words in plans.items():
         as_trained(tmp_path, words, name)
-    listed = [("planned", plans["planned"]), ("edited", ["--config=configs/digits.py", "--config.seed=7"])]
+    listed = [("planned", plans["planned"]), ("edited", ["--config=digits", "--config.seed=7"])]
     plan = [{"id": name, "program": "p", "steps": 1, "halving": [], "words": words} for name, words in listed]
     (tmp_path / "plan.json").write_text(json.dumps({"runs": plan}))
     runs, _ = load_runs([tmp_path])
     assert len(runs) == 3
-    comparison = analyse.compare_runs(str(tmp_path), f"python -m experiments.compare --runs={tmp_path}", runs, [])
+    comparison = analyse.compare_runs(str(tmp_path), f"vae-jax compare --runs={tmp_path}", runs, [])
     commands, lines = commands_of(comparison)
     assert lines[-1] == comparison.command
     assert [*plans["planned"], f"--workdir={tmp_path / 'planned'}"] in commands
     by_folder = {run.folder: run.config for run in runs}
     assert len(commands) == 3 + len(comparison.groups)  # of each group its best, then all
-    for words in commands:
-        tree, own = parse_config(words)
-        assert study.canonical(flatten(tree)) == study.canonical(by_folder[own["workdir"]])
-    assert {parse_config(words)[1]["workdir"] for words in commands} == by_folder.keys()
+    for *words, workdir in commands:
+        config = by_folder[workdir.removeprefix("--workdir=")]
+        assert study.canonical(flatten(parse_config(words))) == study.canonical(config)
+    assert {words[-1].removeprefix("--workdir=") for words in commands} == by_folder.keys()
 
 
 def test_a_field_newer_than_a_run_is_no_hindrance():
-    comparison = made_up(autoencoder=False)  # whose configs have few fields
+    comparison = make_comparison(autoencoder=False)  # whose configs have few fields
     commands, _ = commands_of(comparison)
     assert len(commands) == len(comparison.runs) + len(comparison.groups)
-    assert parse_config(commands[-1]).variant.beta == comparison.runs[-1].config["variant.beta"]
+    assert parse_config(commands[-1][:-1]).variant.beta == comparison.runs[-1].config["variant.beta"]
 
 
 def test_where_no_command_makes_a_run_that_is_said():
-    comparison = made_up(autoencoder=False)
-    gone = [run._replace(config=run.config | {"train.extinct": 1}) for run in comparison.runs]
-    commands, lines = commands_of(comparison._replace(runs=gone))
-    assert commands == []
-    assert lines.count("# beta_1.0_s1: no command gives its config with this version of vae_jax") == 1
+    comparison = make_comparison(autoencoder=False)
+    for extinct in ({"train.extinct": 1}, {"variant.name": "extinct"}):
+        runs = [run._replace(config=run.config | extinct) for run in comparison.runs]
+        commands, lines = commands_of(comparison._replace(runs=runs))
+        assert commands == []
+        assert lines.count("# beta_1.0_s1: no command gives its config with this version of vae_jax") == 1
 
 
 @pytest.mark.parametrize(
     "comparison",
     [
-        made_up(betas=(), seeds=1),
-        made_up(betas=(1.0,), seeds=1, autoencoder=False),
-        made_up()._replace(metrics=("elbo",), correlation=[[math.nan]]),
-        made_up(metrics=("rate", "elbo"))._replace(differences=[]),
-        made_up(betas=[1.0 + i for i in range(40)], seeds=1),
+        make_comparison(betas=(), seeds=1),
+        make_comparison(betas=(1.0,), seeds=1, autoencoder=False),
+        make_comparison()._replace(metrics=("elbo",), correlation=[[math.nan]]),
+        make_comparison(metrics=("rate", "elbo"))._replace(differences=[]),
+        make_comparison(betas=[1.0 + i for i in range(40)], seeds=1),
     ],
     ids=["rateless", "one run", "one metric", "neither way", "many groups"],
 )
 def test_odd_comparisons_have_a_page_too(tmp_path, comparison):
-    assert comparison.command in Page(written(tmp_path, comparison)).texts
+    assert comparison.command in Page(write_report(tmp_path, comparison)).texts
 
 
 def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(UserError, match=r"needs plotly.*pip install.*compare"):
-        study_page.write(tmp_path / "report.html", made_up())
+        study_page.write(tmp_path / "report.html", make_comparison())
     assert not (tmp_path / "report.html").exists()
 
 
 def test_explorers_have_a_place_and_their_script_may_run(tmp_path):
-    file = written(tmp_path, made_up(), [markup.tag("section", "a latent space", class_="vae-explorer")])
+    file = write_report(tmp_path, make_comparison(), [markup.tag("section", "a latent space", class_="vae-explorer")])
     page = Page(file)
     assert {"Latent explorer", "a latent space"} <= set(page.texts)
     script = re.findall("<script>(.*?)</script>", file.read_text(encoding="utf-8"), re.DOTALL)[-1]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from helpers import browser
-from helpers.made_up_comparison import EVIL, QUOTES, broken, made_up, written
+from helpers.made_up_comparison import EVIL, QUOTES, make_comparison, with_failures, write_report
 
 from vae_jax.report import markup
 
@@ -30,8 +30,8 @@ def opened(chromium, file):
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    comparison = made_up(betas=(1.0, 4.0, 16.0), folder=str(folder), evil=EVIL + QUOTES.replace("/", ""))
-    return written(folder, broken(comparison))
+    comparison = make_comparison(betas=(1.0, 4.0, 16.0), folder=str(folder), evil=EVIL + QUOTES.replace("/", ""))
+    return write_report(folder, with_failures(comparison))
 
 
 def test_a_browser_draws_it_without_complaint_and_loads_nothing(chromium, attacked):
@@ -45,7 +45,7 @@ def test_a_browser_draws_it_without_complaint_and_loads_nothing(chromium, attack
 
 
 def test_the_policy_stops_a_script_that_got_in_all_the_same(chromium, tmp_path):
-    file = written(tmp_path, made_up())
+    file = write_report(tmp_path, make_comparison())
     file.write_text(file.read_text(encoding="utf-8").replace("<h1>", EVIL + "<h1>"), encoding="utf-8")
     opened(chromium, file)
     assert chromium.evaluate("document.title") == "Comparison: runs/study"
@@ -61,8 +61,8 @@ COLUMN = """(() => {
 
 
 def test_a_click_sorts_and_what_is_missing_stays_last(chromium, tmp_path):
-    comparison = broken(made_up(betas=(1.0, 4.0, 16.0), autoencoder=False))
-    opened(chromium, written(tmp_path, comparison))
+    comparison = with_failures(make_comparison(betas=(1.0, 4.0, 16.0), autoencoder=False))
+    opened(chromium, write_report(tmp_path, comparison))
     click = lambda name: chromium.evaluate(  # noqa: E731
         COLUMN.replace("NAME", json.dumps(name)).replace("CLICK", "true")
     )

@@ -1,11 +1,11 @@
 import pytest
-from helpers.made_up_comparison import made_up
+from helpers.made_up_comparison import make_comparison
 
 from vae_jax.report import plotly_figures
 
 
 def test_rate_distortion_has_every_run_and_the_autoencoder_at_the_end():
-    comparison = made_up(seeds=3)
+    comparison = make_comparison(seeds=3)
     figure = plotly_figures.rate_distortion(comparison)
     dots = [trace for trace in figure["data"] if trace["mode"] == "markers" and not trace["showlegend"]]
     rated, ends = ([trace for trace in dots if trace.get("xaxis", "x") == axis] for axis in ("x", "x2"))
@@ -31,24 +31,24 @@ def test_lines_of_equal_elbo_are_diagonals():
 
 
 def test_the_score_against_strength_has_a_band_and_room_for_zero():
-    figure = plotly_figures.score_by_strength(made_up(betas=(0.0, 1.0, 16.0), metrics=("loss",)))
+    figure = plotly_figures.score_by_strength(make_comparison(betas=(0.0, 1.0, 16.0), metrics=("loss",)))
     assert figure["layout"]["xaxis"]["ticktext"] == ["0", "1", "16"]
     steps = figure["layout"]["xaxis"]["tickvals"]
     assert steps[1] - steps[0] == pytest.approx(steps[2] - steps[1])
-    figure = plotly_figures.score_by_strength(made_up(betas=(1.0, 2.0, 4.0)))
+    figure = plotly_figures.score_by_strength(make_comparison(betas=(1.0, 2.0, 4.0)))
     (band,) = (trace for trace in figure["data"] if trace.get("fill") == "toself")
     assert band["x"] == [1.0, 2.0, 4.0, 4.0, 2.0, 1.0]
-    means = [group.summaries["elbo"].mean for group in made_up(betas=(1.0, 2.0, 4.0)).groups[:3]]
+    means = [group.summaries["elbo"].mean for group in make_comparison(betas=(1.0, 2.0, 4.0)).groups[:3]]
     assert band["y"] == pytest.approx([mean + 0.5 for mean in means] + [mean - 0.5 for mean in means[::-1]])
 
 
 def test_groups_without_a_strength_stand_side_by_side():
-    figure = plotly_figures.score_by_strength(made_up(betas=(1.0,))._replace(metrics=("distortion",)))
+    figure = plotly_figures.score_by_strength(make_comparison(betas=(1.0,))._replace(metrics=("distortion",)))
     assert figure["layout"]["xaxis"]["ticktext"] == ["beta beta=1", "autoencoder"]
 
 
 def test_what_is_of_other_nats_or_far_out_leaves_room_for_the_rest():
-    comparison = made_up(betas=(0.0, 1.0, 2.0, 4.0), autoencoder=False)
+    comparison = make_comparison(betas=(0.0, 1.0, 2.0, 4.0), autoencoder=False)
     far = [
         run._replace(metrics=run.metrics | {"rate": 400.0}) if run.group == "beta beta=0" else run
         for run in comparison.runs
@@ -70,6 +70,6 @@ def test_what_is_of_other_nats_or_far_out_leaves_room_for_the_rest():
 
 
 def test_ticks_of_strengths_that_are_near_do_not_meet():
-    figure = plotly_figures.score_by_strength(made_up(betas=(0.1, 0.185, 0.19, 1.0, 4.0, 16.0, 64.0, 128.0)))
+    figure = plotly_figures.score_by_strength(make_comparison(betas=(0.1, 0.185, 0.19, 1.0, 4.0, 16.0, 64.0, 128.0)))
     assert "0.185" in figure["layout"]["xaxis"]["ticktext"]
     assert "0.19" not in figure["layout"]["xaxis"]["ticktext"]

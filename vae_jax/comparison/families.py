@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_jax.comparison.grouping import distinguishing_fields, group_name
-from vae_jax.comparison.results import Comparison, Group
+from vae_jax.comparison.results import Comparison, Group, Number
 
 MAX_RATE_RATIO = 5.0
 """How many times the next smaller rate a rate may be and still be drawn to scale."""
@@ -60,7 +60,7 @@ def _family(name: str, field: str, groups: Sequence[Group]) -> Family:
     return Family(name, field, tuple(strengths[i] for i in order), tuple(groups[i] for i in order))
 
 
-def distant_groups(rates: Mapping[str, float]) -> list[str]:
+def distant_groups(rates: Mapping[str, Number]) -> list[str]:
     """The few groups whose rate leaves no room for the others: more than MAX_RATE_RATIO times that of the next.
 
     Args:

@@ -9,14 +9,14 @@ import numpy as np
 from vae_jax.comparison import intervals
 from vae_jax.comparison.comparability import incomparable_groups
 from vae_jax.comparison.families import Family, distant_groups, families
-from vae_jax.comparison.results import ComparedRun, Comparison, Summary
+from vae_jax.comparison.results import ComparedRun, Comparison, Number, Summary
 from vae_jax.comparison.wording import direction, format_value
 from vae_jax.metrics import unit
 from vae_jax.plots import comparison_plots
 
 FORMATS = ("png", "svg")
 
-Point = tuple[float, float]
+Point = tuple[Number, Number]
 
 
 def draw(comparison: Comparison, out: Path) -> list[Path]:
@@ -31,7 +31,7 @@ def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:
     if not dots:
         return []
     count = len(dots) + sum(map(len, rateless.values()))
-    pale = dict(zip(dots, intervals.is_dominated(*np.array(dots).T), strict=True))
+    pale = dict(zip(dots, intervals.is_dominated(*np.array(dots).T).tolist(), strict=True))
     ends = {
         f"{group}: {np.mean(distortions):.2f}, no rate": distortions
         for group, distortions in rateless.items()
@@ -50,10 +50,10 @@ def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:
     return files
 
 
-def _rates_and_distortions(comparison: Comparison) -> tuple[dict[str, list[Point]], dict[str, list[float]]]:
+def _rates_and_distortions(comparison: Comparison) -> tuple[dict[str, list[Point]], dict[str, list[Number]]]:
     """((rate, distortion) by group, distortions of runs without a rate by group) of the comparable runs."""
     points: dict[str, list[Point]] = {}
-    rateless: dict[str, list[float]] = {}
+    rateless: dict[str, list[Number]] = {}
     excluded = incomparable_groups(comparison, "distortion")
     for run in comparison.runs:
         if run.group in excluded or not _is_finite(run, "distortion"):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vae_jax.comparison.results import ComparedRun
+from vae_jax.comparison.results import ComparedRun, Number
 from vae_jax.comparison.wording import format_value
 from vae_jax.errors import UserError, unknown_name
 from vae_jax.sweeps import study
@@ -54,11 +54,11 @@ def group_runs(
     return grouped, groups
 
 
-def _sort_key(run: ComparedRun, by: Sequence[str]) -> tuple[tuple[int, float, str], ...]:
+def _sort_key(run: ComparedRun, by: Sequence[str]) -> tuple[tuple[int, Number, str], ...]:
     return tuple(_value_key(run.config.get(field)) for field in by)
 
 
-def _value_key(value: Any) -> tuple[int, float, str]:
+def _value_key(value: Any) -> tuple[int, Number, str]:
     """What is missing comes first, then numbers by size, then the others by their text."""
     if value is None:
         return (0, 0, str(value))

@@ -3,7 +3,7 @@
 import math
 
 from vae_jax.comparison.comparability import incomparable_groups
-from vae_jax.comparison.results import ComparedRun, Comparison, Group
+from vae_jax.comparison.results import ComparedRun, Comparison, Group, Number
 
 SIGNS = {True: 1, False: -1, None: 0}
 
@@ -30,7 +30,7 @@ def best_runs(comparison: Comparison) -> list[tuple[Group, ComparedRun]]:
     score = comparison.metrics[0]
     finished = {run.name: run for run in comparison.runs if run.status == "done"}
 
-    def merit(run: ComparedRun) -> float:
+    def merit(run: ComparedRun) -> Number:
         value = sign(comparison, score) * run.metrics.get(score, math.nan)
         return value if math.isfinite(value) else -math.inf
 

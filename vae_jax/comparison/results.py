@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+Number = int | float
+
 
 class ComparedRun(NamedTuple):
     """One run folder. `config` is flat, by dotted name; `metrics` those of evaluation.json that are numbers.

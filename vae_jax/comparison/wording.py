@@ -9,7 +9,7 @@ from typing import Any
 
 from vae_jax.comparison.comparability import NATS_FIELDS, comparable_runs
 from vae_jax.comparison.intervals import LEVEL, POWER
-from vae_jax.comparison.results import ComparedRun, Comparison, Difference, Summary
+from vae_jax.comparison.results import ComparedRun, Comparison, Difference, Number, Summary
 from vae_jax.phrases import join_names
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, MISSING, RUNNING
 
@@ -149,7 +149,7 @@ def decimals(summaries: Iterable[Summary]) -> int:
     return min(max(3 - math.floor(math.log10(largest)), 0), 4) if largest else 0
 
 
-def format_number(value: float, digits: int, sign: bool = False) -> str:
+def format_number(value: Number, digits: int, sign: bool = False) -> str:
     """With so many decimals, and a sign where `sign`; large and small ones in powers of ten."""
     plus = "+" if sign else ""
     if value and not 1e-4 <= abs(value) < 1e7:
@@ -158,14 +158,14 @@ def format_number(value: float, digits: int, sign: bool = False) -> str:
     return text.lstrip("+-") if not float(text.replace(",", "")) else text
 
 
-def format_interval(low: float | None, high: float | None, digits: int, sign: bool = False) -> str:
+def format_interval(low: Number | None, high: Number | None, digits: int, sign: bool = False) -> str:
     """An interval; nothing where there is none."""
     if low is None or high is None:
         return ""
     return f"{format_number(low, digits, sign)} to {format_number(high, digits, sign)}"
 
 
-def format_p(p: float | None) -> str:
+def format_p(p: Number | None) -> str:
     """A p-value; nothing where there is none."""
     if p is None:
         return ""

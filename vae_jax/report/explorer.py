@@ -1,21 +1,21 @@
 """A page in which one moves through the latent space of a run, or of two side by side.
 
-    python -m experiments.explore --workdir=runs/digits [--other=runs/y] [--out=FILE]
+    vae-jax explore --workdir=runs/digits [--other=runs/y] [--out=FILE]
 
 A slider for each latent, the most informative first, with the decoded image at once; a map of held-out codes, where a
 click decodes that point and a drag plays the line between two points or images; two runs of the same data follow one
 another from image to image. The page is one file, WORKDIR/explore.html unless --out says otherwise, that loads nothing;
 `fragment` is the same for a page of others.
 
-The decoder itself runs in the page, from weights that export.py packs, and says how far it is from JAX's images
+The decoder itself runs in the page, from weights that decoder_export.py packs, and says how far it is from JAX's images
 of a few codes (1e-3 is allowed). The operations are this project's own, about 100 lines in decode.js: dense layers, a
 transposed convolution, seven activations and the expected grey levels of six likelihoods are all that its decoders are
 made of. A runtime would have to be fetched for the page: ONNX Runtime Web 1.30 is 14 MB of WebAssembly, ten
 times the weights of the MNIST decoder; TensorFlow.js 4.22 with its CPU backend is 0.43 MB and would do, but comes from
-npm alone, which a Python project's users need not have. Both would ask for an exporter as long as export.py.
+npm alone, which a Python project's users need not have. Both would ask for an exporter as long as decoder_export.py.
 
-Where the browser cannot run the decoder (`export.lacks`: too many weights, other layers), the page has images that were
-rendered beforehand and shows the one whose code is nearest: it says so. Between the vectors of a codebook (vq) and
+Where the browser cannot run the decoder (`missing_support`: too many weights, other layers), the page has images that
+were rendered beforehand and shows the one whose code is nearest: it says so. Between the vectors of a codebook (vq) and
 between labels (conditional, joint) lies what no decoder was trained on; sliders go there all the same.
 """
 
@@ -39,14 +39,14 @@ from vae_jax.report.markup import Html, join, tag
 from vae_jax.training.metric_runner import read_evaluation
 from vae_jax.training.open_run import open_run
 
-MOST_IMAGES, MOST_PIXELS = 1000, 2_000_000
+MAX_IMAGES, MAX_PIXELS = 1000, 2_000_000
 """Held-out images on the map, and the numbers in all of them together."""
 SLIDER_STEPS, MAP_STEPS = 200, 40
 """Of an arrow key from end to end."""
 RENDERED_LATENTS, RENDERED_STEPS, RENDERED_PLANE, RENDERED_IMAGES = 10, 11, 15, 50
 """Of a grid rendered beforehand: latents moved and steps of each, points along a side of the map, reconstructions."""
-BESIDE = {"conditional": "class", "joint": "category"}
-"""What the numbers of a code beside the latents stand for."""
+EXTRA_NAMES = {"conditional": "class", "joint": "category"}
+"""What the numbers of a code beside the latents stand for, by variant."""
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -68,8 +68,8 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    parts = [folder_fragment(folder, name) for folder, name in zip(folders, names, strict=True)]
-    file.write_text(page(f"Latent space of {' and '.join(names)}", parts), encoding="utf-8")
+    fragments = [folder_fragment(folder, name) for folder, name in zip(folders, names, strict=True)]
+    file.write_text(page(f"Latent space of {' and '.join(names)}", fragments), encoding="utf-8")
     return file
 
 
@@ -80,8 +80,8 @@ def folder_fragment(folder: Path, name: str) -> Html:
     return fragment(run, model.load_data(run.config["data"]), evaluation, name=name)
 
 
-def page(title: str, fragments: list[Html]) -> Html:
-    """A whole HTML page of fragments side by side, which its own policy forbids to load anything."""
+def page(title: str, fragments: Sequence[Html]) -> Html:
+    """An HTML page of fragments side by side, which its own policy forbids to load anything."""
     body = join(tag("h1", title), tag("div", *fragments, class_="vae-explorers"))
     return markup.page(title, PAGE_STYLE + style(), body, script())
 
@@ -99,28 +99,37 @@ def script() -> str:
 def fragment(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any] | None = None, *, name: str) -> Html:
     """The explorer of one run as a piece of HTML; a page of any number of them needs `style` and `script` once.
 
-    `evaluation` is what evaluation.json holds, if there is one. Those of the same data within one element of class
-    "vae-explorers" follow one another. Raises UserError where the run's weights or codes are not finite.
+    Those of the same data within one element of class "vae-explorers" follow one another.
+
+    Args:
+        run: the model.
+        dataset: its held-out images are shown.
+        evaluation: what evaluation.json holds, if there is one.
+        name: the heading.
+
+    Raises:
+        UserError: where the run's weights or codes are not finite.
     """
-    given = markup.data(f"explorer-{name}", exploration(run, dataset, evaluation or {}, name))
-    without = tag("noscript", f"{name}: the latent explorer needs JavaScript.")
-    return tag("section", given, without, class_="vae-explorer")
+    content = markup.data(f"explorer-{name}", exploration(run, dataset, evaluation or {}, name))
+    fallback = tag("noscript", f"{name}: the latent explorer needs JavaScript.")
+    return tag("section", content, fallback, class_="vae-explorer")
 
 
 def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any], name: str) -> dict[str, Any]:
-    """What explore.js is given of a run."""
-    some = data.sample_indices(dataset.test, min(MOST_IMAGES, max(1, MOST_PIXELS // math.prod(run.image_shape))))
-    images = np.asarray(dataset.test.fetch(some))
-    labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[some]
+    """What explore.js reads of a run."""
+    count = min(MAX_IMAGES, max(1, MAX_PIXELS // math.prod(run.image_shape)))
+    indices = data.sample_indices(dataset.test, count)
+    images = np.asarray(dataset.test.fetch(indices))
+    labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[indices]
     check_finite(name, "weights", jax.tree.leaves(run.params["nets"]))
     codes = run.encode(images, labels)
     check_finite(name, "codes", [codes])
     kl = evaluation.get("kl")
     kl = None if kl is None or None in kl else kl  # JSON's null is a NaN
     sliders, planes = latent_sliders(run, codes, kl), latent_planes(run, codes, kl)
-    classes, label_of = ([], None) if labels is None else np.unique(labels, return_inverse=True)
+    classes, class_indices = ([], None) if labels is None else np.unique(labels, return_inverse=True)
     variant, net = run.config["variant"]["name"], run.config["net"]["name"]
-    found = {
+    content = {
         "name": name,
         "about": f"{variant}, {net}, {run.latent_dim} latents, step {run.step}",
         "shape": run.image_shape,
@@ -128,22 +137,24 @@ def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any],
         "codes": pack_array(codes),
         "mean": pack_array(codes.mean(0)),
         "classes": [str(label) for label in classes],
-        "labels": None if label_of is None else label_of.tolist(),
+        "labels": None if class_indices is None else class_indices.tolist(),
         "key": zlib.crc32(images.tobytes()),
         **image_sheet(images / np.float32(255)),
     }
     if reason := decoder_export.missing_support(run):
-        return found | render_images(run, codes, sliders, planes[:1], reason)
-    of_prior = np.random.default_rng(0).normal(size=codes.shape).astype(np.float32)
-    decoder, stored = decoder_export.export_decoder(run, np.concatenate([codes, of_prior]))
-    return found | {
+        return content | rendered_images(run, codes, sliders, planes[:1], reason)
+    return content | {**_decoder(run, codes), "sliders": sliders, "planes": planes, "steps": MAP_STEPS}
+
+
+def _decoder(run: TrainedModel, codes: np.ndarray) -> dict[str, Any]:
+    """The decoder with images to check it by, at these codes and at draws from the prior."""
+    prior = np.random.default_rng(0).normal(size=codes.shape).astype(np.float32)
+    decoder, storage = decoder_export.export_decoder(run, np.concatenate([codes, prior]))
+    return {
         "decoder": decoder,
-        "check": decoder_export.reference_images(run, np.stack([codes, of_prior], axis=1).reshape(-1, run.code_dim)),
+        "check": decoder_export.reference_images(run, np.stack([codes, prior], axis=1).reshape(-1, run.code_dim)),
         "tolerance": decoder_export.TOLERANCE,
-        "note": f"The decoder runs in this page from {stored}",
-        "sliders": sliders,
-        "planes": planes,
-        "steps": MAP_STEPS,
+        "note": f"The decoder runs in this page from {storage}",
     }
 
 
@@ -168,14 +179,14 @@ def latent_sliders(run: TrainedModel, codes: np.ndarray, kl: list[float] | None)
         mean, deviation = (codes[:, i].mean(), codes[:, i].std()) if kl is None else (0, 1)
         detail = f"sd {deviation:.2f}" if kl is None else f"{kl[i]:.2f} nats"
         low, high = min(mean - 3 * deviation, codes[:, i].min()), max(mean + 3 * deviation, codes[:, i].max())
-        sliders.append(slider(i, f"latent {i}", detail, low, high))
-    beside = BESIDE.get(run.config["variant"]["name"], "number")
+        sliders.append(make_slider(i, f"latent {i}", detail, low, high))
+    extra = EXTRA_NAMES.get(run.config["variant"]["name"], "number")
     for i in range(run.latent_dim, run.code_dim):
-        sliders.append(slider(i, f"{beside} {i - run.latent_dim}", "", codes[:, i].min(), codes[:, i].max()))
+        sliders.append(make_slider(i, f"{extra} {i - run.latent_dim}", "", codes[:, i].min(), codes[:, i].max()))
     return sliders
 
 
-def slider(dimension: int, name: str, detail: str, low: float, high: float) -> dict[str, Any]:
+def make_slider(dimension: int, name: str, detail: str, low: float, high: float) -> dict[str, Any]:
     """A slider of one number of the code."""
     low, high = widen(low, high)
     return {"dimension": dimension, "name": name, "detail": detail, "low": low, "high": high, "steps": SLIDER_STEPS}
@@ -188,21 +199,23 @@ def widen(low: float, high: float) -> tuple[float, float]:
 
 def latent_planes(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[dict[str, Any]]:
     """The maps: of two latents both, of more the two main axes of the latents, and the two most informative latents."""
-    latents, most = codes[:, : run.latent_dim], latents_by_information(run, codes, kl)[:2]
+    latents, pair = codes[:, : run.latent_dim], latents_by_information(run, codes, kl)[:2]
     units = np.eye(run.code_dim, dtype=np.float32)
     if run.latent_dim == 1:
-        return [plane("the latent", ["latent 0", ""], codes, np.stack([units[0], 0 * units[0]]), 0 * codes[0])]
+        return [make_plane("the latent", ["latent 0", ""], codes, np.stack([units[0], 0 * units[0]]), 0 * codes[0])]
     if run.latent_dim == 2:
-        return [plane("the two latents", ["latent 0", "latent 1"], codes, units[:2], 0 * codes[0])]
+        return [make_plane("the two latents", ["latent 0", "latent 1"], codes, units[:2], 0 * codes[0])]
     axes = np.linalg.svd(latents - latents.mean(0), full_matrices=False)[2][:2]
     axes = np.pad(axes, ((0, 2 - len(axes)), (0, run.code_dim - run.latent_dim)))
     return [
-        plane("the two principal axes", ["first axis", "second axis"], codes, axes, codes.mean(0)),
-        plane("the two most informative latents", [f"latent {i}" for i in most], codes, units[most], 0 * codes[0]),
+        make_plane("the two principal axes", ["first axis", "second axis"], codes, axes, codes.mean(0)),
+        make_plane("the two most informative latents", [f"latent {i}" for i in pair], codes, units[pair], 0 * codes[0]),
     ]
 
 
-def plane(name: str, axes: list[str], codes: np.ndarray, directions: np.ndarray, origin: np.ndarray) -> dict[str, Any]:
+def make_plane(
+    name: str, axes: list[str], codes: np.ndarray, directions: np.ndarray, origin: np.ndarray
+) -> dict[str, Any]:
     """The map z -> D (z - origin) of orthonormal rows D, and the extent of the codes on it."""
     points, offsets = (codes - origin[None]) @ directions.T, directions @ origin
     margin = 0.05 * np.ptp(points, axis=0)
@@ -211,20 +224,20 @@ def plane(name: str, axes: list[str], codes: np.ndarray, directions: np.ndarray,
     return {"name": name, "axes": axes, **numbers}
 
 
-def render_images(
+def rendered_images(
     run: TrainedModel, codes: np.ndarray, sliders: list[dict], planes: list[dict], reason: str
 ) -> dict[str, Any]:
     """Images in the place of the decoder: the first code with one latent moved, the map's points, reconstructions."""
-    sliders = [{**one, "steps": RENDERED_STEPS - 1} for one in sliders[:RENDERED_LATENTS]]
+    sliders = [{**slider, "steps": RENDERED_STEPS - 1} for slider in sliders[:RENDERED_LATENTS]]
     traversals = np.repeat(codes[None, :1], len(sliders), axis=0).repeat(RENDERED_STEPS, axis=1)
-    for row, one in zip(traversals, sliders, strict=True):
-        row[:, one["dimension"]] = np.linspace(one["low"], one["high"], RENDERED_STEPS)
+    for row, slider in zip(traversals, sliders, strict=True):
+        row[:, slider["dimension"]] = np.linspace(slider["low"], slider["high"], RENDERED_STEPS)
     directions = np.asarray(planes[0]["directions"], np.float32)
     x, y = np.meshgrid(*(np.linspace(*ends, RENDERED_PLANE) for ends in planes[0]["extent"]))
     points = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
-    here = directions @ codes[0] - np.asarray(planes[0]["offsets"], np.float32)
-    on_map = codes[:1] + (points - here[None]) @ directions
-    all_codes = np.concatenate([codes[:RENDERED_IMAGES], *traversals, on_map]).astype(np.float32)
+    origin = directions @ codes[0] - np.asarray(planes[0]["offsets"], np.float32)
+    map_codes = codes[:1] + (points - origin[None]) @ directions
+    all_codes = np.concatenate([codes[:RENDERED_IMAGES], *traversals, map_codes]).astype(np.float32)
     note = (
         f"Not decoded in this page: {reason}. Of {len(all_codes)} images rendered beforehand it shows the one whose "
         f"code is nearest; sliders move {len(sliders)} latents of the first image, one at a time."
@@ -247,8 +260,8 @@ def image_sheet(images: np.ndarray) -> dict[str, Any]:
     rows = math.ceil(n / columns)
     tiles = np.zeros((rows * columns, *images.shape[1:]), np.uint8)
     tiles[:n] = np.clip(np.round(255 * images), 0, 255)
-    whole = tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    picture = whole.reshape(rows * height, columns * width, channels)
+    grid = tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    picture = grid.reshape(rows * height, columns * width, channels)
     file = io.BytesIO()
     Image.fromarray(picture[..., 0] if channels == 1 else picture).save(file, "PNG", optimize=True)
     address = f"data:image/png;base64,{pack_array(np.frombuffer(file.getvalue(), np.uint8), 'uint8')}"

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vae_jax.comparison.results import Number
+
 MINUS = "\N{MINUS SIGN}"
 VOID = ("meta", "img", "br")
 
@@ -49,7 +51,7 @@ def table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]) ->
     return tag("div", element, class_="scroll", tabindex="0")
 
 
-def four_digits(value: float) -> str:
+def four_digits(value: Number) -> str:
     """A number to four digits."""
     if not math.isfinite(value):
         return {math.inf: "∞", -math.inf: f"{MINUS}∞"}.get(value, "NaN")
@@ -58,7 +60,7 @@ def four_digits(value: float) -> str:
     return text.replace("-", MINUS)
 
 
-def number_cell(value: float | None, *details: Any, formatter: Callable[[float], str] = four_digits) -> Html:
+def number_cell(value: Number | None, *details: Any, formatter: Callable[[Number], str] = four_digits) -> Html:
     """A cell with a number, which it is sorted by, and details below; what is missing, or is NaN, shows as that."""
     if value is None or math.isnan(value):
         word, meaning = ("none", "not measured") if value is None else ("NaN", "not a number")

@@ -9,7 +9,7 @@ import numpy as np
 from vae_jax.comparison import intervals
 from vae_jax.comparison.comparability import incomparable_groups
 from vae_jax.comparison.families import Family, distant_groups, families
-from vae_jax.comparison.results import ComparedRun, Comparison, Group, Summary
+from vae_jax.comparison.results import ComparedRun, Comparison, Group, Number, Summary
 from vae_jax.report import plotly_traces
 from vae_jax.report.markup import four_digits
 from vae_jax.report.plotly_traces import GREY, Figure, Point
@@ -140,7 +140,7 @@ def score_by_strength(comparison: Comparison) -> Figure | None:
 
 
 def _family_traces(
-    family: Family, summaries: Sequence[tuple[float | None, Summary]], limits: Point, colour: str
+    family: Family, summaries: Sequence[tuple[Number | None, Summary]], limits: Point, colour: str
 ) -> list[Figure]:
     """The means of a family and their intervals: a band where it has a strength, bars or a level where it has none."""
     known = [(x, summary) for x, summary in summaries if x is not None and math.isfinite(summary.mean)]
@@ -194,7 +194,7 @@ def styles(comparison: Comparison) -> list[Style]:
     return [Style(group, COLOURS[i % len(COLOURS)], symbols[group.name]) for i, group in enumerate(comparison.groups)]
 
 
-def _strength_axis(drawn: Sequence[Family], scored: Collection[str]) -> tuple[dict[str, float], Figure] | None:
+def _strength_axis(drawn: Sequence[Family], scored: Collection[str]) -> tuple[dict[str, Number], Figure] | None:
     """(position of each scored group by its strength, axis): a logarithm where they span much, 0 below."""
     strengths = {
         group.name: strength
@@ -213,7 +213,7 @@ def _strength_axis(drawn: Sequence[Family], scored: Collection[str]) -> tuple[di
     return {name: positions[strength] for name, strength in strengths.items()}, axis
 
 
-def _positions(values: Sequence[float]) -> dict[float, float]:
+def _positions(values: Sequence[Number]) -> dict[Number, Number]:
     """The rising values as they are, or their logarithms where they span much, with 0 a step below the least."""
     positive = [value for value in values if value > 0]
     if values[0] < 0 or not positive or positive[-1] / positive[0] < LOG_RATIO:
@@ -222,7 +222,7 @@ def _positions(values: Sequence[float]) -> dict[float, float]:
     return {value: math.log(value) if value else math.log(positive[0]) - step for value in values}
 
 
-def _spaced_values(positions: Mapping[float, float]) -> list[float]:
+def _spaced_values(positions: Mapping[Number, Number]) -> list[Number]:
     """The rising values whose ticks leave each other room, from the first."""
     values = list(positions)
     room, spaced = (positions[values[-1]] - positions[values[0]]) / 16, values[:1]
@@ -232,14 +232,14 @@ def _spaced_values(positions: Mapping[float, float]) -> list[float]:
     return spaced
 
 
-def _name_axis(groups: Sequence[Group]) -> tuple[dict[str, float], Figure]:
+def _name_axis(groups: Sequence[Group]) -> tuple[dict[str, Number], Figure]:
     """(position of each group, one after the other, axis)."""
     positions = {group.name: i for i, group in enumerate(groups)}
     ticks = {"tickvals": list(positions.values()), "ticktext": [plotly_traces.escaped(name) for name in positions]}
     return positions, plotly_traces.axis("", range=(-0.6, len(positions) - 0.4), **ticks)
 
 
-def _elbo_lines(x: Point, y: Point, sums: Sequence[float]) -> tuple[list[Figure], list[Figure]]:
+def _elbo_lines(x: Point, y: Point, sums: Sequence[Number]) -> tuple[list[Figure], list[Figure]]:
     """(lines of equal rate + distortion = -ELBO: the best run's, and round ones; their names).
 
     Args:
@@ -265,7 +265,7 @@ def _elbo_lines(x: Point, y: Point, sums: Sequence[float]) -> tuple[list[Figure]
     return lines, names
 
 
-def _round_levels(low: float, high: float) -> list[float]:
+def _round_levels(low: Number, high: Number) -> list[Number]:
     """At most six round numbers from `low` to `high`, evenly spaced."""
     span = high - low or 1.0
     step = 10 ** math.floor(math.log10(span))
@@ -282,7 +282,7 @@ def _comparable_runs(comparison: Comparison, metric: str) -> Runs:
 
 def _near_runs(rated: Runs) -> Runs:
     """The runs of groups whose rate leaves room for the others."""
-    rates: dict[str, list[float]] = {}
+    rates: dict[str, list[Number]] = {}
     for run in rated.values():
         rates.setdefault(run.group, []).append(run.metrics["rate"])
     distant = distant_groups({group: float(np.mean(values)) for group, values in rates.items()})

@@ -5,20 +5,20 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vae_jax.comparison.results import ComparedRun, Group, Summary
+from vae_jax.comparison.results import ComparedRun, Group, Number, Summary
 
 GREY = "#858d97"
 MAX_NAMES = 24
 """Groups that a legend has room for; of more, the text at a dot tells."""
 
 Figure = dict[str, Any]
-Point = tuple[float, float]
+Point = tuple[Number, Number]
 
 
 def dots(
     group: Group,
     runs: Sequence[ComparedRun],
-    points: Sequence[tuple[float | None, float | None]],
+    points: Sequence[tuple[Number | None, Number | None]],
     metrics: Sequence[str],
     colour: str,
     symbol: str,
@@ -64,7 +64,7 @@ def line(name: str, points: Sequence[Point], colour: str = GREY, **style: Any) -
     }
 
 
-def band(known: Sequence[tuple[float, Summary]], colour: str) -> Figure | None:
+def band(known: Sequence[tuple[Number, Summary]], colour: str) -> Figure | None:
     """The 95% intervals of the means, filled; a group of one seed has none."""
     sure = [(x, summary) for x, summary in known if is_finite(summary.low) and is_finite(summary.high)]
     edge = [(x, summary.high) for x, summary in sure] + [(x, summary.low) for x, summary in reversed(sure)]
@@ -76,7 +76,7 @@ def band(known: Sequence[tuple[float, Summary]], colour: str) -> Figure | None:
     }
 
 
-def bars(known: Sequence[tuple[float, Summary]], colour: str) -> Figure:
+def bars(known: Sequence[tuple[Number, Summary]], colour: str) -> Figure:
     """The means with their intervals as bars."""
     above = [_reach(summary.mean, summary.high) for _, summary in known]
     below = [_reach(summary.mean, summary.low) for _, summary in known]
@@ -87,11 +87,11 @@ def bars(known: Sequence[tuple[float, Summary]], colour: str) -> Figure:
     }
 
 
-def _reach(mean: float, end: float | None) -> float:
+def _reach(mean: Number, end: Number | None) -> Number:
     return abs(end - mean) if is_finite(end) else 0
 
 
-def note(x: float, y: float, text: str, **options: Any) -> Figure:
+def note(x: Number, y: Number, text: str, **options: Any) -> Figure:
     """A text at a point."""
     return {"x": x, "y": y, "text": text, "showarrow": False} | options
 
@@ -119,7 +119,7 @@ def figure(traces: list[Figure], x: Figure, y: Figure, names: int, **options: An
     return {"data": traces, "layout": layout | options}
 
 
-def limits(values: Iterable[float]) -> tuple[float, float]:
+def limits(values: Iterable[Number]) -> Point:
     """The range of an axis that shows these values, with some room."""
     values = list(values)
     low, high = min(values), max(values)

@@ -3,12 +3,12 @@
 from vae_jax import metrics
 from vae_jax.comparison import wording
 from vae_jax.comparison.ranking import ranked_groups, sign
-from vae_jax.comparison.results import Comparison, Difference
+from vae_jax.comparison.results import Comparison, Difference, Number
 from vae_jax.phrases import plural
 from vae_jax.report.markup import four_digits
 
 
-def interval(low: float | None, high: float | None) -> str:
+def interval(low: Number | None, high: Number | None) -> str:
     """An interval in brackets; nothing where there is none."""
     return "" if low is None or high is None else f"[{four_digits(low)}, {four_digits(high)}]"
 

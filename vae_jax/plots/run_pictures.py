@@ -65,12 +65,12 @@ def traversals(run: TrainedModel, codes: np.ndarray, evaluation: dict, file: Pat
     """
     kl, steps = evaluation.get("kl"), np.linspace(-3, 3, 11)
     if kl is None:
-        order = np.argsort(-codes[:, : run.latent_dim].var(0))[:10]
+        order = np.argsort(-codes[:, : run.latent_dim].var(0))[:10].tolist()
         ranges = {i: codes[:, i].mean() + codes[:, i].std() * steps for i in order}
         rows = [f"latent {i}: sd {codes[:, i].std():.2f}" for i in order]
         title = "One latent moved at a time, in standard deviations"
     else:
-        order = np.argsort(-np.asarray(kl))[:10]
+        order = np.argsort(-np.asarray(kl))[:10].tolist()
         ranges = dict.fromkeys(order, steps)
         rows = [f"latent {i}: {kl[i]:.2f} nats" for i in order]
         title = "One latent moved at a time"

@@ -89,29 +89,31 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 # --- progress -------------------------------------------------------------------------------------
 
-PROGRESS = """
-from vae_jax import writers
-progress = writers.Progress(10, 200)
-progress.advance(100)
-progress.report(100, "loss 1.00", lasting=False)
-progress.advance(200)
-progress.report(200, "loss 0.50", lasting=True)
-progress.say("done")
-progress.close()
-"""
+
+def show_progress():
+    progress = writers.Progress(10, 200)
+    progress.advance(100)
+    progress.report(100, "loss 1.00", lasting=False)
+    progress.advance(200)
+    progress.report(200, "loss 0.50", lasting=True)
+    progress.say("done")
+    progress.close()
 
 
-def test_without_a_terminal_progress_is_plain_lines():
-    out = subprocess.run([sys.executable, "-c", PROGRESS], capture_output=True, text=True, timeout=60, check=True)
-    assert out.stdout.splitlines() == ["step 100/200  loss 1.00", "step 200/200  loss 0.50", "done"]
-    assert out.stderr == ""
+def test_without_a_terminal_progress_is_plain_lines(capsys):
+    show_progress()
+    out, errors = capsys.readouterr()
+    assert out.splitlines() == ["step 100/200  loss 1.00", "step 200/200  loss 0.50", "done"]
+    assert errors == ""
 
 
-def test_in_a_terminal_progress_is_a_bar():
+def test_in_a_terminal_progress_is_a_bar(capsys, monkeypatch):
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    process = subprocess.Popen([sys.executable, "-c", PROGRESS], stdout=subprocess.PIPE, stderr=theirs, text=True)
-    os.close(theirs)
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        show_progress()
+        monkeypatch.undo()
     bar = b""
     try:
         while part := os.read(ours, 4096):
@@ -119,7 +121,7 @@ def test_in_a_terminal_progress_is_a_bar():
     except OSError:  # the other side is closed
         pass
     os.close(ours)
-    assert process.communicate(timeout=60)[0].splitlines() == ["step 200/200  loss 0.50", "done"]
+    assert capsys.readouterr().out.splitlines() == ["step 200/200  loss 0.50", "done"]
     assert b"200/200" in bar
     assert b"%|" in bar
 
@@ -129,7 +131,7 @@ def test_in_a_terminal_progress_is_a_bar():
 MIRROR = """
 import json, sys, time
 from pathlib import Path
-from vae_jax import writers
+from vae_jax.training import writers
 
 def say(line):
     print(line, flush=True)
@@ -260,6 +262,7 @@ def test_without_a_network_the_run_is_kept_offline(tmp_path):
     check_offline(tmp_path / "run")
 
 
+@pytest.mark.full
 def test_with_a_server_that_never_answers_the_run_is_kept_offline(tmp_path):
     with serve() as server:
         server.deaf.set()
@@ -268,6 +271,7 @@ def test_with_a_server_that_never_answers_the_run_is_kept_offline(tmp_path):
     check_offline(tmp_path / "run")
 
 
+@pytest.mark.full
 def test_closing_early_leaves_a_hanging_start_behind(tmp_path):
     with serve() as server:
         server.deaf.set()
@@ -297,6 +301,7 @@ def test_an_online_run_arrives(tmp_path):
     assert len(server.requests("CreateArtifact")) == 1
 
 
+@pytest.mark.full
 def test_a_server_lost_on_the_way_does_not_hold_the_process(tmp_path):
     with serve() as server:
         env = {"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": server.url}

@@ -30,6 +30,19 @@ _NUMBERS = {
     "info/prior": _LAST,
     "joint/category": _LAST,
     "ladder/layer": _LAST,
+    # Of a key of their own.
+    "classifier/init": 0,
+    "classifier/binarize": 1,
+    "ais/held_out": 0,
+    "ais/simulated": 1,
+    # Of either key of those two.
+    "ais/pilot": 0,
+    "ais/pilot_start": 1,
+    "ais/start": 2,
+    "ais/forward": 3,
+    "ais/reverse": 4,
+    "ais/codes": 5,
+    "ais/pixels": 6,
 }
 """The numbers that these streams have had from the start, which decide the bits of every run that there is."""
 

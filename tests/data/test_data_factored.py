@@ -210,7 +210,7 @@ def test_images_are_scaled_as_stated(tmp_path):
         assert dataset.image_shape == (size, size, 1)
         # Pillow rounds after each axis.
         assert np.abs(rendered(dataset) - lanczos(images_of("smallnorb").astype(float), size)).max() < 1.6
-    with refused(r"config\.data\.size: 7 is not allowed"):
+    with refused(r"^size: 7 is not allowed"):
         smallnorb.load(path=str(tmp_path), size=7)
 
 
@@ -228,7 +228,7 @@ def test_what_is_no_complete_grid_is_refused_with_counts(fault, tmp_path, monkey
     monkeypatch.setattr("tensorflow_datasets.builder", lambda name, **kwargs: builder(**kwargs))
     count = {"missing": 143, "twice": 144, "half": 73}[fault]
     which = ": 1 are missing, 1 are there more than once" if fault == "twice" else ""
-    expected = f"config.data.path: .* has {count} images, which are not a complete grid of 2 x 4 x 3 x 2 x 3 factors"
+    expected = f"^path: .* has {count} images, which are not a complete grid of 2 x 4 x 3 x 2 x 3 factors"
     with refused(expected + which + "$"):
         smallnorb.load(path=str(tmp_path))
 
@@ -237,9 +237,9 @@ def test_what_is_no_complete_grid_is_refused_with_counts(fault, tmp_path, monkey
 def test_without_tfds_what_is_needed_is_said(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     for path in ("", str(tmp_path)):
-        with refused(r"config\.data\.name: reading from TFDS needs the extra 'tfds'"):
+        with refused(r"^name: reading from TFDS needs the extra 'tfds'"):
             LOAD[name](path=path)
-    with refused(r"config\.data\.path: .*nowhere' is not an npz file nor a folder with one"):
+    with refused(r"^path: .*nowhere' is not an npz file nor a folder with one"):
         LOAD[name](path=str(tmp_path / "nowhere"))
 
 
@@ -249,7 +249,7 @@ def test_what_tfds_cannot_prepare_is_said(load, builders, tmp_path, monkeypatch)
         raise OSError("no network\nat all")
 
     monkeypatch.setattr(builders["shapes3d"][1], "download_and_prepare", fails)
-    with refused(r"config\.data\.path: TFDS could not prepare 'shapes3d' \(no network\); give a folder"):
+    with refused(r"^path: TFDS could not prepare 'shapes3d' \(no network\); give a folder"):
         shapes3d.load(path=str(tmp_path))
 
 
@@ -277,7 +277,7 @@ def test_cars_are_read_from_their_files(tmp_path):
 
 def test_files_that_are_no_cars_are_refused(tmp_path):
     for path in ("", str(tmp_path)):
-        with refused(r"config\.data\.path: '.*' has no \.mat files and no npz; give the folder data/cars"):
+        with refused(r"^path: '.*' has no \.mat files and no npz; give the folder data/cars"):
             cars3d.load(path=path)
     write_cars(tmp_path)
     (tmp_path / "car_001_mesh.mat").write_bytes(b"no matrix")
@@ -308,10 +308,10 @@ def test_a_grid_is_held_once(monkeypatch):
         for start in range(0, megabytes * 16, 16):
             yield np.full((16, 256, 256, 1), start // 16, np.uint8), np.arange(start, start + 16)[::-1]
 
-    stored = _stored_grids.Stored("here", ("a", "b"), (megabytes, 16), (256, 256, 1), megabytes * 16, chunks())
+    stored = _stored_grids.StoredGrid("here", ("a", "b"), (megabytes, 16), (256, 256, 1), megabytes * 16, chunks())
     tracemalloc.start()
     try:
-        images = _stored_grids.in_order(stored)
+        images = _stored_grids.load_by_id(stored)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -320,11 +320,11 @@ def test_a_grid_is_held_once(monkeypatch):
     np.testing.assert_array_equal(images[:, 3, 5, 0], np.arange(megabytes).repeat(16))
 
 
-class Drawn(metrics.Subject):
-    """A subject of which only these codes are known."""
+class Drawn(metrics.EvaluationContext):
+    """A context of which only these codes are known."""
 
     def __init__(self, coded):
-        self.coded = coded
+        self.factor_codes = coded
         self.dataset = SimpleNamespace(factors=_factors.Factors(NORB_NAMES, NORB_SIZES, None, ("instance",)))
 
     def posterior_at(self, ids):
@@ -344,7 +344,7 @@ NORB_GRID = np.stack(np.unravel_index(np.arange(math.prod(NORB_SIZES)), NORB_SIZ
 
 
 def test_a_nuisance_factor_varies_in_what_is_drawn_and_has_no_class(key):
-    coded = metrics.coded(NORB_GRID.astype(np.float32), NORB_NAMES, NORB_SIZES, ("instance",))
+    coded = metrics.FactorCodes.from_grid(NORB_GRID.astype(np.float32), NORB_NAMES, NORB_SIZES, ("instance",))
     assert coded.names == ("category", "elevation", "azimuth")
     first, second = jax.random.split(key)
     codes, classes = coded.draw(first, 20_000)
@@ -353,7 +353,7 @@ def test_a_nuisance_factor_varies_in_what_is_drawn_and_has_no_class(key):
     np.add.at(table, (classes[:, 0], codes[:, 1].astype(int)), 1)
     np.testing.assert_allclose(table / 20_000, 1 / 50, atol=0.005)
     shared = np.repeat(np.arange(3), 500)
-    groups = coded.sharing(second, shared, 8)
+    groups = coded.draw_groups(second, shared, 8)
     still = (groups == groups[:, :1]).all(axis=1)
     assert still[np.arange(1500), np.array([0, 2, 3])[shared]].all()
     assert still[:, 1].sum() <= 1  # eight draws of ten instances are alike once in ten million
@@ -361,7 +361,7 @@ def test_a_nuisance_factor_varies_in_what_is_drawn_and_has_no_class(key):
 
 
 def test_a_nuisance_factor_is_not_scored(key):
-    coded = metrics.coded(NORB_GRID.astype(np.float32), NORB_NAMES, NORB_SIZES, ("instance",))
+    coded = metrics.FactorCodes.from_grid(NORB_GRID.astype(np.float32), NORB_NAMES, NORB_SIZES, ("instance",))
     subject = Drawn(coded)
     one, other, sampled = jax.random.split(key, 3)
     for name, found in (("mig", mig.compute(subject, one)), ("mig_sampled", mig_sampled.compute(subject, sampled))):
@@ -372,7 +372,7 @@ def test_a_nuisance_factor_is_not_scored(key):
     np.testing.assert_allclose([robust[f"irs.{i}"] for i in (0, 2, 3)], 1, atol=1e-6)
     assert robust["irs.1"] < 0.05
     with pytest.raises(UserError, match="none that is scored takes more than one value"):
-        metrics.coded(np.zeros((10, 2), np.float32), ("category", "instance"), (1, 10), ("instance",))
+        metrics.FactorCodes.from_grid(np.zeros((10, 2), np.float32), ("category", "instance"), (1, 10), ("instance",))
 
 
 @needs_tfds
@@ -380,7 +380,7 @@ def test_a_subject_takes_the_codes_of_a_stored_grid_by_id(load, key):
     """An encoder that reads the classes that `images_of` writes into the first row."""
     dataset = load("smallnorb", size=0)
     run = Reader(lambda images: images[:, 0, :5, 0].astype(np.float32) / 20, 5)
-    coded = metrics.Subject(run, dataset).coded
+    coded = metrics.EvaluationContext(run, dataset).factor_codes
     assert coded.names == ("category", "elevation", "azimuth", "lighting")
     codes, classes = coded.draw(key, 500)
     np.testing.assert_array_equal(codes[:, [0, 2, 3, 4]], classes)
@@ -390,6 +390,8 @@ def test_a_subject_takes_the_codes_of_a_stored_grid_by_id(load, key):
 @needs_tfds
 def test_a_subject_takes_the_codes_of_bits(load):
     dataset = load("dsprites")
-    coded = metrics.Subject(Reader(lambda images: images[:, 7, :9, 0].astype(np.float32), 9), dataset).coded
+    coded = metrics.EvaluationContext(
+        Reader(lambda images: images[:, 7, :9, 0].astype(np.float32), 9), dataset
+    ).factor_codes
     np.testing.assert_array_equal(coded.codes, 255 * images_of("dsprites")[:, 7, :9, 0])
     assert coded.names == ("shape", "scale", "orientation", "x", "y")

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from experiments.benchmark.metrics import GivenCodes
 from vae_jax import randomness
+from vae_jax.metrics._given_codes import GivenCodes
 
 NAMES, SIZES = ("shape", "scale", "x", "y"), (2, 5, 8, 8)
 GRID = np.stack(np.unravel_index(np.arange(math.prod(SIZES)), SIZES), axis=1).astype(np.int32)
@@ -33,5 +33,5 @@ def given(codes, names=NAMES, sizes=SIZES, **kwargs):
     return GivenCodes(np.asarray(codes, np.float32), names, sizes, **kwargs)
 
 
-def score(metric, subject, **parameters):
-    return metric.compute(subject, randomness.root_key(0), **parameters)
+def score(metric, context, **parameters):
+    return metric.compute(context, randomness.root_key(0), **parameters)

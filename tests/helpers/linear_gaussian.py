@@ -47,12 +47,12 @@ def linear(narrower):
         return (z @ jnp.asarray(WEIGHT)).reshape(len(z), 1, PIXELS, 1)
 
     pixels = gaussian.make(sigma=SIGMA)
-    return Model(Nets(None, encode, decode), beta.make(pixels), pixels, {}, None)
+    return Model(Nets(None, encode, decode), beta.make(pixels), pixels, {})
 
 
 @functools.cache
 def compiled(narrower, k, at_once):
-    return jax.jit(likelihood.streamed(linear(narrower), k, at_once))
+    return jax.jit(likelihood.streamed_bound(linear(narrower), k, at_once))
 
 
 def bound(k, at_once, seed=0, narrower=1.0):

@@ -11,7 +11,7 @@ from helpers.factor_codes import given, noise, score
 from scipy import special, stats
 
 from vae_jax.errors import UserError
-from vae_jax.metrics import Subject, _information, aggregate_posterior
+from vae_jax.metrics import EvaluationContext, _information, aggregate_posterior
 from vae_jax.models.distributions import Gaussian
 from vae_jax.models.likelihoods import bernoulli
 from vae_jax.models.networks import Nets
@@ -27,7 +27,7 @@ def gaussian(mean, deviation):
 
 def means(posterior, key, log_prior=None):
     """Each part's mean and standard error."""
-    found = aggregate_posterior.parts(posterior, key, log_prior)
+    found = aggregate_posterior.rate_parts(posterior, key, log_prior)
     return {name: (values.mean(), values.std(ddof=1) / math.sqrt(len(values))) for name, values in found.items()}
 
 
@@ -62,7 +62,7 @@ def test_the_parts_are_those_of_the_mixtures_in_float64(key, spread):
     joint, others, single = numpy_mixtures(z, posterior)
     np.testing.assert_allclose(_information.log_aggregate(z, posterior), [joint, others], rtol=2e-5, atol=1e-4)
     log_q = stats.norm.logpdf(z, posterior.mean, np.exp(0.5 * np.float64(posterior.logvar))).sum(axis=1)
-    found = aggregate_posterior.parts(posterior, key, None)
+    found = aggregate_posterior.rate_parts(posterior, key, None)
     tolerance = {"rtol": 2e-5, "atol": 3e-4 * spread}
     np.testing.assert_allclose(found["mutual_information"], log_q - joint, **tolerance)
     np.testing.assert_allclose(found["mutual_information_leave_one_out"], log_q - others, **tolerance)
@@ -119,7 +119,7 @@ def test_the_parts_add_up_to_the_rate(key):
     random = np.random.default_rng(2)
     mean, logvar = random.normal(size=(300, 4)), random.normal(size=(300, 4))
     posterior = Gaussian(jnp.asarray(mean, jnp.float32), jnp.asarray(logvar, jnp.float32))
-    found = aggregate_posterior.parts(posterior, key, None)
+    found = aggregate_posterior.rate_parts(posterior, key, None)
     whole = found["mutual_information"] + found["total_correlation"] + found["dimension_wise_kl"]
     np.testing.assert_allclose(whole, found["rate"], atol=1e-4)
     np.testing.assert_allclose(found["mutual_information"] + found[""], found["rate"], atol=1e-4)
@@ -140,8 +140,8 @@ def test_few_images_bracket_the_information_of_all():
     assert above.mean() - exact > 4 * above.std() / math.sqrt(40)
 
 
-class Known(Subject):
-    """A subject of which only the posterior and the prior are known."""
+class Known(EvaluationContext):
+    """A context of which only the posterior and the prior are known."""
 
     def __init__(self, posterior, variant, params, nets=None, labels=0):
         self.posterior = lambda images: posterior
@@ -180,7 +180,7 @@ def test_a_prior_that_is_the_aggregate_posterior_leaves_the_information(key):
 def test_a_label_beside_the_latents_is_not_theirs(key):
     posterior = gaussian(noise(3)[:50], 0.5)
     subject = Known(posterior, conditional.make(bernoulli.make()), {}, labels=10)
-    log_prior = aggregate_posterior.prior_of(subject)
+    log_prior = aggregate_posterior.latent_log_prior(subject)
     expected = stats.norm.logpdf(posterior.mean).sum(axis=1)
     np.testing.assert_allclose(log_prior(posterior.mean), expected, rtol=1e-5)
 

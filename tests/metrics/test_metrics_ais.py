@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ from vae_jax import cli, metrics, model
 from vae_jax.config.parse import parse_config
 from vae_jax.data import digits
 from vae_jax.errors import UserError
-from vae_jax.metrics import ais
-from vae_jax.randomness import root_key
+from vae_jax.metrics import _annealing, ais
+from vae_jax.metrics._requests import parse_requests
+from vae_jax.randomness import root_key, stream
 
 ROOT = Path(__file__).parents[2]
 PARAMS = {"nets": {}, "own": {}}
@@ -27,7 +27,7 @@ CHAINS = 32
 
 @functools.cache
 def way(temperatures):
-    return ais.ways(linear(1.0), LATENT, CHAINS, temperatures, 5)
+    return ais.Annealing(linear(1.0), LATENT, CHAINS, temperatures, 5)
 
 
 @functools.cache
@@ -66,8 +66,8 @@ def test_estimates_rise_with_the_temperatures():
 
 def test_one_temperature_is_importance_sampling_from_the_prior():
     log_w, _ = forward(1)
-    key = jax.random.fold_in(root_key(0), ais.START)
-    z = np.asarray(ais.from_prior(linear(1.0), PARAMS, key, BATCH["index"], CHAINS, LATENT), np.float64)
+    key = stream(root_key(0), "ais/start")
+    z = np.asarray(ais.sample_starts(linear(1.0), PARAMS, key, BATCH["index"], CHAINS, LATENT), np.float64)
     assert abs(z.mean()) < 4 / math.sqrt(z.size)
     assert len(np.unique(z)) == z.size
     mean = z.reshape(8, CHAINS, LATENT) @ WEIGHT.astype(np.float64)
@@ -84,7 +84,7 @@ def there_and_back(temperatures, x, z):
         step_sizes, code = way(temperatures).pilot(*these), jnp.asarray(z[start : start + 8], jnp.float32)
         there, back = way(temperatures).forward(*these, step_sizes), way(temperatures).reverse(*these, step_sizes, code)
         found.append((there[0], back[0]))
-    return ais.joined(found)
+    return ais.concatenate(found)
 
 
 def test_images_of_the_model_are_bracketed():
@@ -112,8 +112,8 @@ def test_it_is_not_worse_than_the_bound_of_a_poor_encoder():
 
 def test_step_sizes_reach_the_acceptance_and_are_each_images_own():
     _, acceptance = forward(100)
-    assert abs(acceptance.mean() - ais.ACCEPTANCE) < 0.06
-    np.testing.assert_allclose(acceptance.mean(axis=1), ais.ACCEPTANCE, atol=0.15)
+    assert abs(acceptance.mean() - _annealing.ACCEPTANCE) < 0.06
+    np.testing.assert_allclose(acceptance.mean(axis=1), _annealing.ACCEPTANCE, atol=0.15)
     step_sizes = np.asarray(way(100).pilot(PARAMS, BATCH["image"], BATCH["index"], root_key(0)))
     assert step_sizes.shape == (101, 8)
     # The posterior is narrower than the prior: SIGMA against the larger of WEIGHT's singular values.
@@ -128,20 +128,20 @@ def test_a_chain_is_the_same_in_any_batch():
 
 
 def test_the_schedule_goes_from_prior_to_posterior():
-    betas = np.asarray(ais.schedule(8), np.float64)
+    betas = np.asarray(_annealing.schedule(8), np.float64)
     np.testing.assert_allclose(betas[[0, 4, 8]], [0, 0.5, 1], atol=1e-7)
     np.testing.assert_allclose(betas + betas[::-1], 1, atol=1e-6)
     rise = 1 / (1 + np.exp([4, 3])), 1 / (1 + math.exp(-4))
     np.testing.assert_allclose(betas[1], (rise[0][1] - rise[0][0]) / (rise[1] - rise[0][0]), rtol=1e-5)
-    np.testing.assert_allclose(ais.schedule(1), [0, 1])
+    np.testing.assert_allclose(_annealing.schedule(1), [0, 1])
 
 
-class Linear(metrics.Subject):
+class Linear(metrics.EvaluationContext):
     """The linear model as a run; `seen` are the first images of the batches taken."""
 
     def __init__(self):
         self.run = SimpleNamespace(params=PARAMS, latent_dim=LATENT, image_shape=(1, PIXELS, 1))
-        self.model, self.watched, self.seen = linear(1.0), metrics.unwatched, []
+        self.model, self.progress, self.seen = linear(1.0), metrics.no_progress, []
 
     def held_out(self, batch_size, images=0):
         for start in range(0, images or 8, batch_size):
@@ -178,7 +178,7 @@ def test_variants_whose_prior_cannot_be_differentiated_are_refused_by_name():
     dataset, refused = digits.load(), {}
     for path in (ROOT / "vae_jax/variants").glob("[a-z]*.py"):
         config = parse_config([f"--config={ROOT / 'configs/digits.py'}:{path.stem}"])
-        refused[path.stem] = metrics.lacks("ais", model.build(config, (8, 8, 1)), dataset)
+        refused[path.stem] = metrics.missing_requirement(ais.METRIC.requires, model.build(config, (8, 8, 1)), dataset)
     assert {name for name, need in refused.items() if need} == {*POINTS, *OTHERS}
     assert all("codes have a density" in refused[name] for name in POINTS)
     assert all("prior has a density that can be differentiated" in refused[name] for name in OTHERS)
@@ -190,7 +190,8 @@ def test_a_ladder_of_one_layer_has_its_prior_in_closed_form():
     )
     built = model.build(config, (8, 8, 1))
     assert built.variant.log_prior is None
-    metrics.check("ais", built, digits.load())
+    (request,) = parse_requests("ais")
+    request.check(built, digits.load())
 
 
 def test_a_run_of_digits_is_measured_by_the_command(tmp_path, capsys):
@@ -202,6 +203,6 @@ def test_a_run_of_digits_is_measured_by_the_command(tmp_path, capsys):
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert abs(found[word] - found["elbo"]) < 4  # of 30 images, not of all
     assert -0.3 < found[f"{word}.gap"] < 1.5
-    assert abs(found[f"{word}.acceptance"] - ais.ACCEPTANCE) < 0.1
+    assert abs(found[f"{word}.acceptance"] - _annealing.ACCEPTANCE) < 0.1
     assert found[f"{word}.protocol"] == "images=30 chains=4 temperatures=100 leapfrog=10 simulated=30"
     assert f"[1/1] {word} = " in capsys.readouterr().out

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmark.metrics import GivenCodes
 from vae_jax import randomness
 from vae_jax.metrics import _boosted_trees, dci
+from vae_jax.metrics._given_codes import GivenCodes
 
 SIZES = (3, 8, 8)
 GRID = np.stack(np.unravel_index(np.arange(math.prod(SIZES)), SIZES), axis=1)
@@ -32,10 +32,10 @@ def test_trees_are_those_of_sklearn_where_every_row_has_its_own_bin():
     from sklearn.ensemble import GradientBoostingClassifier
 
     (rows, labels), (others, truth) = blobs(300), blobs(2000, seed=1)
-    edges = _boosted_trees.cuts(rows, 1200)
-    binned = _boosted_trees.binned(rows, edges)
+    edges = _boosted_trees.bin_edges(rows, 1200)
+    binned = _boosted_trees.assign_bins(rows, edges)
     trees = _boosted_trees.fit(jax.random.key(0), binned, jnp.asarray(labels), sizes=(3, 2), bins=1200, rounds=30)
-    told = np.asarray(_boosted_trees.predict(trees, _boosted_trees.binned(others, edges), sizes=(3, 2)))
+    told = np.asarray(_boosted_trees.predict(trees, _boosted_trees.assign_bins(others, edges), sizes=(3, 2)))
     for k in range(2):
         theirs = GradientBoostingClassifier(n_estimators=30, random_state=0).fit(rows, labels[:, k])
         # They cut half way between rows and choose among equal splits in another order.
@@ -48,10 +48,10 @@ def test_trees_are_those_of_sklearn_where_every_row_has_its_own_bin():
 def full():
     """2,000 rows at the settings of the score: 64 bins, 100 rounds."""
     (rows, labels), (others, truth) = blobs(2000), blobs(4000, seed=1)
-    edges = _boosted_trees.cuts(rows, 64)
-    binned = _boosted_trees.binned(rows, edges)
+    edges = _boosted_trees.bin_edges(rows, 64)
+    binned = _boosted_trees.assign_bins(rows, edges)
     trees = _boosted_trees.fit(jax.random.key(0), binned, jnp.asarray(labels), sizes=(3, 2), bins=64)
-    told = np.asarray(_boosted_trees.predict(trees, _boosted_trees.binned(others, edges), sizes=(3, 2)))
+    told = np.asarray(_boosted_trees.predict(trees, _boosted_trees.assign_bins(others, edges), sizes=(3, 2)))
     return rows, labels, others, truth, trees, told
 
 
@@ -94,10 +94,10 @@ def test_first_splits_are_those_of_a_slow_oracle():
 def test_bins_hold_equally_many_and_equal_values_share_one():
     rows = np.random.default_rng(0).normal(size=(1000, 1)).astype(np.float32)
     np.testing.assert_allclose(
-        np.bincount(np.asarray(_boosted_trees.binned(rows, _boosted_trees.cuts(rows, 8)))[:, 0]), 125
+        np.bincount(np.asarray(_boosted_trees.assign_bins(rows, _boosted_trees.bin_edges(rows, 8)))[:, 0]), 125
     )
     repeated = (np.arange(1000)[:, None] % 20).astype(np.float32)
-    found = np.asarray(_boosted_trees.binned(repeated, _boosted_trees.cuts(repeated, 64)))[:, 0]
+    found = np.asarray(_boosted_trees.assign_bins(repeated, _boosted_trees.bin_edges(repeated, 64)))[:, 0]
     assert len(np.unique(found)) == 20
     assert all(len(np.unique(found[repeated[:, 0] == value])) == 1 for value in range(20))
 

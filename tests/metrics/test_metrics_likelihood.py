@@ -45,6 +45,6 @@ def test_images_far_from_the_model_are_finite():
 
 def test_every_metric_says_what_it_needs_and_means():
     for name in metrics.names():
-        module = metrics.get(name)
-        assert set(module.NEEDS) <= metrics.NEEDS.keys()
-        assert len(module.__doc__.splitlines()) > 3
+        metric = metrics.get(name)
+        assert set(metric.requires) <= metrics.REQUIREMENTS.keys()
+        assert len(metrics.description(metric).splitlines()) > 3

@@ -15,6 +15,7 @@ from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics import _feature_classifier, samples, smoothness
 from vae_jax.metrics._feature_classifier import Classifier
+from vae_jax.metrics._requests import parse_requests
 from vae_jax.models.likelihoods import bernoulli
 from vae_jax.models.networks import Nets
 from vae_jax.training.step import initial_state
@@ -129,10 +130,10 @@ def of_patterns(count, seed):
 def test_near_copies_are_copies_and_not_what_is_soft(monkeypatch):
     monkeypatch.setattr(samples, "VALUES", 64 * 500)
     taught, held_out, fresh = (of_patterns(count, i) for i, count in enumerate((2000, 1000, 1000)))
-    split = data.split(taught)
+    split = data.make_split(taught)
     fetch = lambda places: _feature_classifier.pictures(split, "dynamic", places)  # noqa: E731
     real, fresh, known = (images.astype(np.float32) / 255 for images in (held_out, fresh, taught[:1000]))
-    score = lambda fake: samples.copies(fake, real, fetch, np.arange(2000), metrics.unwatched)  # noqa: E731
+    score = lambda fake: samples.count_copies(fake, real, fetch, np.arange(2000), metrics.no_progress)  # noqa: E731
     assert score(known) == {"near_copies": 1, "near_copies_of_data": 0.01}
     assert score(real[:900])["near_copies"] == 0  # a held-out image is nearest to itself
     assert score(fresh)["near_copies"] == pytest.approx(0.01, abs=0.012)
@@ -147,7 +148,7 @@ def test_near_copies_are_copies_and_not_what_is_soft(monkeypatch):
 
 def test_one_image_in_both_is_as_near_to_one_as_to_the_other():
     np.testing.assert_array_equal(
-        samples.relative(np.float32([0, 0, 2, 3]), np.float32([0, 1, 1, 0])), [1, 0, 2, np.inf]
+        samples.distance_ratio(np.float32([0, 0, 2, 3]), np.float32([0, 1, 1, 0])), [1, 0, 2, np.inf]
     )
     tied = samples.near_copies(np.float32([0, 0.5]), np.float32([0] * 30 + [1] * 70))
     assert tied == {"near_copies": 0.5, "near_copies_of_data": 0.3}
@@ -174,8 +175,8 @@ def lined(decode, monkeypatch, **parameters):
     )
     weight = normal(64, 5, seed=3)
     see = lambda images: (images.reshape(len(images), -1) @ weight, images.mean(axis=(1, 2, 3)))  # noqa: E731
-    monkeypatch.setattr(_feature_classifier, "trained", lambda *_, **__: Classifier(see, 1.0))
-    return smoothness.compute(metrics.Subject(run, dataset), randomness.root_key(0), **parameters)
+    monkeypatch.setattr(_feature_classifier, "load_or_train", lambda *_, **__: Classifier(see, 1.0))
+    return smoothness.compute(metrics.EvaluationContext(run, dataset), randomness.root_key(0), **parameters)
 
 
 def test_a_linear_decoder_is_even_and_a_jump_is_not(monkeypatch):
@@ -206,14 +207,14 @@ def test_a_detour_is_longer_than_its_chord():
 
 def test_pairs_are_of_two_images_of_one_group(key):
     groups = np.array([2, 0, 1, 0, 2, 2, 0])
-    one, other = smoothness.ends(key, groups, 500)
+    one, other = smoothness.draw_pairs(key, groups, 500)
     assert (one != other).all()
     assert (groups[one] == groups[other]).all()
     assert {*zip(one, other, strict=True)} == {
         (i, j) for i in range(7) for j in range(7) if i != j and groups[i] == groups[j]
     }
     with pytest.raises(UserError, match="no two held-out images"):
-        smoothness.ends(key, np.arange(5), 10)
+        smoothness.draw_pairs(key, np.arange(5), 10)
 
 
 @pytest.fixture(scope="module")
@@ -229,29 +230,29 @@ def refuse(*_):
 
 def test_digits_are_told_and_the_cache_is_used(cache, monkeypatch):
     dataset = digits.load()
-    first = _feature_classifier.trained(dataset, SECTION)
+    first = _feature_classifier.load_or_train(dataset, SECTION)
     assert first.accuracy > 0.95
     images = _feature_classifier.pictures(dataset.test, "dynamic", np.arange(50))
-    features, confidence = first.see(images)
+    features, confidence = first.features_and_confidence(images)
     assert features.shape == (50, _feature_classifier.FEATURES)
     assert (features >= 0).all()
     assert ((confidence > 0.1) & (confidence <= 1)).all()
     monkeypatch.setattr(_feature_classifier, "fit", refuse)
-    second = _feature_classifier.trained(dataset, SECTION | {"binarize": "none"})  # as grey as dynamic
+    second = _feature_classifier.load_or_train(dataset, SECTION | {"binarize": "none"})  # as grey as dynamic
     assert second.accuracy == first.accuracy
-    np.testing.assert_array_equal(second.see(images)[0], features)
+    np.testing.assert_array_equal(second.features_and_confidence(images)[0], features)
     assert [file.suffix for file in cache.iterdir()] == [".npz"]
     for section, seed in ((SECTION, 1), (SECTION | {"binarize": "static"}, 0), (SECTION | {"path": "x"}, 0)):
         with pytest.raises(AssertionError, match="trained once more"):
-            _feature_classifier.trained(dataset, section, seed=seed)
+            _feature_classifier.load_or_train(dataset, section, seed=seed)
 
 
 def test_factors_have_a_head_each_and_a_damaged_file_is_not_used(cache, monkeypatch):
     monkeypatch.setattr(_feature_classifier, "STEPS", 300)
     dataset = sprites.load(sizes=(3, 4, 1, 8, 8), resolution=16)
     section = {"name": "sprites", "binarize": "static"}
-    assert _feature_classifier.task(dataset).sizes == (3, 4, 8, 8)
-    first = _feature_classifier.trained(dataset, section)
+    assert _feature_classifier.make_task(dataset).sizes == (3, 4, 8, 8)
+    first = _feature_classifier.load_or_train(dataset, section)
     assert first.accuracy > 0.7
     images = _feature_classifier.pictures(dataset.test, "static", np.arange(9))
     (file,) = cache.glob("sprites_*")
@@ -262,23 +263,25 @@ def test_factors_have_a_head_each_and_a_damaged_file_is_not_used(cache, monkeypa
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     for number, damaged in enumerate((whole[:middle], flipped), start=1):
         file.write_bytes(damaged)
-        again = _feature_classifier.trained(dataset, section)
+        again = _feature_classifier.load_or_train(dataset, section)
         assert len(trainings) == number
-        np.testing.assert_array_equal(again.see(images)[0], first.see(images)[0])  # the seed decides
-    _feature_classifier.trained(dataset, section)
+        np.testing.assert_array_equal(
+            again.features_and_confidence(images)[0], first.features_and_confidence(images)[0]
+        )  # the seed decides
+    _feature_classifier.load_or_train(dataset, section)
     assert len(trainings) == 2
 
 
 def test_labels_of_any_numbers_are_classes():
     images = of_patterns(4, 0)
     dataset = data.from_arrays(images, np.array([7, -1, 7, 30]), images, np.array([30, 7, 8, 99]))
-    sizes, targets = _feature_classifier.task(dataset)
+    sizes, targets = _feature_classifier.make_task(dataset)
     assert sizes == (3,)
     np.testing.assert_array_equal(targets(dataset.train, jnp.arange(4))[:, 0], [1, 0, 1, 2])
     np.testing.assert_array_equal(targets(dataset.test, jnp.arange(4))[:, 0], [2, 1, -1, -1])
     for labels, complaint in ((None, "neither labels nor factors"), (np.zeros(4, int), "of one class")):
         with pytest.raises(UserError, match=complaint):
-            _feature_classifier.task(data.from_arrays(images, labels, images, labels))
+            _feature_classifier.make_task(data.from_arrays(images, labels, images, labels))
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +295,7 @@ def untrained(found):
 
 
 def measured(metric, run, dataset, **parameters):
-    return metric.compute(metrics.Subject(run, dataset), randomness.root_key(0), **parameters)
+    return metric.compute(metrics.EvaluationContext(run, dataset), randomness.root_key(0), **parameters)
 
 
 def test_training_makes_better_samples(trained, cache):
@@ -307,18 +310,18 @@ def test_training_makes_better_samples(trained, cache):
 
 
 def test_what_makes_no_sense_is_refused(trained):
-    few = trained.dataset._replace(test=data.split(of_patterns(5, 0), np.arange(5)))
+    few = trained.dataset._replace(test=data.make_split(of_patterns(5, 0), np.arange(5)))
     with pytest.raises(UserError, match="5 held-out images are too few for a 5-th nearest"):
         measured(samples, trained.run, few)
     with pytest.raises(UserError, match="3 images are too few for a 5-th nearest"):
         samples.manifold(normal(9, 2), normal(3, 2), 3, 5)
     with pytest.raises(UserError, match="points = 10 is not allowed; give an odd number"):
         measured(smoothness, trained.run, trained.dataset, points=10)
-    plain = trained.dataset._replace(train=data.split(of_patterns(5, 0)))
+    plain = trained.dataset._replace(train=data.make_split(of_patterns(5, 0)))
     for name in ("samples", "smoothness"):
         with pytest.raises(UserError, match=f"--metrics={name}: is not for this run; it needs .* labels or factors"):
-            metrics.check(name, trained.built, plain)
-        metrics.check(name, trained.built, trained.dataset)
+            parse_requests(name)[0].check(trained.built, plain)
+        parse_requests(name)[0].check(trained.built, trained.dataset)
 
 
 def test_only_a_prior_of_a_label_takes_labels(trained):

@@ -13,9 +13,9 @@ SMALL = {"train": 2000, "test": 1000}
 
 
 def test_group_shares_its_factor_and_nothing_else(key):
-    coded = given(GRID).coded
+    codes_of_grid = given(GRID).factor_codes
     shared = np.repeat(np.arange(4), 500)
-    codes = coded.sharing(key, shared, 6)
+    codes = codes_of_grid.draw_groups(key, shared, 6)
     assert codes.shape == (2000, 6, 4)
     same = (codes == codes[:, :1]).all(axis=1)
     assert same[np.arange(2000), shared].all()
@@ -34,8 +34,8 @@ def test_information_is_that_of_sklearn():
     codes = random.normal(size=(640, 3)) + GRID[:, :3]
     classes = random.integers(0, 6, (640, 2))
     classes[:, 1] = np.clip(codes[:, 1], 0, 5)
-    known, entropies = _information.informative(codes, classes.astype(np.int32), 20)
-    bins = _information.bins(codes, 20)
+    known, entropies = _information.binned_information(codes, classes.astype(np.int32), 20)
+    bins = _information.assign_bins(codes, 20)
     for j, k in np.ndindex(3, 2):
         np.testing.assert_allclose(known[j, k], mutual_info_score(bins[:, j], classes[:, k]), atol=1e-9)
     np.testing.assert_allclose(entropies, [mutual_info_score(column, column) for column in classes.T], atol=1e-9)
@@ -56,7 +56,7 @@ def test_thirty_two_values_in_twenty_bins_leave_a_gap_of_exactly_0_85():
 def test_duplicates_have_no_gap_but_are_modular():
     twice = np.concatenate([perfect(), -2 * perfect()], axis=1)
     np.testing.assert_allclose(mig.gaps(twice, GRID, 20), 0, atol=1e-9)
-    each = modularity.modularity(_information.informative(twice, GRID, 20)[0])
+    each = modularity.modularity(_information.binned_information(twice, GRID, 20)[0])
     np.testing.assert_allclose(each, [np.nan, *[1] * 4] * 2, atol=1e-9)
 
 
@@ -120,8 +120,8 @@ def test_stillest_latent_is_that_of_a_slow_oracle():
 
 
 def test_votes_are_counted_where_they_are_cast(key):
-    coded, variance = given(perfect()).coded, perfect().var(axis=0, ddof=1)
-    table = factor_vae.votes(coded, key, 400, 16, variance, 0.05)
+    perfect_codes, variance = given(perfect()).factor_codes, perfect().var(axis=0, ddof=1)
+    table = factor_vae.count_votes(perfect_codes, key, 400, 16, variance, 0.05)
     assert table.sum() == 400
     # perfect() has factor k at latent 4 - k, and the constant at 0.
     np.testing.assert_array_equal(table[1:][::-1] > 0, np.eye(4, dtype=bool))
@@ -171,7 +171,7 @@ def test_a_score_depends_on_codes_and_key_alone_and_is_first_in_its_result(name)
     assert next(iter(found)) == name
     assert all(part == name or part.startswith(f"{name}.") for part in found)
     assert all(np.isfinite(value) for value in found.values())
-    assert set(metrics.get(name).NEEDS) <= metrics.NEEDS.keys()
+    assert set(metrics.get(name).requires) <= metrics.REQUIREMENTS.keys()
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -184,7 +184,7 @@ def test_constant_codes_have_a_defined_score(name):
     np.testing.assert_allclose(found, expected, atol=0.08 if name in chance else 1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in PARAMETERS if "factors" in metrics.get(name).NEEDS])
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if "factors" in metrics.get(name).requires])
 def test_a_factor_of_one_value_is_left_out(name):
     codes = noise(3)[:24]
     one = given(codes, ("a", "b", "c"), (1, 4, 6))

@@ -151,7 +151,7 @@ def test_spearman_is_that_of_scipy():
 
     one, other = noise(2)[:60].round(1), np.exp(noise(2)[:60] + noise(2, 1)[:60])
     expected = [[abs(spearmanr(a, b).statistic) for b in other.T] for a in one.T]
-    np.testing.assert_allclose(udr.spearman(*map(udr._scaled, (one, other))), expected, rtol=1e-5)
+    np.testing.assert_allclose(udr.spearman(*map(udr._standardize, (one, other))), expected, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +163,13 @@ def subject():
     dataset = model.load_data(config.data)
     built = model.build(config, dataset.image_shape)
     params = initial_state(built, config, dataset.image_shape).params
-    return metrics.Subject(TrainedModel(config.to_dict(), dataset.image_shape, built, params, 0), dataset)
+    return metrics.EvaluationContext(TrainedModel(config.to_dict(), dataset.image_shape, built, params, 0), dataset)
 
 
 def test_a_run_gives_codes_and_posteriors_of_the_images_asked_for(subject):
     ids = np.array([5, 400, 17])
     posterior = subject.posterior_at(ids)
-    np.testing.assert_allclose(posterior.mean, subject.coded.codes[ids], atol=1e-5)
+    np.testing.assert_allclose(posterior.mean, subject.factor_codes.codes[ids], atol=1e-5)
     some, whole = subject.codes(20), subject.codes(0)
     assert len(whole) == subject.dataset.test.size
     np.testing.assert_allclose(some, whole[:20], atol=1e-6)

@@ -1,5 +1,6 @@
 """The metrics of a run from the command line: what joins what, what is refused, what goes on."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -10,6 +11,8 @@ import pytest
 
 from vae_jax import cli, metrics, registry
 from vae_jax.errors import UserError
+from vae_jax.metrics import sap
+from vae_jax.metrics._requests import parse_requests
 from vae_jax.training import metric_runner, writers
 from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
 from vae_jax.training.train_run import finished
@@ -114,10 +117,10 @@ def test_all_is_every_metric_that_the_run_can_have(run_folder, monkeypatch, caps
 
 
 def test_a_metric_that_cannot_be_computed_does_not_stop_the_others(run_folder, monkeypatch, capsys):
-    def compute(subject, key, *, train: int = 10, test: int = 10):
+    def compute(context, key, *, train: int = 10, test: int = 10):
         raise UserError("codes: 3 of 10 are not finite")
 
-    monkeypatch.setattr(metrics.get("sap"), "compute", compute)
+    monkeypatch.setattr(sap, "METRIC", dataclasses.replace(sap.METRIC, compute=compute))
     assert cli.evaluate([f"--workdir={run_folder}", "--metrics=sap,mig:points=300"]) == 1
     shown = capsys.readouterr()
     assert "sap: error: codes: 3 of 10 are not finite" in shown.out
@@ -174,10 +177,9 @@ def test_a_run_that_is_still_training_is_measured_at_its_last_checkpoint(run_fol
 
 def test_what_limits_a_parameter_names_one():
     for name in metrics.names():
-        module = metrics.get(name)
-        fields = registry.keyword_fields(module.compute)
-        assert {*getattr(module, "LEAST", {}), *getattr(module, "MOST", {})} <= fields.keys()
-        for field, least in getattr(module, "LEAST", {}).items():
+        metric = metrics.get(name)
+        assert {*metric.minimum, *metric.maximum} <= registry.keyword_fields(metric.compute).keys()
+        for field, least in metric.minimum.items():
             with pytest.raises(UserError, match=rf"--metrics={name}:{field}=-1: {field} = -1.* give at least {least}"):
-                metrics.parse(f"{name}:{field}=-1")
-            metrics.parse(f"{name}:{field}={least}")
+                parse_requests(f"{name}:{field}=-1")
+            parse_requests(f"{name}:{field}={least}")

@@ -25,29 +25,36 @@ DEPTH = 3
 JITTER = 1e-4
 """By how much of itself a split's gain is moved at random: more than rounding, less than matters."""
 Bins = Int[Array, "row feature"]
+Histograms = Float[Array, "class node feature bin"]
 
 
 class Trees(NamedTuple):
-    """What was fitted: (round, class, node), the root first and then level by level; leaves from left to right.
+    """Fitted trees: (round, class, node), the root first and then level by level; leaves from left to right.
 
     The classes are those of all labels, one label's after another's.
+
+    Attributes:
+        feature: the feature that a node splits on.
+        last_left: the last bin that goes left; the last of all where a node is not split.
+        leaf: what each leaf adds to its class's logit.
+        start: the logits before the first round.
+        importance: by how much the splits on each feature lowered the squared error, over all trees of a label, as a
+            share.
     """
 
     feature: Int[Array, "round class node"]
     last_left: Int[Array, "round class node"]
-    """The last bin that goes left; the last of all where a node is not split."""
     leaf: Float[Array, "round class leaf"]
-    start: Float[Array, "class"]
+    start: Float[Array, " class"]
     importance: Float[Array, "feature label"]
-    """By how much the splits on each feature lowered the squared error, over all trees of a label, as a share."""
 
 
-def cuts(rows: Float[np.ndarray, "row feature"], bins: int) -> Float[np.ndarray, "feature cut"]:
+def bin_edges(rows: Float[np.ndarray, "row feature"], bins: int) -> Float[np.ndarray, "feature cut"]:
     """The values between `bins` parts of equally many rows; fewer parts where values repeat."""
     return np.quantile(rows, np.arange(1, bins) / bins, axis=0).T
 
 
-def binned(rows: Float[np.ndarray, "row feature"], edges: Float[np.ndarray, "feature cut"]) -> Bins:
+def assign_bins(rows: Float[np.ndarray, "row feature"], edges: Float[np.ndarray, "feature cut"]) -> Bins:
     """Between which cuts each row's feature lies; a value on a cut is below it."""
     columns = [np.searchsorted(cut, column) for cut, column in zip(edges, rows.T, strict=True)]
     return jnp.asarray(np.stack(columns, axis=1), jnp.int32)
@@ -59,7 +66,7 @@ def _children(members, columns, feature, last_left):
     return jnp.stack([members - right, right], axis=2).reshape(len(members), -1, members.shape[-1])
 
 
-def _split(lot, sums, counts):
+def _best_splits(jitter, sums, counts):
     """The split of each node (class, node) that lowers the squared error most: feature, bin, by how much.
 
     A split of n rows into l and r lowers it by l r / n (mean_l - mean_r)^2 = (S_l r - S_r l)^2 / (l r n).
@@ -71,21 +78,41 @@ def _split(lot, sums, counts):
     possible = (left > 0) & (right > 0)
     product = jnp.where(possible, left * right * (left + right), 1.0)
     gain = jnp.where(possible, jnp.square(sum_left * right - sum_right * left) / product, 0.0)
-    drawn = (gain * (1 + JITTER * lot[..., None])).reshape(*gain.shape[:2], -1)
-    best = jnp.argmax(drawn, axis=-1)
-    found = jnp.take_along_axis(gain.reshape(drawn.shape), best[..., None], axis=-1)[..., 0]
-    return best // bins, jnp.where(found > 0, best % bins, bins - 1), found
+    jittered = (gain * (1 + JITTER * jitter[..., None])).reshape(*gain.shape[:2], -1)
+    best = jnp.argmax(jittered, axis=-1)
+    best_gain = jnp.take_along_axis(gain.reshape(jittered.shape), best[..., None], axis=-1)[..., 0]
+    return best // bins, jnp.where(best_gain > 0, best % bins, bins - 1), best_gain
 
 
-def _histograms(hot, members, residual, shape):
+def _histograms(one_hot, members, residual, shape):
     """The sums of residuals, and the numbers of rows, of each node in each bin of each feature."""
     weights = jnp.concatenate([members * residual[:, None, :], members], axis=1)
-    product = weights.reshape(-1, weights.shape[-1]) @ hot
+    product = weights.reshape(-1, weights.shape[-1]) @ one_hot
     return jnp.split(product.reshape(len(members), -1, *shape), 2, axis=1)
+
+
+def _child_histograms(one_hot, members, residual, sums, counts):
+    """The histograms of the nodes' children: the right one has what its parent has and the left one has not."""
+    left = _histograms(one_hot, members[:, ::2], residual, sums.shape[2:])
+    pairs = [jnp.stack([child, parent - child], axis=2) for child, parent in zip(left, (sums, counts), strict=True)]
+    return (pair.reshape(len(members), -1, *sums.shape[2:]) for pair in pairs)
 
 
 def _level(level):
     return slice(2**level - 1, 2 ** (level + 1) - 1)
+
+
+def _grow_trees(jitter, one_hot, columns, residual, counts):
+    """A tree for each class on its residuals: the rows of each leaf, and (feature, bin, gain) of each node."""
+    members = jnp.ones((len(residual), 1, residual.shape[1]))
+    sums = (residual @ one_hot).reshape(counts.shape)
+    splits = []
+    for level in range(DEPTH):
+        splits.append(_best_splits(jitter[:, _level(level)], sums, counts))
+        members = _children(members, columns, *splits[-1][:2])
+        if level < DEPTH - 1:
+            sums, counts = _child_histograms(one_hot, members, residual, sums, counts)
+    return members, [jnp.concatenate(part, axis=1) for part in zip(*splits, strict=True)]
 
 
 @partial(jax.jit, static_argnames=("sizes", "bins", "rounds"))
@@ -99,47 +126,45 @@ def fit(
     rounds: int = 100,
     rate: float = 0.1,
 ) -> Trees:
-    """Trees for each label of rows with features in `bins`: label k is below sizes[k], and takes all these values.
+    """Trees for each label (Friedman 2001, algorithm 6). Labels have nothing to do with each other.
 
-    Labels have nothing to do with each other; they are fitted at once, in one program.
+    Args:
+        key: chooses among splits that are equally good.
+        rows: the bin of each feature.
+        labels: label k of a row is below sizes[k], and takes all these values.
+        sizes: how many values each label takes.
+        bins: how many bins there are.
+        rounds: trees for each value of a label.
+        rate: what a leaf adds is this share of its Newton step.
     """
     count, features = rows.shape
-    columns, of = rows.T, np.repeat(np.arange(len(sizes)), sizes)
-    others = jnp.asarray(1 - 1 / np.repeat(sizes, sizes), jnp.float32)[:, None]
-    hot = jax.nn.one_hot(rows, bins).reshape(count, features * bins)
+    columns, label_of_class = rows.T, np.repeat(np.arange(len(sizes)), sizes)
+    other_share = jnp.asarray(1 - 1 / np.repeat(sizes, sizes), jnp.float32)[:, None]
+    one_hot = jax.nn.one_hot(rows, bins).reshape(count, features * bins)
     target = jnp.concatenate([jax.nn.one_hot(labels[:, k], size).T for k, size in enumerate(sizes)])
     start = jnp.log(jnp.mean(target, axis=1))
-    everyone = jnp.broadcast_to(jnp.sum(hot, axis=0).reshape(features, bins), (len(of), 1, features, bins))
+    root_counts = jnp.sum(one_hot, axis=0).reshape(features, bins)
+    counts = jnp.broadcast_to(root_counts, (len(label_of_class), 1, features, bins))
 
     def softmax(logits):
-        odds = jnp.exp(logits - jax.ops.segment_max(logits, of, len(sizes))[of])
-        return odds / jax.ops.segment_sum(odds, of, len(sizes))[of]
+        odds = jnp.exp(logits - jax.ops.segment_max(logits, label_of_class, len(sizes))[label_of_class])
+        return odds / jax.ops.segment_sum(odds, label_of_class, len(sizes))[label_of_class]
 
-    def grow(logits, number):
-        lot = jax.random.uniform(jax.random.fold_in(key, number), (len(of), 2**DEPTH - 1, features))
-        share = softmax(logits)
-        residual = target - share
-        members = jnp.ones((len(of), 1, count))
-        sums, counts = (residual @ hot).reshape(everyone.shape), everyone
-        splits = []
-        for level in range(DEPTH):
-            splits.append(_split(lot[:, _level(level)], sums, counts))
-            members = _children(members, columns, *splits[-1][:2])
-            if level < DEPTH - 1:
-                # The right child has what its parent has and the left one has not.
-                left = _histograms(hot, members[:, ::2], residual, (features, bins))
-                both = [jnp.stack([a, b - a], axis=2) for a, b in zip(left, (sums, counts), strict=True)]
-                sums, counts = (part.reshape(len(of), -1, features, bins) for part in both)
-        step = jnp.einsum("knr,kr->kn", members, residual) * others
-        curvature = jnp.einsum("knr,kr->kn", members, share * (1 - share))
+    def boost(logits, number):
+        tree_key = jax.random.fold_in(key, number)
+        jitter = jax.random.uniform(tree_key, (len(label_of_class), 2**DEPTH - 1, features))
+        probability = softmax(logits)
+        residual = target - probability
+        members, (feature, last_left, gain) = _grow_trees(jitter, one_hot, columns, residual, counts)
+        step = jnp.einsum("knr,kr->kn", members, residual) * other_share
+        curvature = jnp.einsum("knr,kr->kn", members, probability * (1 - probability))
         leaf = rate * jnp.where(curvature > 0, step / jnp.where(curvature > 0, curvature, 1.0), 0.0)
-        feature, last_left, gain = (jnp.concatenate(part, axis=1) for part in zip(*splits, strict=True))
-        lowered = jnp.sum(jax.nn.one_hot(feature, features) * gain[:, :, None], axis=1)
-        return logits + jnp.einsum("kn,knr->kr", leaf, members), (feature, last_left, leaf, lowered)
+        gain_of_feature = jnp.sum(jax.nn.one_hot(feature, features) * gain[:, :, None], axis=1)
+        return logits + jnp.einsum("kn,knr->kr", leaf, members), (feature, last_left, leaf, gain_of_feature)
 
     logits = jnp.broadcast_to(start[:, None], target.shape)
-    _, (feature, last_left, leaf, lowered) = jax.lax.scan(grow, logits, jnp.arange(rounds))
-    importance = jax.ops.segment_sum(jnp.sum(lowered, axis=0), of, len(sizes)).T
+    _, (feature, last_left, leaf, gain) = jax.lax.scan(boost, logits, jnp.arange(rounds))
+    importance = jax.ops.segment_sum(jnp.sum(gain, axis=0), label_of_class, len(sizes)).T
     total = jnp.sum(importance, axis=0)[None]
     return Trees(feature, last_left, leaf, start, importance / jnp.where(total > 0, total, 1.0))
 
@@ -149,14 +174,14 @@ def predict(trees: Trees, rows: Bins, *, sizes: tuple[int, ...]) -> Int[Array, "
     """The class of each label with the largest logit."""
     columns = rows.T
 
-    def add(logits, tree):
-        feature, last_left, leaf = tree
+    def add_trees(logits, trees):
+        feature, last_left, leaf = trees
         members = jnp.ones((len(logits), 1, len(rows)))
         for level in range(DEPTH):
             members = _children(members, columns, feature[:, _level(level)], last_left[:, _level(level)])
         return logits + jnp.einsum("kn,knr->kr", leaf, members), None
 
     logits = jnp.broadcast_to(trees.start[:, None], (len(trees.start), len(rows)))
-    logits, _ = jax.lax.scan(add, logits, (trees.feature, trees.last_left, trees.leaf))
-    each = jnp.split(logits, np.cumsum(sizes)[:-1])
-    return jnp.stack([jnp.argmax(part, axis=0) for part in each], axis=1)
+    logits, _ = jax.lax.scan(add_trees, logits, (trees.feature, trees.last_left, trees.leaf))
+    label_logits = jnp.split(logits, np.cumsum(sizes)[:-1])
+    return jnp.stack([jnp.argmax(part, axis=0) for part in label_logits], axis=1)

@@ -18,7 +18,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,8 +32,10 @@ from jaxtyping import Array, Float, Int
 from vae_jax import data, randomness
 from vae_jax.data import Dataset, Split
 from vae_jax.errors import UserError
+from vae_jax.metrics import Progress, no_progress
 from vae_jax.models.networks import _convolution
 from vae_jax.models.networks._parts import convolutions, dense
+from vae_jax.randomness import stream
 from vae_jax.typing import Config, Images, Indices, Key, Params
 
 VERSION = 1
@@ -47,63 +49,76 @@ CHUNK = 512
 Features = Float[np.ndarray, "image feature"]
 Pictures = Float[np.ndarray, "image height width channels"]
 Targets = Int[Array, "batch head"]
-INIT, SEEING = range(2)
 
 
 class Classifier(NamedTuple):
-    """`see(images)` is the features of each and the confidence in its likeliest class; `accuracy` is held-out."""
+    """A trained classifier.
 
-    see: Callable[[Pictures], tuple[Features, Float[np.ndarray, "image"]]]
+    Attributes:
+        features_and_confidence: images -> the features of each, and the confidence in its likeliest class.
+        accuracy: the share of held-out images whose class is told.
+    """
+
+    features_and_confidence: Callable[[Pictures], tuple[Features, Float[np.ndarray, " image"]]]
     accuracy: float
 
 
 class Task(NamedTuple):
-    """How many classes each head tells apart, and `targets(split, indices)`: the right ones, -1 for one unseen."""
+    """What there is to classify.
+
+    Attributes:
+        sizes: how many classes each head tells apart.
+        targets: (split, indices) -> the right class of each head, -1 for one that training has not.
+    """
 
     sizes: tuple[int, ...]
     targets: Callable[[Split, Indices], Targets]
 
 
-def task(dataset: Dataset) -> Task:
+def make_task(dataset: Dataset) -> Task:
     """The label, or each factor that varies. Raises UserError where the data have neither, or one class alone."""
     if dataset.train.labels is not None:
         values = np.unique(np.asarray(dataset.train.labels))
-        found = Task((len(values),), partial(_label, values))
+        task = Task((len(values),), partial(_label_targets, values))
     elif dataset.factors is not None:
-        varying = tuple(i for i, size in enumerate(dataset.factors.sizes) if size > 1)
+        varying = np.array([i for i, size in enumerate(dataset.factors.sizes) if size > 1], int)
         sizes = tuple(dataset.factors.sizes[i] for i in varying)
-        found = Task(sizes, lambda split, indices: split.factors(indices)[:, np.array(varying)])
+        task = Task(sizes, partial(_factor_targets, varying))
     else:
         raise UserError("config.data.name: its images have neither labels nor factors, so there is nothing to classify")
-    if max(found.sizes, default=0) < 2:
+    if max(task.sizes, default=0) < 2:
         raise UserError("config.data.name: all its images are of one class, so there is nothing to classify")
-    return found
+    return task
 
 
-def _label(values: np.ndarray, split: Split, indices: Indices) -> Targets:
+def _label_targets(values: np.ndarray, split: Split, indices: Indices) -> Targets:
     label = jnp.asarray(split.labels)[indices]
-    place = jnp.minimum(jnp.searchsorted(values, label), len(values) - 1)
-    return jnp.where(jnp.asarray(values)[place] == label, place, -1)[:, None]
+    number = jnp.minimum(jnp.searchsorted(values, label), len(values) - 1)
+    return jnp.where(jnp.asarray(values)[number] == label, number, -1)[:, None]
 
 
-def seen(split: Split, binarize: str, indices: Indices, key: Key) -> Images:
+def _factor_targets(varying: np.ndarray, split: Split, indices: Indices) -> Targets:
+    return split.factors(indices)[:, varying]
+
+
+def grey_levels(split: Split, binarize: str, indices: Indices, key: Key) -> Images:
     """Grey levels in [0, 1], thresholded where the data are: the expectation of what is drawn anew."""
     name = "static" if binarize == "static" else "none"
     return data.binarizer(name)(split.fetch(indices), key, indices)
 
 
-def pictures(split: Split, binarize: str, places: Int[np.ndarray, "image"]) -> Pictures:
-    """The images at `places` of a split as the classifier sees them."""
-    fetch = jax.jit(lambda split, indices: seen(split, binarize, indices, randomness.root_key(0)))
+def pictures(split: Split, binarize: str, indices: Int[np.ndarray, " image"]) -> Pictures:
+    """The images at `indices` of a split as the classifier takes them."""
+    fetch = jax.jit(lambda split, indices: grey_levels(split, binarize, indices, randomness.root_key(0)))
     split = jax.device_put(split)
-    return in_chunks(lambda some: fetch(split, jnp.asarray(some, jnp.int32)), places, CHUNK)
+    return map_chunks(lambda chunk: fetch(split, jnp.asarray(chunk, jnp.int32)), indices, CHUNK)
 
 
-def in_chunks(function: Callable, rows: np.ndarray, at_once: int) -> Any:
-    """`function` of all rows, computed for `at_once` at a time: one size, compiled once."""
-    at_once = min(at_once, len(rows))
-    cuts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
-    parts = [jax.tree.map(np.asarray, function(np.resize(cut, (at_once, *cut.shape[1:])))) for cut in cuts]
+def map_chunks(function: Callable, rows: np.ndarray, chunk_size: int) -> Any:
+    """`function` of all rows, computed for `chunk_size` at a time: one size, compiled once."""
+    chunk_size = min(chunk_size, len(rows))
+    chunks = [rows[start : start + chunk_size] for start in range(0, len(rows), chunk_size)]
+    parts = [jax.tree.map(np.asarray, function(np.resize(chunk, (chunk_size, *chunk.shape[1:])))) for chunk in chunks]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(rows)], *parts)
 
 
@@ -115,95 +130,99 @@ class Net(NamedTuple):
     logits: Callable[[Params, Float[Array, "batch feature"]], list[Float[Array, "batch class"]]]
 
 
-def network(image_shape: tuple[int, int, int], sizes: tuple[int, ...]) -> Net:
+def make_net(image_shape: tuple[int, int, int], sizes: tuple[int, ...]) -> Net:
     """The classifier of images of this shape with heads of these sizes."""
     halvings = sum(size > SMALLEST for size in _convolution.halvings(min(image_shape[:2]), len(CHANNELS) - 1))
     body = convolutions(*CHANNELS[:halvings], hidden=HIDDEN, outputs=FEATURES)
     heads, cuts = dense(sum(sizes)), np.cumsum(sizes)[:-1]
 
     def init(key):
-        below, above = jax.random.split(key)
+        body_key, heads_key = jax.random.split(key)
         image, features = jnp.zeros((1, *image_shape)), jnp.zeros((1, FEATURES))
-        return {"body": body.init(below, image), "heads": heads.init(above, features)}
+        return {"body": body.init(body_key, image), "heads": heads.init(heads_key, features)}
 
-    return Net(
-        init,
-        lambda params, images: jax.nn.relu(body.apply(params["body"], images)),
-        lambda params, features: jnp.split(heads.apply(params["heads"], features), cuts, axis=1),
-    )
+    def features(params, images):
+        return jax.nn.relu(body.apply(params["body"], images))
+
+    def logits(params, features):
+        return jnp.split(heads.apply(params["heads"], features), cuts, axis=1)
+
+    return Net(init, features, logits)
 
 
-def fit(dataset: Dataset, binarize: str, seed: int, watched: Callable[[Iterable, int], Iterable]) -> Params:
+def fit(dataset: Dataset, binarize: str, seed: int, progress: Progress) -> Params:
     """Trains the classifier: Adam on the sum over heads of the cross-entropy, its rate falling as a half cosine."""
-    sizes, targets = task(dataset)
-    net, split = network(dataset.image_shape, sizes), jax.device_put(dataset.train)
+    sizes, targets = make_task(dataset)
+    net, split = make_net(dataset.image_shape, sizes), jax.device_put(dataset.train)
     adam, key = optax.adam(optax.cosine_decay_schedule(RATE, STEPS)), randomness.root_key(seed)
 
-    def loss(params, images, right):
+    def loss(params, images, classes):
         logits = net.logits(params, net.features(params, images))
-        cross = optax.softmax_cross_entropy_with_integer_labels
-        return sum(jnp.mean(cross(logits, right[:, head])) for head, logits in enumerate(logits))
+        cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+        return sum(jnp.mean(cross_entropy(logits, classes[:, head])) for head, logits in enumerate(logits))
+
+    def train_step(split, carry, indices):
+        params, state = carry
+        images = grey_levels(split, binarize, indices, stream(key, "classifier/binarize"))
+        gradient = jax.grad(loss)(params, images, targets(split, indices))
+        updates, state = adam.update(gradient, state, params)
+        return (optax.apply_updates(params, updates), state), None
 
     @jax.jit
-    def steps(params, state, split, batches):
-        def step(carry, indices):
-            params, state = carry
-            images = seen(split, binarize, indices, jax.random.fold_in(key, SEEING))
-            gradient = jax.grad(loss)(params, images, targets(split, indices))
-            updates, state = adam.update(gradient, state, params)
-            return (optax.apply_updates(params, updates), state), None
+    def train_steps(params, state, split, batches):
+        return jax.lax.scan(partial(train_step, split), (params, state), batches)[0]
 
-        return jax.lax.scan(step, (params, state), batches)[0]
-
-    params = jax.jit(net.init)(jax.random.fold_in(key, INIT))
+    params = jax.jit(net.init)(stream(key, "classifier/init"))
     state, starts = adam.init(params), range(0, STEPS, DISPATCH)
-    for start in watched(starts, len(starts)):
+    for start in progress(starts, len(starts)):
         batches = data.index_stream(seed, start, DISPATCH, split.size, BATCH)
-        params, state = steps(params, state, split, jnp.asarray(batches))
+        params, state = train_steps(params, state, split, jnp.asarray(batches))
     return jax.tree.map(np.asarray, params)
 
 
-def accuracy(dataset: Dataset, binarize: str, params: Params) -> float:
+def held_out_accuracy(dataset: Dataset, binarize: str, params: Params) -> float:
     """The share of held-out images whose class is told, averaged over heads."""
-    sizes, targets = task(dataset)
-    net, split = network(dataset.image_shape, sizes), jax.device_put(dataset.test)
+    sizes, targets = make_task(dataset)
+    net, split = make_net(dataset.image_shape, sizes), jax.device_put(dataset.test)
 
     @jax.jit
-    def told(split, indices):
-        logits = net.logits(params, net.features(params, seen(split, binarize, indices, randomness.root_key(0))))
+    def is_right(split, indices):
+        images = grey_levels(split, binarize, indices, randomness.root_key(0))
+        logits = net.logits(params, net.features(params, images))
         return jnp.stack([jnp.argmax(head, axis=1) for head in logits], axis=1) == targets(split, indices)
 
-    places = data.some(dataset.test, MOST)
-    return float(in_chunks(lambda some: told(split, jnp.asarray(some, jnp.int32)), places, CHUNK).mean())
+    indices = data.sample_indices(dataset.test, MOST)
+    return float(map_chunks(lambda chunk: is_right(split, jnp.asarray(chunk, jnp.int32)), indices, CHUNK).mean())
 
 
-def trained(
-    dataset: Dataset,
-    section: Config,
-    *,
-    seed: int = 0,
-    watched: Callable[[Iterable, int], Iterable] = lambda items, total: items,
-) -> Classifier:
-    """The classifier of `dataset`, which a config's `section` data loads: from the cache, or trained and kept there.
+def load_or_train(dataset: Dataset, section: Config, *, seed: int = 0, progress: Progress = no_progress) -> Classifier:
+    """The classifier of a dataset: from the cache, or trained and kept there.
 
-    Raises UserError where there is nothing to classify.
+    Args:
+        dataset: the data.
+        section: the config's section `data` that loads them.
+        seed: of the classifier, not of a run.
+        progress: follows its training.
+
+    Raises:
+        UserError: where there is nothing to classify.
     """
-    binarize, net = section["binarize"], network(dataset.image_shape, task(dataset).sizes)
+    binarize, net = section["binarize"], make_net(dataset.image_shape, make_task(dataset).sizes)
     file = folder() / f"{section['name']}_{digest(dataset, section, seed)}.npz"
     kept = _read(file, jax.eval_shape(net.init, randomness.root_key(0)))
     if kept is None:
-        params = fit(dataset, binarize, seed, watched)
-        kept = params, accuracy(dataset, binarize, params)
+        params = fit(dataset, binarize, seed, progress)
+        kept = params, held_out_accuracy(dataset, binarize, params)
         _write(file, *kept)
-    params, right = kept
+    params, accuracy = kept
 
     @jax.jit
-    def see(params, images):
+    def evaluate(params, images):
         features = net.features(params, images)
-        surest = [jnp.max(jax.nn.softmax(logits), axis=1) for logits in net.logits(params, features)]
-        return features, sum(surest) / len(surest)
+        confidences = [jnp.max(jax.nn.softmax(logits), axis=1) for logits in net.logits(params, features)]
+        return features, sum(confidences) / len(confidences)
 
-    return Classifier(lambda images: in_chunks(lambda some: see(params, some), images, CHUNK), right)
+    return Classifier(lambda images: map_chunks(partial(evaluate, params), images, CHUNK), accuracy)
 
 
 def folder() -> Path:
@@ -212,7 +231,7 @@ def folder() -> Path:
 
 
 def digest(dataset: Dataset, section: Config, seed: int) -> str:
-    """What the classifier follows from, as a name: the data's fields, sizes and some images, this file and the seed."""
+    """What the classifier follows from, as a name: the data's fields, sizes and images, this file and the seed."""
     fields = {name: value for name, value in section.items() if name != "binarize"}
     sums = [_checksum(split, dataset) for split in (dataset.train, dataset.test)]
     parts = [VERSION, seed, fields, section["binarize"] == "static", dataset.image_shape, sums]
@@ -220,32 +239,33 @@ def digest(dataset: Dataset, section: Config, seed: int) -> str:
 
 
 def _checksum(split: Split, dataset: Dataset) -> tuple[int, int]:
-    some = jnp.asarray(data.some(split, 256), jnp.int32)
-    content = np.asarray(split.fetch(some)).tobytes() + np.asarray(task(dataset).targets(split, some)).tobytes()
-    return split.size, zlib.crc32(content)
+    indices = jnp.asarray(data.sample_indices(split, 256), jnp.int32)
+    images, classes = split.fetch(indices), make_task(dataset).targets(split, indices)
+    return split.size, zlib.crc32(np.asarray(images).tobytes() + np.asarray(classes).tobytes())
 
 
-def _read(file: Path, like: Params) -> tuple[Params, float] | None:
-    """Parameters shaped as `like`, and the accuracy; None where there is no such file, or it is damaged."""
-    leaves, tree = jax.tree.flatten(like)
+def _read(file: Path, template: Params) -> tuple[Params, float] | None:
+    """Parameters shaped as `template`, and the accuracy; None where there is no such file, or it is damaged."""
+    shapes, tree = jax.tree.flatten(template)
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            found = [arrays[str(i)] for i in range(len(leaves))]
-            right = float(arrays["accuracy"])
+            leaves = [arrays[str(i)] for i in range(len(shapes))]
+            accuracy = float(arrays["accuracy"])
     except Exception:  # a damaged zip raises what comes
         return None
-    fits = all(one.shape == leaf.shape and one.dtype == leaf.dtype for one, leaf in zip(found, leaves, strict=True))
-    return (jax.tree.unflatten(tree, found), right) if fits else None
+    if any((leaf.shape, leaf.dtype) != (like.shape, like.dtype) for leaf, like in zip(leaves, shapes, strict=True)):
+        return None
+    return jax.tree.unflatten(tree, leaves), accuracy
 
 
-def _write(file: Path, params: Params, right: float) -> None:
+def _write(file: Path, params: Params, accuracy: float) -> None:
     arrays = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(params))}
     with contextlib.suppress(OSError):  # a folder that cannot be written to costs time, and nothing else
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(suffix=".unfinished", dir=file.parent)
         try:
             with os.fdopen(handle, "wb") as unfinished:
-                np.savez(unfinished, accuracy=right, **arrays)
+                np.savez(unfinished, accuracy=accuracy, **arrays)
             os.replace(name, file)
         except BaseException:
             os.unlink(name)

@@ -24,33 +24,41 @@ LogDensity = Callable[[Codes], PerExample]
 def leapfrog(
     log_density: LogDensity, z: Codes, momentum: Codes, step_size: PerExample, steps: int
 ) -> tuple[Codes, Codes]:
-    """Position and momentum of each chain after `steps` leapfrog steps of its own `step_size`."""
+    """Position and momentum of each chain after `steps` leapfrog steps of its own `step_size` (Neal 2011, 2.3)."""
     slope_at = jax.grad(lambda z: jnp.sum(log_density(z)))
     size = step_size[:, None]
 
-    def one(carry, _):
+    def leapfrog_step(carry, _):
         z, momentum, slope = carry
         momentum = momentum + 0.5 * size * slope
         z = z + size * momentum
         slope = slope_at(z)
         return (z, momentum + 0.5 * size * slope, slope), None
 
-    (z, momentum, _), _ = jax.lax.scan(one, (z, momentum, slope_at(z)), length=steps)
+    (z, momentum, _), _ = jax.lax.scan(leapfrog_step, (z, momentum, slope_at(z)), length=steps)
     return z, momentum
 
 
 def transition(
     log_density: LogDensity, keys: Keys, z: Codes, step_size: PerExample, steps: int
 ) -> tuple[Codes, PerExample]:
-    """One move of each chain, and the probability with which it was accepted."""
+    """One move of each chain, and the probability with which it was accepted (Neal 2011, 3.2).
+
+    Args:
+        log_density: log pi of each row, but for a constant; nats.
+        keys: one for each chain.
+        z: where the chains are.
+        step_size: eps of each chain.
+        steps: leapfrog steps in the move.
+    """
 
     def noise(key):
         momentum, uniform = jax.random.split(key)
         return jax.random.normal(momentum, z.shape[1:]), jax.random.uniform(uniform)
 
     momentum, uniform = jax.vmap(noise)(keys)
-    there, after = leapfrog(log_density, z, momentum, step_size, steps)
-    kinetic = 0.5 * jnp.sum(jnp.square(momentum) - jnp.square(after), axis=-1)
-    log_ratio = log_density(there) - log_density(z) + kinetic
+    proposal, end_momentum = leapfrog(log_density, z, momentum, step_size, steps)
+    kinetic = 0.5 * jnp.sum(jnp.square(momentum) - jnp.square(end_momentum), axis=-1)
+    log_ratio = log_density(proposal) - log_density(z) + kinetic
     probability = jnp.where(jnp.isnan(log_ratio), 0.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
-    return jnp.where((uniform < probability)[:, None], there, z), probability
+    return jnp.where((uniform < probability)[:, None], proposal, z), probability

@@ -10,7 +10,7 @@ from vae_jax.models.distributions import LOG_2PI, Gaussian
 Counts = Float[np.ndarray, "a b x y"]
 
 
-def bins(codes: Float[np.ndarray, "image latent"], count: int) -> Int[np.ndarray, "image latent"]:
+def assign_bins(codes: Float[np.ndarray, "image latent"], count: int) -> Int[np.ndarray, "image latent"]:
     """Which of `count` equally wide bins, from the least to the largest value of a latent, each code is in.
 
     A constant latent is in one bin.
@@ -21,14 +21,14 @@ def bins(codes: Float[np.ndarray, "image latent"], count: int) -> Int[np.ndarray
 
 
 @jax.jit
-def _matches(one, other):
-    return jnp.einsum("nax,nby->abxy", one, other)
+def _matches(a, b):
+    return jnp.einsum("nax,nby->abxy", a, b)
 
 
-def joint_counts(one: Int[np.ndarray, "image a"], other: Int[np.ndarray, "image b"], sizes: tuple[int, int]) -> Counts:
-    """How often column a of `one` is x where column b of `other` is y, for all a, b, x < sizes[0], y < sizes[1]."""
-    hot = [jax.nn.one_hot(jnp.asarray(part), size) for part, size in zip((one, other), sizes, strict=True)]
-    return np.asarray(_matches(*hot), np.float64)
+def joint_counts(a: Int[np.ndarray, "image a"], b: Int[np.ndarray, "image b"], sizes: tuple[int, int]) -> Counts:
+    """How often a column of `a` is x where a column of `b` is y, for all columns and x < sizes[0], y < sizes[1]."""
+    one_hot = [jax.nn.one_hot(jnp.asarray(columns), size) for columns, size in zip((a, b), sizes, strict=True)]
+    return np.asarray(_matches(*one_hot), np.float64)
 
 
 def entropy(counts: Float[np.ndarray, "... x"]) -> Float[np.ndarray, "..."]:
@@ -43,11 +43,11 @@ def mutual_information(counts: Counts) -> Float[np.ndarray, "a b"]:
     return np.maximum(entropy(counts.sum(axis=3)) + entropy(counts.sum(axis=2)) - joint, 0.0)
 
 
-def informative(
+def binned_information(
     codes: Float[np.ndarray, "image latent"], classes: Int[np.ndarray, "image factor"], count: int
 ) -> tuple[Float[np.ndarray, "latent factor"], Float[np.ndarray, " factor"]]:
     """Mutual information of each latent, in `count` bins, with each factor, and the factors' entropies; nats."""
-    counts = joint_counts(bins(codes, count), classes, (count, int(classes.max()) + 1))
+    counts = joint_counts(assign_bins(codes, count), classes, (count, int(classes.max()) + 1))
     return mutual_information(counts), entropy(counts[0].sum(axis=1))
 
 
@@ -67,17 +67,17 @@ def log_mixtures(
     """
     sizes = jnp.sum(groups, axis=0)
 
-    def of_latent(latent):
+    def latent_mixtures(latent):
         z, mean, logvar = latent
 
-        def at(one):
-            log_q = -0.5 * (jnp.square(one - mean) * jnp.exp(-logvar) + logvar + LOG_2PI)
+        def mixtures(draw):
+            log_q = -0.5 * (jnp.square(draw - mean) * jnp.exp(-logvar) + logvar + LOG_2PI)
             top = jnp.max(log_q)
             return jnp.log(jnp.exp(log_q - top) @ groups) - jnp.log(sizes) + top
 
-        return jax.lax.map(at, z, batch_size=128)
+        return jax.lax.map(mixtures, z, batch_size=128)
 
-    return jax.lax.map(of_latent, (z.T, posterior.mean.T, posterior.logvar.T))
+    return jax.lax.map(latent_mixtures, (z.T, posterior.mean.T, posterior.logvar.T))
 
 
 @jax.jit
@@ -91,15 +91,15 @@ def log_aggregate(
     """
     count = len(z)
 
-    def at(one):
-        z, own = one
+    def mixtures(draw):
+        z, image = draw
 
-        def add(whole, latent):
+        def add_latent(total, latent):
             z, mean, logvar = latent
-            return whole + jnp.square(z - mean) * jnp.exp(-logvar) + logvar + LOG_2PI, None
+            return total + jnp.square(z - mean) * jnp.exp(-logvar) + logvar + LOG_2PI, None
 
-        log_q = -0.5 * jax.lax.scan(add, jnp.zeros(count), (z, posterior.mean.T, posterior.logvar.T))[0]
-        others = jnp.where(jnp.arange(count) == own, -jnp.inf, log_q)
+        log_q = -0.5 * jax.lax.scan(add_latent, jnp.zeros(count), (z, posterior.mean.T, posterior.logvar.T))[0]
+        others = jnp.where(jnp.arange(count) == image, -jnp.inf, log_q)
         return jax.nn.logsumexp(log_q) - jnp.log(count), jax.nn.logsumexp(others) - jnp.log(count - 1)
 
-    return jax.lax.map(at, (z, jnp.arange(count)), batch_size=128)
+    return jax.lax.map(mixtures, (z, jnp.arange(count)), batch_size=128)

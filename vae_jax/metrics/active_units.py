@@ -9,19 +9,27 @@ whose posterior has collapsed to a mean that still moves a little is not counted
 
 import numpy as np
 
-from vae_jax.metrics import Subject, named
+from vae_jax.metrics import EvaluationContext, Metric, itemize
 from vae_jax.typing import Key
 
-NEEDS = ()
-LEAST = {"images": 0}
-
-
-def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
-    """The count over `images` held-out images (0: all), and the variance of each latent's mean."""
-    variance = np.var(subject.codes(images).astype(np.float64), axis=0)
-    return named("active_units", count_active_units(variance), map(str, range(len(variance))), variance)
+THRESHOLD = 0.01
 
 
 def count_active_units(code_variance: np.ndarray) -> int:
-    """How many latents have Cov_x(E_q[z|x]) > 0.01 (Burda et al. 2016, section 5.2)."""
-    return int(np.sum(np.asarray(code_variance) > 0.01))
+    """How many latents have Var_x(E[z_j | x]) > 0.01 (Burda et al. 2016, section 5.2)."""
+    return int(np.sum(np.asarray(code_variance) > THRESHOLD))
+
+
+def compute(context: EvaluationContext, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """The number of active units (Burda et al. 2016, section 5.2), and the variance of each latent's mean.
+
+    Args:
+        context: the run and its data.
+        key: not used: nothing is drawn.
+        images: how many held-out images the variance is over; 0 takes all.
+    """
+    variance = np.var(context.codes(images).astype(np.float64), axis=0)
+    return itemize("active_units", count_active_units(variance), map(str, range(len(variance))), variance)
+
+
+METRIC = Metric(compute, unit="latents", minimum={"images": 0})

@@ -35,64 +35,85 @@ import numpy as np
 from jaxtyping import Float
 
 from vae_jax.errors import UserError
-from vae_jax.metrics import Subject, _information
+from vae_jax.metrics import EvaluationContext, Metric, _information
 from vae_jax.models.distributions import Gaussian
 from vae_jax.typing import Codes, Key, PerExample
 
-NEEDS = ("posterior",)
-LEAST = {"images": 0}
 CHUNK = 1000
 """Codes whose density under the prior is taken at once."""
 
-PerImage = Float[np.ndarray, "image"]
+PerImage = Float[np.ndarray, " image"]
+LogPrior = Callable[[Codes], PerExample]
+"""Latents -> log p(z), nats."""
 
 
-def parts(posterior: Gaussian, key: Key, log_prior: Callable[[Codes], PerExample] | None) -> dict[str, PerImage]:
+def rate_parts(posterior: Gaussian, key: Key, log_prior: LogPrior | None) -> dict[str, PerImage]:
     """The parts of the rate at one z of each image, nats, the KL of q(z) from the prior first.
 
-    The prior is N(0, I) where `log_prior` is None; each latent's own KL is there for that prior alone.
+    Args:
+        posterior: q(z | x) of each image.
+        key: draws z.
+        log_prior: None is N(0, I), for which alone each latent's own KL is there.
     """
     z = posterior.sample(key, jnp.arange(len(posterior.mean)))
-    log_q, of_latents = posterior.log_prob(z), posterior.log_densities(z)
-    whole, others = _information.log_aggregate(z, posterior)
-    single = _information.log_mixtures(z, posterior, jnp.ones((len(z), 1)))[:, :, 0].T
-    known, shared = log_q - whole, whole - jnp.sum(single, axis=1)
+    log_q, log_q_latents = posterior.log_prob(z), posterior.log_densities(z)
+    aggregate, aggregate_of_others = _information.log_aggregate(z, posterior)
+    marginals = _information.log_mixtures(z, posterior, jnp.ones((len(z), 1)))[:, :, 0].T
+    information = log_q - aggregate
     rate = jnp.sum(posterior.kl(), axis=1) if log_prior is None else log_q - log_prior(z)
-    found = {
-        "": rate - known,
-        "mutual_information": known,
-        "mutual_information_leave_one_out": log_q - others,
-        "total_correlation": shared,
+    parts = {
+        "": rate - information,
+        "mutual_information": information,
+        "mutual_information_leave_one_out": log_q - aggregate_of_others,
+        "total_correlation": aggregate - jnp.sum(marginals, axis=1),
         "rate": rate,
     }
     if log_prior is None:
-        found["dimension_wise_kl"] = jnp.sum(posterior.kl() - (of_latents - single), axis=1)
-    return {name: np.asarray(values, np.float64) for name, values in found.items()}
+        parts["dimension_wise_kl"] = jnp.sum(posterior.kl() - (log_q_latents - marginals), axis=1)
+    return {name: np.asarray(values, np.float64) for name, values in parts.items()}
 
 
-def prior_of(subject: Subject) -> Callable[[Codes], PerExample] | None:
+def latent_log_prior(context: EvaluationContext) -> LogPrior | None:
     """The density of latents under the variant's prior, None for N(0, I)."""
-    run, variant = subject.run, subject.model.variant
+    run, variant = context.run, context.model.variant
     if variant.log_prior is None:
         return None
 
     @jax.jit
-    def some(params, z):
+    def log_prior(params, z):
         # What a code has beside its latents is a label, of which the latents are independent under the prior.
         code = jnp.pad(z, ((0, 0), (0, run.code_dim - z.shape[1])))
-        return variant.log_prior(subject.model.nets, params, code)
+        return variant.log_prior(context.model.nets, params, code)
 
-    return lambda z: jnp.concatenate([some(run.params, z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)])
+    def in_chunks(z):
+        return jnp.concatenate([log_prior(run.params, z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)])
+
+    return in_chunks
 
 
-def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
-    """The KL of q(z) from the prior, and the parts of the rate, of `images` held-out images (0: all)."""
-    posterior = subject.posterior(images)
-    if len(posterior.mean) < 2:
-        raise UserError(f"--metrics=aggregate_posterior: {len(posterior.mean)} image is not enough; give at least 2")
+def compute(context: EvaluationContext, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """KL(q(z) || p(z)) and the parts of the rate (Hoffman & Johnson 2016; Chen et al. 2018), nats per image.
+
+    Each part's standard error over images is beside it.
+
+    Args:
+        context: the run and its data.
+        key: draws z.
+        images: how many held-out images the mixture is of; 0 takes all.
+
+    Raises:
+        UserError: for fewer than two images.
+    """
+    posterior = context.posterior(images)
+    count = len(posterior.mean)
+    if count < 2:
+        raise UserError(f"images: {count} image is not enough; give at least 2")
     result = {}
-    for part, values in parts(posterior, key, prior_of(subject)).items():
+    for part, values in rate_parts(posterior, key, latent_log_prior(context)).items():
         name = f"aggregate_posterior.{part}".rstrip(".")
         result[name] = float(values.mean())
-        result[f"{name}.standard_error"] = float(values.std(ddof=1) / math.sqrt(len(values)))
-    return {**result, "aggregate_posterior.images": len(posterior.mean)}
+        result[f"{name}.standard_error"] = float(values.std(ddof=1) / math.sqrt(count))
+    return {**result, "aggregate_posterior.images": count}
+
+
+METRIC = Metric(compute, requires=("posterior",), unit="nats per image", minimum={"images": 0})

@@ -39,234 +39,165 @@ in `likelihood`, of which the same run's estimate is the same quantity: the larg
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from jaxtyping import Key as KeyArray
 
 from vae_jax import variants
 from vae_jax.errors import UserError
-from vae_jax.metrics import Subject, _hmc
+from vae_jax.metrics import EvaluationContext, Metric, _annealing
 from vae_jax.model import Model
-from vae_jax.randomness import example_keys
+from vae_jax.randomness import example_keys, stream
 from vae_jax.typing import Codes, Images, Indices, Key, Params, Pixels
 
-NEEDS = ("density", "prior")
-BY_NAME = "thousands of gradients of the decoder for every image"
-LEAST = {"chains": 1, "temperatures": 1, "leapfrog": 1, "images": 0, "simulated": 0}
 VALUES = 2**19
 """Numbers in the decoder's output at once: images x chains x pixels, 2 MiB."""
-SHARPNESS = 4.0
-PILOT_CHAINS, PILOT_TEMPERATURES, WARM_UP = 4, 400, 50
-FIRST_STEP, RATE, ACCEPTANCE = 0.5, 0.2, 0.65
-HELD_OUT, SIMULATED = range(2)
-PILOT, PILOT_START, START, FORWARD, REVERSE, CODES, PIXELS = range(7)
-"""Purposes: each use of randomness folds its own number into the key."""
+PILOT_CHAINS, PILOT_TEMPERATURES = 4, 400
 
-ChainKeys = KeyArray[Array, "chain"]
-Positions = Float[Array, "chain latent"]
-"""The code of each chain; the chains of an image are in a row."""
-PerChain = Float[Array, "chain"]
-PerImage = Float[Array, "image"]
-Parts = Callable[[Positions], tuple[PerChain, PerChain]]
-"""z -> log p(z) and log p(x|z), nats."""
-Betas = Float[Array, "temperature"]
-StepSizes = Float[Array, "temperature image"]
+PerImageChain = Float[Array, "image chain"]
 
 
-def schedule(temperatures: int) -> Betas:
-    """beta_0 = 0 to beta_T = 1: T steps, short at both ends; on digits at T = 100 equal ones leave twice the gap."""
-    rise = 1 / (1 + np.exp(-SHARPNESS * np.linspace(-1, 1, temperatures + 1)))
-    return jnp.asarray((rise - rise[0]) / (rise[-1] - rise[0]), jnp.float32)
-
-
-def at(parts: Parts, beta: Float[Array, ""]) -> _hmc.LogDensity:
-    """log p(z) + beta log p(x|z)."""
-
-    def log_density(z):
-        log_prior, log_likelihood = parts(z)
-        return log_prior + beta * log_likelihood
-
-    return log_density
-
-
-def moved(
-    parts: Parts,
-    beta: Float[Array, ""],
-    keys: ChainKeys,
-    number: Array,
-    z: Positions,
-    step_size: PerImage,
-    leapfrog: int,
-) -> tuple[Positions, PerChain]:
-    """Move `number` of each chain, at `beta`, with the step size of its image, and how it was accepted."""
-    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
-    rows = jnp.repeat(step_size, len(z) // len(step_size))
-    return _hmc.transition(at(parts, beta), keys, z, rows, leapfrog)
-
-
-def adapted(parts: Parts, keys: ChainKeys, z: Positions, betas: Betas, leapfrog: int, images: int) -> StepSizes:
-    """Step sizes towards ACCEPTANCE of `images` and each of `betas`, from chains, as many for each image, at prior
-    draws z: log eps rises by RATE (acceptance - ACCEPTANCE) with each move.
-    """
-
-    def visit(carry, inputs):
-        z, log_step = carry
-        number, beta = inputs
-        z, acceptance = moved(parts, beta, keys, number, z, jnp.exp(log_step), leapfrog)
-        log_step = log_step + RATE * (jnp.mean(acceptance.reshape(images, -1), axis=1) - ACCEPTANCE)
-        return (z, log_step), log_step
-
-    betas = jnp.concatenate([jnp.zeros(WARM_UP), betas])
-    start = (z, jnp.full(images, math.log(FIRST_STEP)))
-    _, log_steps = jax.lax.scan(visit, start, (jnp.arange(len(betas)), betas))
-    return jnp.exp(log_steps[WARM_UP:])
-
-
-def between(step_sizes: StepSizes, temperatures: int) -> Float[Array, "place image"]:
-    """The step sizes of a schedule of other length: log eps linear in t/T."""
-    places = jnp.linspace(0, 1, temperatures + 1), jnp.linspace(0, 1, len(step_sizes))
-    return jnp.exp(jax.vmap(lambda each: jnp.interp(*places, each), 1, 1)(jnp.log(step_sizes)))
-
-
-def anneal(
-    parts: Parts, keys: ChainKeys, z: Positions, betas: Betas, step_sizes: StepSizes, leapfrog: int
-) -> tuple[PerChain, PerChain]:
-    """log w of each chain that starts at z, a draw of the target at betas[0], and its mean acceptance.
-
-    `betas` may rise or fall. The last move counts for nothing, and makes all visits alike.
-    """
-
-    def visit(carry, inputs):
-        z, log_w = carry
-        number, beta, after, step_size = inputs
-        log_w = log_w + (after - beta) * parts(z)[1]
-        z, acceptance = moved(parts, after, keys, number, z, step_size, leapfrog)
-        return (z, log_w), acceptance
-
-    inputs = (jnp.arange(len(betas) - 1), betas[:-1], betas[1:], step_sizes[1:])
-    (_, log_w), acceptance = jax.lax.scan(visit, (z, jnp.zeros(len(z))), inputs)
-    return log_w, jnp.mean(acceptance, axis=0)
-
-
-def parts_of(model: Model, params: Params, image: Images, chains: int) -> Parts:
+def joint_density(model: Model, params: Params, image: Images, chains: int) -> _annealing.Joint:
     """log p(z) and log p(x|z) of codes, `chains` for each image."""
     rows = jnp.repeat(image, chains, axis=0)
 
-    def parts(z):
+    def joint(z):
         decoded = model.nets.decode(params["nets"], z)
         return variants.log_prior(model.variant, model.nets, params, z), model.likelihood.log_prob(decoded, rows)
 
-    return parts
+    return joint
 
 
-def chain_keys(key: Key, index: Indices, chains: int) -> ChainKeys:
+def chain_keys(key: Key, index: Indices, chains: int) -> _annealing.ChainKeys:
     """A key for each chain of each image."""
     numbers = jnp.arange(chains)
     return jax.vmap(lambda key: example_keys(key, numbers))(example_keys(key, index)).reshape(-1)
 
 
-def from_prior(model: Model, params: Params, key: Key, index: Indices, chains: int, latent_dim: int) -> Positions:
+def sample_starts(
+    model: Model, params: Params, key: Key, index: Indices, chains: int, latent_dim: int
+) -> _annealing.Positions:
     """Draws from p(z), `chains` for each image."""
-    draw = lambda key: model.variant.sample_prior(model.nets, params, key, chains, latent_dim)  # noqa: E731
-    return jax.vmap(draw)(example_keys(key, index)).reshape(-1, latent_dim)
+
+    def sample(key):
+        return model.variant.sample_prior(model.nets, params, key, chains, latent_dim)
+
+    return jax.vmap(sample)(example_keys(key, index)).reshape(-1, latent_dim)
 
 
-class Ways(NamedTuple):
-    """Between the prior and the posterior of images, compiled; both give (image, chain) log weights and acceptances.
+@dataclass(frozen=True, eq=False)
+class Annealing:
+    """Chains between the prior and the posterior of images.
 
-    `pilot(params, image, index, key) -> step sizes`, `forward(params, image, index, key, step sizes)`, and
-    `reverse(..., z)` from an exact draw z of each image's posterior.
+    Attributes:
+        model: the model.
+        latent_dim: its number of latents.
+        chains: for each image.
+        temperatures: steps from the prior to the posterior.
+        leapfrog: steps in a move.
     """
 
-    pilot: Callable[..., StepSizes]
-    forward: Callable[..., tuple[Array, Array]]
-    reverse: Callable[..., tuple[Array, Array]]
+    model: Model
+    latent_dim: int
+    chains: int
+    temperatures: int
+    leapfrog: int
+
+    @partial(jax.jit, static_argnums=0)
+    def pilot(self, params: Params, image: Images, index: Indices, key: Key) -> _annealing.StepSizes:
+        """Step sizes for each image and temperature, from chains that count for nothing."""
+        z = sample_starts(self.model, params, stream(key, "ais/pilot_start"), index, PILOT_CHAINS, self.latent_dim)
+        keys = chain_keys(stream(key, "ais/pilot"), index, PILOT_CHAINS)
+        joint = joint_density(self.model, params, image, PILOT_CHAINS)
+        step_sizes = _annealing.adapt_step_sizes(
+            joint, keys, z, _annealing.schedule(PILOT_TEMPERATURES), self.leapfrog, len(image)
+        )
+        return _annealing.resample(step_sizes, self.temperatures)
+
+    def forward(
+        self, params: Params, image: Images, index: Indices, key: Key, step_sizes: _annealing.StepSizes
+    ) -> tuple[PerImageChain, PerImageChain]:
+        """log w of chains from the prior to each image's posterior, and their acceptances."""
+        z = self._sample_starts(params, index, stream(key, "ais/start"))
+        betas = _annealing.schedule(self.temperatures)
+        return self._anneal(params, image, index, stream(key, "ais/forward"), z, betas, step_sizes)
+
+    def reverse(
+        self, params: Params, image: Images, index: Indices, key: Key, step_sizes: _annealing.StepSizes, z: Codes
+    ) -> tuple[PerImageChain, PerImageChain]:
+        """log w of chains from z, an exact draw of each image's posterior, back to the prior, and their acceptances."""
+        z, betas = jnp.repeat(z, self.chains, axis=0), _annealing.schedule(self.temperatures)
+        return self._anneal(params, image, index, stream(key, "ais/reverse"), z, betas[::-1], step_sizes[::-1])
+
+    @partial(jax.jit, static_argnums=0)
+    def _sample_starts(self, params, index, key):
+        return sample_starts(self.model, params, key, index, self.chains, self.latent_dim)
+
+    @partial(jax.jit, static_argnums=0)
+    def _anneal(self, params, image, index, key, z, betas, step_sizes):
+        keys = chain_keys(key, index, self.chains)
+        joint = joint_density(self.model, params, image, self.chains)
+        log_w, acceptance = _annealing.anneal(joint, keys, z, betas, step_sizes, self.leapfrog)
+        return log_w.reshape(len(image), self.chains), acceptance.reshape(len(image), self.chains)
 
 
-def ways(model: Model, latent_dim: int, chains: int, temperatures: int, leapfrog: int) -> Ways:
-    """The ways of `chains` for each image over `temperatures` with moves of `leapfrog` steps."""
-    betas = schedule(temperatures)
-
-    @jax.jit
-    def pilot(params, image, index, key):
-        z = from_prior(model, params, jax.random.fold_in(key, PILOT_START), index, PILOT_CHAINS, latent_dim)
-        keys = chain_keys(jax.random.fold_in(key, PILOT), index, PILOT_CHAINS)
-        parts = parts_of(model, params, image, PILOT_CHAINS)
-        step_sizes = adapted(parts, keys, z, schedule(PILOT_TEMPERATURES), leapfrog, len(image))
-        return between(step_sizes, temperatures)
-
-    @jax.jit
-    def start(params, index, key):
-        return from_prior(model, params, key, index, chains, latent_dim)
-
-    @jax.jit
-    def run(params, image, index, key, z, betas, step_sizes):
-        keys, parts = chain_keys(key, index, chains), parts_of(model, params, image, chains)
-        found = anneal(parts, keys, z, betas, step_sizes, leapfrog)
-        return tuple(each.reshape(len(image), chains) for each in found)
-
-    def forward(params, image, index, key, step_sizes):
-        z = start(params, index, jax.random.fold_in(key, START))
-        return run(params, image, index, jax.random.fold_in(key, FORWARD), z, betas, step_sizes)
-
-    def reverse(params, image, index, key, step_sizes, z):
-        z, back = jnp.repeat(z, chains, axis=0), slice(None, None, -1)
-        return run(params, image, index, jax.random.fold_in(key, REVERSE), z, betas[back], step_sizes[back])
-
-    return Ways(pilot, forward, reverse)
-
-
-def made(
+def make_images(
     model: Model, params: Params, key: Key, index: Indices, codes: Codes, decode: Callable[[Params, Codes], Pixels]
 ) -> Images:
     """The images that the model makes of `codes`: x ~ p(x|z)."""
-    return model.likelihood.sample(decode(params["nets"], codes), jax.random.fold_in(key, PIXELS), index)
+    return model.likelihood.sample(decode(params["nets"], codes), stream(key, "ais/pixels"), index)
 
 
-def joined(found: list[tuple[Array, ...]]) -> list[np.ndarray]:
+def concatenate(batches: list[tuple[Array, ...]]) -> list[np.ndarray]:
     """The parts of each batch as one, float64."""
-    return [np.concatenate(part).astype(np.float64) for part in zip(*jax.device_get(found), strict=True)]
+    return [np.concatenate(part).astype(np.float64) for part in zip(*jax.device_get(batches), strict=True)]
 
 
-def of_held_out(subject: Subject, way: Ways, key: Key, batch_size: int, images: int) -> list[np.ndarray]:
+def anneal_held_out(
+    context: EvaluationContext, annealing: Annealing, key: Key, batch_size: int, images: int
+) -> list[np.ndarray]:
     """log w and acceptance of (image, chain), from the prior to held-out images."""
-    params, found = subject.run.params, []
-    for batch in subject.held_out(batch_size, images):
-        these = params, batch["image"], batch["index"], key
-        found.append(way.forward(*these, way.pilot(*these)))
-    return joined(found)
+    params, batches = context.run.params, []
+    for batch in context.held_out(batch_size, images):
+        step_sizes = annealing.pilot(params, batch["image"], batch["index"], key)
+        batches.append(annealing.forward(params, batch["image"], batch["index"], key, step_sizes))
+    return concatenate(batches)
 
 
-def of_simulated(subject: Subject, way: Ways, key: Key, batch_size: int, images: int) -> list[np.ndarray]:
-    """log w of (image, chain), there and back, of images of the model's own."""
-    model, params, found = subject.model, subject.run.params, []
-    draw = model.variant.sample_prior
-    codes = draw(model.nets, params, jax.random.fold_in(key, CODES), images, subject.run.latent_dim)
+def anneal_simulated(
+    context: EvaluationContext, annealing: Annealing, key: Key, batch_size: int, images: int
+) -> list[np.ndarray]:
+    """log w of (image, chain), forward and back, of images of the model's own."""
+    model, params, batches = context.model, context.run.params, []
+    codes_key = stream(key, "ais/codes")
+    codes = model.variant.sample_prior(model.nets, params, codes_key, images, context.run.latent_dim)
     decode, starts = jax.jit(model.nets.decode), range(0, images, batch_size)
-    for start in subject.watched(starts, len(starts)):
+    for start in context.progress(starts, len(starts)):
         z = codes[start : start + batch_size]
         index = jnp.arange(start, start + len(z))
-        these = params, made(model, params, key, index, z, decode), index, key
-        step_sizes = way.pilot(*these)
-        found.append((way.forward(*these, step_sizes)[0], way.reverse(*these, step_sizes, z)[0]))
-    return joined(found)
+        image = make_images(model, params, key, index, z, decode)
+        step_sizes = annealing.pilot(params, image, index, key)
+        forward, _ = annealing.forward(params, image, index, key, step_sizes)
+        reverse, _ = annealing.reverse(params, image, index, key, step_sizes, z)
+        batches.append((forward, reverse))
+    return concatenate(batches)
 
 
 def log_mean(log_w: np.ndarray) -> np.ndarray:
     """log 1/K sum_k w_k of (image, chain). Raises UserError where it is not finite."""
     with np.errstate(invalid="ignore"):
-        found = np.logaddexp.reduce(log_w, axis=1) - math.log(log_w.shape[1])
-    if bad := np.sum(~np.isfinite(found)):
-        raise UserError(f"ais: {bad} of {len(found)} estimates are not finite")
-    return found
+        estimates = np.logaddexp.reduce(log_w, axis=1) - math.log(log_w.shape[1])
+    if broken := np.sum(~np.isfinite(estimates)):
+        raise UserError(f"ais: {broken} of {len(estimates)} estimates are not finite")
+    return estimates
 
 
 def compute(
-    subject: Subject,
+    context: EvaluationContext,
     key: Key,
     *,
     images: int = 100,
@@ -275,12 +206,27 @@ def compute(
     leapfrog: int = 10,
     simulated: int = 50,
 ) -> dict[str, float]:
-    """The estimate of `images` held-out images (0: all), and the gap on `simulated` ones (0: none, and no gap)."""
-    batch_size = max(1, VALUES // (chains * math.prod(subject.run.image_shape)))
-    way = ways(subject.model, subject.run.latent_dim, chains, temperatures, leapfrog)
-    log_w, acceptance = of_held_out(subject, way, jax.random.fold_in(key, HELD_OUT), batch_size, images)
+    """log p(x) by annealed importance sampling (Neal 2001; Wu et al. 2017), nats per image: a lower bound.
+
+    How far apart it and an upper bound are on images of the model's own is beside it (Grosse et al. 2015).
+
+    Args:
+        context: the run and its data.
+        key: the randomness.
+        images: how many held-out images; 0 takes all.
+        chains: for each image.
+        temperatures: steps from the prior to the posterior.
+        leapfrog: steps in a move.
+        simulated: how many images of the model's own; 0 makes none, and no gap.
+
+    Raises:
+        UserError: where an estimate is not finite.
+    """
+    batch_size = max(1, VALUES // (chains * math.prod(context.run.image_shape)))
+    annealing = Annealing(context.model, context.run.latent_dim, chains, temperatures, leapfrog)
+    log_w, acceptance = anneal_held_out(context, annealing, stream(key, "ais/held_out"), batch_size, images)
     log_p, weights = log_mean(log_w), np.exp(log_w - log_w.max(axis=1, keepdims=True))
-    found = {
+    scores = {
         "ais": log_p.mean(),
         "ais.standard_error": log_p.std(ddof=1) / math.sqrt(len(log_p)) if len(log_p) > 1 else math.nan,
         "ais.effective": np.mean(weights.sum(axis=1) ** 2 / (chains * (weights**2).sum(axis=1))),
@@ -288,7 +234,19 @@ def compute(
         "ais.images": len(log_p),
     }
     if not simulated:
-        return found
-    there, back = of_simulated(subject, way, jax.random.fold_in(key, SIMULATED), batch_size, simulated)
-    lower, upper = log_mean(there).mean(), -log_mean(back).mean()
-    return found | {"ais.simulated_lower": lower, "ais.simulated_upper": upper, "ais.gap": upper - lower}
+        return scores
+    forward, reverse = anneal_simulated(context, annealing, stream(key, "ais/simulated"), batch_size, simulated)
+    lower, upper = log_mean(forward).mean(), -log_mean(reverse).mean()
+    return scores | {"ais.simulated_lower": lower, "ais.simulated_upper": upper, "ais.gap": upper - lower}
+
+
+METRIC = Metric(
+    compute,
+    requires=("density", "prior"),
+    unit="nats per image",
+    higher_is_better=True,
+    details={"gap": False},
+    log_density=True,
+    minimum={"chains": 1, "temperatures": 1, "leapfrog": 1, "images": 0, "simulated": 0},
+    expensive="thousands of gradients of the decoder for every image",
+)

@@ -16,32 +16,54 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax.metrics import Coded, Subject
+from vae_jax.metrics import EvaluationContext, FactorCodes, Metric
 from vae_jax.typing import Key
 
-NEEDS = ("factors",)
-LEAST = {"train": 1, "test": 1, "pairs": 1}
 
-
-def points(
-    coded: Coded, key: Key, count: int, pairs: int
+def draw_points(
+    factor_codes: FactorCodes, key: Key, count: int, pairs: int
 ) -> tuple[Float[np.ndarray, "point latent"], Int[np.ndarray, " point"]]:
-    """`count` features, and the factor that the pairs of each share."""
-    which, images = jax.random.split(key)
-    shared = np.asarray(jax.random.randint(which, (count,), 0, len(coded.names)))
-    codes = coded.sharing(images, np.repeat(shared, pairs), 2)
+    """`count` features, each a mean over `pairs` of images, and the factor that the pairs of each share."""
+    factor_key, images_key = jax.random.split(key)
+    shared = np.asarray(jax.random.randint(factor_key, (count,), 0, len(factor_codes.names)))
+    codes = factor_codes.draw_groups(images_key, np.repeat(shared, pairs), 2)
     return np.abs(codes[:, 0] - codes[:, 1]).reshape(count, pairs, -1).mean(axis=1), shared
 
 
-def compute(subject: Subject, key: Key, *, train: int = 10_000, test: int = 5_000, pairs: int = 64) -> dict[str, float]:
-    """The accuracy on `test` points, and on those it was learnt from. 1 where one factor alone varies."""
+def accuracies(
+    points: Float[np.ndarray, "point latent"],
+    shared: Int[np.ndarray, " point"],
+    test_points: Float[np.ndarray, "test latent"],
+    test_shared: Int[np.ndarray, " test"],
+) -> tuple[float, float]:
+    """How often the classifier tells the shared factor of the test points, and of those that it learns from."""
     from sklearn.linear_model import LogisticRegression
 
-    first, second = jax.random.split(key)
-    known, judged = (points(subject.coded, part, n, pairs) for part, n in ((first, train), (second, test)))
-    if len(np.unique(known[1])) == 1:  # scikit-learn refuses a single class
-        right = [float(np.mean(shared == known[1][0])) for _, shared in (judged, known)]
-    else:
-        classifier = LogisticRegression(max_iter=1000).fit(*known)
-        right = [float(classifier.score(*part)) for part in (judged, known)]
-    return dict(zip(("beta_vae", "beta_vae.train"), right, strict=True))
+    if len(np.unique(shared)) == 1:  # scikit-learn refuses a single class
+        return float(np.mean(test_shared == shared[0])), 1.0
+    classifier = LogisticRegression(max_iter=1000).fit(points, shared)
+    return float(classifier.score(test_points, test_shared)), float(classifier.score(points, shared))
+
+
+def compute(
+    context: EvaluationContext, key: Key, *, train: int = 10_000, test: int = 5_000, pairs: int = 64
+) -> dict[str, float]:
+    """The BetaVAE score (Higgins et al. 2017, section 3), in [0, 1]: the accuracy on points not learnt from.
+
+    Its accuracy on the points that it learnt from is beside it. Where one factor alone varies it is 1.
+
+    Args:
+        context: the run and its data.
+        key: draws the points.
+        train: points to learn from.
+        test: points to be judged by.
+        pairs: pairs of images whose differences are averaged for a point.
+    """
+    train_key, test_key = jax.random.split(key)
+    train_points = draw_points(context.factor_codes, train_key, train, pairs)
+    test_points = draw_points(context.factor_codes, test_key, test, pairs)
+    test_accuracy, train_accuracy = accuracies(*train_points, *test_points)
+    return {"beta_vae": test_accuracy, "beta_vae.train": train_accuracy}
+
+
+METRIC = Metric(compute, requires=("factors",), higher_is_better=True, minimum={"train": 1, "test": 1, "pairs": 1})

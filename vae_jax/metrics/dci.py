@@ -12,11 +12,11 @@ alone, C where each factor needs one latent alone, I where all factors can be to
 10,000 images to learn from, 5,000 to be judged by, posterior means, 100 rounds of trees of depth 3. "dci" is D, as in
 tables that give one number; the paper's I was an error, and its R a lasso's or a random forest's, other numbers.
 Trees find whatever is there, linear or not, and give other latents small importances, never quite zero: on sprites
-the factors themselves score D = C = 1.000, and noise 0.002. Duplicates share importance by lot. The trees are those of
-vae_jax/boosting.py: scikit-learn's, on latents cut into 64 bins of equally many images. Beside its exact cuts D and C
-came out 0.01 higher at this protocol and accuracies within 0.01, in a twentieth of the time. On grids of fewer images
-than are drawn, where the test images were learnt from, exact cuts learn more of them by heart: D and C were 0.03
-lower here, and accuracies up to 0.07.
+the factors themselves score D = C = 1.000, and noise 0.002. Duplicates share importance by lot. The trees are
+scikit-learn's, on latents cut into 64 bins of equally many images (vae_jax/metrics/_boosted_trees.py). Beside its exact
+cuts D and C came out 0.01 higher at this protocol and accuracies within 0.01, in a twentieth of the time. On grids of
+fewer images than are drawn, where the test images were learnt from, exact cuts learn more of them by heart: D and C
+were 0.03 lower here, and accuracies up to 0.07.
 D is NaN where one factor alone varies and C for a single latent: there is nothing to be distinct from. A factor that
 took one value in the images drawn has no classifier: I and its importances are NaN, and so are D and C.
 """
@@ -26,11 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax.metrics import Subject, _boosted_trees, _information
+from vae_jax.metrics import EvaluationContext, Metric, _boosted_trees, _information
 from vae_jax.typing import Key
 
-NEEDS = ("factors",)
-LEAST = {"train": 2, "bins": 2, "test": 1, "rounds": 1}
 Importances = Float[np.ndarray, "latent factor"]
 
 
@@ -43,54 +41,85 @@ def importances(
     bins: int,
     rounds: int,
 ) -> tuple[Importances, Float[np.ndarray, " factor"]]:
-    """R, each factor's column summing to 1, and the accuracy on the test images; NaN for a factor of one value."""
-    edges = _boosted_trees.cuts(codes, bins)
-    rows, test_rows = _boosted_trees.binned(codes, edges), _boosted_trees.binned(test_codes, edges)
-    matrix, accuracy = np.full((codes.shape[1], classes.shape[1]), np.nan), np.full(classes.shape[1], np.nan)
+    """R, each factor's column summing to 1, and the accuracy on the test images; NaN for a factor of one value.
+
+    Args:
+        key: chooses among splits that are equally good.
+        codes: the latents of the images to learn from.
+        classes: the value of each factor in them.
+        test_codes: the latents of the images to be judged by.
+        test_classes: the value of each factor in those.
+        bins: parts into which each latent is cut.
+        rounds: trees for each value of a factor.
+    """
+    edges = _boosted_trees.bin_edges(codes, bins)
+    rows, test_rows = (_boosted_trees.assign_bins(codes, edges), _boosted_trees.assign_bins(test_codes, edges))
+    matrix, accuracy = (np.full((codes.shape[1], classes.shape[1]), np.nan), np.full(classes.shape[1], np.nan))
     varying = np.flatnonzero(np.ptp(classes, axis=0) > 0)
     if not len(varying):
         return matrix, accuracy
-    # Only values that occur have a tree: others are never told.
+    # Only values that occur have a tree: others are never predicted.
     values, labels = zip(*(np.unique(classes[:, k], return_inverse=True) for k in varying), strict=True)
     sizes = tuple(map(len, values))
     labels = jnp.asarray(np.stack(labels, axis=1), jnp.int32)
     trees = _boosted_trees.fit(key, rows, labels, sizes=sizes, bins=bins, rounds=rounds)
-    told = np.asarray(_boosted_trees.predict(trees, test_rows, sizes=sizes))
+    predicted = np.asarray(_boosted_trees.predict(trees, test_rows, sizes=sizes))
     matrix[:, varying] = trees.importance
-    accuracy[varying] = [np.mean(values[i][told[:, i]] == test_classes[:, k]) for i, k in enumerate(varying)]
+    accuracy[varying] = [np.mean(values[i][predicted[:, i]] == test_classes[:, k]) for i, k in enumerate(varying)]
     return matrix, accuracy
 
 
-def one_sided(matrix: Float[np.ndarray, "a b"]) -> float:
+def specificity(matrix: Float[np.ndarray, "a b"]) -> float:
     """How far each row is from being spread evenly, 1 - H / log b, averaged by the rows' sums; NaN if b = 1."""
     weight = matrix.sum(axis=1)
     if matrix.shape[1] == 1 or not weight.sum() > 0:
         return np.nan
-    some = matrix[weight > 0]
-    each = 1 - _information.entropy(some) / np.log(matrix.shape[1])
-    return float(np.average(each, weights=weight[weight > 0]))
+    weighted = weight > 0
+    row_specificity = 1 - _information.entropy(matrix[weighted]) / np.log(matrix.shape[1])
+    return float(np.average(row_specificity, weights=weight[weighted]))
 
 
 def disentanglement(matrix: Importances) -> float:
-    """D of the importances R."""
-    return one_sided(matrix)
+    """D of the importances R (Eastwood & Williams 2018, section 2)."""
+    return specificity(matrix)
 
 
 def completeness(matrix: Importances) -> float:
-    """C of the importances R."""
-    return one_sided(matrix.T)
+    """C of the importances R (Eastwood & Williams 2018, section 2)."""
+    return specificity(matrix.T)
 
 
 def compute(
-    subject: Subject, key: Key, *, train: int = 10_000, test: int = 5_000, bins: int = 64, rounds: int = 100
+    context: EvaluationContext, key: Key, *, train: int = 10_000, test: int = 5_000, bins: int = 64, rounds: int = 100
 ) -> dict[str, float]:
-    """D, C and I, and the accuracy of each factor's classifier."""
-    first, second, lot = jax.random.split(key, 3)
-    draw = subject.coded.draw
-    matrix, accuracy = importances(lot, *draw(first, train), *draw(second, test), bins, rounds)
+    """Disentanglement, completeness and informativeness (Eastwood & Williams 2018, section 2), each in [0, 1].
+
+    D is the score; the accuracy of each factor's classifier is beside I, their mean.
+
+    Args:
+        context: the run and its data.
+        key: draws the images, and chooses among splits that are equally good.
+        train: images to learn from.
+        test: images to be judged by.
+        bins: parts of equally many images into which each latent is cut.
+        rounds: trees for each value of a factor.
+    """
+    train_key, test_key, tree_key = jax.random.split(key, 3)
+    factor_codes = context.factor_codes
+    drawn = *factor_codes.draw(train_key, train), *factor_codes.draw(test_key, test)
+    matrix, accuracy = importances(tree_key, *drawn, bins, rounds)
     return {
         "dci": disentanglement(matrix),
         "dci.completeness": completeness(matrix),
         "dci.informativeness": float(accuracy.mean()),
-        **{f"dci.informativeness.{n}": float(a) for n, a in zip(subject.coded.names, accuracy, strict=True)},
+        **{f"dci.informativeness.{n}": float(a) for n, a in zip(factor_codes.names, accuracy, strict=True)},
     }
+
+
+METRIC = Metric(
+    compute,
+    requires=("factors",),
+    higher_is_better=True,
+    details={"completeness": True, "informativeness": True, "informativeness.*": True},
+    minimum={"train": 2, "bins": 2, "test": 1, "rounds": 1},
+)

@@ -15,23 +15,22 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vae_jax.metrics import Subject, named
+from vae_jax.metrics import EvaluationContext, Metric, itemize
 from vae_jax.typing import Key
 
-NEEDS = ("factors",)
-LEAST = {"train": 2, "test": 2}
 
-
-def areas(scores: Float[np.ndarray, "image value"], is_value: Bool[np.ndarray, "image value"]) -> np.ndarray:
+def areas(
+    scores: Float[np.ndarray, "image value"], is_value: Bool[np.ndarray, "image value"]
+) -> Float[np.ndarray, " value"]:
     """The area under the ROC curve of each column: how often one of the value outranks one of the others.
 
     NaN where there are none of either kind.
     """
     from scipy.stats import rankdata
 
-    of, others = is_value.sum(axis=0), (~is_value).sum(axis=0)
-    above = np.sum(rankdata(scores, axis=0) * is_value, axis=0) - of * (of + 1) / 2
-    return above / np.where(of * others > 0, of * others, np.nan)
+    positives, negatives = is_value.sum(axis=0), (~is_value).sum(axis=0)
+    outranked = np.sum(rankdata(scores, axis=0) * is_value, axis=0) - positives * (positives + 1) / 2
+    return outranked / np.where(positives * negatives > 0, positives * negatives, np.nan)
 
 
 def explicitness(
@@ -40,22 +39,37 @@ def explicitness(
     test_codes: Float[np.ndarray, "test latent"],
     test_classes: Int[np.ndarray, " test"],
 ) -> float:
-    """The mean area over the values of one factor."""
+    """The mean area over the values of one factor; NaN where there is nothing to tell."""
     from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(classes)) == 1:
         return np.nan
     mean, deviation = codes.mean(axis=0), codes.std(axis=0)
-    scaled = [(part - mean[None]) / np.where(deviation > 0, deviation, 1.0)[None] for part in (codes, test_codes)]
-    classifier = LogisticRegression(max_iter=1000).fit(scaled[0], classes)
-    each = areas(classifier.predict_proba(scaled[1]), test_classes[:, None] == classifier.classes_[None])
-    known = each[~np.isnan(each)]
+    scale = np.where(deviation > 0, deviation, 1.0)
+    classifier = LogisticRegression(max_iter=1000).fit((codes - mean[None]) / scale[None], classes)
+    probabilities = classifier.predict_proba((test_codes - mean[None]) / scale[None])
+    value_areas = areas(probabilities, test_classes[:, None] == classifier.classes_[None])
+    known = value_areas[~np.isnan(value_areas)]
     return float(known.mean()) if len(known) else np.nan
 
 
-def compute(subject: Subject, key: Key, *, train: int = 10_000, test: int = 5_000) -> dict[str, float]:
-    """The mean over factors, and each one's."""
-    (codes, classes), (test_codes, test_classes) = map(subject.coded.draw, jax.random.split(key), (train, test))
+def compute(context: EvaluationContext, key: Key, *, train: int = 10_000, test: int = 5_000) -> dict[str, float]:
+    """Explicitness (Ridgeway & Mozer 2018, section 3): the mean area over factors, and each one's; chance is 0.5.
+
+    Args:
+        context: the run and its data.
+        key: draws the images.
+        train: images to learn from.
+        test: images to be judged by.
+    """
+    train_key, test_key = jax.random.split(key)
+    codes, classes = context.factor_codes.draw(train_key, train)
+    test_codes, test_classes = context.factor_codes.draw(test_key, test)
     factors = zip(classes.T, test_classes.T, strict=True)
-    each = np.asarray([explicitness(codes, values, test_codes, judged) for values, judged in factors])
-    return named("explicitness", each.mean(), subject.coded.names, each)
+    scores = np.asarray([explicitness(codes, column, test_codes, test_column) for column, test_column in factors])
+    return itemize("explicitness", scores.mean(), context.factor_codes.names, scores)
+
+
+METRIC = Metric(
+    compute, requires=("factors",), higher_is_better=True, details={"*": True}, minimum={"train": 2, "test": 2}
+)

@@ -16,11 +16,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vae_jax.metrics import Coded, Subject
+from vae_jax.metrics import EvaluationContext, FactorCodes, Metric
 from vae_jax.typing import Key
-
-NEEDS = ("factors",)
-LEAST = {"train": 1, "test": 1, "points": 2, "images": 2, "least_deviation": 0}
 
 
 def stillest(
@@ -33,20 +30,26 @@ def stillest(
     return np.where(active[None], relative, np.inf).argmin(axis=1)
 
 
-def votes(
-    coded: Coded, key: Key, count: int, images: int, variance: Float[np.ndarray, " latent"], least: float
+def count_votes(
+    factor_codes: FactorCodes,
+    key: Key,
+    count: int,
+    images: int,
+    variance: Float[np.ndarray, " latent"],
+    least_deviation: float,
 ) -> Int[np.ndarray, "latent factor"]:
     """How often each latent was the stillest in `count` batches that share each factor."""
-    which, drawn = jax.random.split(key)
-    shared = np.asarray(jax.random.randint(which, (count,), 0, len(coded.names)))
-    found = stillest(coded.sharing(drawn, shared, images), variance, np.sqrt(variance) >= least)
-    table = np.zeros((len(variance), len(coded.names)), np.int64)
-    np.add.at(table, (found, shared), 1)
-    return table
+    factor_key, images_key = jax.random.split(key)
+    shared = np.asarray(jax.random.randint(factor_key, (count,), 0, len(factor_codes.names)))
+    batches = factor_codes.draw_groups(images_key, shared, images)
+    latents = stillest(batches, variance, np.sqrt(variance) >= least_deviation)
+    votes = np.zeros((len(variance), len(factor_codes.names)), np.int64)
+    np.add.at(votes, (latents, shared), 1)
+    return votes
 
 
 def compute(
-    subject: Subject,
+    context: EvaluationContext,
     key: Key,
     *,
     points: int = 10_000,
@@ -55,17 +58,42 @@ def compute(
     images: int = 64,
     least_deviation: float = 0.05,
 ) -> dict[str, float]:
-    """The accuracy on `test` votes, on those it was learnt from, and how many latents were not dropped."""
-    whole, first, second = jax.random.split(key, 3)
-    coded = subject.coded
-    variance = coded.draw(whole, points)[0].astype(np.float64).var(axis=0, ddof=1)
+    """The FactorVAE score (Kim & Mnih 2018, section 4), in [0, 1]: the accuracy of the majority vote on other votes.
+
+    Its accuracy on the votes that it was learnt from, and how many latents were not dropped, are beside it.
+
+    Args:
+        context: the run and its data.
+        key: draws the images.
+        points: images that each latent's variance is of.
+        train: votes to learn from.
+        test: votes to be judged by.
+        images: images in the batch of a vote.
+        least_deviation: latents whose deviation is below it are dropped; in the codes' own units.
+    """
+    variance_key, train_key, test_key = jax.random.split(key, 3)
+    factor_codes = context.factor_codes
+    variance = factor_codes.draw(variance_key, points)[0].astype(np.float64).var(axis=0, ddof=1)
     # A latent without any variance has nothing to be divided by, however low the bar.
     least = max(least_deviation, float(np.finfo(np.float32).tiny))
-    known, judged = (votes(coded, part, n, images, variance, least) for part, n in ((first, train), (second, test)))
-    stands_for = known.argmax(axis=1)
-    right = [float(table[np.arange(len(table)), stands_for].sum() / table.sum()) for table in (judged, known)]
+    train_votes = count_votes(factor_codes, train_key, train, images, variance, least)
+    test_votes = count_votes(factor_codes, test_key, test, images, variance, least)
+    factor_of_latent = train_votes.argmax(axis=1)
     return {
-        "factor_vae": right[0],
-        "factor_vae.train": right[1],
+        "factor_vae": accuracy(test_votes, factor_of_latent),
+        "factor_vae.train": accuracy(train_votes, factor_of_latent),
         "factor_vae.latents": int(np.sum(np.sqrt(variance) >= least)),
     }
+
+
+def accuracy(votes: Int[np.ndarray, "latent factor"], factor_of_latent: Int[np.ndarray, " latent"]) -> float:
+    """The share of votes whose factor is the one that their latent stands for."""
+    return float(votes[np.arange(len(votes)), factor_of_latent].sum() / votes.sum())
+
+
+METRIC = Metric(
+    compute,
+    requires=("factors",),
+    higher_is_better=True,
+    minimum={"train": 1, "test": 1, "points": 2, "images": 2, "least_deviation": 0},
+)

@@ -13,11 +13,8 @@ Finite counts add about latents (latents - 1) / (4 images).
 import numpy as np
 from jaxtyping import Float
 
-from vae_jax.metrics import Subject
+from vae_jax.metrics import EvaluationContext, Metric
 from vae_jax.typing import Key
-
-NEEDS = ()
-LEAST = {"images": 0}
 
 
 def gaussian_tc(codes: Float[np.ndarray, "image latent"]) -> float:
@@ -32,6 +29,15 @@ def gaussian_tc(codes: Float[np.ndarray, "image latent"]) -> float:
     return np.inf if singular else float(-0.5 * np.sum(np.log(spectrum)))
 
 
-def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
-    """The total correlation of the posterior means of `images` held-out images (0: all)."""
-    return {"gaussian_tc": gaussian_tc(subject.codes(images))}
+def compute(context: EvaluationContext, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """The total correlation of a Gaussian fitted to the posterior means (Locatello et al. 2019, section 5), nats.
+
+    Args:
+        context: the run and its data.
+        key: not used: nothing is drawn.
+        images: how many held-out images the means are of; 0 takes all.
+    """
+    return {"gaussian_tc": gaussian_tc(context.codes(images))}
+
+
+METRIC = Metric(compute, unit="nats", higher_is_better=False, minimum={"images": 0})

@@ -16,26 +16,22 @@ of 32 values is never really held; here values are as they are. Constant latents
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax.metrics import Subject, named
+from vae_jax.metrics import EvaluationContext, Metric, itemize
 from vae_jax.typing import Key
 
-NEEDS = ("factors",)
-LEAST = {"points": 2, "quantile": 0.01}
-MOST = {"quantile": 1.0}
 
-
-def moved(
+def mean_displacement(
     codes: Float[np.ndarray, "image latent"], classes: Int[np.ndarray, "image factor"], quantile: float
 ) -> Float[np.ndarray, "latent factor"]:
     """EMPIDA: the quantile of |z - E[z | v]| among the images of one value, averaged over the values of each factor."""
 
-    def of_value(codes):
+    def displacement(codes):
         return np.quantile(np.abs(codes - codes.mean(axis=0)[None]), quantile, axis=0)
 
-    def of_factor(values):
-        return np.mean([of_value(codes[values == value]) for value in np.unique(values)], axis=0)
+    def average(column):
+        return np.mean([displacement(codes[column == value]) for value in np.unique(column)], axis=0)
 
-    return np.stack([of_factor(values) for values in classes.T], axis=1)
+    return np.stack([average(column) for column in classes.T], axis=1)
 
 
 def robustness(
@@ -43,15 +39,34 @@ def robustness(
 ) -> tuple[Float[np.ndarray, " latent"], Float[np.ndarray, " latent"]]:
     """IRS of each latent, NaN for a constant one, and its weight, the largest deviation from its mean."""
     codes = codes.astype(np.float64)
-    most = np.abs(codes - codes.mean(axis=0)[None]).max(axis=0)
-    most = np.where(np.ptp(codes, axis=0) > 0, most, 0.0)
-    relative = moved(codes, classes, quantile) / np.where(most > 0, most, np.nan)[:, None]
-    return (1 - relative).max(axis=1), most
+    largest = np.abs(codes - codes.mean(axis=0)[None]).max(axis=0)
+    largest = np.where(np.ptp(codes, axis=0) > 0, largest, 0.0)
+    relative = mean_displacement(codes, classes, quantile) / np.where(largest > 0, largest, np.nan)[:, None]
+    return (1 - relative).max(axis=1), largest
 
 
-def compute(subject: Subject, key: Key, *, points: int = 10_000, quantile: float = 0.99) -> dict[str, float]:
-    """The weighted mean over latents, and each one's."""
-    each, weight = robustness(*subject.coded.draw(key, points), quantile)
-    some = weight > 0
-    score = np.average(each[some], weights=weight[some]) if some.any() else np.nan
-    return named("irs", score, map(str, range(len(each))), each)
+def compute(context: EvaluationContext, key: Key, *, points: int = 10_000, quantile: float = 0.99) -> dict[str, float]:
+    """The interventional robustness score (Suter et al. 2019, section 4), in [0, 1]: a weighted mean over latents.
+
+    Each latent's is beside it.
+
+    Args:
+        context: the run and its data.
+        key: draws the images.
+        points: images to draw.
+        quantile: of the displacements among the images of a value, in place of their maximum; 1 is the maximum.
+    """
+    scores, weight = robustness(*context.factor_codes.draw(key, points), quantile)
+    varying = weight > 0
+    score = np.average(scores[varying], weights=weight[varying]) if varying.any() else np.nan
+    return itemize("irs", score, map(str, range(len(scores))), scores)
+
+
+METRIC = Metric(
+    compute,
+    requires=("factors",),
+    higher_is_better=True,
+    details={"*": True},
+    minimum={"points": 2, "quantile": 0.01},
+    maximum={"quantile": 1.0},
+)

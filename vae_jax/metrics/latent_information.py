@@ -16,12 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from vae_jax.metrics import Subject, _information, named
+from vae_jax.metrics import EvaluationContext, Metric, _information, itemize
 from vae_jax.models.distributions import Gaussian
 from vae_jax.typing import Key
-
-NEEDS = ("posterior",)
-LEAST = {"images": 0}
 
 
 def latent_information(posterior: Gaussian, key: Key) -> Float[np.ndarray, " latent"]:
@@ -32,7 +29,16 @@ def latent_information(posterior: Gaussian, key: Key) -> Float[np.ndarray, " lat
     return np.asarray(jnp.mean(posterior.log_densities(z) - mixture.T, axis=0), np.float64)
 
 
-def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
-    """The sum over latents, and each one's, from `images` held-out images (0: all)."""
-    each = latent_information(subject.posterior(images), key)
-    return named("latent_information", each.sum(), map(str, range(len(each))), each)
+def compute(context: EvaluationContext, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """I(x; z_j) (Hoffman & Johnson 2016, one latent at a time), nats: the sum over latents, and each one's.
+
+    Args:
+        context: the run and its data.
+        key: draws z.
+        images: how many held-out images the mixture is of; 0 takes all.
+    """
+    information = latent_information(context.posterior(images), key)
+    return itemize("latent_information", information.sum(), map(str, range(len(information))), information)
+
+
+METRIC = Metric(compute, requires=("posterior",), unit="nats", minimum={"images": 0})

@@ -19,13 +19,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vae_jax import variants
-from vae_jax.metrics import Subject
+from vae_jax.metrics import EvaluationContext, Metric
 from vae_jax.model import Model
 from vae_jax.typing import Batch, Key, KeyArray, Params, PerExample
 
-NEEDS = ("density",)
-BY_NAME = "K passes of the decoder over every held-out image"
-LEAST = {"k": 1, "images": 0}
 VALUES = 2**21
 """Numbers in the decoder's output for one chunk: images x draws x pixels, 8 MiB; more leave a CPU's cache."""
 DRAWS = 16
@@ -37,46 +34,74 @@ def log_weights(
 ) -> Float[Array, "draw batch"]:
     """log p(x|z) + log p(z) - log q(z|x) for a draw of z under each of `keys`, nats."""
 
-    def one(key):
+    def log_weight(key):
         code, log_ratio = variants.sample_with_log_ratio(model.variant, model.nets, params, batch, key)
         decoded = model.nets.decode(params["nets"], code)
         return model.likelihood.log_prob(decoded, batch["image"]) + log_ratio
 
-    return jax.vmap(one)(keys)
+    return jax.vmap(log_weight)(keys)
 
 
-def streamed(model: Model, k: int, at_once: int) -> Callable[[Params, Batch, Key], tuple[PerExample, PerExample]]:
-    """(params, batch, key) -> log 1/K sum_k w_k and (sum w)^2 / (K sum w^2) of each image, `at_once` draws a time."""
+def streamed_bound(
+    model: Model, k: int, chunk_size: int
+) -> Callable[[Params, Batch, Key], tuple[PerExample, PerExample]]:
+    """(params, batch, key) -> the bound of each image, nats, and its effective share of the draws.
 
-    def chunk(params, batch, key, carry, start):
-        number = start + jnp.arange(at_once)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, number)
-        log_w = log_weights(model, params, batch, keys)
-        log_w = jnp.where(number[:, None] < k, log_w, -jnp.inf)
-        sums = (jax.nn.logsumexp(log_w, axis=0), jax.nn.logsumexp(2 * log_w, axis=0))
-        return jax.tree.map(jnp.logaddexp, carry, sums), None
+        bound = log 1/K sum_k w_k,    share = (sum w)^2 / (K sum w^2)
+
+    Args:
+        model: the model.
+        k: how many draws.
+        chunk_size: draws in memory at once.
+    """
 
     def bound(params, batch, key):
+        def add_chunk(sums, start):
+            number = start + jnp.arange(chunk_size)
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, number)
+            log_w = log_weights(model, params, batch, keys)
+            log_w = jnp.where(number[:, None] < k, log_w, -jnp.inf)
+            chunk_sums = (jax.nn.logsumexp(log_w, axis=0), jax.nn.logsumexp(2 * log_w, axis=0))
+            return jax.tree.map(jnp.logaddexp, sums, chunk_sums), None
+
         empty = jnp.full(len(batch["image"]), -jnp.inf)
-        step = lambda carry, start: chunk(params, batch, key, carry, start)  # noqa: E731
-        (total, square), _ = jax.lax.scan(step, (empty, empty), jnp.arange(0, k, at_once))
+        (total, square), _ = jax.lax.scan(add_chunk, (empty, empty), jnp.arange(0, k, chunk_size))
         return total - math.log(k), jnp.exp(2 * total - square) / k
 
     return bound
 
 
-def compute(subject: Subject, key: Key, *, k: int = 5000, images: int = 0) -> dict[str, float]:
-    """The bound with K = `k` on the first `images` of the held-out split, 0 for all of it."""
-    pixels = math.prod(subject.run.image_shape)
+def compute(context: EvaluationContext, key: Key, *, k: int = 5000, images: int = 0) -> dict[str, float]:
+    """The importance bound on log p(x) (Burda et al. 2016, section 3), nats per image.
+
+    Its standard error over images, the effective share of the draws, and how many images there were, are beside it.
+
+    Args:
+        context: the run and its data.
+        key: draws z.
+        k: draws for each image.
+        images: how many held-out images; 0 takes all.
+    """
+    pixels = math.prod(context.run.image_shape)
     batch_size = min(100, max(1, VALUES // (pixels * DRAWS)))
-    at_once = min(k, max(1, VALUES // (pixels * batch_size)))
-    bound = jax.jit(streamed(subject.model, k, at_once))
-    found = [bound(subject.run.params, batch, key) for batch in subject.held_out(batch_size, images)]
-    log_p, effective = (np.concatenate(part).astype(np.float64) for part in zip(*jax.device_get(found), strict=True))
-    error = log_p.std(ddof=1) / math.sqrt(len(log_p)) if len(log_p) > 1 else math.nan
+    chunk_size = min(k, max(1, VALUES // (pixels * batch_size)))
+    bound = jax.jit(streamed_bound(context.model, k, chunk_size))
+    bounds = [bound(context.run.params, batch, key) for batch in context.held_out(batch_size, images)]
+    log_p, effective = (np.concatenate(part).astype(np.float64) for part in zip(*jax.device_get(bounds), strict=True))
     return {
         "likelihood": log_p.mean(),
-        "likelihood.standard_error": error,
+        "likelihood.standard_error": log_p.std(ddof=1) / math.sqrt(len(log_p)) if len(log_p) > 1 else math.nan,
         "likelihood.effective": effective.mean(),
         "likelihood.images": len(log_p),
     }
+
+
+METRIC = Metric(
+    compute,
+    requires=("density",),
+    unit="nats per image",
+    higher_is_better=True,
+    log_density=True,
+    minimum={"k": 1, "images": 0},
+    expensive="K passes of the decoder over every held-out image",
+)

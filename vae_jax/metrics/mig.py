@@ -13,22 +13,33 @@ independent. With a single latent there is no second and the gap is its own.
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax.metrics import Subject, _information, named
+from vae_jax.metrics import EvaluationContext, Metric, _information, itemize
 from vae_jax.typing import Key
-
-NEEDS = ("factors",)
-LEAST = {"points": 2, "bins": 2}
 
 
 def gaps(
     codes: Float[np.ndarray, "image latent"], classes: Int[np.ndarray, "image factor"], bins: int
 ) -> Float[np.ndarray, " factor"]:
     """(I_1st - I_2nd) / H of each factor; NaN for one of a single value, which nothing can know."""
-    known, entropy = _information.informative(codes, classes, bins)
-    return _information.gap(known) / np.where(entropy > 0, entropy, np.nan)
+    information, entropy = _information.binned_information(codes, classes, bins)
+    return _information.gap(information) / np.where(entropy > 0, entropy, np.nan)
 
 
-def compute(subject: Subject, key: Key, *, points: int = 10_000, bins: int = 20) -> dict[str, float]:
-    """The gap, averaged over factors and of each."""
-    each = gaps(*subject.coded.draw(key, points), bins)
-    return named("mig", each.mean(), subject.coded.names, each)
+def compute(context: EvaluationContext, key: Key, *, points: int = 10_000, bins: int = 20) -> dict[str, float]:
+    """The mutual information gap, as a share of each factor's entropy: the mean over factors, and each one's.
+
+    As Locatello et al. 2019 measure it; the score is of Chen et al. 2018, eq. 6.
+
+    Args:
+        context: the run and its data.
+        key: draws the images.
+        points: images to draw.
+        bins: equally wide bins into which each latent is cut.
+    """
+    scores = gaps(*context.factor_codes.draw(key, points), bins)
+    return itemize("mig", scores.mean(), context.factor_codes.names, scores)
+
+
+METRIC = Metric(
+    compute, requires=("factors",), higher_is_better=True, details={"*": True}, minimum={"points": 2, "bins": 2}
+)

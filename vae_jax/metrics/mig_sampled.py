@@ -18,37 +18,45 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vae_jax.data._factors import to_classes
-from vae_jax.metrics import Subject, _information, named
+from vae_jax.metrics import EvaluationContext, Metric, _information, itemize
 from vae_jax.models.distributions import Gaussian
 from vae_jax.typing import Key
 
-NEEDS = ("factors", "posterior")
-LEAST = {"images": 2}
 
-
-def known(
+def sampled_information(
     posterior: Gaussian, classes: Int[np.ndarray, "image factor"], key: Key
 ) -> tuple[Float[np.ndarray, "latent factor"], Float[np.ndarray, " factor"]]:
     """I(z_j; v_k) over these images, one draw of z from each, and H(v_k); nats."""
     values = [np.unique(column, return_inverse=True)[1] for column in classes.T]
-    starts = 1 + np.cumsum([0, *(v.max() + 1 for v in values)])
+    starts = 1 + np.cumsum([0, *(column.max() + 1 for column in values)])
     groups = np.zeros((len(classes), starts[-1]), np.float32)
     groups[:, 0] = 1  # all images, then those of each value of each factor
-    own = np.stack([start + v for start, v in zip(starts[:-1], values, strict=True)], axis=1)
-    np.put_along_axis(groups, own, 1, axis=1)
+    members = np.stack([start + column for start, column in zip(starts[:-1], values, strict=True)], axis=1)
+    np.put_along_axis(groups, members, 1, axis=1)
     z = posterior.sample(key, jnp.arange(len(classes)))
     log_q = np.asarray(_information.log_mixtures(z, posterior, jnp.asarray(groups)), np.float64)
-    of_value = np.take_along_axis(log_q, own[None], axis=2)
-    entropies = np.array([_information.entropy(np.bincount(v)[None].astype(float))[0] for v in values])
-    return np.maximum((of_value - log_q[:, :, :1]).mean(axis=1), 0.0), entropies
+    log_q_given_value = np.take_along_axis(log_q, members[None], axis=2)
+    entropies = np.array([_information.entropy(np.bincount(column)[None].astype(float))[0] for column in values])
+    return np.maximum((log_q_given_value - log_q[:, :, :1]).mean(axis=1), 0.0), entropies
 
 
-def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
-    """The gap, averaged over factors and of each, from `images` of the grid, all where it has no more."""
-    grid, (which, noise) = subject.dataset.factors, jax.random.split(key)
-    ids = np.asarray(jax.random.choice(which, grid.count, (min(images, grid.count),), replace=False))
+def compute(context: EvaluationContext, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """The mutual information gap of Chen et al. 2018 (eq. 6): the mean over factors, and each one's.
+
+    Args:
+        context: the run and its data.
+        key: draws the images and z.
+        images: how many images of the grid the mixture is of; all where it has no more.
+    """
+    grid, (images_key, noise_key) = context.dataset.factors, jax.random.split(key)
+    ids = np.asarray(jax.random.choice(images_key, grid.count, (min(images, grid.count),), replace=False))
     classes = np.asarray(to_classes(grid.sizes, jnp.asarray(ids)))
     varying = [i for i, size in enumerate(grid.sizes) if size > 1 and grid.names[i] not in grid.nuisance]
-    found, entropies = known(subject.posterior_at(ids), classes[:, varying], noise)
-    gaps = _information.gap(found) / np.where(entropies > 0, entropies, np.nan)
-    return named("mig_sampled", gaps.mean(), [grid.names[i] for i in varying], gaps)
+    information, entropies = sampled_information(context.posterior_at(ids), classes[:, varying], noise_key)
+    gaps = _information.gap(information) / np.where(entropies > 0, entropies, np.nan)
+    return itemize("mig_sampled", gaps.mean(), [grid.names[i] for i in varying], gaps)
+
+
+METRIC = Metric(
+    compute, requires=("factors", "posterior"), higher_is_better=True, details={"*": True}, minimum={"images": 2}
+)

@@ -14,25 +14,38 @@ import numpy as np
 from jaxtyping import Float
 
 from vae_jax.errors import UserError
-from vae_jax.metrics import Subject, _information, named
+from vae_jax.metrics import EvaluationContext, Metric, _information, itemize
 from vae_jax.typing import Key
 
-NEEDS = ("factors",)
-LEAST = {"points": 2, "bins": 2}
 
-
-def modularity(known: Float[np.ndarray, "latent factor"]) -> Float[np.ndarray, " latent"]:
+def modularity(information: Float[np.ndarray, "latent factor"]) -> Float[np.ndarray, " latent"]:
     """The modularity of each latent from its information on each factor; NaN for one without any."""
-    square = np.square(known)
-    most = square.max(axis=1)
-    others = square.sum(axis=1) - most
-    return 1 - others / np.where(most > 0, most * (known.shape[1] - 1), np.nan)
+    square = np.square(information)
+    largest = square.max(axis=1)
+    others = square.sum(axis=1) - largest
+    return 1 - others / np.where(largest > 0, largest * (information.shape[1] - 1), np.nan)
 
 
-def compute(subject: Subject, key: Key, *, points: int = 10_000, bins: int = 20) -> dict[str, float]:
-    """The mean over latents that know of anything, and each one's. Raises UserError where one factor alone varies."""
-    if len(subject.coded.names) < 2:
-        raise UserError("--metrics=modularity: one factor alone varies, so there is no second to know of")
-    each = modularity(_information.informative(*subject.coded.draw(key, points), bins)[0])
-    some = each[~np.isnan(each)]
-    return named("modularity", some.mean() if len(some) else np.nan, map(str, range(len(each))), each)
+def compute(context: EvaluationContext, key: Key, *, points: int = 10_000, bins: int = 20) -> dict[str, float]:
+    """Modularity (Ridgeway & Mozer 2018, section 3): the mean over latents that know of anything, and each one's.
+
+    Args:
+        context: the run and its data.
+        key: draws the images.
+        points: images to draw.
+        bins: equally wide bins into which each latent is cut.
+
+    Raises:
+        UserError: where one factor alone varies.
+    """
+    factor_codes = context.factor_codes
+    if len(factor_codes.names) < 2:
+        raise UserError("factors: one factor alone varies, so there is no second to know of")
+    scores = modularity(_information.binned_information(*factor_codes.draw(key, points), bins)[0])
+    known = scores[~np.isnan(scores)]
+    return itemize("modularity", known.mean() if len(known) else np.nan, map(str, range(len(scores))), scores)
+
+
+METRIC = Metric(
+    compute, requires=("factors",), higher_is_better=True, details={"*": True}, minimum={"points": 2, "bins": 2}
+)

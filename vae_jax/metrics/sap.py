@@ -17,11 +17,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax.metrics import Subject, _information, named
+from vae_jax.metrics import EvaluationContext, Metric, _information, itemize
 from vae_jax.typing import Key
-
-NEEDS = ("factors",)
-LEAST = {"train": 2, "test": 2}
 
 
 def accuracy(
@@ -39,11 +36,25 @@ def accuracy(
     return machine.score(test_codes[:, None], test_classes)
 
 
-def compute(subject: Subject, key: Key, *, train: int = 10_000, test: int = 5_000) -> dict[str, float]:
-    """The gap, averaged over factors and of each."""
-    (codes, classes), (test_codes, test_classes) = map(subject.coded.draw, jax.random.split(key), (train, test))
-    each = np.zeros((codes.shape[1], classes.shape[1]))
-    for j, k in np.ndindex(*each.shape):
-        each[j, k] = accuracy(codes[:, j], classes[:, k], test_codes[:, j], test_classes[:, k])
-    gaps = _information.gap(each)
-    return named("sap", gaps.mean(), subject.coded.names, gaps)
+def compute(context: EvaluationContext, key: Key, *, train: int = 10_000, test: int = 5_000) -> dict[str, float]:
+    """The separated attribute predictability (Kumar et al. 2018, section 3): the mean gap over factors, and each one's.
+
+    Args:
+        context: the run and its data.
+        key: draws the images.
+        train: images to learn from.
+        test: images to be judged by.
+    """
+    train_key, test_key = jax.random.split(key)
+    codes, classes = context.factor_codes.draw(train_key, train)
+    test_codes, test_classes = context.factor_codes.draw(test_key, test)
+    accuracies = np.zeros((codes.shape[1], classes.shape[1]))
+    for j, k in np.ndindex(*accuracies.shape):
+        accuracies[j, k] = accuracy(codes[:, j], classes[:, k], test_codes[:, j], test_classes[:, k])
+    gaps = _information.gap(accuracies)
+    return itemize("sap", gaps.mean(), context.factor_codes.names, gaps)
+
+
+METRIC = Metric(
+    compute, requires=("factors",), higher_is_better=True, details={"*": True}, minimum={"train": 2, "test": 2}
+)

@@ -3,12 +3,13 @@
     evenness = mean over pairs of  1/T sum_t s_t / max_t s_t,    s_t = |f(x_t+1) - f(x_t)|,    x_t at z + t/T (z' - z)
     path     = sum over pairs of sum_t s_t  /  sum over pairs of |f(x_T) - f(x_0)|
 
-f are the features of a classifier of the data's own labels (vae_jax/classifier.py), x expected images clipped to
-[0, 1], T = 10 steps, 1,000 pairs. Evenness is in [1/T, 1]: 1 where all steps are of one length, 1/T where all happens
-in one. A path is at least 1, its length in chords. `plausible` is the share of midpoints that the classifier is as sure
-of as of all but the least sure 5% of held-out images, so that the data score 0.95; `plausible_ends` is that of the
-reconstructions at the ends of the line, without which a soft decoder looks like a bad line. `pixel`, `pixel_path` and
-`pixel_plausible` are those of the same pairs mixed in pixels: two images that fade into each other.
+f are the features of a classifier of the data's own labels (vae_jax/metrics/_feature_classifier.py), x expected images
+clipped to [0, 1], T = 10 steps, 1,000 pairs. Evenness is in [1/T, 1]: 1 where all steps are of one length, 1/T where
+all happens in one. A path is at least 1, its length in chords. `plausible` is the share of midpoints that the
+classifier is as sure of as of all but the least sure 5% of held-out images, so that the data score 0.95;
+`plausible_ends` is that of the reconstructions at the ends of the line, without which a soft decoder looks like a bad
+line. `pixel`, `pixel_path` and `pixel_plausible` are those of the same pairs mixed in pixels: two images that fade into
+each other.
 
 A line is not what the model says lies between: N(0, I) in many dimensions has little mass in the middle. Even steps
 alone are no virtue, as fading has them too; read evenness with the midpoints. A classifier is sure of much
@@ -26,16 +27,15 @@ from jaxtyping import Float, Int
 
 from vae_jax import data
 from vae_jax.errors import UserError
-from vae_jax.metrics import Subject, _feature_classifier
-from vae_jax.metrics._feature_classifier import Classifier
-from vae_jax.metrics.samples import VALUES, shown, takes_labels
+from vae_jax.metrics import EvaluationContext, Metric, _feature_classifier
+from vae_jax.metrics._feature_classifier import Classifier, Pictures
+from vae_jax.metrics.samples import VALUES, clip_images, takes_labels
 from vae_jax.typing import Key
 
-NEEDS = ("classes",)
-LEAST = {"pairs": 1, "points": 3}
 LEAST_SURE = 0.05
 
 Lines = Float[np.ndarray, "pair point feature"]
+Confidences = Float[np.ndarray, "pair point"]
 
 
 def evenness(features: Lines) -> float:
@@ -53,61 +53,89 @@ def path(features: Lines) -> float:
     return float(length / chord) if chord > 0 else np.nan
 
 
-def ends(key: Key, groups: Int[np.ndarray, "image"], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` pairs of places, each of two different images of one group. Raises UserError where no group has two."""
+def draw_pairs(key: Key, groups: Int[np.ndarray, " image"], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The indices of the first and of the second image of `count` pairs, two different images of one group each.
+
+    Raises UserError where no group has two.
+    """
     order = np.argsort(groups, kind="stable")
     _, start, inverse, size = np.unique(groups[order], return_index=True, return_inverse=True, return_counts=True)
     start, size = start[inverse], size[inverse]
-    able = np.flatnonzero(size > 1)
-    if not len(able):
-        raise UserError("--metrics=smoothness: no two held-out images can be joined by a line; hold out more")
-    which, other = jax.random.split(key)
-    one = able[np.asarray(jax.random.randint(which, (count,), 0, len(able)))]
-    shift = np.asarray(jax.random.randint(other, (count,), 1, size[one]))
-    return order[one], order[start[one] + (one - start[one] + shift) % size[one]]
+    paired = np.flatnonzero(size > 1)
+    if not len(paired):
+        raise UserError("images: no two held-out images can be joined by a line; hold out more")
+    first_key, shift_key = jax.random.split(key)
+    first = paired[np.asarray(jax.random.randint(first_key, (count,), 0, len(paired)))]
+    shift = np.asarray(jax.random.randint(shift_key, (count,), 1, size[first]))
+    return order[first], order[start[first] + (first - start[first] + shift) % size[first]]
 
 
-def between(a: np.ndarray, b: np.ndarray, points: int) -> np.ndarray:
+def interpolate(a: np.ndarray, b: np.ndarray, points: int) -> np.ndarray:
     """(pair, ...) and (pair, ...) to (pair, point, ...): straight lines, both ends included."""
     weight = np.linspace(0, 1, points, dtype=np.float32).reshape(1, points, *[1] * (a.ndim - 1))
     return (1 - weight) * a[:, None] + weight * b[:, None]
 
 
-def lines(subject: Subject, judge: Classifier, one: np.ndarray, other: np.ndarray, decode: Callable, points: int):
-    """Features and confidences along the lines from `one` to `other`, of what `decode` makes of them."""
-    at_once = max(1, VALUES // (points * math.prod(subject.run.image_shape)))
-    starts = range(0, len(one), at_once)
+def trace_lines(
+    context: EvaluationContext,
+    judge: Classifier,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    decode: Callable[[np.ndarray], Pictures],
+    points: int,
+) -> tuple[Lines, Confidences]:
+    """Features and confidences along the lines from `starts` to `ends`, of the images that `decode` makes of them."""
+    chunk_size = max(1, VALUES // (points * math.prod(context.run.image_shape)))
+    chunks = range(0, len(starts), chunk_size)
     parts = []
-    for start in subject.watched(starts, len(starts)):
-        line = between(one[start : start + at_once], other[start : start + at_once], points)
-        features, confidence = judge.see(shown(decode(line.reshape(-1, *line.shape[2:]))))
+    for start in context.progress(chunks, len(chunks)):
+        line = interpolate(starts[start : start + chunk_size], ends[start : start + chunk_size], points)
+        images = clip_images(decode(line.reshape(-1, *line.shape[2:])))
+        features, confidence = judge.features_and_confidence(images)
         parts.append((features.reshape(*line.shape[:2], -1), confidence.reshape(line.shape[:2])))
-    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+    features, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return features, confidence
 
 
-def compute(subject: Subject, key: Key, *, pairs: int = 1000, points: int = 11) -> dict[str, float]:
-    """Evenness, path and plausible midpoints of `pairs` lines of `points` pictures, and of the same faded in pixels."""
+def compute(context: EvaluationContext, key: Key, *, pairs: int = 1000, points: int = 11) -> dict[str, float]:
+    """The evenness of the steps along lines between codes, in [1/T, 1].
+
+    The lines' length in chords, the share of plausible midpoints, and the same of fading in pixels, are beside it.
+
+    Args:
+        context: the run and its data.
+        key: draws the pairs.
+        pairs: how many lines.
+        points: pictures on a line, T + 1; odd, so that one is in the middle.
+
+    Raises:
+        UserError: for an even number of points, where no two images can be joined, and where nothing changes.
+    """
     if points % 2 == 0:
-        raise UserError(f"--metrics=smoothness: points = {points} is not allowed; give an odd number, with a midpoint")
-    run, test, section = subject.run, subject.dataset.test, subject.run.config["data"]
-    places = data.some(test, _feature_classifier.MOST)
-    labels = np.asarray(test.labels)[places] if takes_labels(run) else None
-    one, other = ends(key, np.zeros(len(places), int) if labels is None else labels, pairs)
-    judge = _feature_classifier.trained(subject.dataset, section, watched=subject.watched)
-    real = _feature_classifier.pictures(test, section["binarize"], places)
+        raise UserError(f"points = {points} is not allowed; give an odd number, with a midpoint")
+    run, test, section = context.run, context.dataset.test, context.run.config["data"]
+    indices = data.sample_indices(test, _feature_classifier.MOST)
+    labels = np.asarray(test.labels)[indices] if takes_labels(run) else None
+    first, second = draw_pairs(key, np.zeros(len(indices), int) if labels is None else labels, pairs)
+    judge = _feature_classifier.load_or_train(context.dataset, section, progress=context.progress)
+    real = _feature_classifier.pictures(test, section["binarize"], indices)
     codes = run.encode(real, labels)
-    features, confidence = lines(subject, judge, codes[one], codes[other], run.decode, points)
-    mixed, faded = lines(subject, judge, real[one], real[other], lambda images: images, points)
+    features, confidence = trace_lines(context, judge, codes[first], codes[second], run.decode, points)
+    mixed, faded = trace_lines(context, judge, real[first], real[second], lambda images: images, points)
     if not np.ptp(features, axis=1).any():
-        raise UserError("--metrics=smoothness: all codes decode to the same picture, so there are no steps")
-    sure, middle = np.quantile(judge.see(real)[1], LEAST_SURE, method="inverted_cdf"), points // 2
+        raise UserError("all codes decode to the same picture, so there are no steps")
+    bar = np.quantile(judge.features_and_confidence(real)[1], LEAST_SURE, method="inverted_cdf")
+    middle = points // 2
     return {
         "smoothness": evenness(features),
         "smoothness.path": path(features),
-        "smoothness.plausible": float(np.mean(confidence[:, middle] >= sure)),
-        "smoothness.plausible_ends": float(np.mean(confidence[:, [0, -1]] >= sure)),
+        "smoothness.plausible": float(np.mean(confidence[:, middle] >= bar)),
+        "smoothness.plausible_ends": float(np.mean(confidence[:, [0, -1]] >= bar)),
         "smoothness.pixel": evenness(mixed),
         "smoothness.pixel_path": path(mixed),
-        "smoothness.pixel_plausible": float(np.mean(faded[:, middle] >= sure)),
+        "smoothness.pixel_plausible": float(np.mean(faded[:, middle] >= bar)),
         "smoothness.accuracy": judge.accuracy,
     }
+
+
+METRIC = Metric(compute, requires=("classes",), minimum={"pairs": 1, "points": 3})

@@ -21,10 +21,9 @@ from jaxtyping import Bool, Float
 
 from vae_jax import registry
 from vae_jax.errors import UserError
-from vae_jax.metrics import ArrayCodes, Subject, finite
+from vae_jax.metrics import ArrayCodes, EvaluationContext, Metric, check_finite
 from vae_jax.typing import Key
 
-NEEDS = ("models",)
 Relation = Float[np.ndarray, "a b"]
 
 
@@ -35,25 +34,25 @@ class Ranking(NamedTuple):
     pairs: Float[np.ndarray, "model model"]
 
 
-def lasso(one: Float[np.ndarray, "image a"], other: Float[np.ndarray, "image b"]) -> Relation:
-    """|coefficient| of each latent of `one` in a lasso of each latent of `other`; codes of unit deviation."""
+def lasso(first: Float[np.ndarray, "image a"], second: Float[np.ndarray, "image b"]) -> Relation:
+    """|coefficient| of each latent of `first` in a lasso of each latent of `second`; codes of unit deviation."""
     from sklearn.linear_model import Lasso
 
-    return np.abs(np.atleast_2d(Lasso(alpha=0.1).fit(one, other).coef_)).T
+    return np.abs(np.atleast_2d(Lasso(alpha=0.1).fit(first, second).coef_)).T
 
 
-def spearman(one: Float[np.ndarray, "image a"], other: Float[np.ndarray, "image b"]) -> Relation:
-    """|rank correlation| of each latent of `one` with each of `other`."""
+def spearman(first: Float[np.ndarray, "image a"], second: Float[np.ndarray, "image b"]) -> Relation:
+    """|rank correlation| of each latent of `first` with each of `second`."""
     from scipy.stats import rankdata
 
-    ranks = [_scaled(rankdata(codes, axis=0)) for codes in (one, other)]
-    return np.abs(ranks[0].T @ ranks[1]) / len(one)
+    ranks = [_standardize(rankdata(codes, axis=0)) for codes in (first, second)]
+    return np.abs(ranks[0].T @ ranks[1]) / len(first)
 
 
 RELATIONS = {"lasso": lasso, "spearman": spearman}
 
 
-def _scaled(codes: np.ndarray) -> np.ndarray:
+def _standardize(codes: np.ndarray) -> np.ndarray:
     centred = codes - codes.mean(axis=0)[None]
     deviation = centred.std(axis=0)
     return centred / np.where(deviation > 0, deviation, 1.0)[None]
@@ -77,9 +76,16 @@ def score(
     relation: str = "lasso",
     least_kl: float = 0.01,
 ) -> Ranking:
-    """UDR of each model from its posterior means of the same images and each latent's mean KL, nats.
+    """UDR of each model (Duan et al. 2020, section 4).
 
-    Raises UserError for fewer than two models, codes that do not fit each other, and an unknown relation.
+    Args:
+        codes_of_models: each model's posterior means of the same images, (image, latent).
+        kl_of_models: the mean KL of each of its latents from the prior, nats.
+        relation: "lasso" or "spearman": how alike two latents are.
+        least_kl: latents with less KL are not used, nats.
+
+    Raises:
+        UserError: for fewer than two models, codes that do not fit each other, and an unknown relation.
     """
     relate = registry.choose("relation", relation, RELATIONS)
     count = len(codes_of_models)
@@ -87,20 +93,22 @@ def score(
         raise UserError(f"udr: {count} models and {len(kl_of_models)} KLs are not allowed; give two or more of both")
     if len(set(map(len, codes_of_models))) > 1:
         raise UserError("udr: the models' codes are of different numbers of images; give those of the same images")
-    used = [_used(codes, kl > least_kl) for codes, kl in zip(codes_of_models, kl_of_models, strict=True)]
+    models = [_used_codes(codes, kl > least_kl) for codes, kl in zip(codes_of_models, kl_of_models, strict=True)]
     pairs = np.full((count, count), np.nan)
-    for i, one in enumerate(used):
-        for j, other in enumerate(used):
-            if i != j and one.shape[1] and other.shape[1]:
-                pairs[i, j] = agreement(relate(one, other))
+    for i, j in np.ndindex(count, count):
+        if i != j and models[i].shape[1] and models[j].shape[1]:
+            pairs[i, j] = agreement(relate(models[i], models[j]))
     known = [column[~np.isnan(column)] for column in pairs.T]
     return Ranking(np.array([np.median(column) if len(column) else np.nan for column in known]), pairs)
 
 
-def _used(codes: ArrayCodes, informative: Bool[np.ndarray, " latent"]) -> np.ndarray:
-    return _scaled(finite(codes).astype(np.float64))[:, informative]
+def _used_codes(codes: ArrayCodes, used: Bool[np.ndarray, " latent"]) -> np.ndarray:
+    return _standardize(check_finite(codes).astype(np.float64))[:, used]
 
 
-def compute(subject: Subject, key: Key) -> dict[str, float]:
+def compute(context: EvaluationContext, key: Key) -> dict[str, float]:
     """Raises UserError: one run has nothing to be ranked against."""
-    raise UserError("--metrics=udr: compares several models, and is not of one run; see vae_jax.metrics.udr.score")
+    raise UserError("udr: compares several models, and is not of one run; see vae_jax.metrics.udr.score")
+
+
+METRIC = Metric(compute, requires=("models",), higher_is_better=True)

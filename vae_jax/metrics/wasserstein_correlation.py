@@ -12,26 +12,32 @@ code; its root would be a distance. NaN where all codes are the same, which is n
 import numpy as np
 from jaxtyping import Float
 
-from vae_jax.metrics import Subject
+from vae_jax.metrics import EvaluationContext, Metric
 from vae_jax.typing import Key
-
-NEEDS = ()
-LEAST = {"images": 0}
 
 
 def wasserstein(covariance: Float[np.ndarray, "latent latent"]) -> float:
     """W_2^2 of N(m, covariance) and N(m, its diagonal)."""
     deviation = np.sqrt(np.diag(covariance))
-    # Similar to D S, and symmetric: real eigenvalues, of which rounding may leave some below 0.
+    # Similar to D S, and symmetric: real eigenvalues, of which rounding may leave a few below 0.
     spectrum = np.linalg.eigvalsh(deviation[:, None] * covariance * deviation[None, :])
     return float(2 * np.trace(covariance) - 2 * np.sqrt(np.maximum(spectrum, 0)).sum())
 
 
-def compute(subject: Subject, key: Key, *, images: int = 10_000) -> dict[str, float]:
-    """W of the posterior means of `images` held-out images (0: all), over their total variance and as it is."""
-    covariance = np.atleast_2d(np.cov(subject.codes(images).astype(np.float64).T))
-    found, total = wasserstein(covariance), np.trace(covariance)
+def compute(context: EvaluationContext, key: Key, *, images: int = 10_000) -> dict[str, float]:
+    """The Wasserstein correlation of the posterior means (Locatello et al. 2019), over their variance and as it is.
+
+    Args:
+        context: the run and its data.
+        key: not used: nothing is drawn.
+        images: how many held-out images the means are of; 0 takes all.
+    """
+    covariance = np.atleast_2d(np.cov(context.codes(images).astype(np.float64).T))
+    distance, variance = wasserstein(covariance), np.trace(covariance)
     return {
-        "wasserstein_correlation": float(found / total) if total > 0 else np.nan,
-        "wasserstein_correlation.raw": found,
+        "wasserstein_correlation": float(distance / variance) if variance > 0 else np.nan,
+        "wasserstein_correlation.raw": distance,
     }
+
+
+METRIC = Metric(compute, higher_is_better=False, details={"raw": False}, minimum={"images": 0})

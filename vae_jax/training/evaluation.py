@@ -108,5 +108,5 @@ def held_out_table(numbers: Mapping[str, Any]) -> str:
     return "\n".join(["held-out split", *lines])
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -83,7 +83,7 @@ def test_a_program_that_is_preempted_and_then_loses_its_node_goes_on_exactly(lab
     lab.launch(0, "one", "one")
     ((program, job),) = lab.wait_for_step("one").items()
     preempt(lab)
-    wait_for(lambda: "resuming at step" in lab.log("one", program), 120, lab.logs)
+    wait_for(lambda: "restart 1" in lab.log("one", program), 120, lab.logs)
     before = lab.log("one", program)
     assert "stopped by a signal at step" in before  # at the start of the grace time
     assert before.count("restart 1") == 1

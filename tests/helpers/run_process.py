@@ -1,12 +1,12 @@
 """A training run in a process of its own."""
 
-import json
 import time
 
-from vae_jax.training.writers import TIMINGS, read_metrics
+from vae_jax.training.writers import read_metrics
 
 
 def wait_for(condition, process, seconds=120):
+    """Waits until `condition()` holds of a process that goes on."""
     limit = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, f"ended before the moment to stop it:\n{process.communicate()[0]}"
@@ -15,14 +15,5 @@ def wait_for(condition, process, seconds=120):
 
 
 def reached(workdir, step):
+    """Whether a record of this step or a later one is written, as a condition to wait for."""
     return lambda: any(record["step"] >= step for record in read_metrics(workdir / "metrics.jsonl"))
-
-
-def result(workdir):
-    """Everything a run is judged by: the digest of its whole state, its metrics but for timings, its evaluation."""
-    newest = max((int(folder.name) for folder in (workdir / "checkpoints").iterdir()), default=None)
-    check = json.loads((workdir / "checkpoints" / str(newest) / "check" / "metadata").read_text())
-    records = [
-        {k: v for k, v in record.items() if k not in TIMINGS} for record in read_metrics(workdir / "metrics.jsonl")
-    ]
-    return newest, check["digest"], records, json.loads((workdir / "evaluation.json").read_text())

@@ -3,13 +3,14 @@
 import json
 import signal
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import tiny_vae
+from helpers.run_folder import digest, records, results, steps
+from helpers.small_run import small_words, train_small
 from helpers.variant_configs import NAMES, SHAPE, config_of, split_with_factors
 
 from vae_jax import cli, data, model, randomness
@@ -18,9 +19,7 @@ from vae_jax.training import executors
 from vae_jax.training.run import TrainingRun
 from vae_jax.training.setup import prepare
 from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
-from vae_jax.training.writers import TIMINGS, read_metrics
 
-ROOT = Path(__file__).parents[2]
 COUNT, DISPATCH = 5, 3
 """Five members on two devices: one place is filled up."""
 
@@ -59,8 +58,8 @@ def test_a_member_is_the_run_it_would_be_alone(name):
     on_two = executors.MemberParallel(executors.local_devices(2))
     many, rows = trained(on_two, make_step, states, indices, keys, hyper, alive)
     solo = executors.DataParallel(executors.local_devices(1))
-    one = lambda of_members: of_members[-1:]  # noqa: E731
-    (alone,), (row,) = trained(solo, make_step, one(states), one(indices), one(keys), one(hyper), alive[:1])
+    last = [members[-1:] for members in (states, indices, keys, hyper)]
+    (alone,), (row,) = trained(solo, make_step, *last, alive[:1])
     # Bit for bit for most; where XLA fuses the sums of the two programs in another way, to their last bits.
     near = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(near, alone, many[COUNT - 1])
@@ -92,50 +91,36 @@ def test_a_population_is_evaluated_as_each_would_be_alone():
         jax.tree.map(lambda leaf, i=i: np.asarray(leaf) + np.asarray(i / 10, leaf.dtype), s.params)
         for i, s in enumerate(states)
     ]
-    constants = lambda: [(randomness.root_key(i), jnp.int32(7), tiny_vae.hyper(beta=1.0 + i)) for i in range(3)]  # noqa: E731
+
+    def constants():
+        return [(randomness.root_key(i), jnp.int32(7), tiny_vae.hyper(beta=1.0 + i)) for i in range(3)]
+
     for batch in (16, 20, 100):  # with a rest, without, all in one
-        found = executor.evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
-        found = found(executor.to_devices(states), *executor.to_devices(constants()))
+        evaluate = executor.evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
+        members = evaluate(executor.to_devices(states), *executor.to_devices(constants()))
         for i in range(3):
             chosen = executors.local_devices(1)
             solo = executors.DataParallel(chosen).evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
             (alone,) = solo(*executors.replicate((states[i], *constants()[i]), chosen))
-            assert alone.keys() == found[i].keys()
+            assert alone.keys() == members[i].keys()
             for name, value in alone.items():
-                np.testing.assert_allclose(found[i][name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+                np.testing.assert_allclose(members[i][name], value, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
-WORDS = [
-    f"--config={ROOT / 'configs/digits.py'}",
-    "--config.train.steps=60",
-    "--config.train.dispatch=10",
-    "--config.log.every=20",
-    "--config.evaluation.every=30",
-    "--config.checkpoint.every=20",
-    "--config.net.hidden=(16,)",
-    "--config.latent_dim=3",
-    "--config.parallel.devices=2",
-]
+FIELDS = {"parallel.devices": 2}
 
 
 def members_file(folder, members):
-    """The file of members by name, each with its own words."""
-    listed = [{"workdir": str(folder / name), "words": [*WORDS, *own]} for name, own in members.items()]
-    (folder / "members.json").write_text(json.dumps(listed))
+    """The file of members by name, each with its own fields."""
+    rows = [
+        {"workdir": str(folder / name), "words": small_words(**FIELDS | fields)} for name, fields in members.items()
+    ]
+    (folder / "members.json").write_text(json.dumps(rows))
     return f"--members={folder / 'members.json'}"
 
 
-def seeds(count, *more):
-    return {f"s{seed}": [f"--config.seed={seed}", *more] for seed in range(count)}
-
-
-def records(folder):
-    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in read_metrics(folder / "metrics.jsonl")]
-
-
-def digest_of(folder):
-    newest = max(int(step.name) for step in (folder / "checkpoints").iterdir())
-    return newest, json.loads((folder / "checkpoints" / str(newest) / "check" / "metadata").read_text())["digest"]
+def seeds(count, **fields):
+    return {f"s{seed}": fields | {"seed": seed} for seed in range(count)}
 
 
 @pytest.fixture(scope="module")
@@ -146,16 +131,13 @@ def three(tmp_path_factory):
 
 
 def test_each_member_leaves_the_folder_of_a_run_of_its_own(three, tmp_path):
-    alone = tmp_path / "alone"
-    assert cli.train([*WORDS, "--config.seed=2", "--config.parallel.devices=1", f"--workdir={alone}"]) == 0
-    member = three / "s2"
-    assert records(member) == records(alone)
-    assert digest_of(member) == digest_of(alone)
-    assert json.loads((member / "evaluation.json").read_text()) == json.loads((alone / "evaluation.json").read_text())
-    files = lambda folder: {str(file.relative_to(folder)) for file in folder.rglob("*.p*")}  # noqa: E731
-    assert files(member) == files(alone)
-    kept = lambda folder: {step.name for step in (folder / "checkpoints").iterdir()}  # noqa: E731
-    assert kept(member) == kept(alone)
+    alone, member = tmp_path / "alone", three / "s2"
+    assert train_small(alone, seed=2) == 0
+    assert results(member) == results(alone)
+    assert {str(file.relative_to(member)) for file in member.rglob("*.p*")} == {
+        str(file.relative_to(alone)) for file in alone.rglob("*.p*")
+    }
+    assert steps(member) == steps(alone)
 
 
 def test_finished_members_are_left_alone(three, capsys):
@@ -181,28 +163,28 @@ def test_members_that_stand_apart_meet_and_end_the_same(three, tmp_path, monkeyp
     with monkeypatch.context() as patched:
         stop_after(patched, 30)
         assert cli.population([members_file(tmp_path, seeds(1))]) == 128 + 15
-    assert digest_of(tmp_path / "s0")[0] == 40
+    assert digest(tmp_path / "s0")[0] == 40
     assert cli.population([members_file(tmp_path, seeds(3))]) == 0
     for name in seeds(3):
         assert records(tmp_path / name)[-1] == records(three / name)[-1]
-        assert digest_of(tmp_path / name) == digest_of(three / name)
+        assert digest(tmp_path / name) == digest(three / name)
 
 
 def test_members_in_rounds_end_the_same(three, tmp_path):
-    assert cli.population([members_file(tmp_path, seeds(3, "--config.sweep.members_per_device=1"))]) == 0
+    assert cli.population([members_file(tmp_path, seeds(3, **{"sweep.members_per_device": 1}))]) == 0
     for name in seeds(3):
         assert records(tmp_path / name) == records(three / name)
 
 
 def test_data_parallel_members_follow_one_another(three, tmp_path):
-    assert cli.population([members_file(tmp_path, seeds(2, "--config.parallel.mode=data"))]) == 0
+    assert cli.population([members_file(tmp_path, seeds(2, **{"parallel.mode": "data"}))]) == 0
     for name in seeds(2):
         ours, theirs = records(tmp_path / name)[-1], records(three / name)[-1]
         np.testing.assert_allclose(ours["elbo"], theirs["elbo"], rtol=1e-3)
 
 
 def test_a_member_that_diverges_is_reported_and_the_others_go_on(three, tmp_path, capsys):
-    members = seeds(2) | {"bad": ["--config.seed=1", "--config.train.learning_rate=1e30"]}
+    members = seeds(2) | {"bad": {"seed": 1, "train.learning_rate": 1e30}}
     file = members_file(tmp_path, members)
     assert cli.population([file]) == 1
     failed = json.loads((tmp_path / "bad/failed.json").read_text())
@@ -239,12 +221,12 @@ def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatc
     monkeypatch.setattr(TrainingRun, "write_results", finish)
     (tmp_path / "s2/failed.json").unlink()  # to try it again
     assert cli.population([file]) == 1
-    assert digest_of(tmp_path / "s2") == digest_of(three / "s2")
+    assert digest(tmp_path / "s2") == digest(three / "s2")
     assert (tmp_path / "s2/evaluation.json").exists()
 
 
 def test_what_is_broken_of_one_in_turn_stops_no_other(tmp_path, monkeypatch, capsys):
-    file = members_file(tmp_path, seeds(3, "--config.parallel.mode=data"))
+    file = members_file(tmp_path, seeds(3, **{"parallel.mode": "data"}))
     with monkeypatch.context() as patched:
         stop_after(patched, 30)
         assert cli.population([file]) == 128 + 15
@@ -283,18 +265,18 @@ def test_a_signal_while_one_is_finished_leaves_the_others_for_later(tmp_path, mo
 
 
 def test_halving_at_the_end_and_of_members_in_turn(tmp_path):
-    file = members_file(tmp_path, seeds(2, "--config.sweep.halving=(60,)"))
+    file = members_file(tmp_path, seeds(2, **{"sweep.halving": "(60,)"}))
     assert cli.population([file]) == 0
     assert not any((tmp_path / name / "dropped.json").exists() for name in seeds(2))
     (tmp_path / "turn").mkdir()
-    file = members_file(tmp_path / "turn", seeds(2, "--config.sweep.halving=(20,)", "--config.parallel.mode=data"))
+    file = members_file(tmp_path / "turn", seeds(2, **{"sweep.halving": "(20,)", "parallel.mode": "data"}))
     with pytest.raises(UserError, match=r"config.sweep.halving: compares members that train together"):
         cli.population([file])
 
 
 def test_halving_drops_the_lower_half_at_each_step(tmp_path, monkeypatch):
-    rates = {f"r{i}": [f"--config.train.learning_rate={rate}"] for i, rate in enumerate((1e-2, 1e-5, 1e-6, 3e-3, 1e-4))}
-    members = {name: [*own, "--config.sweep.halving=(20,45)"] for name, own in rates.items()}
+    rates = enumerate((1e-2, 1e-5, 1e-6, 3e-3, 1e-4))
+    members = {f"r{i}": {"train.learning_rate": rate, "sweep.halving": "(20,45)"} for i, rate in rates}
     file = members_file(tmp_path, members)
     with monkeypatch.context() as patched:
         stop_after(patched, 40)
@@ -308,13 +290,13 @@ def test_halving_drops_the_lower_half_at_each_step(tmp_path, monkeypatch):
     }
     assert {name for name in members if (tmp_path / name / "evaluation.json").exists()} == {"r0", "r3"}
     assert records(tmp_path / "r1")[-1]["step"] == 20
-    assert digest_of(tmp_path / "r4")[0] == 45
+    assert digest(tmp_path / "r4")[0] == 45
     assert cli.population([file]) == 0
     assert sorted(dropped) == sorted(name for name in members if (tmp_path / name / "dropped.json").exists())
 
 
 def test_what_needs_another_program_is_refused_by_name(tmp_path):
-    file = members_file(tmp_path, {"a": ["--config.seed=1"], "b": ["--config.latent_dim=4"]})
+    file = members_file(tmp_path, {"a": {"seed": 1}, "b": {"latent_dim": 4}})
     with pytest.raises(
         UserError, match=r"config.latent_dim: 4 and 3 do not fit in one program.*only seed, train.learn"
     ):
@@ -327,19 +309,22 @@ def test_as_many_members_as_memory_allows(monkeypatch):
     from vae_jax.config.parse import parse_config
     from vae_jax.training.memory import FILLED, member_bytes, members_at_once, tree_bytes
 
-    config = parse_config(WORDS)
+    config = parse_config(small_words(**FIELDS))
     setup = prepare(config)
     executor = executors.MemberParallel(executors.local_devices(2))
     one = member_bytes(setup, executor)
     state = tree_bytes(setup.state_shape)
     assert state < one < 100 * state
     held = tree_bytes(jax.eval_shape(lambda split: split, setup.dataset.train))
-    free = lambda members: lambda devices: (members * one + held + 1) / FILLED  # noqa: E731
-    at_once = lambda count: members_at_once(setup, executor, count)  # noqa: E731
-    monkeypatch.setattr(executors, "free_bytes", free(4))
+    at_once = partial(members_at_once, setup, executor)
+
+    def leave_memory_for(members):
+        monkeypatch.setattr(executors, "free_bytes", lambda devices: (members * one + held + 1) / FILLED)
+
+    leave_memory_for(4)
     assert at_once(3) == 3
     assert at_once(8) == 8
     assert at_once(9) == 5  # two even rounds, and not eight and one
-    monkeypatch.setattr(executors, "free_bytes", free(0.5))
-    with pytest.raises(UserError, match=r"one member takes .* GiB with batches of 128"):
+    leave_memory_for(0.5)
+    with pytest.raises(UserError, match=r"one member takes .* GiB with batches of 20"):
         at_once(3)

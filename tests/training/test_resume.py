@@ -1,6 +1,5 @@
 """Real processes, killed for real: the run that is started again ends with the same bits."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.run_process import reached, result, wait_for
+from helpers.run_folder import flip_a_byte, newest, results
+from helpers.run_process import reached, wait_for
+from helpers.small_run import words
 
-from vae_jax.training.workdir import claim
-
+pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[2]
-STEPS = 3000
-OPTIONS = {
-    "train.steps": STEPS,
+FIELDS = {
+    "train.steps": 3000,
     "train.dispatch": 30,
     "train.ema": 0.99,
     "train.cosine": True,
@@ -27,123 +26,71 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    return kept | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("xla")), "PYTHONPATH": str(ROOT)}
+@pytest.fixture
+def start(tmp_path_factory):
+    """Starts the run in a folder as a process of its own; what is left of it is killed."""
+    processes = []
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}  # or what it prints would be lost with it
 
+    def start(folder):
+        command = [sys.executable, "-m", "experiments.train", *words(**FIELDS), f"--workdir={folder}"]
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **output))
+        return processes[-1]
 
-def start(workdir, environment, **more):
-    options = [f"--config.{name}={value}" for name, value in (OPTIONS | more).items()]
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.train",
-        "--config=configs/digits.py",
-        f"--workdir={workdir}",
-        *options,
-    ]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def finish(workdir, environment, expected=0):
-    process = start(workdir, environment)
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == expected, output
-    return output
-
-
-def saving(workdir):
-    return lambda: any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp"))
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(environment, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("uninterrupted")
-    finish(workdir, environment)
-    return result(workdir)
-
-
-def test_a_run_killed_at_several_points_ends_with_the_same_bits(uninterrupted, environment, tmp_path):
-    for step in (60, 900, 2300):
-        process = start(tmp_path, environment)
-        wait_for(reached(tmp_path, step), process)
+    yield start
+    for process in processes:
         process.kill()
         process.communicate()
-    finish(tmp_path, environment)
-    assert result(tmp_path) == uninterrupted
 
 
-def test_a_run_killed_during_a_save_ends_with_the_same_bits(uninterrupted, environment, tmp_path):
-    for _ in range(6):  # a save lasts some 50 ms and may win the race
-        process = start(tmp_path, environment)
-        wait_for(saving(tmp_path), process)
-        process.kill()
-        process.communicate()
-        if saving(tmp_path)():
-            break
-    assert saving(tmp_path)(), "no save was caught half-way"
-    finish(tmp_path, environment)
-    assert not saving(tmp_path)()
-    assert result(tmp_path) == uninterrupted
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_a_damaged_checkpoint_falls_back(uninterrupted, environment, tmp_path, number):
-    process = start(tmp_path, environment)
-    wait_for(reached(tmp_path, 900), process)
-    process.send_signal(number)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 128 + number, output
-    assert "stopped by a signal" in output
-    newest = max((folder for folder in (tmp_path / "checkpoints").iterdir()), key=lambda folder: int(folder.name))
-    assert f"at step {newest.name}, saved" in output
-
-    file = max((file for file in newest.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    output = finish(tmp_path, environment)
-    assert f"checkpoint {newest.name}" in output
-    assert "damaged" in output
-    assert result(tmp_path) == uninterrupted
-
-
-def test_a_finished_run_says_so_and_another_config_is_refused(environment, tmp_path):
-    workdir = tmp_path / "run"
-    run = lambda **more: start(workdir, environment, **{"train.steps": 60, **more})  # noqa: E731
-    first = run()
-    first.communicate(timeout=120)
-    assert first.returncode == 0
-    before = {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
-
-    again = run()
-    output = again.communicate(timeout=60)[0]
-    assert again.returncode == 0
-    assert "has finished" in output
-
-    other = run(**{"train.steps": 61, "variant.beta": 2})
-    output = other.communicate(timeout=60)[0]
-    assert other.returncode == 2
-    assert "config.train.steps (there 60, here 61)" in output
-    assert "config.variant.beta (there 1.0, here 2.0)" in output
-
-    saved = json.loads((workdir / "config.json").read_text())
-    with claim(workdir, saved):
-        second = run()
-        output = second.communicate(timeout=60)[0]
-    assert second.returncode == 2
-    assert "in use by another process" in output
-    assert before == {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
-
-
-def test_a_run_killed_between_its_last_save_and_its_evaluation_finishes(uninterrupted, environment, tmp_path):
-    process = start(tmp_path, environment)
-    wait_for(lambda: (tmp_path / "pictures").exists(), process)
+def kill_once(condition, process):
+    """What the process printed until it was killed, once the condition held."""
+    wait_for(condition, process)
     process.kill()
-    process.communicate()
-    assert not (tmp_path / "evaluation.json").exists()
-    finish(tmp_path, environment)
-    assert result(tmp_path) == uninterrupted
+    return process.communicate()[0]
+
+
+def saving(folder):
+    return lambda: any((folder / "checkpoints").glob("*.orbax-checkpoint-tmp"))
+
+
+def test_a_run_killed_stopped_and_damaged_at_several_points_ends_with_the_same_bits(start, tmp_path):
+    uninterrupted = start(tmp_path / "uninterrupted")
+    folder = tmp_path / "run"
+    kill_once(reached(folder, 60), start(folder))
+
+    for _ in range(6):  # a save lasts some 50 ms and may win the race
+        kill_once(saving(folder), start(folder))
+        if saving(folder)():
+            break
+    assert saving(folder)(), "no save was caught half-way"
+
+    step, damaged = 1500, None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = start(folder)
+        wait_for(reached(folder, step), process)
+        process.send_signal(number)
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 128 + number, output
+        assert not saving(folder)()
+        assert "stopped by a signal" in output
+        assert f"at step {newest(folder).name}, saved" in output
+        assert damaged is None or (f"checkpoint {damaged}" in output and "damaged" in output)
+        damaged = newest(folder).name
+        flip_a_byte(newest(folder))
+        step = int(damaged) + 300
+
+    output = kill_once(reached(folder, step), start(folder))
+    assert f"checkpoint {damaged}" in output
+    assert "damaged" in output
+
+    kill_once((folder / "pictures").exists, start(folder))
+    assert not (folder / "evaluation.json").exists()
+
+    process = start(folder)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    assert uninterrupted.wait(timeout=300) == 0, uninterrupted.communicate()[0]
+    assert results(folder) == results(tmp_path / "uninterrupted")

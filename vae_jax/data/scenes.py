@@ -73,10 +73,10 @@ class Body(NamedTuple):
 
 def directions(resolution: int) -> Float[np.ndarray, "3 pixel"]:
     """The unit vectors of a camera's rays at angle 0, row by row."""
-    place = HALF_VIEW * ((2 * np.arange(resolution) + 1) / resolution - 1)
-    below, right = (grid.ravel() for grid in np.meshgrid(place, place, indexing="ij"))
-    down = math.atan2(CAMERA[1] - AIM, CAMERA[0])
-    rays = [right, math.cos(down) - math.sin(down) * below, -math.sin(down) - math.cos(down) * below]
+    centres = HALF_VIEW * ((2 * np.arange(resolution) + 1) / resolution - 1)
+    down, right = (grid.ravel() for grid in np.meshgrid(centres, centres, indexing="ij"))
+    tilt = math.atan2(CAMERA[1] - AIM, CAMERA[0])
+    rays = [right, math.cos(tilt) - math.sin(tilt) * down, -math.sin(tilt) - math.cos(tilt) * down]
     return np.float32(rays / np.linalg.norm(rays, axis=0))
 
 
@@ -119,27 +119,27 @@ def march_to_body(body: Body, eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vec
 def intersect_room(eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vector]:
     """(distance along the ray to the room, whether it meets the floor there, the normal into the room)."""
     side, back = ROOM
-    inward = -jnp.sign(ray[0])
-    below = eye[2] / jnp.maximum(-ray[2], TINY)
-    beside = (side + inward * eye[0]) / jnp.maximum(jnp.abs(ray[0]), TINY)
-    behind = (back - eye[1]) / ray[1]
-    wall = jnp.minimum(beside, behind)
-    on_floor, on_side = below < wall, beside < behind
+    side_normal = -jnp.sign(ray[0])
+    to_floor = eye[2] / jnp.maximum(-ray[2], TINY)
+    to_side = (side + side_normal * eye[0]) / jnp.maximum(jnp.abs(ray[0]), TINY)
+    to_back = (back - eye[1]) / ray[1]
+    to_wall = jnp.minimum(to_side, to_back)
+    on_floor, on_side = to_floor < to_wall, to_side < to_back
     normal = (
-        jnp.where(~on_floor & on_side, inward, 0.0),
+        jnp.where(~on_floor & on_side, side_normal, 0.0),
         jnp.where(on_floor | on_side, 0.0, -1.0),
         jnp.where(on_floor, 1.0, 0.0),
     )
-    return jnp.minimum(below, wall), on_floor, normal
+    return jnp.minimum(to_floor, to_wall), on_floor, normal
 
 
 def reflected_light(body: Body, point: Vector, normal: Vector, on_object: Hits) -> Rays:
     """How much light each point reflects, of 1."""
     lamp = tuple(a - b for a, b in zip(LAMP, point, strict=True))
-    away = jnp.sqrt(dot(lamp, lamp))
-    lambert = jnp.maximum(dot(normal, lamp) / away, 0.0)
+    lamp_distance = jnp.sqrt(dot(lamp, lamp))
+    lambert = jnp.maximum(dot(normal, lamp) / lamp_distance, 0.0)
     reach, end = SHADOW
-    distance, _, _ = distance_to_body(body, points_along(point, lamp, reach / away))
+    distance, _, _ = distance_to_body(body, points_along(point, lamp, reach / lamp_distance))
     lit = jnp.where(on_object, 1.0, jnp.clip(distance / end, 0.0, 1.0))
     return AMBIENT * (0.5 + 0.5 * lit) + (1 - AMBIENT) * lit * lambert
 
@@ -172,7 +172,7 @@ def cameras(angles: int) -> Float[np.ndarray, "angle 4"]:
 @partial(jax.jit, static_argnums=(0, 1))
 def render(sizes: tuple[int, ...], resolution: int, ids: Indices) -> Bytes:
     """The images of `ids`, (batch, resolution, resolution, 3)."""
-    floor, wall, thing, scale, shape, orientation = to_classes(sizes, ids).T
+    *hue_classes, scale, shape, orientation = to_classes(sizes, ids).T
     body = Body(
         tuple(jnp.asarray(bodies(sizes[3]))[scale, shape].T[..., None]), (shape == SHAPES.index("cylinder"))[:, None]
     )
@@ -181,16 +181,16 @@ def render(sizes: tuple[int, ...], resolution: int, ids: Indices) -> Bytes:
     ray = cosine * right - sine * ahead, sine * right + cosine * ahead, up
     eye = x, y, jnp.full_like(x, CAMERA[1])
 
-    near, on_object, facing = march_to_body(body, eye, ray)
-    far, on_floor, inward = intersect_room(eye, ray)
-    point = points_along(eye, ray, jnp.where(on_object, near, far))
-    normal = tuple(jnp.where(on_object, a, b) for a, b in zip(facing, inward, strict=True))
+    to_body, on_object, body_normal = march_to_body(body, eye, ray)
+    to_room, on_floor, room_normal = intersect_room(eye, ray)
+    point = points_along(eye, ray, jnp.where(on_object, to_body, to_room))
+    normal = tuple(jnp.where(on_object, a, b) for a, b in zip(body_normal, room_normal, strict=True))
     light = reflected_light(body, point, normal, on_object)
 
-    of_floor, of_wall, of_object = (
-        jnp.asarray(hues(size))[number][:, None] for size, number in zip(sizes[:3], (floor, wall, thing), strict=True)
+    floor, wall, thing = (
+        jnp.asarray(hues(size))[classes][:, None] for size, classes in zip(sizes[:3], hue_classes, strict=True)
     )
-    colour = jnp.where(on_object[..., None], of_object, jnp.where(on_floor[..., None], of_floor, of_wall))
+    colour = jnp.where(on_object[..., None], thing, jnp.where(on_floor[..., None], floor, wall))
     levels = (255 * light[..., None] * colour + 0.5).astype(jnp.uint8)
     return levels.reshape(len(ids), resolution, resolution, 3)
 

@@ -22,6 +22,8 @@ Classes = Int[Array, "batch factor"]
 SplitIds = Int[Array, " members"] | Int[np.ndarray, " members"]
 """The ids of a split's images, on the host or on a device."""
 Positions = Indices | Int[np.ndarray, " batch"]
+Sizes = tuple[Any, ...]
+"""How many values each factor has: whole numbers, traced ones in a compiled step."""
 Render = Callable[[Indices], Bytes]
 Mask = Bool[np.ndarray, " image"]
 MAX_IMAGES = 10**8
@@ -68,7 +70,7 @@ class Factors(NamedTuple):
         return first, jnp.where(is_shared, first, second)
 
 
-def to_classes(sizes: tuple[int, ...], ids: Indices) -> Classes:
+def to_classes(sizes: Sizes, ids: Indices) -> Classes:
     """The classes of each factor, from an id."""
     columns = []
     for size in reversed(sizes):
@@ -77,7 +79,7 @@ def to_classes(sizes: tuple[int, ...], ids: Indices) -> Classes:
     return jnp.stack(columns[::-1], axis=1)
 
 
-def to_ids(sizes: tuple[int, ...], classes: Classes) -> Indices:
+def to_ids(sizes: Sizes, classes: Classes) -> Indices:
     """The id of each vector of classes."""
     ids = jnp.zeros_like(classes[:, 0])
     for i, size in enumerate(sizes):
@@ -92,7 +94,7 @@ def check_sizes(sizes: tuple[int, ...]) -> None:
 
 
 def change_factors(
-    key: Key, sizes: tuple[int, ...], changed: Any, classes: Int[Array, " factor"], nuisance: tuple[bool, ...] = ()
+    key: Key, sizes: Sizes, changed: Any, classes: Int[Array, " factor"], nuisance: tuple[Any, ...] = ()
 ) -> Int[Array, " factor"]:
     """One image's classes with `changed` of its factors at another value.
 
@@ -120,7 +122,7 @@ def fetch_images(split_ids: SplitIds, render: Render, indices: Positions) -> Byt
     return render(jnp.asarray(split_ids)[indices])
 
 
-def fetch_classes(split_ids: SplitIds, sizes: tuple[int, ...], indices: Positions) -> Classes:
+def fetch_classes(split_ids: SplitIds, sizes: Sizes, indices: Positions) -> Classes:
     """The classes of a split's images at `indices`."""
     return to_classes(sizes, jnp.asarray(split_ids)[indices])
 
@@ -128,10 +130,10 @@ def fetch_classes(split_ids: SplitIds, sizes: tuple[int, ...], indices: Position
 def fetch_partners(
     split_ids: SplitIds,
     allowed: Any,
-    sizes: tuple[int, ...],
+    sizes: Sizes,
     changed: Any,
     render: Render,
-    nuisance: tuple[bool, ...],
+    nuisance: tuple[Any, ...],
     indices: Positions,
     index: Positions,
     key: Key,

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from helpers import made_up_studies
 from vae_jax.configs import why_vae as study_config
 
-from experiments.why_vae import markdown, measures
+from experiments.why_vae import markdown, measures, run_study
 from experiments.why_vae.claims import CLAIMS
 from experiments.why_vae.groups import check_comparable, group_name, group_order
-from experiments.why_vae.rules import LEARNED, VAE
-from experiments.why_vae.run_study import main
+from experiments.why_vae.rules import AUTOENCODER, LEARNED, NO_KL, VAE
+from experiments.why_vae.run_study import METRICS
 from vae_jax import cli
 from vae_jax.comparison.results import ComparedRun
 from vae_jax.config.parse import flatten, load_config
@@ -82,11 +84,60 @@ def test_the_page_follows_from_its_numbers():
     assert {len(runs) for runs in study["values"].values()} == {5}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+SPREADS = {"sigma": 0.25, "spread": 1.0, "relative": 0.5, "aggregate": 2.0}
+
+
+def write_made_up_study(folder):
+    """A finished run of each group that has to be there, as training leaves it but for its weights."""
+    scores = dict.fromkeys((*METRICS, "elbo", "distortion", "rate", "samples.near_copies"), 1.0)
+    for variant in ({"beta": 0.0}, {"beta": 1.0}, {"name": "autoencoder", "noise": 0.0}):
+        made_up_studies.write_run(folder, made_up_studies.config(0, **variant), scores)
+
+
+def test_made_up_numbers_of_a_study_become_a_page(tmp_path, monkeypatch):
+    write_made_up_study(tmp_path / "study")
+    (tmp_path / "study/notes").mkdir()
+    split = SimpleNamespace(size=300)
+    instruments = SimpleNamespace(posterior=None, dataset=SimpleNamespace(train=split, test=split))
+    opened = SimpleNamespace(config={"data": {"name": "digits"}}, step=500, latent_dim=4)
+    monkeypatch.setattr(run_study, "open_run", lambda programs, run: (instruments, opened))
+    monkeypatch.setattr(run_study, "measure_run", lambda instruments, run: {"frechet": 1.23456789, "sigma": 0.25})
+    records = [{"step": 0, **SPREADS, "sigma": 0.5}, {"step": 500, **SPREADS}]
+    monkeypatch.setattr(run_study, "measure_checkpoints", lambda instruments, run, folder: records)
+    monkeypatch.setattr(run_study, "measure_data", lambda instruments: {"frechet": 0.125})
+    drawn = []
+    monkeypatch.setattr(run_study.pictures, "draw_pictures", lambda *arguments: drawn.append(arguments))
+    page = tmp_path / "pages/page.md"
+    assert run_study.main([f"--runs={tmp_path / 'study'}", f"--page={page}"]) == 0
+    study, text = json.loads(page.with_suffix(".json").read_text()), page.read_text()
+    assert text == markdown.render(study, "page")
+    assert "Left out of the folder: 1 no runs." in text
+    assert text.count("**Cannot be told from these seeds.**") == len(CLAIMS)  # one seed makes no claim
+    assert list(study["values"]) == [AUTOENCODER, NO_KL, VAE]
+    assert study["values"][VAE]["0"]["frechet"] == 1.23457  # what the page shows is what the JSON holds
+    assert study["values"][VAE]["0"]["sigma_start"] == 0.5
+    assert "sigma_start" not in study["values"][AUTOENCODER]["0"]
+    assert study["training"].keys() == {NO_KL, VAE}
+    assert study["about"] | {"commands": []} == {
+        "data": "digits",
+        "training": 300,
+        "held_out": 300,
+        "steps": 500,
+        "latents": 4,
+        "runs": 3,
+        "commands": [],
+        "notes": ["Left out of the folder: 1 no runs."],
+    }
+    ((_, runs, folder),) = drawn
+    assert runs == dict.fromkeys([AUTOENCODER, NO_KL, VAE], (instruments, opened))
+    assert folder == tmp_path / "pages/page"
+
+
+@pytest.mark.full
+def test_a_study_becomes_a_page(tmp_path, monkeypatch):
     """Two steps of the three groups that have to be there, and a folder that is no run."""
-    study = tmp_path_factory.mktemp("study")
-    (study / "notes").mkdir()
+    study_folder = tmp_path / "study"
+    (study_folder / "notes").mkdir(parents=True)
     short = {
         "train.steps": 2,
         "checkpoint.every": 1,
@@ -96,17 +147,13 @@ def folder(tmp_path_factory):
     }
     for number, point in enumerate(({"variant.beta": 0}, {"variant.beta": 1}, {"variant.name": "autoencoder"})):
         words = [f"--config.{field}={value}" for field, value in (point | short).items()]
-        assert cli.train([f"--config={CONFIG}", f"--workdir={study / str(number)}", *words]) == 0
-    return study
-
-
-def test_a_study_becomes_a_page(folder, tmp_path, monkeypatch, capsys):
+        assert cli.train([f"--config={CONFIG}", f"--workdir={study_folder / str(number)}", *words]) == 0
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(_feature_classifier, "STEPS", 100)
     monkeypatch.setattr(measures, "MIN_DRAWS", 300)
     monkeypatch.setattr(measures, "VISITS", 2)
     page = tmp_path / "page.md"
-    assert main([f"--runs={folder}", f"--page={page}"]) == 0
+    assert run_study.main([f"--runs={study_folder}", f"--page={page}"]) == 0
     study, text = json.loads(page.with_suffix(".json").read_text()), page.read_text()
     assert text == markdown.render(study, "page")
     assert "Left out of the folder: 1 no runs." in text
@@ -117,13 +164,13 @@ def test_a_study_becomes_a_page(folder, tmp_path, monkeypatch, capsys):
     assert records[-1]["sigma"] == end["sigma"] != records[0]["sigma"] == end["sigma_start"]
     assert LEARNED not in study["values"]
     assert {"smoothness", "samples.near_copies"} <= end.keys()
-    evaluation = json.loads((folder / "1/evaluation.json").read_text())
+    evaluation = json.loads((study_folder / "1/evaluation.json").read_text())
     assert evaluation["aggregate_posterior"] == pytest.approx(end["aggregate_posterior"], rel=1e-5)
 
 
-def test_a_study_without_the_groups_is_refused(folder, tmp_path):
-    (tmp_path / "only").symlink_to(folder / "0")
+def test_a_study_without_the_groups_is_refused(tmp_path):
+    made_up_studies.write_run(tmp_path, made_up_studies.config(0, beta=0.0), {"elbo": -1.0})
     with pytest.raises(UserError, match="has no finished run of: autoencoder, VAE"):
-        main([f"--runs={tmp_path}", f"--page={tmp_path / 'page.md'}"])
+        run_study.main([f"--runs={tmp_path}", f"--page={tmp_path / 'page.md'}"])
     with pytest.raises(UserError, match="--runs: give the folder of a study"):
-        main([])
+        run_study.main([])

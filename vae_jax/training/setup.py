@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vae_jax import data, model
-from vae_jax.errors import UserError
+from vae_jax.errors import UserError, errors_of
 from vae_jax.inference import TrainedModel
 from vae_jax.model import Model
 from vae_jax.randomness import root_key
@@ -75,6 +75,7 @@ def prepare(config: ConfigDict) -> Setup:
             f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}"
         )
     for split in (dataset.train, dataset.test):
-        setup.model.variant.check(split)
+        with errors_of("config."):
+            setup.model.variant.check(split)
     expand_metrics(config.evaluation.metrics, setup.model, dataset)
     return setup

@@ -36,7 +36,7 @@ digits where a standard normal one had 57 (64 codes of 8 numbers).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -71,41 +71,13 @@ def square_error(a: Vectors, b: Vectors) -> PerExample:
     return jnp.sum(jnp.square(a - b), axis=(1, 2))
 
 
-class Quantizer(Protocol):
-    """A finite set of `size` vectors of `dim` numbers; `dim_source` says where `dim` is from, for a message."""
-
-    @property
-    def size(self) -> int:
-        """How many vectors."""
-
-    @property
-    def dim(self) -> int:
-        """How many numbers in each."""
-
-    @property
-    def dim_source(self) -> str:
-        """The field that `dim` is from."""
-
-    def init(self, key: Key) -> Params:
-        """Its parameters."""
-
-    def codebook(self, own: Params) -> Codebook:
-        """The vectors."""
-
-    def bound(self, e: Vectors) -> Vectors:
-        """What is rounded."""
-
-    def penalty(self, e: Vectors, c: Vectors, commitment: Scalar) -> PerExample:
-        """What rounding e to c adds to the loss of an example."""
-
-
 @dataclass(frozen=True)
 class LearnedCodebook:
     """`size` vectors that are trained: the VQ-VAE's own."""
 
     size: int
     dim: int
-    dim_source = "config.variant.dim"
+    dim_source: ClassVar[str] = "config.variant.dim"
 
     def init(self, key: Key) -> Params:
         """A standard normal codebook."""
@@ -130,7 +102,7 @@ class ScalarLevels:
     """Each number rounded to evenly spaced values in [-1, 1], `levels` of them: nothing is trained (FSQ)."""
 
     levels: tuple[int, ...]
-    dim_source = "the number of config.variant.levels"
+    dim_source: ClassVar[str] = "the number of config.variant.levels"
 
     @property
     def size(self) -> int:
@@ -158,6 +130,14 @@ class ScalarLevels:
     def penalty(self, e: Vectors, c: Vectors, commitment: Scalar) -> PerExample:
         """0 for each example."""
         return jnp.zeros(len(e))
+
+
+Quantizer = LearnedCodebook | ScalarLevels
+"""A finite set of `size` vectors of `dim` numbers; `dim_source` is the field that `dim` is from, for a message.
+
+`init(key)` gives its parameters and `codebook(own)` the vectors; `bound(e)` is what is rounded, and
+`penalty(e, c, commitment)` what rounding it to c adds to the loss of an example.
+"""
 
 
 def learned_codebook(codes: int, dim: int, levels: tuple[int, ...]) -> Quantizer:

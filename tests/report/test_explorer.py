@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import vae_jax
 from vae_jax import cli, data, model
 from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
@@ -23,7 +21,6 @@ from vae_jax.models import likelihoods
 from vae_jax.report import decoder_export, explorer, markup
 from vae_jax.training.step import evaluation_params, initial_state
 
-HERE = Path(__file__).parents[2]
 NODE = shutil.which("node")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_node = pytest.mark.skipif(NODE is None, reason="runs the page's decoder in node, which is not installed")
@@ -40,15 +37,22 @@ console.log(JSON.stringify(codes.map((code) => Array.from(decode(Float32Array.fr
 
 @functools.cache
 def untrained(shape=(8, 8, 1), size=1.0, **fields) -> TrainedModel:
-    """A run of no step whose weights, biases too, are noise about where they start."""
+    """A run of no step whose weights, biases too, are noise."""
     fields = {"net.hidden": "(12, 9)", "latent_dim": 4, **fields}
     words = [f"--config.{name}={value}" for name, value in fields.items()]
-    config = parse_config([f"--config={HERE / 'configs/digits.py'}", *words])
+    config = parse_config(["--config=digits", *words])
     built = model.build(config, shape)
-    params = evaluation_params(initial_state(built, config, shape))
-    noise = np.random.default_rng(1)
-    params = jax.tree.map(lambda leaf: size * (leaf + 0.1 * noise.normal(size=leaf.shape).astype(np.float32)), params)
+    # Only the shapes are of the initial state: to compile what draws it takes longer than all that is tested.
+    shapes = jax.eval_shape(lambda: evaluation_params(initial_state(built, config, shape)))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: jnp.asarray(size * noise(rng, leaf.shape)), shapes)
     return TrainedModel(config.to_dict(), shape, built, params, 0)
+
+
+def noise(rng, shape):
+    """Weights of about the size that they start with, and biases that are not zero."""
+    scale = 1 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.1
+    return np.float32(scale * rng.normal(size=shape))
 
 
 def some_data(shape=(8, 8, 1), n=30, labels=True):
@@ -64,7 +68,7 @@ def some_codes(run, n=5):
 def in_node(decoder, codes):
     given = json.dumps({"model": decoder, "codes": np.asarray(codes).tolist()})
     found = subprocess.run(
-        [NODE, "-e", IN_NODE, str(HERE / "experiments/decode.js")], input=given, capture_output=True, text=True
+        [NODE, "-e", IN_NODE, str(explorer.ASSETS / "decode.js")], input=given, capture_output=True, text=True
     )
     assert found.returncode == 0, found.stderr
     return np.array(json.loads(found.stdout))
@@ -282,6 +286,7 @@ def in_chromium(page, folder):
     return json.loads(html.unescape(text.group(1))), said
 
 
+@pytest.mark.full
 @needs_chromium
 def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
     dataset, name = some_data(), "<img src=x onerror=document.title=1>&amp;"
@@ -318,7 +323,7 @@ def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A run's folder whose weights are made up."""
-    monkeypatch.setattr(vae_jax, "open_run", lambda folder: untrained(latent_dim=3))
+    monkeypatch.setattr(explorer, "open_run", lambda folder: untrained(latent_dim=3))
     (tmp_path / "evaluation.json").write_text(json.dumps({"step": 0, "kl": [0.5, 0.25, 4.0]}))
     return tmp_path
 

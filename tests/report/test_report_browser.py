@@ -9,7 +9,10 @@ from helpers.made_up_comparison import EVIL, QUOTES, make_comparison, with_failu
 from vae_jax.report import markup
 
 pytest.importorskip("plotly", reason="plotly is not installed; the extra 'compare' brings it")
-pytestmark = pytest.mark.skipif(browser.executable() is None, reason="no Chromium here (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(browser.executable() is None, reason="no Chromium here (apt-get install chromium)"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ import jax
 import numpy as np
 
 from vae_jax import data, model
+from vae_jax.comparison.results import Number
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
@@ -49,6 +50,8 @@ EXTRA_NAMES = {"conditional": "class", "joint": "category"}
 """What the numbers of a code beside the latents stand for, by variant."""
 
 ASSETS = Path(__file__).parent / "assets"
+
+Real = Number | np.floating
 
 PAGE_STYLE = """\
 :root { color-scheme: light dark; }
@@ -158,18 +161,18 @@ def _decoder(run: TrainedModel, codes: np.ndarray) -> dict[str, Any]:
     }
 
 
-def check_finite(name: str, what: str, arrays: Sequence[np.ndarray]) -> None:
+def check_finite(name: str, what: str, arrays: Sequence[np.ndarray | jax.Array]) -> None:
     """Raises UserError unless all the numbers are finite."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise UserError(f"{name}: its {what} are not finite; take a run that has not failed")
 
 
-def latents_by_information(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[int]:
+def latents_by_information(run: TrainedModel, codes: np.ndarray, kl: Sequence[Number] | None) -> list[int]:
     """The latents, of most KL first; by the variance of their codes where there is no KL."""
     return np.argsort(-np.asarray(codes[:, : run.latent_dim].var(0) if kl is None else kl), kind="stable").tolist()
 
 
-def latent_sliders(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[dict[str, Any]]:
+def latent_sliders(run: TrainedModel, codes: np.ndarray, kl: Sequence[Number] | None) -> list[dict[str, Any]]:
     """A slider for each latent, over the prior's range (without a KL three standard deviations) and all its codes.
 
     Then one for each number of the code beside the latents.
@@ -186,18 +189,18 @@ def latent_sliders(run: TrainedModel, codes: np.ndarray, kl: list[float] | None)
     return sliders
 
 
-def make_slider(dimension: int, name: str, detail: str, low: float, high: float) -> dict[str, Any]:
+def make_slider(dimension: int, name: str, detail: str, low: Real, high: Real) -> dict[str, Any]:
     """A slider of one number of the code."""
     low, high = widen(low, high)
     return {"dimension": dimension, "name": name, "detail": detail, "low": low, "high": high, "steps": SLIDER_STEPS}
 
 
-def widen(low: float, high: float) -> tuple[float, float]:
+def widen(low: Real, high: Real) -> tuple[float, float]:
     """The interval, or one of length 2 about what is a point."""
     return (float(low), float(high)) if high > low else (float(low) - 1, float(low) + 1)
 
 
-def latent_planes(run: TrainedModel, codes: np.ndarray, kl: list[float] | None) -> list[dict[str, Any]]:
+def latent_planes(run: TrainedModel, codes: np.ndarray, kl: Sequence[Number] | None) -> list[dict[str, Any]]:
     """The maps: of two latents both, of more the two main axes of the latents, and the two most informative latents."""
     latents, pair = codes[:, : run.latent_dim], latents_by_information(run, codes, kl)[:2]
     units = np.eye(run.code_dim, dtype=np.float32)

@@ -17,7 +17,7 @@ globalThis.vaeDecoder ??= (() => {
 
   const UNPACK = { float32, float16 };
 
-  // The decoder: layers, activations and expected grey levels as in vae_jax/networks.py and vae_jax/likelihoods.py.
+  // The decoder: layers, activations and expected grey levels as in vae_jax/models/networks and vae_jax/models/likelihoods.
 
   const sigmoid = (v) => 1 / (1 + Math.exp(-v));
 

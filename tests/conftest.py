@@ -1,21 +1,15 @@
 """Strict tests: eight devices, no silent rank promotion, no key used twice, warnings are errors."""
 
 import os
-import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling is most of what the tests do: the last two spend less of it on speed.
+# Compiling is most of what the tests do: all but the first spend less of it on the speed of what is compiled.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8"
-    " --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
-# Many tests compile what others have compiled, in this process, in a worker beside it or in one that they start.
-# A folder that the environment names is kept: for whoever runs them again and again, and for the workers, whose
-# environment is that of the process that started them.
-KEPT = "JAX_COMPILATION_CACHE_DIR" in os.environ
-if not KEPT:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vae_jax_tests_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["WANDB_MODE"] = "disabled"
 
@@ -30,11 +24,25 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
     # Of a program that was killed while it wrote, or is writing.
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache:UserWarning")
+    share_compiled_programs(config)
 
 
-def pytest_unconfigure(config):
-    if not KEPT:
-        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+def share_compiled_programs(config):
+    """Many tests compile what others have compiled: in this process, in a worker beside it, in one that they start.
+
+    A folder that the environment names is kept, for whoever runs them again and again.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="vae_jax_tests_", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    jax.config.update("jax_compilation_cache_dir", folder.name)
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first, so that no worker is left with one when the others have ended; a file's tests stay together."""
+    items.sort(key=lambda item: -item.path.stat().st_size)
 
 
 @pytest.fixture

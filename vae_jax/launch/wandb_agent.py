@@ -126,12 +126,12 @@ class Agent:
         """Trains the run of a trial; whether it ended well, None where it was stopped."""
         folder, file = self.folder / run.id, trial_file(self.folder, run.id)
         environment = {variable: os.environ[variable] for variable in TRIAL_VARIABLES if variable in os.environ}
-        writers.write_json(file, environment)
         try:
+            writers.write_json(file, environment)
             status = train(run.words, folder, environment)
         except Exception:  # by which W&B's agent stops a trial, here or on its site
             if not self.stop.requested:  # on its site: it is not to go on
-                file.unlink()
+                file.unlink(missing_ok=True)
                 print(f"{run.id}: the trial {name} was stopped in W&B", flush=True)
             return None
         if status not in (0, 128 + signal.SIGTERM) and not (folder / "failed.json").exists():

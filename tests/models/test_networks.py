@@ -1,5 +1,5 @@
+import functools
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,12 @@ WIDTHS_AND_IMAGES = list(itertools.product((2, 4), ((8, 6, 2), (7, 9, 2), (1, 5,
 """Of windows; heights, widths and how many images."""
 CHANNELS = [(1, 8), (3, 5)]
 """Few to many, where blocks are shifted before the product, and the other way, where its results are after it."""
+SMALL, BIG = (8, 8, 1), (16, 16, 1)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
 
 def normal(*shape):
-    return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+    return RNG.normal(size=shape).astype(np.float32)
 
 
 def shapes(nets, shape, latent):
@@ -34,8 +35,10 @@ def shapes(nets, shape, latent):
 def make(build, shape, latent=3, channels=1, **fields):
     """(networks, compiled; random parameters, biases too; two random images in [0, 1])."""
     nets = build(shape, latent, channels, **fields)
-    params = jax.tree.map(lambda leaf: normal(*leaf.shape) / math.sqrt(leaf.shape[0]), shapes(nets, shape, latent))
-    images = jnp.asarray(RNG.uniform(size=(2, *shape)), jnp.float32)
+    params = jax.tree.map(
+        lambda leaf: normal(*leaf.shape) / np.float32(leaf.shape[0] ** 0.5), shapes(nets, shape, latent)
+    )
+    images = RNG.uniform(size=(2, *shape)).astype(np.float32)
     return networks.Nets(nets.init, jax.jit(nets.encode), jax.jit(nets.decode)), params, images
 
 
@@ -77,7 +80,7 @@ def with_gradients(layer, *operands):
         weights = np.cos(np.arange(out.size, dtype=np.float32)).reshape(out.shape)
         return jnp.sum(out.astype(jnp.float32) * weights), out
 
-    gradients, out = jax.jit(jax.grad(weighted, tuple(range(len(operands))), has_aux=True))(*operands)
+    gradients, out = jax.grad(weighted, tuple(range(len(operands))), has_aux=True)(*operands)
     return out, *gradients
 
 
@@ -88,27 +91,45 @@ def assert_agree(ours, theirs, dtype):
         np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=0, atol=TOLERANCE[dtype] * np.abs(b).max())
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize(("width", "images"), WIDTHS_AND_IMAGES)
-def test_convolutions_and_their_gradients_are_those_of_lax(width, images, channels, dtype):
-    inputs, outputs = channels
-    exact = normal(inputs, *images), normal(inputs * width**2, outputs)
-    ours = with_gradients(lambda x, kernel: _convolution.convolve(x, kernel, width), *(x.astype(dtype) for x in exact))
-    assert_agree(ours, with_gradients(lambda x, kernel: convolve(x, kernel, width), *exact), dtype)
+CASES = [(width, images, channels) for (width, images), channels in itertools.product(WIDTHS_AND_IMAGES, CHANNELS)]
+
+
+@functools.cache
+def operands(case, transposed):
+    """Images and a kernel."""
+    width, (*size, batch), (few, many) = case
+    if transposed:
+        return normal(many, *(-(-s // 2) for s in size), batch), normal(many, few * width**2)
+    return normal(few, *size, batch), normal(few * width**2, many)
+
+
+def layer(case, transposed, ours):
+    width, (*size, _), _ = case
+    if transposed:
+        function = _convolution.convolve_transposed if ours else convolve_transposed
+        return lambda y, kernel: function(y, kernel, width, size)
+    function = _convolution.convolve if ours else convolve
+    return lambda x, kernel: function(x, kernel, width)
+
+
+@functools.cache
+def results(transposed, dtype, ours=True):
+    """Values and gradients of every case, compiled as one program: of our convolutions, or of XLA's own."""
+
+    def all_cases(pairs):
+        return [with_gradients(layer(case, transposed, ours), *pair) for case, pair in zip(CASES, pairs, strict=True)]
+
+    pairs = [[x.astype(dtype) for x in operands(case, transposed)] for case in CASES]
+    return dict(zip(CASES, jax.jit(all_cases)(pairs), strict=True))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize(("width", "images"), WIDTHS_AND_IMAGES)
-def test_transposed_convolutions_and_their_gradients_are_those_of_lax(width, images, channels, dtype):
-    (outputs, inputs), (*size, batch) = channels, images
-    exact = normal(inputs, *(-(-s // 2) for s in size), batch), normal(inputs, outputs * width**2)
-    ours = with_gradients(
-        lambda y, kernel: _convolution.convolve_transposed(y, kernel, width, size), *(x.astype(dtype) for x in exact)
-    )
-    theirs = with_gradients(lambda y, kernel: convolve_transposed(y, kernel, width, size), *exact)
-    assert_agree(ours, theirs, dtype)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_convolutions_and_their_gradients_are_those_of_lax(width, images, channels, dtype, transposed):
+    case, exact = (width, images, channels), results(transposed, "float32", ours=False)
+    assert_agree(results(transposed, dtype)[case], exact[case], dtype)
 
 
 def reconstruction(nets, x):
@@ -134,32 +155,50 @@ def test_no_convolution_is_compiled_and_a_population_multiplies_in_batches():
     assert all("batching_dims = [0] x [0]" in line for line in products)
 
 
+@functools.cache
+def tiny_conv():
+    """(networks; random parameters; (parameters, images) -> loss and gradients, compiled once for all tests)."""
+    _, params, _ = make(conv.make, BIG, hidden=8)
+    nets = conv.make(BIG, 3, 1, hidden=8, activation="tanh")
+    return nets, params, jax.jit(lambda params, x: jax.value_and_grad(reconstruction(nets, x))(params))
+
+
+@functools.cache
+def scanned_population():
+    """Two members trained together by one program for a step on each batch.
+
+    Returns (their first parameters, the batches, the losses and gradients of each step, their last parameters).
+    """
+    nets, params, _ = tiny_conv()
+    members = jax.tree.map(lambda leaf: np.stack([leaf, np.float32(1.1) * leaf]), params)
+    batches = RNG.uniform(size=(3, 2, *BIG)).astype(np.float32)
+
+    def descend(params, x):
+        loss, gradients = jax.value_and_grad(reconstruction(nets, x))(params)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradients), (loss, gradients)
+
+    train = jax.jit(lambda members, batches: jax.lax.scan(jax.vmap(descend, (0, None)), members, batches))
+    last, (losses, gradients) = jax.tree.map(np.asarray, train(members, batches))
+    return members, batches, losses, gradients, last
+
+
 def test_members_of_a_population_have_the_gradients_that_they_have_alone():
-    _, params, x = make(conv.make, BIG, hidden=8)
-    other = jax.tree.map(lambda leaf: 1.1 * leaf, params)
-    gradient = jax.grad(reconstruction(conv.make(BIG, 3, 1, hidden=8), x))
-    together = jax.jit(jax.vmap(gradient))(jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other))
-    for i, alone in enumerate((params, other)):
-        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(jax.jit(gradient)(alone)), strict=True):
-            np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+    members, batches, _, gradients, _ = scanned_population()
+    for i in range(2):
+        _, alone = tiny_conv()[2](jax.tree.map(lambda leaf, i=i: leaf[i], members), batches[0])
+        for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[0, i], b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
 
 
 def test_gradients_in_a_scan_are_those_of_steps_dispatched_one_by_one():
-    nets = conv.make(BIG, 3, 1, hidden=8)
-    _, params, _ = make(conv.make, BIG, hidden=8)
-    images = jnp.asarray(RNG.uniform(size=(3, 2, *BIG)), jnp.float32)
-
-    def descend(params, x):
-        loss, gradient = jax.value_and_grad(reconstruction(nets, x))(params)
-        return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), loss
-
-    scanned, losses = jax.jit(lambda params: jax.lax.scan(descend, params, images))(params)
-    step = jax.jit(descend)
-    for x, loss in zip(images, losses, strict=True):
-        params, alone = step(params, x)
+    members, batches, losses, _, last = scanned_population()
+    params = jax.tree.map(lambda leaf: leaf[0], members)
+    for x, loss in zip(batches, losses[:, 0], strict=True):
+        alone, gradients = tiny_conv()[2](params, x)
+        params = jax.tree.map(lambda p, g: p - np.float32(0.1) * np.asarray(g), params, gradients)
         np.testing.assert_allclose(alone, loss, rtol=1e-5)
-    for a, b in zip(jax.tree.leaves(scanned), jax.tree.leaves(params), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    for a, b in zip(jax.tree.leaves(last), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-6)
 
 
 def test_halvings_round_up():
@@ -167,10 +206,14 @@ def test_halvings_round_up():
 
 
 def test_transposed_convolutions_start_at_the_scale_of_their_input():
-    layer = TransposedConv(64, (32, 32), jnp.dtype("float32"))
-    x = normal(32, 16, 16, 4)
-    out = jax.jit(layer.apply)(jax.jit(layer.init)(jax.random.key(0), x), x)
-    np.testing.assert_allclose(out[:, 2:-2, 2:-2].std(), 1, rtol=0.1)
+    layer, x = TransposedConv(64, (32, 32), jnp.dtype("float32")), normal(32, 16, 16, 4)
+
+    @jax.jit
+    def first_outputs(key):
+        params = _convolution.name_convolutions(layer.init(key, x)["params"])
+        return layer.apply({"params": params}, x)
+
+    np.testing.assert_allclose(first_outputs(jax.random.key(0))[:, 2:-2, 2:-2].std(), 1, rtol=0.1)
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((8, 8, 1), 1), ((5, 4, 3), 1), ((5, 4, 3), 2)])
@@ -192,30 +235,56 @@ def test_mlp_may_be_linear():
     assert weights(params) == [(3, 20), (20, 6)]
 
 
+@functools.cache
+def activated():
+    """For each activation, what a dense encoder gives and what its layers give by hand; one program."""
+    nets = {name: mlp.make((5, 4, 1), 3, 1, hidden=(9, 8), activation=name) for name in ACTIVATIONS}
+    _, params, x = make(mlp.make, (5, 4, 1), hidden=(9, 8))
+
+    def by_hand(activation):
+        layers = [params["encoder"]["body"][f"Dense_{i}"] for i in range(3)]
+        h = x.reshape(2, -1)
+        for i, layer in enumerate(layers):
+            h = h @ layer["kernel"] + layer["bias"][None]
+            h = getattr(jax.nn, activation)(h) if i < 2 else h
+        return h
+
+    def both(params, x):
+        return {name: (jnp.concatenate(pair.encode(params, x), axis=1), by_hand(name)) for name, pair in nets.items()}
+
+    return jax.jit(both)(params, x)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_mlp_activates_each_layer_but_the_last(activation):
-    nets, params, x = make(mlp.make, (5, 4, 1), hidden=(9, 8), activation=activation)
-    layers = params["encoder"]["body"]
-    layers = [layers[f"Dense_{i}"] for i in range(3)]
-    h = np.asarray(x).reshape(2, -1)
-    for i, layer in enumerate(layers):
-        h = h @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])[None]
-        h = np.asarray(getattr(jax.nn, activation)(h)) if i < 2 else h
-    np.testing.assert_allclose(np.concatenate(nets.encode(params, x), axis=1), h, rtol=1e-4, atol=1e-5)
+    outputs, by_hand = activated()[activation]
+    np.testing.assert_allclose(outputs, by_hand, rtol=1e-4, atol=1e-5)
+    others = [name for name in ACTIVATIONS if name != activation]
+    assert all(np.abs(outputs - activated()[name][0]).max() > 1e-4 for name in others)
+
+
+@functools.cache
+def outputs_of(build):
+    """(float32 networks' outputs for two images, for the same with another first image, bfloat16's outputs)."""
+    single, params, x = make(build, BIG)
+    half = build(BIG, 3, 1, dtype="bfloat16")
+    z = normal(2, 3)
+
+    def outputs(images):
+        codes = single.encode(params, images)
+        return {"codes": codes, "decoded": single.decode(params, codes[0]), "images": single.decode(params, z)}
+
+    other = np.concatenate([np.zeros_like(x[:1]), x[1:]])
+    rounded = {"codes": jax.jit(half.encode)(params, x), "images": jax.jit(half.decode)(params, z)}
+    return outputs(x), outputs(other), rounded
 
 
 @pytest.mark.parametrize("build", [mlp.make, conv.make])
 def test_bfloat16_is_for_computing_and_float32_for_keeping(build):
-    half, params, x = make(build, (16, 16, 1), dtype="bfloat16")
-    single = build((16, 16, 1), 3, 1, dtype="float32")
-
-    def exact(params, x, z):
-        return *single.encode(params, x), single.decode(params, z)
-
-    z = normal(2, 3)
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes(half, (16, 16, 1), 3))} == {jnp.dtype("float32")}
-    pairs = zip((*half.encode(params, x), half.decode(params, z)), jax.jit(exact)(params, x, z), strict=True)
-    for a, b in pairs:
+    half = build(BIG, 3, 1, dtype="bfloat16")
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes(half, BIG, 3))} == {jnp.dtype("float32")}
+    exact, _, rounded = outputs_of(build)
+    for a, b in zip((*rounded["codes"], rounded["images"]), (*exact["codes"], exact["images"]), strict=True):
         assert a.dtype == jnp.float32
         assert 0 < np.abs(a - b).max() < 0.03 * np.abs(b).max()
 
@@ -248,52 +317,79 @@ def test_conv_at_64_pixels_has_the_layers_of_locatello_et_al(colours):
     assert count(params["decoder"]) == sum((a + 1) * b for a, b in dense) + sum((16 * a + 1) * b for a, b in transposed)
 
 
-@pytest.mark.parametrize("size", [28, 64])
-def test_conv_encoder_is_the_same_network_built_from_lax(size):
-    nets, params, x = make(conv.make, (size, size, 3), hidden=16)
-    p, h = params["encoder"], swap(x)
-    for i, kernel in enumerate((4, 4, 2, 2)):
-        h = jax.nn.relu(convolve(h, p[f"Dense_{i}"]["kernel"], kernel) + p[f"Dense_{i}"]["bias"].reshape(-1, 1, 1, 1))
-    p = p["Mlp_0"]
-    h = jax.nn.relu(swap(h).reshape(2, -1) @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"][None])
-    h = h @ p["Dense_1"]["kernel"] + p["Dense_1"]["bias"][None]
-    np.testing.assert_allclose(np.concatenate(nets.encode(params, x), axis=1), h, rtol=1e-4, atol=1e-5)
+def encoder_of_lax(params, x):
+    h = swap(x)
+    for i, width in enumerate((4, 4, 2, 2)):
+        layer = params[f"Conv_{i}"]
+        h = jax.nn.relu(convolve(h, layer["kernel"], width) + layer["bias"].reshape(-1, 1, 1, 1))
+    first, last = (params["Mlp_0"][f"Dense_{i}"] for i in range(2))
+    h = jax.nn.relu(swap(h).reshape(2, -1) @ first["kernel"] + first["bias"][None])
+    return h @ last["kernel"] + last["bias"][None]
 
 
-@pytest.mark.parametrize(("sizes", "first"), [([28, 14, 7, 4], 2), ([64, 32, 16, 8], 4)])
-def test_conv_decoder_is_the_same_network_built_from_lax(sizes, first):
-    nets, params, _ = make(conv.make, (sizes[0], sizes[0], 3), hidden=16)
-    p, z = params["decoder"], normal(2, 3)
-    dense = p["Mlp_0"]
-    h = jax.nn.relu(z @ dense["Dense_0"]["kernel"] + dense["Dense_0"]["bias"][None])
-    h = (h @ dense["Dense_1"]["kernel"] + dense["Dense_1"]["bias"][None]).reshape(2, first, first, 64)
-    h = swap(h)
+def decoder_of_lax(params, z, sizes, grid):
+    first, last = (params["Mlp_0"][f"Dense_{i}"] for i in range(2))
+    h = jax.nn.relu(z @ first["kernel"] + first["bias"][None])
+    h = swap((h @ last["kernel"] + last["bias"][None]).reshape(2, grid, grid, 64))
     for i, size in enumerate(reversed(sizes)):
-        layer = p[f"TransposedConv_{i}"]
-        h = convolve_transposed(jax.nn.relu(h), layer["Dense_0"]["kernel"], 4, (size, size))
+        layer = params[f"TransposedConv_{i}"]
+        h = convolve_transposed(jax.nn.relu(h), layer["Conv_0"]["kernel"], 4, (size, size))
         h = h + layer["bias"].reshape(-1, 1, 1, 1)
-    np.testing.assert_allclose(nets.decode(params, z), swap(h), rtol=1e-4, atol=1e-5)
+    return swap(h)
 
 
-@pytest.mark.parametrize("build", [mlp.make, conv.make])
-def test_gradients_are_finite_and_reach_every_parameter(build):
-    nets, params, x = make(build, (16, 16, 1), activation="tanh")
+@functools.cache
+def ours_and_laxs(sizes, grid):
+    """(ours, by XLA's own convolutions) of the encoder, and of the decoder; one program."""
+    nets, params, x = make(conv.make, (sizes[0], sizes[0], 3), hidden=16)
 
-    gradients = jax.jit(jax.grad(reconstruction(nets, x)))(params)
-    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
-        assert np.isfinite(gradient).all(), path
-        assert np.any(gradient != 0), path
+    @jax.jit
+    def both(params, x, z):
+        encoded = jnp.concatenate(nets.encode(params, x), axis=1), encoder_of_lax(params["encoder"], x)
+        return encoded, (nets.decode(params, z), decoder_of_lax(params["decoder"], z, sizes, grid))
+
+    return both(params, x, normal(2, 3))
+
+
+SIZES_AND_GRIDS = [((28, 14, 7, 4), 2), ((64, 32, 16, 8), 4)]
+
+
+@pytest.mark.parametrize(("sizes", "grid"), SIZES_AND_GRIDS)
+def test_conv_encoder_is_the_same_network_built_from_lax(sizes, grid):
+    (ours, laxs), _ = ours_and_laxs(sizes, grid)
+    np.testing.assert_allclose(ours, laxs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("sizes", "grid"), SIZES_AND_GRIDS)
+def test_conv_decoder_is_the_same_network_built_from_lax(sizes, grid):
+    _, (ours, laxs) = ours_and_laxs(sizes, grid)
+    np.testing.assert_allclose(ours, laxs, rtol=1e-4, atol=1e-5)
+
+
+@functools.cache
+def tiny_mlp():
+    """As `tiny_conv`, dense."""
+    _, params, _ = make(mlp.make, BIG, hidden=(8,))
+    nets = mlp.make(BIG, 3, 1, hidden=(8,), activation="tanh")
+    return nets, params, jax.jit(lambda params, x: jax.value_and_grad(reconstruction(nets, x))(params))
+
+
+@pytest.mark.parametrize("tiny", [tiny_mlp, tiny_conv])
+def test_gradients_are_finite_and_reach_every_parameter(tiny):
+    _, params, gradient = tiny()
+    _, gradients = gradient(params, RNG.uniform(size=(2, *BIG)).astype(np.float32))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.isfinite(leaf).all(), path
+        assert np.any(leaf != 0), path
 
 
 @pytest.mark.parametrize("build", [mlp.make, conv.make])
 def test_an_image_is_encoded_and_decoded_without_its_neighbours(build):
-    nets, params, x = make(build, (16, 16, 1))
-    mean, logvar = nets.encode(params, x)
-    other_mean, other_logvar = nets.encode(params, x.at[0].set(0))
-    np.testing.assert_allclose(other_mean[1], mean[1], atol=1e-6)
-    np.testing.assert_allclose(other_logvar[1], logvar[1], atol=1e-6)
-    assert np.abs(other_mean[0] - mean[0]).max() > 0.01
-    np.testing.assert_allclose(nets.decode(params, mean)[1], nets.decode(params, other_mean)[1], atol=1e-6)
+    first, second, _ = outputs_of(build)
+    for codes, other_codes in zip(first["codes"], second["codes"], strict=True):
+        np.testing.assert_allclose(other_codes[1], codes[1], atol=1e-6)
+    assert np.abs(second["codes"][0][0] - first["codes"][0][0]).max() > 0.01
+    np.testing.assert_allclose(first["decoded"][1], second["decoded"][1], atol=1e-6)
 
 
 def test_parameters_are_a_function_of_the_key_and_no_two_layers_begin_alike():
@@ -318,23 +414,19 @@ def test_encoder_and_decoder_do_not_begin_alike():
     assert np.all(encoder != decoder)
 
 
-SMALL = (8, 8, 1)
-BIG = (16, 16, 1)
-
-
 @pytest.mark.parametrize(
     ("build", "shape", "latent", "fields", "message"),
     [
-        (mlp.make, SMALL, 0, {}, r"config\.latent_dim: \[0\]"),
-        (conv.make, BIG, -1, {}, r"config\.latent_dim: \[-1\]"),
-        (mlp.make, SMALL, 2, {"hidden": (0,)}, r"config\.net\.hidden: \[0\]"),
-        (mlp.make, SMALL, 2, {"hidden": (8, -1)}, r"config\.net\.hidden: \[8, -1\]"),
-        (conv.make, BIG, 2, {"hidden": 0}, r"config\.net\.hidden: \[0\]"),
-        (mlp.make, SMALL, 2, {"activation": "rellu"}, r"config\.net\.activation: .*did you mean 'relu'\?"),
-        (conv.make, BIG, 2, {"activation": "tan"}, r"config\.net\.activation: .*did you mean 'tanh'\?"),
-        (mlp.make, SMALL, 2, {"dtype": "float16"}, r"config\.net\.dtype: .*bfloat16"),
-        (conv.make, (15, 28, 1), 2, {}, r"config\.net\.name: .*15x28 is too small"),
-        (conv.make, (28, 15, 1), 2, {}, r"config\.net\.name: .*28x15 is too small"),
+        (mlp.make, SMALL, 0, {}, r"latent_dim: \[0\]"),
+        (conv.make, BIG, -1, {}, r"latent_dim: \[-1\]"),
+        (mlp.make, SMALL, 2, {"hidden": (0,)}, r"hidden: \[0\]"),
+        (mlp.make, SMALL, 2, {"hidden": (8, -1)}, r"hidden: \[8, -1\]"),
+        (conv.make, BIG, 2, {"hidden": 0}, r"hidden: \[0\]"),
+        (mlp.make, SMALL, 2, {"activation": "rellu"}, r"activation: .*did you mean 'relu'\?"),
+        (conv.make, BIG, 2, {"activation": "tan"}, r"activation: .*did you mean 'tanh'\?"),
+        (mlp.make, SMALL, 2, {"dtype": "float16"}, r"dtype: .*bfloat16"),
+        (conv.make, (15, 28, 1), 2, {}, r"name: .*15x28 is too small"),
+        (conv.make, (28, 15, 1), 2, {}, r"name: .*28x15 is too small"),
     ],
 )
 def test_a_bad_field_is_refused_in_one_line(build, shape, latent, fields, message):
@@ -345,25 +437,29 @@ def test_a_bad_field_is_refused_in_one_line(build, shape, latent, fields, messag
 
 def test_networks_are_found_by_name_and_a_misspelt_one_by_its_nearest():
     assert networks.get("conv") is conv.make
-    with pytest.raises(UserError, match=r"config\.net\.name: 'conf' .* did you mean 'conv'\?"):
+    with pytest.raises(UserError, match=r"^name: 'conf' .* did you mean 'conv'\?"):
         networks.get("conf")
 
 
 def test_autoregressive_outputs_see_the_context_and_the_latents_before(key):
-    part = autoregressive(16, 16, outputs=2)
-    z, context = jax.random.normal(jax.random.key(1), (3, 5)), jax.random.normal(jax.random.key(2), (3, 4))
-    params = part.init(key, z, context)
-    by_z, by_context = jax.jacobian(part.apply, (1, 2))(params, z, context)
-    assert part.apply(params, z, context).shape == (3, 5, 2)
-    own = np.einsum("biobj->bioj", np.asarray(by_z))  # of each example by its own latents
-    depends = np.abs(own).sum(axis=(0, 2)) > 0
+    part, z, context = autoregressive(16, 16, outputs=2), normal(3, 5), normal(3, 4)
+
+    @jax.jit
+    def outputs_and_slopes(key, z, context):
+        params = part.init(key, z, context)
+        return part.apply(params, z, context), jax.jacobian(part.apply, (1, 2))(params, z, context)
+
+    outputs, (by_z, by_context) = outputs_and_slopes(key, z, context)
+    assert outputs.shape == (3, 5, 2)
+    slopes = np.einsum("biobj->bioj", np.asarray(by_z))  # of each example by its own latents
+    depends = np.abs(slopes).sum(axis=(0, 2)) > 0
     np.testing.assert_array_equal(depends, np.tril(np.ones((5, 5), bool), -1))
     assert (np.abs(np.einsum("biobj->ioj", np.asarray(by_context))).sum(axis=(1, 2)) > 0).all()
 
 
 def test_one_latent_depends_on_the_context_alone(key):
-    part = autoregressive(8, outputs=1)
-    z, context = jnp.ones((2, 1)), jnp.ones((2, 3))
-    params = part.init(key, z, context)
-    np.testing.assert_array_equal(jax.jacobian(part.apply, 1)(params, z, context), 0)
-    assert np.abs(jax.jacobian(part.apply, 2)(params, z, context)).sum() > 0
+    part, z, context = autoregressive(8, outputs=1), np.ones((2, 1), np.float32), np.ones((2, 3), np.float32)
+    slopes = jax.jit(lambda *inputs: jax.jacobian(part.apply, (1, 2))(part.init(*inputs), *inputs[1:]))
+    by_z, by_context = slopes(key, z, context)
+    np.testing.assert_array_equal(by_z, 0)
+    assert np.abs(by_context).sum() > 0

@@ -7,6 +7,7 @@ What stands in those files from "## Step times" and "## Measured" on is measured
 
 import ast
 import importlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -93,7 +94,7 @@ def variants_page() -> str:
 
 
 def _variant_section(name: str) -> str:
-    doc = importlib.import_module(f"{variants.__name__}.{name}").__doc__.strip()
+    doc = inspect.getdoc(importlib.import_module(f"{variants.__name__}.{name}"))
     fields = {field: value for field, value in variants.defaults(name).items() if field != "name"}
     swept = variants.traced(name)
     rows = [f"| `{field}` | {value!r} | {'swept' if field in swept else 'static'} |" for field, value in fields.items()]

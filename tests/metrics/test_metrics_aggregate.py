@@ -18,6 +18,7 @@ from vae_jax.models.networks import Nets
 from vae_jax.variants import conditional, vamp
 
 COUNT = 2000
+NO_NETS = Nets(None, None, None)
 
 
 def gaussian(mean, deviation):
@@ -117,7 +118,7 @@ def test_a_linear_encoder_of_gaussians_has_the_parts_of_the_gaussian(key):
 
 def test_the_parts_add_up_to_the_rate(key):
     random = np.random.default_rng(2)
-    mean, logvar = random.normal(size=(300, 4)), random.normal(size=(300, 4))
+    mean, logvar = random.normal(size=(300, 3)), random.normal(size=(300, 3))
     posterior = Gaussian(jnp.asarray(mean, jnp.float32), jnp.asarray(logvar, jnp.float32))
     found = aggregate_posterior.rate_parts(posterior, key, None)
     whole = found["mutual_information"] + found["total_correlation"] + found["dimension_wise_kl"]
@@ -143,7 +144,7 @@ def test_few_images_bracket_the_information_of_all():
 class Known(EvaluationContext):
     """A context of which only the posterior and the prior are known."""
 
-    def __init__(self, posterior, variant, params, nets=None, labels=0):
+    def __init__(self, posterior, variant, params, nets=NO_NETS, labels=0):
         self.posterior = lambda images: posterior
         self.run = SimpleNamespace(params=params, code_dim=posterior.mean.shape[1] + labels)
         self.model = SimpleNamespace(variant=variant, nets=nets)
@@ -186,7 +187,7 @@ def test_a_label_beside_the_latents_is_not_theirs(key):
 
 
 def test_codes_that_are_constant_broken_or_too_few():
-    constant = score(aggregate_posterior, given(np.full((640, 2), 3.0)))
+    constant = score(aggregate_posterior, given(np.full((640, 4), 3.0)))
     np.testing.assert_allclose(constant["aggregate_posterior.mutual_information"], 0, atol=1e-5)
     np.testing.assert_allclose(constant["aggregate_posterior"], constant["aggregate_posterior.rate"], rtol=1e-6)
     assert constant["aggregate_posterior.images"] == 640

@@ -116,6 +116,24 @@ def test_scores_of_importances_by_hand():
     assert np.isnan(dci.completeness(np.ones((1, 3))))
 
 
+def test_latents_and_factors_count_by_their_share_of_all_importance():
+    # Rows sum to 0.8, 0.2 and 0.1, columns to 0.7 and 0.4, of 1.1 in all.
+    matrix = np.array([[0.6, 0.2], [0.1, 0.1], [0.0, 0.1]])
+    # In bits: H(3/4, 1/4) = 2 - 3/4 log 3, H(1/2, 1/2) = 1 and H(0, 1) = 0.
+    rows = [1 - (2 - 0.75 * math.log2(3)), 0, 1]
+    expected = (0.8 * rows[0] + 0.2 * rows[1] + 0.1 * rows[2]) / 1.1
+    np.testing.assert_allclose(dci.disentanglement(matrix), expected)
+    np.testing.assert_allclose(expected, 0.228161364, rtol=1e-8)
+    # H(6/7, 1/7, 0) = log 7 - 6/7 log 6 and H(1/2, 1/4, 1/4) = 3/2 log 2, of log 3.
+    columns = [1 - (math.log(7) - 6 / 7 * math.log(6)) / math.log(3), 1 - 1.5 * math.log(2) / math.log(3)]
+    expected = (0.7 * columns[0] + 0.4 * columns[1]) / 1.1
+    np.testing.assert_allclose(dci.completeness(matrix), expected)
+    np.testing.assert_allclose(expected, 0.418299432, rtol=1e-8)
+    # Of equal weight they would be 0.396 and 0.340.
+    assert abs(dci.disentanglement(matrix) - np.mean(rows)) > 0.1
+    assert abs(dci.completeness(matrix) - np.mean(columns)) > 0.05
+
+
 def found(codes):
     """DCI of codes of the grid, four latents; all share one compiled program."""
     subject = GivenCodes(np.asarray(codes, np.float32), ("shape", "x", "y"), SIZES)

@@ -129,6 +129,39 @@ def test_a_metric_that_cannot_be_computed_does_not_stop_the_others(run_folder, m
     assert "sap" not in results(run_folder)
 
 
+OWN_METRIC = """
+from vae_jax.metrics import Metric
+
+
+def compute(context, key, *, bins: int = 20):
+    codes = context.codes(0)
+    return {"mine": float(codes.std() * bins), "mine.x": float(len(codes))}
+
+
+METRIC = Metric(compute, unit="metres", higher_is_better=True, minimum={"bins": 1})
+"""
+
+
+def test_a_metric_of_the_users_own_joins_the_others_by_its_dotted_name(run_folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "lab_of_a_run").mkdir()
+    (tmp_path / "lab_of_a_run/mine.py").write_text(OWN_METRIC)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = results(run_folder)
+    word = "lab_of_a_run.mine:bins=30"
+    assert cli.evaluate([f"--workdir={run_folder}", f"--metrics={word},mig:points=350"]) == 0
+    label, found = "lab_of_a_run/mine:bins=30", results(run_folder)
+    assert f"[1/2] {label} = " in capsys.readouterr().out
+    added = {name for name in found.keys() - before.keys() if not name.startswith("mig")}
+    assert added == {label, f"{label}.x", f"{label}.protocol"}
+    assert (found[f"{label}.x"], found[f"{label}.protocol"]) == (51, "bins=30")
+    assert metrics.higher_is_better(f"{label}") is True
+    # Done anew it takes the place of itself, and of nothing else.
+    assert cli.evaluate([f"--workdir={run_folder}", f"--metrics={label}"]) == 0
+    assert results(run_folder) == found
+    with pytest.raises(UserError, match=r"--metrics=lab_of_a_run.mine:bins=0: bins = 0 is not allowed"):
+        cli.evaluate([f"--workdir={run_folder}", "--metrics=lab_of_a_run.mine:bins=0"])
+
+
 class Mirror:
     """Keeps what would go to W&B."""
 

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from vae_jax import data, randomness
 from vae_jax.data import Dataset
+from vae_jax.data._factors import Factors
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics._factor_codes import ArrayCodes, FactorCodes, check_finite
@@ -66,13 +67,20 @@ class EvaluationContext:
         starts = range(0, len(ids), BATCH)
         return self._posterior_of_batches({"image": self._grid_images(ids[i : i + BATCH])} for i in starts)
 
+    @property
+    def grid(self) -> Factors:
+        """The factors of the data. Raises UserError where they have none."""
+        if self.dataset.factors is None:
+            raise UserError(f"dataset: this metric needs {REQUIREMENTS['factors']}")
+        return self.dataset.factors
+
     @cached_property
     def factor_codes(self) -> FactorCodes:
         """The latents of every image of the grid of factors.
 
         Raises UserError for latents that are not finite, and where no factor varies.
         """
-        grid = self.dataset.factors
+        grid = self.grid
         starts = range(0, grid.count, CHUNK)
         chunks = [np.arange(start, min(start + CHUNK, grid.count), dtype=np.int32) for start in starts]
         codes = np.concatenate([self._encode_grid(ids) for ids in self.progress(chunks, len(chunks))])
@@ -94,9 +102,8 @@ class EvaluationContext:
         vars(self).pop("factor_codes", None)
 
     def _posterior_of_batches(self, batches: Iterable[Batch]) -> Gaussian:
-        if self.model.variant.posterior is None:
-            raise UserError(f"variant: this metric needs {REQUIREMENTS['posterior']}")
-        posteriors = [self._batch_posterior(self.run.params, batch) for batch in batches]
+        batch_posterior = self._batch_posterior
+        posteriors = [batch_posterior(self.run.params, batch) for batch in batches]
         moments = (np.concatenate(moment)[:, : self.run.latent_dim] for moment in zip(*posteriors, strict=True))
         return Gaussian(*(jnp.asarray(check_finite(moment)) for moment in moments))
 
@@ -123,9 +130,8 @@ class EvaluationContext:
 
         def make(split, indices, key):
             batch = data.make_batch(split, binarize, indices, indices, key)
-            # A loss alone reads it, and what a program does not return is not computed: to draw it takes longest.
-            batch.pop("pair", None)
-            return batch
+            # A loss alone reads pairs, and what a program does not return is not computed: to draw it takes longest.
+            return {name: value for name, value in batch.items() if name != "pair"}
 
         return jax.jit(make)
 
@@ -135,9 +141,12 @@ class EvaluationContext:
 
     @cached_property
     def _batch_posterior(self) -> Callable:
-        return jax.jit(functools.partial(self.model.variant.posterior, self.model.nets))
+        posterior = self.model.variant.posterior
+        if posterior is None:
+            raise UserError(f"variant: this metric needs {REQUIREMENTS['posterior']}")
+        return jax.jit(functools.partial(posterior, self.model.nets))
 
     @cached_property
     def _render(self) -> Callable:
         # Its images are an argument: closed over they were a constant of the program, 5.9 GB for shapes3d.
-        return functools.partial(jax.jit(lambda render, ids: render(ids)), jax.device_put(self.dataset.factors.render))
+        return functools.partial(jax.jit(lambda render, ids: render(ids)), jax.device_put(self.grid.render))

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from vae_jax.data._factors import to_ids
 from vae_jax.errors import UserError
 from vae_jax.typing import Key
 
@@ -39,7 +38,7 @@ class FactorCodes(NamedTuple):
 
     def codes_at(self, classes: ArrayClasses) -> ArrayCodes:
         """The codes of the images with these factors."""
-        return self.codes[np.asarray(to_ids(self.sizes, jnp.asarray(classes)))]
+        return self.codes[np.ravel_multi_index(tuple(classes.T), self.sizes)]
 
     def draw(self, key: Key, count: int) -> tuple[ArrayCodes, ArrayClasses]:
         """Codes and classes of `count` images, every factor uniform and independent of the others."""

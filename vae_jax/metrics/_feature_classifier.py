@@ -98,6 +98,7 @@ def _label_targets(values: np.ndarray, split: Split, indices: Indices) -> Target
 
 
 def _factor_targets(varying: np.ndarray, split: Split, indices: Indices) -> Targets:
+    assert split.factors is not None  # as the dataset's are not
     return split.factors(indices)[:, varying]
 
 

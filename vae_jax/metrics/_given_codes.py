@@ -1,6 +1,7 @@
 """An evaluation of codes alone, without a run: for benchmarks and tests of scores whose answer is known."""
 
 from types import SimpleNamespace
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +23,10 @@ class GivenCodes(EvaluationContext):
     """
 
     def __init__(self, codes: np.ndarray, names: tuple[str, ...], sizes: tuple[int, ...], logvar: float = -4.0):
-        self.dataset = SimpleNamespace(factors=Factors(names, sizes, render=None))
-        self.model = SimpleNamespace(variant=SimpleNamespace(log_prior=None))
-        self.run = None
+        nothing = cast(Any, None)
+        self.dataset = cast(Any, SimpleNamespace(factors=Factors(names, sizes, render=nothing)))
+        self.model = cast(Any, SimpleNamespace(variant=SimpleNamespace(log_prior=None)))
+        self.run = nothing
         self.factor_codes = FactorCodes.from_grid(codes, names, sizes)
         self.logvar = logvar
 

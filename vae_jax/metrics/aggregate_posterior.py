@@ -75,15 +75,15 @@ def rate_parts(posterior: Gaussian, key: Key, log_prior: LogPrior | None) -> dic
 
 def latent_log_prior(context: EvaluationContext) -> LogPrior | None:
     """The density of latents under the variant's prior, None for N(0, I)."""
-    run, variant = context.run, context.model.variant
-    if variant.log_prior is None:
+    run, prior = context.run, context.model.variant.log_prior
+    if prior is None:
         return None
 
     @jax.jit
     def log_prior(params, z):
         # What a code has beside its latents is a label, of which the latents are independent under the prior.
         code = jnp.pad(z, ((0, 0), (0, run.code_dim - z.shape[1])))
-        return variant.log_prior(context.model.nets, params, code)
+        return prior(context.model.nets, params, code)
 
     def in_chunks(z):
         return jnp.concatenate([log_prior(run.params, z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)])

@@ -38,7 +38,7 @@ in `likelihood`, of which the same run's estimate is the same quantity: the larg
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -152,7 +152,7 @@ def make_images(
     return model.likelihood.sample(decode(params["nets"], codes), stream(key, "ais/pixels"), index)
 
 
-def concatenate(batches: list[tuple[Array, ...]]) -> list[np.ndarray]:
+def concatenate(batches: Sequence[tuple[Array, ...]]) -> list[np.ndarray]:
     """The parts of each batch as one, float64."""
     return [np.concatenate(part).astype(np.float64) for part in zip(*jax.device_get(batches), strict=True)]
 

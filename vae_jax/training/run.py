@@ -47,7 +47,9 @@ def versions() -> dict[str, Any]:
 def environment(config: ConfigDict) -> dict[str, Any]:
     """The versions and the devices of a run; and where the modules are that its config names, if they are the user's."""
     known = versions() | {"devices": device_kinds()}
-    dotted = any("." in config[section].name for section in model.SECTIONS)
+    words = config.evaluation.metrics.split(",")
+    names = [*(config[section].name for section in model.SECTIONS), *(word.partition(":")[0] for word in words)]
+    dotted = any("." in name for name in names)
     return known | ({"module_folders": MODULE_FOLDERS} if dotted else {})
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from helpers.made_up_studies import compare_study, config, elbo_parts, write_run, write_study
+from helpers.type_checks import remove_type_checks
 from scipy import stats
 
 from vae_jax import cli
@@ -226,6 +227,7 @@ def claims(study_of, baseline="a"):
 @pytest.mark.parametrize("seeds", [3, 8])
 def test_where_nothing_differs_a_study_claims_something_in_one_of_twenty(monkeypatch, kind, seeds):
     """5 groups, 2 metrics, 8 comparisons: any false better or worse in at most 5% of studies, but for noise."""
+    remove_type_checks(monkeypatch, analyse, intervals)
     monkeypatch.setattr(intervals, "more_seeds", lambda *_: None)
     rng = np.random.default_rng(seeds)
     draw = {
@@ -243,6 +245,7 @@ def test_where_nothing_differs_a_study_claims_something_in_one_of_twenty(monkeyp
 
 def test_power_is_what_it_should_be(monkeypatch):
     """One group of five differs, by 2.2 deviations, with 8 seeds: claimed about as often as its level's power says."""
+    remove_type_checks(monkeypatch, analyse, intervals)
     monkeypatch.setattr(intervals, "more_seeds", lambda *_: None)
     rng = np.random.default_rng(1)
     effects = dict.fromkeys("abcde", 0.0) | {"c": 2.2}
@@ -253,8 +256,9 @@ def test_power_is_what_it_should_be(monkeypatch):
     assert not any("worse" in (verdicts[1], verdicts[5]) for verdicts in found)
 
 
-def test_as_many_more_seeds_as_it_says_do_tell():
+def test_as_many_more_seeds_as_it_says_do_tell(monkeypatch):
     """From studies that could not tell: of those that go on, drawn as their own differences are, most can then."""
+    remove_type_checks(monkeypatch, analyse, intervals)
     rng = np.random.default_rng(2)
     told, asked = [], []
     while len(told) < 150:

@@ -232,6 +232,7 @@ def test_wandb_gets_the_table_and_the_report(root, tmp_path, monkeypatch):
         return Run()
 
     monkeypatch.setattr(writers.WandbMirror, "_start", start)
+    monkeypatch.setattr(figures, "draw", lambda comparison, out: [])
     monkeypatch.setitem(comparison_files.FILES, "report.html", lambda file, comparison: file.write_text("<p>hello</p>"))
     assert cli.compare([f"--runs={root}", f"--out={tmp_path}", "--wandb"]) == 0
     assert (started["project"], started["group"], started["mode"]) == ("lab", "study", "online")

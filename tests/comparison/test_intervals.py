@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers.type_checks import remove_type_checks
 from scipy import stats
 
 from vae_jax.comparison import intervals
@@ -20,7 +21,8 @@ COVERED = {2: 0.93, 3: 0.94, 5: 0.95, 10: 0.95, 30: 0.95}
 
 
 @pytest.mark.parametrize("n", COVERED)
-def test_an_interval_covers_the_mean_as_often_as_it_says(n):
+def test_an_interval_covers_the_mean_as_often_as_it_says(n, monkeypatch):
+    remove_type_checks(monkeypatch, intervals)
     found = [intervals.interval(values) for values in rng(n).normal(3, 2, (3000, n))]
     covered = np.mean([low <= 3 <= high for low, high in found])
     assert covered == pytest.approx(COVERED[n], abs=0.015)
@@ -34,7 +36,8 @@ def test_the_plain_percentile_interval_would_not(n, low, high):
     assert low < np.mean((ends[0] <= 0) & (ends[1] >= 0)) < high
 
 
-def test_an_interval_covers_skewed_means_nearly_as_often():
+def test_an_interval_covers_skewed_means_nearly_as_often(monkeypatch):
+    remove_type_checks(monkeypatch, intervals)
     found = [intervals.interval(values) for values in rng(1).exponential(1, (3000, 10))]
     assert 0.89 < np.mean([low <= 1 <= high for low, high in found]) < 0.95
 

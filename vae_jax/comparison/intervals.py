@@ -51,7 +51,7 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
         return None
     mean = float(np.mean(values))
     tails = np.array([LEVEL / 2, 1 - LEVEL / 2])
-    stretch = np.sqrt(n / (n - 1)) * stats.t.ppf(tails[1], n - 1) / stats.norm.ppf(tails[1])
+    stretch = np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, tails[1]) / special.ndtri(tails[1])
     low, high = mean + stretch * np.quantile(np.einsum("ij,j->i", _shares(n), values - mean), tails)
     return float(low), float(high)
 

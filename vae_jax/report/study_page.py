@@ -4,6 +4,7 @@ Nothing is loaded from elsewhere, which the page's own policy forbids too; names
 """
 
 import base64
+import functools
 import gzip
 import itertools
 import math
@@ -75,6 +76,7 @@ def plotly_source() -> str:
     return get_plotlyjs()
 
 
+@functools.lru_cache(maxsize=1)  # plotly.js, for one report after the other
 def compressed_script(id_: str, script: str) -> Html:
     """A script at a third of its size, which the page's own unpacks."""
     content = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()

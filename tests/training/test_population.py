@@ -14,8 +14,10 @@ from helpers.small_run import small_words, train_small
 from helpers.variant_configs import NAMES, SHAPE, config_of, split_with_factors
 
 from vae_jax import cli, data, model, randomness
+from vae_jax.config.parse import parse_config, static_fields
 from vae_jax.errors import UserError
-from vae_jax.training import executors
+from vae_jax.training import executors, population
+from vae_jax.training.memory import FILLED, member_bytes, members_at_once, tree_bytes
 from vae_jax.training.run import TrainingRun
 from vae_jax.training.setup import prepare
 from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
@@ -51,7 +53,13 @@ def trained(executor, make_step, states, indices, keys, hyper, alive):
     return executor.to_host(state), executor.to_host(metrics)
 
 
-@pytest.mark.parametrize("name", NAMES)
+IN_SHORT = ("ada", "beta", "factor", "vamp")
+"""With pairs of images; the simplest; with an optimiser of its own and shuffled codes; with a learned prior."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in IN_SHORT else pytest.param(name, marks=pytest.mark.full) for name in NAMES]
+)
 def test_a_member_is_the_run_it_would_be_alone(name):
     make_step, states, indices, keys, hyper = several(name)
     alive = np.ones(COUNT, bool)
@@ -67,7 +75,7 @@ def test_a_member_is_the_run_it_would_be_alone(name):
     assert not np.allclose(rows[0]["loss"], row["loss"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("over", [executors.vmap_members, executors.map_members])
+@pytest.mark.parametrize("over", [executors.vmap_members, pytest.param(executors.map_members, marks=pytest.mark.full)])
 def test_members_that_have_ended_stay_and_disturb_nobody(over, monkeypatch):
     monkeypatch.setitem(executors.OVER_MEMBERS, "cpu", over)
     make_step, states, indices, keys, hyper = several("beta")
@@ -98,16 +106,32 @@ def test_a_population_is_evaluated_as_each_would_be_alone():
     for batch in (16, 20, 100):  # with a rest, without, all in one
         evaluate = executor.evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
         members = evaluate(executor.to_devices(states), *executor.to_devices(constants()))
+        chosen = executors.local_devices(1)
+        solo = executors.DataParallel(chosen).evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
         for i in range(3):
-            chosen = executors.local_devices(1)
-            solo = executors.DataParallel(chosen).evaluation(tiny_vae.make_eval_step, batch, tiny_vae.split())
             (alone,) = solo(*executors.replicate((states[i], *constants()[i]), chosen))
             assert alone.keys() == members[i].keys()
             for name, value in alone.items():
                 np.testing.assert_allclose(members[i][name], value, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
-FIELDS = {"parallel.devices": 2}
+FIELDS = {"parallel.devices": 2, "sweep.members_per_device": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_setups():
+    """Populations that differ in traced numbers alone share a setup, and with it what that compiles."""
+    setups = {}
+
+    def prepare_once(config):
+        fields = json.dumps(static_fields(config), sort_keys=True)
+        if fields not in setups:
+            setups[fields] = prepare(config)
+        return setups[fields]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(population, "prepare", prepare_once)
+        yield
 
 
 def members_file(folder, members):
@@ -126,7 +150,7 @@ def seeds(count, **fields):
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    assert cli.population([members_file(folder, seeds(3))]) == 0
+    assert cli.population([members_file(folder, seeds(3, **{"sweep.members_per_device": 0}))]) == 0
     return folder
 
 
@@ -170,12 +194,14 @@ def test_members_that_stand_apart_meet_and_end_the_same(three, tmp_path, monkeyp
         assert digest(tmp_path / name) == digest(three / name)
 
 
+@pytest.mark.full
 def test_members_in_rounds_end_the_same(three, tmp_path):
     assert cli.population([members_file(tmp_path, seeds(3, **{"sweep.members_per_device": 1}))]) == 0
     for name in seeds(3):
         assert records(tmp_path / name) == records(three / name)
 
 
+@pytest.mark.full
 def test_data_parallel_members_follow_one_another(three, tmp_path):
     assert cli.population([members_file(tmp_path, seeds(2, **{"parallel.mode": "data"}))]) == 0
     for name in seeds(2):
@@ -205,12 +231,12 @@ def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatc
     for check in (tmp_path / "s0/checkpoints").glob("*/check/metadata"):
         check.write_text(json.dumps({"digest": "0", "score": None}))
     (tmp_path / "s1/evaluation.json").write_text('{"step": 60, "lo')
-    finish = TrainingRun.write_results
+    write_results = TrainingRun.write_results
 
     def broken(member, *arguments):
         if member.folder.name == "s2":
             raise ZeroDivisionError("in a picture")
-        finish(member, *arguments)
+        write_results(member, *arguments)
 
     monkeypatch.setattr(TrainingRun, "write_results", broken)
     assert cli.population([file]) == 1
@@ -218,7 +244,7 @@ def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatc
     assert json.loads((tmp_path / "s2/failed.json").read_text())["error"] == "ZeroDivisionError: in a picture"
     assert records(tmp_path / "s1") == records(three / "s1")
     assert json.loads((tmp_path / "s1/evaluation.json").read_text())["step"] == 60
-    monkeypatch.setattr(TrainingRun, "write_results", finish)
+    monkeypatch.setattr(TrainingRun, "write_results", write_results)
     (tmp_path / "s2/failed.json").unlink()  # to try it again
     assert cli.population([file]) == 1
     assert digest(tmp_path / "s2") == digest(three / "s2")
@@ -226,18 +252,18 @@ def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatc
 
 
 def test_what_is_broken_of_one_in_turn_stops_no_other(tmp_path, monkeypatch, capsys):
-    file = members_file(tmp_path, seeds(3, **{"parallel.mode": "data"}))
+    file = members_file(tmp_path, seeds(3, **{"parallel.mode": "data", "parallel.devices": 1}))
     with monkeypatch.context() as patched:
         stop_after(patched, 30)
         assert cli.population([file]) == 128 + 15
     for check in (tmp_path / "s0/checkpoints").glob("*/check/metadata"):
         check.write_text(json.dumps({"digest": "0", "score": None}))
-    finish = TrainingRun.write_results
+    write_results = TrainingRun.write_results
 
     def broken(member, *arguments):
         if member.folder.name == "s1":
             raise ZeroDivisionError("in a picture")
-        finish(member, *arguments)
+        write_results(member, *arguments)
 
     monkeypatch.setattr(TrainingRun, "write_results", broken)
     assert cli.population([file]) == 1
@@ -249,11 +275,12 @@ def test_what_is_broken_of_one_in_turn_stops_no_other(tmp_path, monkeypatch, cap
     assert "3 members, 3 of them ended before" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_signal_while_one_is_finished_leaves_the_others_for_later(tmp_path, monkeypatch):
-    file, finish = members_file(tmp_path, seeds(3)), TrainingRun.write_results
+    file, write_results = members_file(tmp_path, seeds(3)), TrainingRun.write_results
 
     def stopped(member, *arguments):
-        finish(member, *arguments)
+        write_results(member, *arguments)
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patched:
@@ -264,16 +291,29 @@ def test_a_signal_while_one_is_finished_leaves_the_others_for_later(tmp_path, mo
     assert all((tmp_path / name / "evaluation.json").exists() for name in seeds(3))
 
 
-def test_halving_at_the_end_and_of_members_in_turn(tmp_path):
-    file = members_file(tmp_path, seeds(2, **{"sweep.halving": "(60,)"}))
-    assert cli.population([file]) == 0
-    assert not any((tmp_path / name / "dropped.json").exists() for name in seeds(2))
-    (tmp_path / "turn").mkdir()
-    file = members_file(tmp_path / "turn", seeds(2, **{"sweep.halving": "(20,)", "parallel.mode": "data"}))
+def test_halving_of_members_in_turn_is_refused(tmp_path):
+    file = members_file(tmp_path, seeds(2, **{"sweep.halving": "(20,)", "parallel.mode": "data"}))
     with pytest.raises(UserError, match=r"config.sweep.halving: compares members that train together"):
         cli.population([file])
 
 
+@pytest.mark.full
+def test_halving_at_the_last_step_drops_nobody(tmp_path):
+    assert cli.population([members_file(tmp_path, seeds(2, **{"sweep.halving": "(60,)"}))]) == 0
+    assert not any((tmp_path / name / "dropped.json").exists() for name in seeds(2))
+
+
+def test_halving_drops_who_is_behind(tmp_path):
+    rates = {"fast": 1e-2, "slow": 1e-5, "slower": 1e-6}
+    members = {name: {"train.learning_rate": rate, "sweep.halving": "(20,)"} for name, rate in rates.items()}
+    assert cli.population([members_file(tmp_path, members)]) == 0
+    dropped = json.loads((tmp_path / "slower/dropped.json").read_text())
+    assert (dropped["step"], dropped["place"], dropped["of"]) == (20, 3, 3)
+    assert {name for name in rates if (tmp_path / name / "evaluation.json").exists()} == {"fast", "slow"}
+    assert records(tmp_path / "slower")[-1]["step"] == 20
+
+
+@pytest.mark.full
 def test_halving_drops_the_lower_half_at_each_step(tmp_path, monkeypatch):
     rates = enumerate((1e-2, 1e-5, 1e-6, 3e-3, 1e-4))
     members = {f"r{i}": {"train.learning_rate": rate, "sweep.halving": "(20,45)"} for i, rate in rates}
@@ -306,10 +346,7 @@ def test_what_needs_another_program_is_refused_by_name(tmp_path):
 
 
 def test_as_many_members_as_memory_allows(monkeypatch):
-    from vae_jax.config.parse import parse_config
-    from vae_jax.training.memory import FILLED, member_bytes, members_at_once, tree_bytes
-
-    config = parse_config(small_words(**FIELDS))
+    config = parse_config(small_words(**FIELDS | {"sweep.members_per_device": 0}))
     setup = prepare(config)
     executor = executors.MemberParallel(executors.local_devices(2))
     one = member_bytes(setup, executor)

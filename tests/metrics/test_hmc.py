@@ -56,7 +56,7 @@ def chains(log_density, moves, steps):
 
 @pytest.mark.parametrize(("log_density", "step_size"), [(gaussian, 1.0), (bent, 0.5)])
 def test_exact_draws_stay_exact_draws(log_density, step_size, key):
-    z, expected = exact(log_density, 40_000)
+    z, expected = exact(log_density, 4000)
     moved, acceptance = chains(log_density, 100, 5)(key, jnp.asarray(z, jnp.float32), step_size)
     assert 0.5 < acceptance.mean() < 0.9  # it takes the rejections to hold the moments
     error = moments(moved).std(axis=0) / np.sqrt(len(z))

@@ -1,5 +1,6 @@
 """Samples and smoothness against closed forms and slow oracles, and the classifier whose features they are of."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -9,7 +10,8 @@ import pytest
 from helpers import trained_digits
 from scipy.linalg import sqrtm
 
-from vae_jax import data, metrics, randomness
+from vae_jax import data, metrics, model, randomness
+from vae_jax.config.parse import parse_config
 from vae_jax.data import digits, sprites
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
@@ -53,7 +55,10 @@ def test_frechet_is_that_of_the_gaussians():
 def slowly(real, fake, k, density_k):
     """The four from their definitions, in float64."""
     real, fake = real.astype(np.float64), fake.astype(np.float64)
-    radius = lambda set_, k: [np.sort([np.linalg.norm(x - y) for y in set_])[k] for x in set_]  # noqa: E731
+
+    def radius(points, k):
+        return [np.sort([np.linalg.norm(x - y) for y in points])[k] for x in points]
+
     own, wide, of_fake = radius(real, k), radius(real, density_k), radius(fake, k)
     across = np.array([[np.linalg.norm(x - y) for y in fake] for x in real])
     return {
@@ -131,16 +136,22 @@ def test_near_copies_are_copies_and_not_what_is_soft(monkeypatch):
     monkeypatch.setattr(samples, "VALUES", 64 * 500)
     taught, held_out, fresh = (of_patterns(count, i) for i, count in enumerate((2000, 1000, 1000)))
     split = data.make_split(taught)
-    fetch = lambda places: _feature_classifier.pictures(split, "dynamic", places)  # noqa: E731
+    fetch = partial(_feature_classifier.pictures, split, "dynamic")
     real, fresh, known = (images.astype(np.float32) / 255 for images in (held_out, fresh, taught[:1000]))
-    score = lambda fake: samples.count_copies(fake, real, fetch, np.arange(2000), metrics.no_progress)  # noqa: E731
+
+    def score(fake):
+        return samples.count_copies(fake, real, fetch, np.arange(2000), metrics.no_progress)
+
     assert score(known) == {"near_copies": 1, "near_copies_of_data": 0.01}
     assert score(real[:900])["near_copies"] == 0  # a held-out image is nearest to itself
     assert score(fresh)["near_copies"] == pytest.approx(0.01, abs=0.012)
     half = np.concatenate([np.clip(known[:500] + 0.01 * normal(500, 8, 8, 1), 0, 1), fresh[:500]])
     assert score(half)["near_copies"] == pytest.approx(0.505, abs=0.01)
     soft = 0.5 * (fresh[::2] + fresh[1::2])
-    to_training = lambda x: np.square(x[:, None] - taught[None] / 255).sum(axis=(2, 3, 4)).min(axis=1)  # noqa: E731
+
+    def to_training(x):
+        return np.square(x[:, None] - taught[None] / 255).sum(axis=(2, 3, 4)).min(axis=1)
+
     bar = np.quantile(to_training(real[:300]), 0.01)
     assert np.mean(to_training(soft[:100]) < bar) > 0.3  # a plain bar would call these copies
     assert score(soft)["near_copies"] < 0.03
@@ -174,8 +185,12 @@ def lined(decode, monkeypatch, **parameters):
         decode=decode,
     )
     weight = normal(64, 5, seed=3)
-    see = lambda images: (images.reshape(len(images), -1) @ weight, images.mean(axis=(1, 2, 3)))  # noqa: E731
-    monkeypatch.setattr(_feature_classifier, "load_or_train", lambda *_, **__: Classifier(see, 1.0))
+
+    def features_and_confidence(images):
+        return images.reshape(len(images), -1) @ weight, images.mean(axis=(1, 2, 3))
+
+    classifier = Classifier(features_and_confidence, 1.0)
+    monkeypatch.setattr(_feature_classifier, "load_or_train", lambda *_, **__: classifier)
     return smoothness.compute(metrics.EvaluationContext(run, dataset), randomness.root_key(0), **parameters)
 
 
@@ -186,7 +201,10 @@ def test_a_linear_decoder_is_even_and_a_jump_is_not(monkeypatch):
     for name in ("smoothness", "smoothness.path", "smoothness.pixel", "smoothness.pixel_path"):
         assert found[name] == pytest.approx(1, abs=1e-4), name
     middle = 0.35
-    step = lambda z: np.broadcast_to((z[:, :1] > middle)[:, :, None, None], (len(z), 8, 8, 1)).astype(np.float32)  # noqa: E731
+
+    def step(z):
+        return np.broadcast_to((z[:, :1] > middle)[:, :, None, None], (len(z), 8, 8, 1)).astype(np.float32)
+
     found = lined(step, monkeypatch, pairs=100, points=21)
     assert found["smoothness"] == pytest.approx(1 / 20)
     assert found["smoothness.path"] == pytest.approx(1)
@@ -247,29 +265,47 @@ def test_digits_are_told_and_the_cache_is_used(cache, monkeypatch):
             _feature_classifier.load_or_train(dataset, section, seed=seed)
 
 
-def test_factors_have_a_head_each_and_a_damaged_file_is_not_used(cache, monkeypatch):
+def test_a_damaged_file_is_not_used(cache, monkeypatch):
+    dataset, section, trainings = digits.load(), {"name": "damaged", "binarize": "static"}, []
+
+    def fit(dataset, *_):
+        trainings.append(1)
+        net = _feature_classifier.make_net(dataset.image_shape, _feature_classifier.make_task(dataset).sizes)
+        shapes = jax.eval_shape(net.init, randomness.root_key(0))
+        return jax.tree.map(lambda leaf: normal(*leaf.shape), shapes)
+
+    monkeypatch.setattr(_feature_classifier, "fit", fit)
+    monkeypatch.setattr(_feature_classifier, "held_out_accuracy", lambda *_: 0.5)
+    first = _feature_classifier.load_or_train(dataset, section)
+    images = _feature_classifier.pictures(dataset.test, "static", np.arange(9))
+    features = first.features_and_confidence(images)[0]
+    (file,) = cache.glob("damaged_*")
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for number, damaged in enumerate((whole[:middle], flipped), start=2):
+        file.write_bytes(damaged)
+        again = _feature_classifier.load_or_train(dataset, section)
+        assert len(trainings) == number
+        np.testing.assert_array_equal(again.features_and_confidence(images)[0], features)
+    _feature_classifier.load_or_train(dataset, section)
+    assert len(trainings) == 3
+    file.unlink()
+
+
+@pytest.mark.full
+def test_factors_have_a_head_each_and_the_seed_decides(cache, monkeypatch):
     monkeypatch.setattr(_feature_classifier, "STEPS", 300)
-    dataset = sprites.load(sizes=(3, 4, 1, 8, 8), resolution=16)
-    section = {"name": "sprites", "binarize": "static"}
+    dataset, section = sprites.load(sizes=(3, 4, 1, 8, 8), resolution=16), {"name": "sprites", "binarize": "static"}
     assert _feature_classifier.make_task(dataset).sizes == (3, 4, 8, 8)
     first = _feature_classifier.load_or_train(dataset, section)
     assert first.accuracy > 0.7
     images = _feature_classifier.pictures(dataset.test, "static", np.arange(9))
     (file,) = cache.glob("sprites_*")
-    whole = file.read_bytes()
-    trainings, fit = [], _feature_classifier.fit
-    monkeypatch.setattr(_feature_classifier, "fit", lambda *given: trainings.append(1) or fit(*given))
-    middle = len(whole) // 2
-    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-    for number, damaged in enumerate((whole[:middle], flipped), start=1):
-        file.write_bytes(damaged)
-        again = _feature_classifier.load_or_train(dataset, section)
-        assert len(trainings) == number
-        np.testing.assert_array_equal(
-            again.features_and_confidence(images)[0], first.features_and_confidence(images)[0]
-        )  # the seed decides
-    _feature_classifier.load_or_train(dataset, section)
-    assert len(trainings) == 2
+    file.unlink()
+    again = _feature_classifier.load_or_train(dataset, section)
+    np.testing.assert_array_equal(again.features_and_confidence(images)[0], first.features_and_confidence(images)[0])
+    file.unlink()
 
 
 def test_labels_of_any_numbers_are_classes():
@@ -285,21 +321,31 @@ def test_labels_of_any_numbers_are_classes():
 
 
 @pytest.fixture(scope="module")
-def trained():
-    return trained_digits.on_digits(1500)
-
-
-def untrained(found):
-    params = initial_state(found.built, found.run.config, found.run.image_shape).params
-    return TrainedModel(found.run.config, found.run.image_shape, found.built, jax.tree.map(np.asarray, params), 0)
+def untrained():
+    """A model of digits as it is before the first step, and its data."""
+    config = parse_config([f"--config={trained_digits.CONFIG}", "--config.net.hidden=(128, 128)"])
+    dataset = model.load_data(config.data)
+    built = model.build(config, dataset.image_shape)
+    params = jax.jit(lambda: initial_state(built, config, dataset.image_shape))().params
+    return TrainedModel(config.to_dict(), dataset.image_shape, built, jax.tree.map(np.asarray, params), 0), dataset
 
 
 def measured(metric, run, dataset, **parameters):
     return metric.compute(metrics.EvaluationContext(run, dataset), randomness.root_key(0), **parameters)
 
 
-def test_training_makes_better_samples(trained, cache):
-    found, before = (measured(samples, run, trained.dataset) for run in (trained.run, untrained(trained)))
+def test_a_model_before_training_has_samples_far_from_data(untrained, cache):
+    found = measured(samples, *untrained)
+    assert found["samples.images"] == 300
+    assert 3 * found["samples.frechet_of_data"] < found["samples"]
+    assert found["samples.near_copies"] == 0
+    assert found == measured(samples, *untrained)
+
+
+@pytest.mark.full
+def test_training_makes_better_samples(untrained, cache):
+    trained = trained_digits.on_digits(1500)
+    found, before = (measured(samples, run, trained.dataset) for run in (trained.run, untrained[0]))
     assert found["samples.images"] == 300
     assert found["samples.frechet_of_data"] < found["samples"] < before["samples"] / 3
     assert found["samples.coverage"] > before["samples.coverage"] + 0.3
@@ -309,23 +355,24 @@ def test_training_makes_better_samples(trained, cache):
     assert 0.4 < straight["smoothness"] < 1 < straight["smoothness.path"]
 
 
-def test_what_makes_no_sense_is_refused(trained):
-    few = trained.dataset._replace(test=data.make_split(of_patterns(5, 0), np.arange(5)))
+def test_what_makes_no_sense_is_refused(untrained):
+    run, dataset = untrained
+    few = dataset._replace(test=data.make_split(of_patterns(5, 0), np.arange(5)))
     with pytest.raises(UserError, match="5 held-out images are too few for a 5-th nearest"):
-        measured(samples, trained.run, few)
+        measured(samples, run, few)
     with pytest.raises(UserError, match="3 images are too few for a 5-th nearest"):
         samples.manifold(normal(9, 2), normal(3, 2), 3, 5)
     with pytest.raises(UserError, match="points = 10 is not allowed; give an odd number"):
-        measured(smoothness, trained.run, trained.dataset, points=10)
-    plain = trained.dataset._replace(train=data.make_split(of_patterns(5, 0)))
+        measured(smoothness, run, dataset, points=10)
+    plain = dataset._replace(train=data.make_split(of_patterns(5, 0)))
     for name in ("samples", "smoothness"):
         with pytest.raises(UserError, match=f"--metrics={name}: is not for this run; it needs .* labels or factors"):
-            parse_requests(name)[0].check(trained.built, plain)
-        parse_requests(name)[0].check(trained.built, trained.dataset)
+            parse_requests(name)[0].check(run.model, plain)
+        parse_requests(name)[0].check(run.model, dataset)
 
 
-def test_only_a_prior_of_a_label_takes_labels(trained):
-    assert not samples.takes_labels(trained.run)
+def test_only_a_prior_of_a_label_takes_labels(untrained):
+    assert not samples.takes_labels(untrained[0])
     variant = conditional.make(bernoulli.make())
     told = Made(model=SimpleNamespace(nets=Nets(None, None, None), variant=variant), params={}, latent_dim=2)
     assert samples.takes_labels(told)

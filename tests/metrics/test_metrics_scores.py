@@ -200,7 +200,9 @@ def test_factors_that_took_one_value_in_the_draw_are_nan_and_not_zero():
     assert np.isnan(explicitness.explicitness(codes, classes[:, 0], codes, classes[:, 0]))
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.full if name == "dci" else ()) for name in PARAMETERS]
+)
 def test_fewer_points_than_classes_give_a_number_or_say_that_there_is_none(name):
     few = {field: 6 for field in ("points", "train", "test", "images") if field in metrics_fields(name)}
     found = score(metrics.get(name), given(rotated()), **few)

@@ -81,8 +81,8 @@ class EvaluationContext:
         Raises UserError for latents that are not finite, and where no factor varies.
         """
         grid = self.grid
-        starts = range(0, grid.count, CHUNK)
-        chunks = [np.arange(start, min(start + CHUNK, grid.count), dtype=np.int32) for start in starts]
+        starts = range(0, grid.size, CHUNK)
+        chunks = [np.arange(start, min(start + CHUNK, grid.size), dtype=np.int32) for start in starts]
         codes = np.concatenate([self._encode_grid(ids) for ids in self.progress(chunks, len(chunks))])
         return FactorCodes.from_grid(codes[:, : self.run.latent_dim], grid.names, grid.sizes, grid.nuisance)
 

@@ -49,7 +49,7 @@ def compute(context: EvaluationContext, key: Key, *, images: int = 10_000) -> di
         images: how many images of the grid the mixture is of; all where it has no more.
     """
     grid, (images_key, noise_key) = context.grid, jax.random.split(key)
-    ids = np.asarray(jax.random.choice(images_key, grid.count, (min(images, grid.count),), replace=False))
+    ids = np.asarray(jax.random.choice(images_key, grid.size, (min(images, grid.size),), replace=False))
     classes = np.asarray(to_classes(grid.sizes, jnp.asarray(ids)))
     varying = [i for i, size in enumerate(grid.sizes) if size > 1 and grid.names[i] not in grid.nuisance]
     information, entropies = sampled_information(context.posterior_at(ids), classes[:, varying], noise_key)

@@ -154,7 +154,11 @@ def near_copies(fake: Float[np.ndarray, " fake"], real: Float[np.ndarray, " real
 
 
 def count_copies(
-    fake: Pictures, real: Pictures, fetch: Callable[[np.ndarray], Pictures], indices: np.ndarray, progress: Progress
+    fake: Float[np.ndarray, "fake height width channels"],
+    real: Float[np.ndarray, "real height width channels"],
+    fetch: Callable[[np.ndarray], Pictures],
+    indices: np.ndarray,
+    progress: Progress,
 ) -> dict[str, float]:
     """The share of near copies among samples, and among held-out images.
 

@@ -25,6 +25,7 @@ from vae_jax.configs import sprites as sprites_config
 from experiments.benchmark.timing import Workload, machine, measure_rates, median_ratio, run_benchmark
 from experiments.benchmark.workloads import widest_layer
 from vae_jax import data, model, randomness, registry
+from vae_jax.config import defaults
 from vae_jax.config.command_line import Parser, folder, text, words
 from vae_jax.data import sprites
 from vae_jax.inference import TrainedModel
@@ -123,14 +124,14 @@ def time_encoding(flags: argparse.Namespace) -> None:
     print("| network | work | images/s | of forward |\n|---|---|---|---|")
     for name, fields in NETS.items():
         config = sprites_config.get_config()
-        config.net = sprites_config.default.section("net", name, **fields)
+        config.net = defaults.section("net", name, **fields)
         config.data.update(resolution=64, sizes=(3, 4, 16, 8, 8), split="random 0.82")
         setup = make_setup(config, model.load_data(config.data))
         context = untrained(setup)
         workloads = {
             "forward": forward_pass(setup, context),
             "codes of held-out images": Workload(partial(encode_held_out, context), setup.dataset.test.size),
-            "codes of a grid": Workload(partial(encode_grid, context), setup.dataset.factors.count),
+            "codes of a grid": Workload(partial(encode_grid, context), setup.dataset.factors.size),
         }
         for workload in workloads.values():
             workload.run()

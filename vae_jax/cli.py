@@ -1,6 +1,6 @@
 """The programs of vae-jax: each reads its flags, calls the package and gives its exit status.
 
-A program imports what it needs when it runs: `vae-jax status` waits for no JAX, `vae-jax train` for no plotting library.
+A program imports what it needs when it runs: `vae-jax status` waits for no JAX, `vae-jax train` for no plots.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A command line: a program's own flags, by argparse, and the overrides of the config; how a program starts and ends."""
+"""A command line: a program's flags, by argparse, and the overrides of the config; how a program starts and ends."""
 
 import argparse
 import inspect

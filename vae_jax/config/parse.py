@@ -127,7 +127,8 @@ def _from_file(file: str, name: str, call: Callable) -> Any:
     path = config_file(file)
     add_module_folder(path.parent)
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # a .py file has both
+    assert spec is not None  # a .py file has one, with a loader
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -227,7 +227,7 @@ class DataParallel:
 
 
 class _EvaluationPart:
-    """Batches of one size of a split, over devices that hold a copy of it; the `remainder` is on fewer than the rest."""
+    """Batches of one size of a split, over devices that hold a copy of it; the `remainder` is on fewer."""
 
     def __init__(self, make_step: MakeStep, devices: Devices, split: Any, indices: np.ndarray, remainder: bool = False):
         def map_batches(split, params, indices, key, step, hyper):

@@ -40,8 +40,8 @@ POLL = 0.1
 class ProcessGroup:
     """The processes that train a run together, this one being `index` of `count`; one is a group too.
 
-    `all_gather`, `run_on_all`, `broadcast_first`, `all_max` and `assert_equal` are to be called by all in the same order;
-    `post_max` and `barrier` are not.
+    `all_gather`, `run_on_all`, `broadcast_first`, `all_max` and `assert_equal` are called by all in the same order, `post_max`
+    and `barrier` by any.
     """
 
     index: int = 0
@@ -87,9 +87,9 @@ class ProcessGroup:
             differ = [name for name in names if first.get(name, "absent") != other.get(name, "absent")]
             if differ:
                 name = differ[0]
+                theirs, ours = other.get(name, "absent"), first.get(name, "absent")
                 raise UserError(
-                    f"{name}: {other.get(name, 'absent')!r} in process {index}, {first.get(name, 'absent')!r} in process "
-                    "0; start all of a job alike"
+                    f"{name}: {theirs!r} in process {index}, {ours!r} in process 0; start all of a job alike"
                 )
 
     def post_max(self, number: int) -> int:

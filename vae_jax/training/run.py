@@ -45,7 +45,7 @@ def versions() -> dict[str, Any]:
 
 
 def environment(config: ConfigDict) -> dict[str, Any]:
-    """The versions and the devices of a run; and where the modules are that its config names, if they are the user's."""
+    """The versions and the devices of a run; and where the user's own modules are, if its config names some."""
     known = versions() | {"devices": device_kinds()}
     words = config.evaluation.metrics.split(",")
     names = [*(config[section].name for section in model.SECTIONS), *(word.partition(":")[0] for word in words)]
@@ -126,7 +126,9 @@ class TrainingRun:
         from vae_jax.plots import run_pictures  # brings matplotlib
 
         # Of a run that writes its folder and has come to its last step, where it was evaluated.
-        assert isinstance(self.recorder, Recorder) and self.state is not None and held_out is not None
+        assert isinstance(self.recorder, Recorder)
+        assert self.state is not None
+        assert held_out is not None
         config, mirror = self.config, self.recorder.mirror
         params = jax.tree.map(jnp.asarray, evaluation_params(self.state))
         trained = setup.template.with_params(config.to_dict(), params, self.step)

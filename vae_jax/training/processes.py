@@ -40,8 +40,8 @@ POLL = 0.1
 class ProcessGroup:
     """The processes that train a run together, this one being `index` of `count`; one is a group too.
 
-    `all_gather`, `run_on_all`, `broadcast_first`, `all_max` and `assert_equal` are called by all in the same order, `post_max`
-    and `barrier` by any.
+    `all_gather`, `run_on_all`, `broadcast_first`, `all_max` and `assert_equal` are called by all in the same order,
+    `post_max` and `barrier` by any.
     """
 
     index: int = 0

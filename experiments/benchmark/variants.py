@@ -7,13 +7,12 @@ that digits will not do for is timed on sprites of the same 8x8 pixels, whose dr
 """
 
 import dataclasses
-import pkgutil
 
 from ml_collections import ConfigDict
 
 from experiments.benchmark.timing import machine, measure_rates, median_ratio, run_benchmark
 from experiments.benchmark.workloads import train_steps
-from vae_jax import model, variants
+from vae_jax import model, registry, variants
 from vae_jax.config.command_line import Parser, whole
 from vae_jax.config.parse import DEFAULT, load_config
 from vae_jax.data import sprites
@@ -31,11 +30,11 @@ def main(argv: list[str]) -> int:
     flags, _ = parser.parse(argv)
     executor = executors.DataParallel(executors.local_devices(1))
     workloads, compile_seconds = {}, {}
-    for name in sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if info.name[0] != "_"):
+    for name in registry.file_names(variants.__name__):
         config = load_config(f"{DEFAULT}:{name}")
         workloads[name], compile_seconds[name] = train_steps(trainable_setup(config), [config], executor)
     rates = measure_rates(workloads, flags.rounds)
-    print(f"{machine(1)}, the digits of {DEFAULT}\n")
+    print(f"{machine(1)}, the config {DEFAULT}\n")
     print("| variant | compile, s | step time, beta = 1 |\n|---|---|---|")
     for name in rates:
         print(f"| {name} | {compile_seconds[name]:.1f} | {median_ratio(rates[VAE], rates[name]):.2f} |")

@@ -145,7 +145,7 @@ def test_pairs_share_the_factor_asked_for():
 
 def oracle(shape, scale, angle, x, y, resolution):
     """The sprite as a polygon of its outline, by matplotlib's point-in-polygon, a pixel at a time."""
-    t = np.linspace(0, 2 * np.pi, 20_001)
+    t = np.linspace(0, 2 * np.pi, 4_001)
     outline = {
         0: np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.15,
         1: np.stack([0.2 * np.cos(t), 0.1125 * np.sin(t)], axis=1),

@@ -8,7 +8,7 @@ pictures = run.sample(jax.random.key(0), 16)
 import copy
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from vae_jax.typing import Config, Key, Params
 BATCH_SIZES = (1, 16, 256)
 """Batch sizes that are ever compiled: any other is padded to the next of these, or cut into the largest."""
 
-Rows = PyTree
+Rows: TypeAlias = PyTree
 """Arrays with as many rows: images, codes, or a dict of them."""
 
 
@@ -60,7 +60,7 @@ class TrainedModel:
     """A model and its trained weights. Images are (n, height, width, channels), codes (n, latent)."""
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], model: Model, params: Params, step: int):
-        self.config, self.image_shape, self.params, self.step = config, tuple(image_shape), params, step
+        self.config, self.image_shape, self.params, self.step = config, image_shape, params, step
         self.latent_dim = config["latent_dim"]
         self.code_dim = model.variant.dummy_inputs(self.image_shape, self.latent_dim)[1].shape[-1]
         self.model = model

@@ -107,7 +107,7 @@ def load(builders, monkeypatch):
 
 
 def rendered(dataset):
-    return np.asarray(dataset.factors.render(jnp.arange(dataset.factors.count)))
+    return np.asarray(dataset.factors.render(jnp.arange(dataset.factors.size)))
 
 
 @needs_tfds

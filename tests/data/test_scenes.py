@@ -252,7 +252,7 @@ def test_the_grid_its_names_and_a_batch():
     assert loaded.test.size == np.prod(SMALL) // 8
     classes = loaded.test.factors(np.arange(loaded.test.size))
     np.testing.assert_array_equal(loaded.test.fetch(np.arange(9)), loaded.factors.images(classes[:9]))
-    assert scenes.load().factors.count == 480_000
+    assert scenes.load().factors.size == 480_000
 
 
 def test_a_factor_of_one_value_stands_in_the_middle():

@@ -32,7 +32,7 @@ def families(comparison: Comparison) -> list[Family]:
         variant = variants[group.name]
         strength = strengths[variant]
         values = {field: value for field, value in group.values.items() if field != strength}
-        name_fields = [field for field in name_fields if field != strength]
+        name_fields = tuple(field for field in name_fields if field != strength)
         name = group_name(values, name_fields, comparison.by) if values else variant
         members.setdefault((name, strength), []).append(group)
     return [_family(name, strength, groups) for (name, strength), groups in members.items()]

@@ -32,7 +32,7 @@ def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:
         return []
     count = len(dots) + sum(map(len, rateless.values()))
     pale = dict(zip(dots, intervals.is_dominated(*np.array(dots).T).tolist(), strict=True))
-    ends = {
+    ends: dict[str, Sequence[float]] = {
         f"{group}: {np.mean(distortions):.2f}, no rate": distortions
         for group, distortions in rateless.items()
         if group not in points

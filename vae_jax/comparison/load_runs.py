@@ -62,7 +62,8 @@ def load_runs(roots: Sequence[Path]) -> tuple[list[ComparedRun], list[tuple[str,
 
 def _named_folders(roots: Sequence[Path]) -> list[tuple[str, Path]]:
     """Each folder once, by its name; with that above it where there are several roots, more where they collide."""
-    folders, parts = {}, {}
+    folders: dict[Path, Path] = {}
+    parts: dict[Path, int] = {}
     for root in roots:
         for path in _entries(root):
             absolute = root.resolve() if path == root else root.resolve() / path.name

@@ -142,7 +142,7 @@ def comparable_share(comparison: Comparison) -> str:
 def decimals(summaries: Iterable[Summary]) -> int:
     """Decimals that show two digits of the middle interval's half; where there is none, four digits of the mean."""
     summaries = list(summaries)
-    halves = [(s.high - s.low) / 2 for s in summaries if None not in (s.low, s.high) and s.high > s.low]
+    halves = [(s.high - s.low) / 2 for s in summaries if s.low is not None and s.high is not None and s.high > s.low]
     if halves:
         return min(max(1 - math.floor(math.log10(statistics.median(halves))), 0), 4)
     largest = max((abs(s.mean) for s in summaries), default=0.0)

@@ -44,7 +44,7 @@ class Split:
             noise of the examples `index`; None where `factors` is.
     """
 
-    fetch: Callable[[Indices], Bytes]
+    fetch: Callable[[Indices | np.ndarray], Bytes]
     labels: Any
     size: int
     factors: Callable[[Indices], Int[jax.Array, "batch factor"]] | None = None
@@ -243,7 +243,7 @@ def make_batch(
     batch = {"image": binarize(split.fetch(indices), key, index), "index": index, "size": split.size}
     if split.labels is not None:
         batch["label"] = split.labels[indices]
-    if split.factors is not None:
+    if split.factors is not None and split.partner is not None:
         # What no loss reads is never computed: the compiler drops it.
         partner_key, binarize_key = jax.random.split(stream(key, "pair"))
         batch["factors"] = split.factors(indices)

@@ -48,7 +48,7 @@ class Factors(NamedTuple):
     nuisance: tuple[str, ...] = ()
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many images there are."""
         return math.prod(self.sizes)
 
@@ -159,7 +159,7 @@ def fetch_partners(
         fits = allowed[candidates]
         return jnp.where(fits.any(), candidates[jnp.argmax(fits)], image_id)
 
-    return render(jax.vmap(partner_id)(example_keys(key, index), to_classes(sizes, ids), ids))
+    return render(jax.vmap(partner_id)(example_keys(key, jnp.asarray(index)), to_classes(sizes, ids), ids))
 
 
 def split_masks(factors: Factors, split: str) -> tuple[Mask, Mask]:
@@ -184,7 +184,7 @@ def split_masks(factors: Factors, split: str) -> tuple[Mask, Mask]:
 
 
 def _uniform_draws(factors: Factors, purpose: int) -> Float[np.ndarray, " image"]:
-    return np.random.Generator(np.random.Philox(key=purpose)).random(factors.count)
+    return np.random.Generator(np.random.Philox(key=purpose)).random(factors.size)
 
 
 def _random_split(factors: Factors, words: list[str]) -> tuple[Mask, Mask]:
@@ -196,7 +196,7 @@ def _random_split(factors: Factors, words: list[str]) -> tuple[Mask, Mask]:
 
 
 def _combination_split(factors: Factors, words: list[str]) -> tuple[Mask, Mask]:
-    held_out = np.ones(factors.count, bool)
+    held_out = np.ones(factors.size, bool)
     for word in words:
         condition = CONDITION.fullmatch(word)
         if condition is None:
@@ -239,4 +239,4 @@ def _factor_column(factors: Factors, name: str) -> Int[np.ndarray, " image"]:
     if name not in factors.names:
         raise unknown_name("split", name, factors.names)
     i = factors.names.index(name)
-    return np.arange(factors.count) // math.prod(factors.sizes[i + 1 :]) % factors.sizes[i]
+    return np.arange(factors.size) // math.prod(factors.sizes[i + 1 :]) % factors.sizes[i]

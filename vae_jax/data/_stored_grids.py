@@ -32,7 +32,7 @@ class StoredGrid(NamedTuple):
         source: where they are stored, argument first, as an error says it ("path: 'grid.npz'").
         names, sizes: of the factors.
         shape: of an image.
-        count: how many images there are.
+        size: how many images there are.
         chunks: images with their ids, in any order.
     """
 
@@ -40,7 +40,7 @@ class StoredGrid(NamedTuple):
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     shape: tuple[int, ...]
-    count: int
+    size: int
     chunks: Iterable[Chunk]
 
 
@@ -50,7 +50,7 @@ def load_by_id(stored: StoredGrid) -> UInt8[Array, "image ..."]:
     Each is written to its position as it is read, so that they are held once (on a GPU twice while they travel).
     """
     count, image_bytes = math.prod(stored.sizes), math.prod(stored.shape)
-    if stored.count != count:
+    if stored.size != count:
         raise _incomplete_grid(stored, "")
     memory = np.empty(count * image_bytes + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
@@ -68,7 +68,7 @@ def load_by_id(stored: StoredGrid) -> UInt8[Array, "image ..."]:
 def _incomplete_grid(stored: StoredGrid, details: str) -> UserError:
     sizes = " x ".join(map(str, stored.sizes))
     return UserError(
-        f"{stored.source} has {stored.count} images, which are not a complete grid of {sizes} factors{details}"
+        f"{stored.source} has {stored.size} images, which are not a complete grid of {sizes} factors{details}"
     )
 
 
@@ -143,7 +143,7 @@ def read_npz(file: Path, names: tuple[str, ...] = (), largest: int = 255) -> Sto
     images = images if images.ndim == 4 else images[..., None]
     ranks = np.stack([np.unique(column, return_inverse=True)[1] for column in classes.T], axis=1)
     sizes = tuple(int(size) for size in ranks.max(axis=0) + 1)
-    ids = np.ravel_multi_index(ranks.T, sizes)
+    ids = np.asarray(np.ravel_multi_index(ranks.T, sizes))
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, len(images), CHUNK):

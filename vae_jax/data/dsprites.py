@@ -55,7 +55,8 @@ def load(*, path: str = "", split: str = "random 0.1", changed: int = 1) -> Data
     if stored.shape[-1] != 1:
         raise UserError(f"{stored.source} has images of {stored.shape}; give images of one channel")
     names = NAMES if len(stored.sizes) == len(NAMES) else stored.names
-    render_ids = Partial(partial(render, stored.shape[:2]), _stored_grids.load_by_id(_pack_bits(stored)))
+    height, width, _ = stored.shape
+    render_ids = Partial(partial(render, (height, width)), _stored_grids.load_by_id(_pack_bits(stored)))
     return data.from_factors(Factors(names, stored.sizes, render_ids), split, changed)
 
 

@@ -15,6 +15,7 @@ changes its own surface's pixels alone.
 """
 
 import math
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ from vae_jax.typing import Bytes, Indices
 
 NAMES = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 SHAPES = ("cube", "cylinder", "sphere", "capsule")
-CORES = np.float32([(0.598, 0.598, 0.002), (0.598, 0.648, 0.002), (0.0, 0.0, 0.75), (0.0, 0.45, 0.45)])
+CORES = np.asarray([(0.598, 0.598, 0.002), (0.598, 0.648, 0.002), (0.0, 0.0, 0.75), (0.0, 0.45, 0.45)], np.float32)
 """Of each shape at scale 1: its core's half width and half height, and the radius around the core.
 
 Cube and cylinder have edges round by far less than a pixel, so that a normal is one everywhere.
@@ -77,7 +78,13 @@ def directions(resolution: int) -> Float[np.ndarray, "3 pixel"]:
     down, right = (grid.ravel() for grid in np.meshgrid(centres, centres, indexing="ij"))
     tilt = math.atan2(CAMERA[1] - AIM, CAMERA[0])
     rays = [right, math.cos(tilt) - math.sin(tilt) * down, -math.sin(tilt) - math.cos(tilt) * down]
-    return np.float32(rays / np.linalg.norm(rays, axis=0))
+    return np.asarray(rays / np.linalg.norm(rays, axis=0), np.float32)
+
+
+def vector(components: Iterable[Rays]) -> Vector:
+    """The vector of these three components."""
+    x, y, z = components
+    return x, y, z
 
 
 def dot(a: Vector, b: Vector) -> Rays:
@@ -87,7 +94,7 @@ def dot(a: Vector, b: Vector) -> Rays:
 
 def points_along(start: Vector, direction: Vector, distance: Rays | float) -> Vector:
     """The points at `distance` from `start`."""
-    return tuple(a + distance * b for a, b in zip(start, direction, strict=True))
+    return vector(a + distance * b for a, b in zip(start, direction, strict=True))
 
 
 def distance_to_body(body: Body, point: Vector) -> tuple[Rays, Vector, Rays]:
@@ -95,25 +102,25 @@ def distance_to_body(body: Body, point: Vector) -> tuple[Rays, Vector, Rays]:
     half, rise, radius, middle = body.core
     x, y, z = point[0], point[1], point[2] - middle
     outside = jnp.maximum(1 - half / jnp.maximum(jnp.sqrt(x * x + y * y), TINY), 0.0)
-    vector = (
+    offset = (
         jnp.where(body.upright, x * outside, x - jnp.clip(x, -half, half)),
         jnp.where(body.upright, y * outside, y - jnp.clip(y, -half, half)),
         z - jnp.clip(z, -rise, rise),
     )
-    length = jnp.sqrt(dot(vector, vector))
-    return length - radius, vector, length
+    length = jnp.sqrt(dot(offset, offset))
+    return length - radius, offset, length
 
 
 def march_to_body(body: Body, eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vector]:
     """(distance along the ray, whether it meets the body, the normal there)."""
     t = jnp.zeros_like(ray[0])
     for _ in range(STEPS):
-        distance, vector, length = distance_to_body(body, points_along(eye, ray, t))
-        # d' = vector . ray / length; a ray on which d grows is past the body and stays where it is.
-        slope = -dot(vector, ray)
+        distance, offset, length = distance_to_body(body, points_along(eye, ray, t))
+        # d' = offset . ray / length; a ray on which d grows is past the body and stays where it is.
+        slope = -dot(offset, ray)
         t = t + jnp.where(slope > 0, distance * length / jnp.maximum(slope, TINY), 0.0)
-    distance, vector, length = distance_to_body(body, points_along(eye, ray, t))
-    return t, distance < HIT_DISTANCE, tuple(a / length for a in vector)
+    distance, offset, length = distance_to_body(body, points_along(eye, ray, t))
+    return t, distance < HIT_DISTANCE, vector(a / length for a in offset)
 
 
 def intersect_room(eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vector]:
@@ -135,7 +142,7 @@ def intersect_room(eye: Vector, ray: Vector) -> tuple[Rays, Hits, Vector]:
 
 def reflected_light(body: Body, point: Vector, normal: Vector, on_object: Hits) -> Rays:
     """How much light each point reflects, of 1."""
-    lamp = tuple(a - b for a, b in zip(LAMP, point, strict=True))
+    lamp = vector(a - b for a, b in zip(LAMP, point, strict=True))
     lamp_distance = jnp.sqrt(dot(lamp, lamp))
     lambert = jnp.maximum(dot(normal, lamp) / lamp_distance, 0.0)
     reach, end = SHADOW
@@ -152,20 +159,20 @@ def spread_values(size: int, low: float, high: float) -> Float[np.ndarray, " val
 def hues(size: int) -> Float[np.ndarray, "value 3"]:
     """Colours evenly spread over the largest circle around grey, of which red is the first."""
     turn = np.arange(size)[:, None] / size - np.arange(3)[None] / 3
-    return np.float32(0.5 + 0.5 * np.cos(2 * np.pi * turn))
+    return np.asarray(0.5 + 0.5 * np.cos(2 * np.pi * turn), np.float32)
 
 
 def bodies(scales: int) -> Float[np.ndarray, "scale shape 4"]:
     """Half width, half height, radius and the middle's height."""
     cores = np.concatenate([CORES, CORES[:, 1:2] + CORES[:, 2:]], axis=1)
-    return np.float32(spread_values(scales, *SCALES)[:, None, None] * cores[None])
+    return np.asarray(spread_values(scales, *SCALES)[:, None, None] * cores[None], np.float32)
 
 
 def cameras(angles: int) -> Float[np.ndarray, "angle 4"]:
     """Cosine and sine of the angle, x and y of the eye."""
     angle = np.radians(spread_values(angles, *ANGLES))
     cosine, sine = np.cos(angle), np.sin(angle)
-    return np.float32(np.stack([cosine, sine, CAMERA[0] * sine, -CAMERA[0] * cosine], axis=1))
+    return np.asarray(np.stack([cosine, sine, CAMERA[0] * sine, -CAMERA[0] * cosine], axis=1), np.float32)
 
 
 # Compiled even where it is called alone, and values of factors from tables: so it is the same arithmetic everywhere.
@@ -184,7 +191,7 @@ def render(sizes: tuple[int, ...], resolution: int, ids: Indices) -> Bytes:
     to_body, on_object, body_normal = march_to_body(body, eye, ray)
     to_room, on_floor, room_normal = intersect_room(eye, ray)
     point = points_along(eye, ray, jnp.where(on_object, to_body, to_room))
-    normal = tuple(jnp.where(on_object, a, b) for a, b in zip(body_normal, room_normal, strict=True))
+    normal = vector(jnp.where(on_object, a, b) for a, b in zip(body_normal, room_normal, strict=True))
     light = reflected_light(body, point, normal, on_object)
 
     floor, wall, thing = (

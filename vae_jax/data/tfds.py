@@ -131,7 +131,8 @@ def _read_with_tensorflow(builder: Any, split: str) -> Iterable[dict]:
 
 def _stack_examples(examples: Iterable[dict], size: int) -> tuple[np.ndarray, np.ndarray | None]:
     """(images, labels), labels None unless each example has one number."""
-    images, labels = [], []
+    images: list[np.ndarray] = []
+    labels: list[Any] = []
     for example in examples:
         image = resize_image(example["image"], size) if size else example["image"]
         if images and image.shape != images[0].shape:

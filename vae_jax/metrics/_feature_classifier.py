@@ -263,11 +263,16 @@ def _write(file: Path, params: Params, accuracy: float) -> None:
     arrays = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(params))}
     with contextlib.suppress(OSError):  # a folder that cannot be written to costs time, and nothing else
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=".unfinished", dir=file.parent)
-        try:
-            with os.fdopen(handle, "wb") as unfinished:
-                np.savez(unfinished, accuracy=accuracy, **arrays)
-            os.replace(name, file)
-        except BaseException:
-            os.unlink(name)
-            raise
+        _save(file, accuracy=accuracy, **arrays)
+
+
+def _save(file: Path, **arrays: Any) -> None:
+    """Writes the arrays beside `file`, then in its place: no other process finds half of them."""
+    handle, name = tempfile.mkstemp(suffix=".unfinished", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as unfinished:
+            np.savez(unfinished, **arrays)
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -61,10 +61,11 @@ def rate_distortion(
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
-    look = {"color": style.colour(curve.colour), "marker": style.marker(curve.colour)}
+    look: dict[str, Any] = {"color": style.colour(curve.colour), "marker": style.marker(curve.colour)}
     axes.plot(*curve.means.T, linewidth=1.4, alpha=0.85, markersize=4, zorder=3, label=curve.name, **look)
     for pale, alpha in ((True, 0.22), (False, 0.9)):
-        axes.scatter(*curve.points[curve.pale == pale].T, s=22, alpha=alpha, linewidths=0, zorder=4, **look)
+        points = curve.points[curve.pale == pale]
+        axes.scatter(points[:, 0], points[:, 1], s=22, alpha=alpha, linewidths=0, zorder=4, **look)
 
 
 def _set_limits(axes: Axes, ends: Mapping[str, Sequence[float]]) -> None:
@@ -198,7 +199,7 @@ def _draw_line(axes: Axes, line: Line) -> None:
     mean, low, high = line.band.T
     axes.fill_between(line.strength, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(line.strength, mean, "o-", color=colour, linewidth=1.6, markersize=4.5, label=line.name, zorder=3)
-    axes.scatter(*line.runs.T, s=12, color=colour, alpha=0.35, linewidths=0, zorder=2)
+    axes.scatter(line.runs[:, 0], line.runs[:, 1], s=12, color=colour, alpha=0.35, linewidths=0, zorder=2)
 
 
 def _draw_level(axes: Axes, level: Line) -> None:

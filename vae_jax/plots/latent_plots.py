@@ -24,7 +24,7 @@ def scatter_codes(
     axes = figure.add_subplot()
     size = float(np.clip(8000 / len(codes), 3, 24))
     if labels is None:
-        axes.scatter(*codes.T, s=size, linewidths=0, alpha=0.6)
+        axes.scatter(codes[:, 0], codes[:, 1], s=size, linewidths=0, alpha=0.6)
     else:
         _labelled_points(figure, axes, codes, labels, size)
     axes.set_title(title, fontsize=10, loc="left")
@@ -38,7 +38,8 @@ def scatter_codes(
 def _labelled_points(figure: Figure, axes: Axes, codes: np.ndarray, labels: np.ndarray, size: float) -> None:
     count = int(labels.max()) + 1
     points = axes.scatter(
-        *codes.T,
+        codes[:, 0],
+        codes[:, 1],
         c=labels,
         s=size,
         linewidths=0,
@@ -58,7 +59,8 @@ def posterior_ellipses(
     colours = matplotlib.colormaps["tab10"](labels % 10)
     for axes, (name, (means, sigmas)) in zip(grid, panels.items(), strict=True):
         ellipses = EllipseCollection(
-            *(2 * sigmas.T),
+            2 * sigmas[:, 0],
+            2 * sigmas[:, 1],
             np.zeros(len(means)),
             units="xy",
             offsets=means,
@@ -69,7 +71,7 @@ def posterior_ellipses(
             linewidths=0.4,
         )
         axes.add_collection(ellipses)
-        axes.scatter(*means.T, s=3, color=colours, linewidths=0)
+        axes.scatter(means[:, 0], means[:, 1], s=3, color=colours, linewidths=0)
         axes.add_patch(Circle((0, 0), 2, fill=False, edgecolor=style.INK, linestyle="--", linewidth=0.9, zorder=5))
         reach = max(2.4, 1.05 * float(np.abs(np.concatenate([means - sigmas, means + sigmas])).max()))
         axes.set_xlim(-reach, reach)

@@ -74,7 +74,7 @@ def _draw_strip(axes: Axes, row: int, values: np.ndarray, interval: Interval) ->
         return
     colour, (low, high) = style.colour(row), interval
     axes.scatter(values, np.full(len(values), row), s=18, color=colour, alpha=0.45, linewidths=0)
-    if low is not None:
+    if low is not None and high is not None:
         axes.plot([low, high], [row + 0.25] * 2, color=colour, linewidth=2)
     axes.plot([np.mean(values)], [row + 0.25], marker="|", markersize=8, color=INK)
 
@@ -97,7 +97,8 @@ def scatters(file: Path, panels: Mapping[str, Mapping[str, np.ndarray]], y_name:
 def _draw_points(axes: Axes, number: int, name: str, points: np.ndarray) -> None:
     sparse = len(points) < FEW_POINTS
     axes.scatter(
-        *points.T,
+        points[:, 0],
+        points[:, 1],
         s=24 if sparse else 7,
         color=style.colour(number),
         marker=style.marker(number),

@@ -17,7 +17,7 @@ MARKERS = "os^D"
 
 INK, FAINT = "#333333", "#b4b4b4"
 
-LITERAL_TEXT = {"text.parse_math": False, "svg.hashsalt": "vae_jax"}
+LITERAL_TEXT: dict[Any, Any] = {"text.parse_math": False, "svg.hashsalt": "vae_jax"}
 """Names come from folders and configs: a dollar sign in them is one."""
 
 CLEAR = (patheffects.withStroke(linewidth=2.5, foreground="white"),)

@@ -130,7 +130,6 @@ def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any],
     kl = evaluation.get("kl")
     kl = None if kl is None or None in kl else kl  # JSON's null is a NaN
     sliders, planes = latent_sliders(run, codes, kl), latent_planes(run, codes, kl)
-    classes, class_indices = ([], None) if labels is None else np.unique(labels, return_inverse=True)
     variant, net = run.config["variant"]["name"], run.config["net"]["name"]
     content = {
         "name": name,
@@ -139,14 +138,21 @@ def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any],
         "size": run.code_dim,
         "codes": pack_array(codes),
         "mean": pack_array(codes.mean(0)),
-        "classes": [str(label) for label in classes],
-        "labels": None if class_indices is None else class_indices.tolist(),
+        **class_names(labels),
         "key": zlib.crc32(images.tobytes()),
         **image_sheet(images / np.float32(255)),
     }
     if reason := decoder_export.missing_support(run):
         return content | rendered_images(run, codes, sliders, planes[:1], reason)
     return content | {**_decoder(run, codes), "sliders": sliders, "planes": planes, "steps": MAP_STEPS}
+
+
+def class_names(labels: np.ndarray | None) -> dict[str, Any]:
+    """The names of the classes, and which of them each image has."""
+    if labels is None:
+        return {"classes": [], "labels": None}
+    classes, indices = np.unique(labels, return_inverse=True)
+    return {"classes": [str(label) for label in classes], "labels": indices.tolist()}
 
 
 def _decoder(run: TrainedModel, codes: np.ndarray) -> dict[str, Any]:
@@ -236,7 +242,7 @@ def rendered_images(
     for row, slider in zip(traversals, sliders, strict=True):
         row[:, slider["dimension"]] = np.linspace(slider["low"], slider["high"], RENDERED_STEPS)
     directions = np.asarray(planes[0]["directions"], np.float32)
-    x, y = np.meshgrid(*(np.linspace(*ends, RENDERED_PLANE) for ends in planes[0]["extent"]))
+    x, y = np.meshgrid(*(np.linspace(low, high, RENDERED_PLANE) for low, high in planes[0]["extent"]))
     points = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
     origin = directions @ codes[0] - np.asarray(planes[0]["offsets"], np.float32)
     map_codes = codes[:1] + (points - origin[None]) @ directions

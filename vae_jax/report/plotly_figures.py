@@ -188,7 +188,7 @@ def correlation(comparison: Comparison) -> Figure | None:
 
 def styles(comparison: Comparison) -> list[Style]:
     """Each group with its colour, and the symbol of its family."""
-    symbols = {}
+    symbols: dict[str, str] = {}
     for i, family in enumerate(families(comparison)):
         symbols |= dict.fromkeys((group.name for group in family.groups), SYMBOLS[i % len(SYMBOLS)])
     return [Style(group, COLOURS[i % len(COLOURS)], symbols[group.name]) for i, group in enumerate(comparison.groups)]
@@ -234,7 +234,7 @@ def _spaced_values(positions: Mapping[Number, Number]) -> list[Number]:
 
 def _name_axis(groups: Sequence[Group]) -> tuple[dict[str, Number], Figure]:
     """(position of each group, one after the other, axis)."""
-    positions = {group.name: i for i, group in enumerate(groups)}
+    positions: dict[str, Number] = {group.name: i for i, group in enumerate(groups)}
     ticks = {"tickvals": list(positions.values()), "ticktext": [plotly_traces.escaped(name) for name in positions]}
     return positions, plotly_traces.axis("", range=(-0.6, len(positions) - 0.4), **ticks)
 
@@ -250,7 +250,8 @@ def _elbo_lines(x: Point, y: Point, sums: Sequence[Number]) -> tuple[list[Figure
     if not sums:
         return [], []
     best = min(sums)
-    lines, names, levels = [], [], []
+    lines, names = [], []
+    levels: list[Number] = []
     for level in dict.fromkeys([best, *_round_levels(best, max(sums))]):
         start, end = max(x[0], level - y[1]), min(x[1], level - y[0])
         if start >= end:

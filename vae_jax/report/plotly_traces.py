@@ -3,7 +3,7 @@
 import html
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from vae_jax.comparison.results import ComparedRun, Group, Number, Summary
 
@@ -66,8 +66,8 @@ def line(name: str, points: Sequence[Point], colour: str = GREY, **style: Any) -
 
 def band(known: Sequence[tuple[Number, Summary]], colour: str) -> Figure | None:
     """The 95% intervals of the means, filled; a group of one seed has none."""
-    sure = [(x, summary) for x, summary in known if is_finite(summary.low) and is_finite(summary.high)]
-    edge = [(x, summary.high) for x, summary in sure] + [(x, summary.low) for x, summary in reversed(sure)]
+    sure = [(x, s.low, s.high) for x, s in known if is_finite(s.low) and is_finite(s.high)]
+    edge = [(x, high) for x, _, high in sure] + [(x, low) for x, low, _ in reversed(sure)]
     if not edge:
         return None
     return line("", edge, colour, width=0 if len(sure) > 1 else 3) | {
@@ -127,7 +127,7 @@ def limits(values: Iterable[Number]) -> Point:
     return low - room, high + room
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> TypeGuard[Number]:
     """Whether it is a finite number, and not a truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 

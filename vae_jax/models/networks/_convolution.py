@@ -1,6 +1,7 @@
 """Stride-2 convolutions as matrix products on blocks of pixels, and networks of them."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,8 @@ def convolve(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"], width: int
         return _multiply(jnp.concatenate(windows), kernel)
     products = _multiply(blocks, kernel.reshape(len(shifts), inputs, outputs).swapaxes(0, 1).reshape(inputs, -1))
     parts = jnp.split(products, len(shifts))
-    return sum(part[:, i : i + height, j : j + breadth] for part, (i, j) in zip(parts, shifts, strict=True))
+    shifted = (part[:, i : i + height, j : j + breadth] for part, (i, j) in zip(parts, shifts, strict=True))
+    return cast(Array, sum(shifted))
 
 
 def convolve_transposed(

@@ -1,10 +1,12 @@
 """Dense layers, and what every encoder and decoder is made with."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array
 
 from vae_jax import registry
 from vae_jax.errors import UserError
@@ -27,6 +29,11 @@ class Mlp(nn.Module):
         for width in self.widths[:-1]:
             x = self.activation(nn.Dense(width, dtype=self.dtype)(x))
         return nn.Dense(self.widths[-1], dtype=self.dtype)(x)
+
+
+def apply_module(module: nn.Module, params: Params, *inputs: Array) -> Array:
+    """What a module gives; without collections that change it is one array."""
+    return cast(Array, module.apply({"params": params}, *inputs))
 
 
 def find_activation(name: str) -> Callable:
@@ -74,11 +81,11 @@ def make_nets(
         return {**params, "shared": jnp.zeros((shared,))} if shared else params
 
     def encode(params: Params, x: Images) -> tuple[Codes, Codes]:
-        outputs = encoder.apply({"params": params["encoder"]}, x).astype(jnp.float32)
+        outputs = apply_module(encoder, params["encoder"], x).astype(jnp.float32)
         return outputs[:, :latent_dim], outputs[:, latent_dim:]
 
     def decode(params: Params, z: Codes) -> Pixels:
-        outputs = decoder.apply({"params": params["decoder"]}, z).astype(jnp.float32)
+        outputs = apply_module(decoder, params["decoder"], z).astype(jnp.float32)
         outputs = outputs.reshape(len(z), *parameter_shape)
         if not shared:
             return outputs

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from vae_jax.models.networks._convolution import ConvEncoder, name_convolutions
-from vae_jax.models.networks._layers import Mlp
+from vae_jax.models.networks._layers import Mlp, apply_module
 from vae_jax.typing import Key, Params
 
 
@@ -48,7 +48,7 @@ def make_part(module: nn.Module, name_layers: Callable[[Params], Params] = dict)
         return name_layers(module.init(key, *inputs)["params"])
 
     def apply(params: Params, *inputs: Array) -> Array:
-        return module.apply({"params": params}, *inputs)
+        return apply_module(module, params, *inputs)
 
     return Part(init, apply)
 

@@ -53,8 +53,8 @@ def trained(executor, make_step, states, indices, keys, hyper, alive):
     return executor.to_host(state), executor.to_host(metrics)
 
 
-IN_SHORT = ("ada", "beta", "factor", "vamp")
-"""With pairs of images; the simplest; with an optimiser of its own and shuffled codes; with a learned prior."""
+IN_SHORT = ("beta", "factor")
+"""The simplest; with a network and an optimiser of its own, and codes that are shuffled over the batch."""
 
 
 @pytest.mark.parametrize(

@@ -45,21 +45,21 @@ def test_groups_are_of_the_fields_in_which_runs_differ(comparison):
 def test_solo_runs_need_nothing_but_their_folders(tmp_path):
     write_run(tmp_path, config(0, beta=1.0), elbo_parts(1, 2), name="first")
     write_run(tmp_path, config(0, beta=4.0), elbo_parts(1, 3), name="second")
-    found = compare_study(tmp_path)
-    assert (found.by, found.baseline) == (("variant.beta",), "beta=1")
-    difference = found.differences[0]
+    comparison = compare_study(tmp_path)
+    assert (comparison.by, comparison.baseline) == (("variant.beta",), "beta=1")
+    difference = comparison.differences[0]
     assert (difference.pairs, difference.mean, difference.p, difference.more_seeds) == (1, -1, None, None)
-    assert "one seed makes no claim" in "\n".join(comparison_lines(found))
-    assert all(summary.low is None for group in found.groups for summary in group.summaries.values())
+    assert "one seed makes no claim" in "\n".join(comparison_lines(comparison))
+    assert all(summary.low is None for group in comparison.groups for summary in group.summaries.values())
 
 
 def test_runs_that_differ_in_their_seeds_alone_are_one_group(tmp_path):
     for seed in range(3):
         write_run(tmp_path, config(seed, beta=1.0), elbo_parts(1, seed))
-    found = compare_study(tmp_path)
-    assert [group.name for group in found.groups] == ["all runs"]
-    assert (found.by, found.differences) == ((), [])
-    assert "nothing but the seed" in "\n".join(comparison_lines(found))
+    comparison = compare_study(tmp_path)
+    assert [group.name for group in comparison.groups] == ["all runs"]
+    assert (comparison.by, comparison.differences) == ((), [])
+    assert "nothing but the seed" in "\n".join(comparison_lines(comparison))
 
 
 def test_several_runs_of_a_seed_count_once(tmp_path):
@@ -75,8 +75,8 @@ def test_names_of_groups():
     values = {"variant.name": "tcvae", "variant.beta": 6.0, "data.name": "sprites", "net.hidden": (8, 4), "a.x": 0.1}
     assert group_name(values, tuple(values)) == "tcvae beta=6 data=sprites hidden=(8, 4) x=0.1"
     assert group_name(values, ("variant.beta", "other.beta")) == "variant.beta=6"
-    apart = [format_value(value) for value in (0.1234567, 0.1234568, 4.0, 4, 1e-4, "4x", True)]
-    assert apart == ["0.1234567", "0.1234568", "4", "4", "0.0001", "4x", "True"]
+    texts = [format_value(value) for value in (0.1234567, 0.1234568, 4.0, 4, 1e-4, "4x", True)]
+    assert texts == ["0.1234567", "0.1234568", "4", "4", "0.0001", "4x", "True"]
 
 
 @pytest.mark.parametrize(
@@ -121,11 +121,11 @@ def test_numbers_are_those_of_scipy(comparison):
         for group in comparison.groups[1:]
     }
     by_name = {group.name: group.summaries["elbo"] for group in comparison.groups[1:]}
-    for name, of in values.items():
+    for name, scores in values.items():
         assert by_name[name].n == 8
-        assert by_name[name].mean == pytest.approx(of.mean())
-        assert by_name[name].interquartile_mean == pytest.approx(np.sort(of)[2:6].mean())
-        assert (by_name[name].low, by_name[name].high) == intervals.interval(of)
+        assert by_name[name].mean == pytest.approx(scores.mean())
+        assert by_name[name].interquartile_mean == pytest.approx(np.sort(scores)[2:6].mean())
+        assert (by_name[name].low, by_name[name].high) == intervals.interval(scores)
     elbo = [difference for difference in comparison.differences if difference.metric == "elbo"]
     for difference in elbo:
         theirs = stats.ttest_rel(values[difference.group], values["beta beta=1"])
@@ -135,7 +135,7 @@ def test_numbers_are_those_of_scipy(comparison):
         )
         assert theirs.pvalue <= difference.p
     verdicts = {difference.group: difference.verdict for difference in elbo}
-    # Seeds move the ELBO by 3 nats and a beta of 1/2 by 1: only pairs tell.
+    # Seeds move the ELBO by 3 nats and a beta scores 1/2 by 1: only pairs tell.
     assert verdicts == {"beta beta=0.5": "worse", "beta beta=2": "cannot tell", "beta beta=4": "worse"}
     assert stats.ttest_ind(values["beta beta=0.5"], values["beta beta=1"]).pvalue > 0.05
     mig = {difference.group: difference.verdict for difference in comparison.differences if difference.metric == "mig"}
@@ -158,18 +158,18 @@ def test_where_neither_way_is_better_nothing_is_better(root, comparison):
     rates = [difference for difference in comparison.differences if difference.metric == "rate"]
     assert [(d.verdict, d.p, d.more_seeds) for d in rates] == [("not tested", None, None)] * 3
     assert all(d.low < d.mean < d.high for d in rates)
-    asked = compare_study(root, metrics=("rate",))
-    assert [d.verdict for d in asked.differences] == ["higher", "lower", "lower"]
+    rates_alone = compare_study(root, metrics=("rate",))
+    assert [d.verdict for d in rates_alone.differences] == ["higher", "lower", "lower"]
     raw = [
-        intervals.paired_test(intervals.paired_differences(*shared(asked, difference)))[3]
-        for difference in asked.differences
+        intervals.paired_test(intervals.paired_differences(*shared(rates_alone, difference)))[3]
+        for difference in rates_alone.differences
     ]
-    assert [d.p for d in asked.differences] == pytest.approx(intervals.holm(np.array(raw)))
-    text = "\n".join(comparison_lines(asked))
+    assert [d.p for d in rates_alone.differences] == pytest.approx(intervals.holm(np.array(raw)))
+    text = "\n".join(comparison_lines(rates_alone))
     assert "rate   nats per image, neither way is better" in text
     assert "higher is better" not in text
-    assert sentences.best_group(asked) == "Of rate neither way is better: no group is best."
-    assert sentences.verdict(asked.differences[0]) == "beta beta=0.5 is higher in rate."
+    assert sentences.best_group(rates_alone) == "Of rate neither way is better: no group is best."
+    assert sentences.verdict(rates_alone.differences[0]) == "beta beta=0.5 is higher in rate."
 
 
 def test_a_metric_of_ones_own_is_higher_or_lower_or_cannot_be_told(tmp_path):
@@ -182,12 +182,12 @@ def test_a_metric_of_ones_own_is_higher_or_lower_or_cannot_be_told(tmp_path):
 
 
 def test_more_seeds_are_for_the_level_that_is_left(comparison):
-    open_ = [d for d in comparison.differences if d.verdict == "cannot tell"]
-    assert 1 < len(open_) < len(comparison.differences)
-    for difference in open_:
-        found = intervals.paired_differences(*shared(comparison, difference))
-        assert difference.more_seeds == intervals.more_seeds(found, intervals.LEVEL / len(open_))
-    assert all(d.more_seeds is None for d in comparison.differences if d not in open_)
+    undecided = [d for d in comparison.differences if d.verdict == "cannot tell"]
+    assert 1 < len(undecided) < len(comparison.differences)
+    for difference in undecided:
+        pairs = intervals.paired_differences(*shared(comparison, difference))
+        assert difference.more_seeds == intervals.more_seeds(pairs, intervals.LEVEL / len(undecided))
+    assert all(d.more_seeds is None for d in comparison.differences if d not in undecided)
 
 
 def shared(comparison, difference):
@@ -249,33 +249,35 @@ def test_power_is_what_it_should_be(monkeypatch):
     monkeypatch.setattr(intervals, "more_seeds", lambda *_: None)
     rng = np.random.default_rng(1)
     effects = dict.fromkeys("abcde", 0.0) | {"c": 2.2}
-    found = [claims(simulated(effects, 8, lambda n: rng.normal(size=n), rng)) for _ in range(600)]
-    power = np.mean([verdicts[1] == "better" for verdicts in found])
+    studies = [claims(simulated(effects, 8, lambda n: rng.normal(size=n), rng)) for _ in range(600)]
+    power = np.mean([verdicts[1] == "better" for verdicts in studies])
     assert power == pytest.approx(intervals.power(8, 2.2, 0.05 / 8), abs=0.06)
     assert power > 0.8
-    assert not any("worse" in (verdicts[1], verdicts[5]) for verdicts in found)
+    assert not any("worse" in (verdicts[1], verdicts[5]) for verdicts in studies)
 
 
 def test_as_many_more_seeds_as_it_says_do_tell(monkeypatch):
     """From studies that could not tell: of those that go on, drawn as their own differences are, most can then."""
     remove_type_checks(monkeypatch, analyse, intervals)
     rng = np.random.default_rng(2)
-    told, asked = [], []
-    while len(told) < 150:
+    significant, additional = [], []
+    while len(significant) < 150:
         pilot = rng.normal(0.7, 1, 6)
         baseline = dict.fromkeys(range(6), 0.0)
-        (found,) = analyse.differences({"a": {"mig": baseline}, "b": {"mig": dict(enumerate(pilot))}}, "a", ("mig",))
-        if found.more_seeds is None or found.more_seeds > 200:
-            continue
-        count = 6 + found.more_seeds
-        again = rng.normal(pilot.mean(), pilot.std(ddof=1), count)
-        (after,) = analyse.differences(
-            {"a": {"mig": dict.fromkeys(range(count), 0.0)}, "b": {"mig": dict(enumerate(again))}}, "a", ("mig",)
+        (difference,) = analyse.differences(
+            {"a": {"mig": baseline}, "b": {"mig": dict(enumerate(pilot))}}, "a", ("mig",)
         )
-        told.append(after.verdict != "cannot tell")
-        asked.append(found.more_seeds)
-    assert np.mean(told) == pytest.approx(intervals.POWER, abs=0.1)
-    assert min(asked) >= 1
+        if difference.more_seeds is None or difference.more_seeds > 200:
+            continue
+        count = 6 + difference.more_seeds
+        values = rng.normal(pilot.mean(), pilot.std(ddof=1), count)
+        (repeated,) = analyse.differences(
+            {"a": {"mig": dict.fromkeys(range(count), 0.0)}, "b": {"mig": dict(enumerate(values))}}, "a", ("mig",)
+        )
+        significant.append(repeated.verdict != "cannot tell")
+        additional.append(difference.more_seeds)
+    assert np.mean(significant) == pytest.approx(intervals.POWER, abs=0.1)
+    assert min(additional) >= 1
 
 
 def test_shares_and_correlations(comparison):
@@ -296,8 +298,8 @@ def test_fields_of_one_last_word_do_not_run_together(tmp_path):
             tree["net"]["scale"], tree["likelihood"]["scale"] = {0: (3, 1), 1: (1, 3)}.get(i % 3, (1, 1))
             tree["latent_dim"] = 2 + i
             write_run(tmp_path, tree, elbo_parts(5, 10 + i))
-    found = compare_study(tmp_path, by=("net.scale", "likelihood.scale"))
-    assert {group.name for group in found.groups} >= {"net.scale=3", "likelihood.scale=3"}
+    comparison = compare_study(tmp_path, by=("net.scale", "likelihood.scale"))
+    assert {group.name for group in comparison.groups} >= {"net.scale=3", "likelihood.scale=3"}
 
 
 def test_a_name_leaves_out_what_most_groups_share():
@@ -321,17 +323,17 @@ def test_nats_of_other_things_are_not_compared(tmp_path):
             tree = config(seed, beta=1.0)
             tree["likelihood"]["name"] = name
             write_run(tmp_path, tree, elbo_parts(5 + 0.1 * seed * (elbo > 0), -elbo))
-    found = compare_study(
+    comparison = compare_study(
         tmp_path,
         by=("likelihood.name",),
         baseline="likelihood=bernoulli",
         metrics=("elbo", "distortion", "rate"),
     )
-    verdicts = {d.metric: verdict(d) for d in found.differences}
+    verdicts = {d.metric: verdict(d) for d in comparison.differences}
     assert verdicts["elbo"] == verdicts["distortion"] == "not comparable"
-    assert all(d.p is None for d in found.differences if d.metric in ("elbo", "distortion"))
-    assert "rate" in [d.metric for d in found.differences if d.p is not None]
-    assert "bernoulli" in sentences.best_group(found)
+    assert all(d.p is None for d in comparison.differences if d.metric in ("elbo", "distortion"))
+    assert "rate" in [d.metric for d in comparison.differences if d.p is not None]
+    assert "bernoulli" in sentences.best_group(comparison)
 
 
 def write_two_likelihoods(root):
@@ -348,22 +350,22 @@ def write_two_likelihoods(root):
 
 
 def test_shares_and_correlations_do_not_mix_nats(tmp_path):
-    found = compare_study(write_two_likelihoods(tmp_path))
-    baseline = {run.config["likelihood.name"] for run in found.runs if run.group == found.baseline}
-    own = [run for run in found.runs if {run.config["likelihood.name"]} == baseline]
-    assert len(own) == 8
-    values = [np.array([run.metrics[name] for run in own]) for name in ("elbo", "mig")]
-    groups, seeds = [run.group for run in own], [run.seed for run in own]
-    assert found.variance_shares["elbo"] == intervals.variance_shares(values[0], ["beta"] * 8, groups, seeds)
-    place = found.metrics.index("mig")
-    assert found.correlation[0][place] == pytest.approx(stats.spearmanr(*values).statistic)
-    text = "\n".join(comparison_lines(found))
+    comparison = compare_study(write_two_likelihoods(tmp_path))
+    baseline = {run.config["likelihood.name"] for run in comparison.runs if run.group == comparison.baseline}
+    comparable = [run for run in comparison.runs if {run.config["likelihood.name"]} == baseline]
+    assert len(comparable) == 8
+    values = [np.array([run.metrics[name] for run in comparable]) for name in ("elbo", "mig")]
+    groups, seeds = [run.group for run in comparable], [run.seed for run in comparable]
+    assert comparison.variance_shares["elbo"] == intervals.variance_shares(values[0], ["beta"] * 8, groups, seeds)
+    index = comparison.metrics.index("mig")
+    assert comparison.correlation[0][index] == pytest.approx(stats.spearmanr(*values).statistic)
+    text = "\n".join(comparison_lines(comparison))
     assert "Over the 8 of 16 runs that share data, binarize and likelihood with the baseline." in text
 
 
 def test_groups_of_several_likelihoods_have_no_nats_to_compare(tmp_path):
-    found = compare_study(write_two_likelihoods(tmp_path), by=("variant.beta",), metrics=("elbo", "mig"))
-    assert {d.metric: d.verdict for d in found.differences} == {"elbo": "not comparable", "mig": "cannot tell"}
-    assert all(math.isnan(share) for share in found.variance_shares["elbo"].values())
-    assert "no run is comparable" in "\n".join(comparison_lines(found))
-    assert sentences.best_group(found) == "No group has a finite elbo that can be compared."
+    comparison = compare_study(write_two_likelihoods(tmp_path), by=("variant.beta",), metrics=("elbo", "mig"))
+    assert {d.metric: d.verdict for d in comparison.differences} == {"elbo": "not comparable", "mig": "cannot tell"}
+    assert all(math.isnan(share) for share in comparison.variance_shares["elbo"].values())
+    assert "no run is comparable" in "\n".join(comparison_lines(comparison))
+    assert sentences.best_group(comparison) == "No group has a finite elbo that can be compared."

@@ -150,7 +150,7 @@ def test_figures_hold_the_numbers(comparison, tmp_path, monkeypatch):
     assert curve.labels == ["beta=0.5", "1", "2", "4"]
     assert np.all(np.diff(curve.means[:, 0]) < 0)  # joined in the order of the strength
     mean = comparison.groups[0].summaries["distortion"].mean
-    assert [(text, len(of)) for text, of in ends.items()] == [(f"autoencoder: {mean:.2f}, no rate", 8)]
+    assert [(text, len(values)) for text, values in ends.items()] == [(f"autoencoder: {mean:.2f}, no rate", 8)]
     (line,), levels, x_name, y_name, _ = seen["score"]
     assert (line.name, line.strength.tolist(), x_name) == ("beta", [0.5, 1, 2, 4], "beta")
     assert y_name == "elbo, nats per image, higher is better"
@@ -182,13 +182,13 @@ def test_families_follow_each_variants_own_strength(tmp_path):
         trees[-1]["variant"]["name"] = "autoencoder"
     for i, tree in enumerate(trees):
         write_run(tmp_path, tree, elbo_parts(1 + i, 2 + i))
-    found = families.families(compare_study(tmp_path))
-    assert {family.name: (family.field, family.strengths) for family in found if family.field} == {
+    drawn = families.families(compare_study(tmp_path))
+    assert {family.name: (family.field, family.strengths) for family in drawn if family.field} == {
         "beta": ("variant.beta", (1, 4)),  # the latent_dim of most is not said
         "beta latent_dim=8": ("variant.beta", (1, 4)),
         "factor": ("variant.gamma", (10, 30)),
     }
-    assert [family.groups[0].name for family in found if not family.field] == ["autoencoder"]
+    assert [family.groups[0].name for family in drawn if not family.field] == ["autoencoder"]
 
 
 def test_figures_take_any_name_and_many_strengths(tmp_path):
@@ -199,12 +199,12 @@ def test_figures_take_any_name_and_many_strengths(tmp_path):
             tree["variant"]["name"] = "$beta_$ {0} <b>"
             write_run(root, tree, elbo_parts(10 / (1 + beta), 20 + beta + seed), name=f"{seed} {beta}")
     write_run(root, config(0), {"distortion": 3.0})
-    found = compare_study(root)
-    assert [file.name for file in figures.draw(found, tmp_path)] == [
+    comparison = compare_study(root)
+    assert [file.name for file in figures.draw(comparison, tmp_path)] == [
         "rate_distortion.png", "rate_distortion.svg", "score.png", "score.svg",
     ]  # fmt: skip
     first = [file.read_bytes() for file in sorted(tmp_path.glob("*.svg"))]
-    figures.draw(found, tmp_path)
+    figures.draw(comparison, tmp_path)
     assert [file.read_bytes() for file in sorted(tmp_path.glob("*.svg"))] == first
 
 
@@ -283,9 +283,9 @@ def test_the_score_leaves_out_what_is_in_other_nats(tmp_path, monkeypatch):
             tree = config(0, beta=beta)
             tree["likelihood"]["name"] = name
             write_run(tmp_path, tree, elbo_parts(5, 10 if name == "bernoulli" else -90))
-    found = compare_study(tmp_path)
-    figures.score(found, tmp_path)
+    comparison = compare_study(tmp_path)
+    figures.score(comparison, tmp_path)
     (line,), levels, *_ = seen
     assert levels == []
-    baseline = next(run for run in found.runs if run.group == found.baseline)
+    baseline = next(run for run in comparison.runs if run.group == comparison.baseline)
     assert set(line.band[:, 0]) == {baseline.metrics["elbo"]}

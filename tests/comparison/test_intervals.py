@@ -23,8 +23,8 @@ COVERED = {2: 0.93, 3: 0.94, 5: 0.95, 10: 0.95, 30: 0.95}
 @pytest.mark.parametrize("n", COVERED)
 def test_an_interval_covers_the_mean_as_often_as_it_says(n, monkeypatch):
     remove_type_checks(monkeypatch, intervals)
-    found = [intervals.interval(values) for values in rng(n).normal(3, 2, (3000, n))]
-    covered = np.mean([low <= 3 <= high for low, high in found])
+    ends = [intervals.interval(values) for values in rng(n).normal(3, 2, (3000, n))]
+    covered = np.mean([low <= 3 <= high for low, high in ends])
     assert covered == pytest.approx(COVERED[n], abs=0.015)
 
 
@@ -38,8 +38,8 @@ def test_the_plain_percentile_interval_would_not(n, low, high):
 
 def test_an_interval_covers_skewed_means_nearly_as_often(monkeypatch):
     remove_type_checks(monkeypatch, intervals)
-    found = [intervals.interval(values) for values in rng(1).exponential(1, (3000, 10))]
-    assert 0.89 < np.mean([low <= 1 <= high for low, high in found]) < 0.95
+    ends = [intervals.interval(values) for values in rng(1).exponential(1, (3000, 10))]
+    assert 0.89 < np.mean([low <= 1 <= high for low, high in ends]) < 0.95
 
 
 def test_an_interval_is_the_bootstraps_but_for_its_stretch():
@@ -88,10 +88,10 @@ def test_one_pair_makes_no_claim():
 
 def test_differences_that_do_not_vary_are_no_surer_than_signs():
     """Of 4 pairs all of one sign: 2 in 16, by the exact sign-flip test."""
-    found = intervals.paired_differences(np.array([0.1, 0.2, 0.3, 0.4]) + 0.7, np.array([0.1, 0.2, 0.3, 0.4]))
-    flips = np.array([np.mean(found * signs) for signs in itertools.product([-1, 1], repeat=4)])
-    exact = np.mean(np.abs(flips) >= abs(found.mean()) - 1e-9)
-    assert intervals.paired_test(found) == pytest.approx((0.7, 0.7, 0.7, exact))
+    pairs = intervals.paired_differences(np.array([0.1, 0.2, 0.3, 0.4]) + 0.7, np.array([0.1, 0.2, 0.3, 0.4]))
+    flips = np.array([np.mean(pairs * signs) for signs in itertools.product([-1, 1], repeat=4)])
+    exact = np.mean(np.abs(flips) >= abs(pairs.mean()) - 1e-9)
+    assert intervals.paired_test(pairs) == pytest.approx((0.7, 0.7, 0.7, exact))
 
 
 def test_rounding_is_no_difference():
@@ -114,8 +114,8 @@ def test_holm_by_hand():
 def test_holm_is_closed_testing():
     """p_i is the largest Bonferroni-corrected p of the intersections that it is part of."""
     p = rng(5).uniform(0, 0.3, 6)
-    sets = [list(some) for size in range(1, 7) for some in itertools.combinations(range(6), size)]
-    expected = [min(1, max(len(some) * p[some].min() for some in sets if i in some)) for i in range(6)]
+    subsets = [list(subset) for size in range(1, 7) for subset in itertools.combinations(range(6), size)]
+    expected = [min(1, max(len(subset) * p[subset].min() for subset in subsets if i in subset)) for i in range(6)]
     assert intervals.holm(p) == pytest.approx(expected)
 
 
@@ -172,8 +172,8 @@ def test_rank_correlation_is_spearmans():
     first, second = rng(8).normal(0, 1, 30), np.round(rng(9).normal(0, 1, 30))
     assert intervals.rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
     first[3], second[7] = np.nan, np.inf
-    both = np.isfinite(first) & np.isfinite(second)
-    expected = stats.spearmanr(first[both], second[both]).statistic
+    finite = np.isfinite(first) & np.isfinite(second)
+    expected = stats.spearmanr(first[finite], second[finite]).statistic
     assert intervals.rank_correlation(first, second) == pytest.approx(expected)
     assert intervals.rank_correlation(first, np.exp(first)) == pytest.approx(1)
     assert math.isnan(intervals.rank_correlation(first, np.zeros(30)))
@@ -197,40 +197,40 @@ def test_a_balanced_grid_is_the_textbooks_analysis_of_variance():
         6 * np.sum((grid.mean((0, 1)) - mean) ** 2),
     ]
     expected = [part / np.sum((grid - mean) ** 2) for part in squares]
-    found = intervals.variance_shares(values, *labels)
-    assert [found[part] for part in intervals.PARTS] == pytest.approx([*expected, 1 - sum(expected)])
+    shares = intervals.variance_shares(values, *labels)
+    assert [shares[part] for part in intervals.PARTS] == pytest.approx([*expected, 1 - sum(expected)])
     chance = intervals.chance_shares(*labels)
     assert [chance[part] for part in intervals.PARTS] == pytest.approx([1 / 23, 4 / 23, 3 / 23, 15 / 23])
 
 
 def test_each_source_is_found_for_what_it_is():
     variants, groups, seeds = layout({"a": 3, "b": 1, "c": 2}, 5)
-    keep = [i for i in range(len(groups)) if i not in (2, 9, 17)]  # some runs failed
-    variants, groups, seeds = ([some[i] for i in keep] for some in (variants, groups, seeds))
+    kept = [i for i in range(len(groups)) if i not in (2, 9, 17)]  # some runs failed
+    variants, groups, seeds = ([labels[i] for i in kept] for labels in (variants, groups, seeds))
     numbers = {name: i for i, name in enumerate("abc")}
-    of_variant = np.array([3.0 * numbers[v] for v in variants])
-    of_group = np.array([hash_of(g) for g in groups])
-    of_seed = np.array([0.7 * s**2 for s in seeds])
-    assert intervals.variance_shares(of_variant, variants, groups, seeds)["variant"] == pytest.approx(1)
-    found = intervals.variance_shares(of_variant + of_group, variants, groups, seeds)
-    assert found["variant"] + found["strength"] == pytest.approx(1)
-    assert found["strength"] > 0.1
-    found = intervals.variance_shares(of_variant + of_group + of_seed, variants, groups, seeds)
-    assert found["rest"] == pytest.approx(0, abs=1e-12)
-    assert found["seed"] > 0.1
-    assert sum(found.values()) == pytest.approx(1)
+    variant_effect = np.array([3.0 * numbers[v] for v in variants])
+    group_effect = np.array([effect(g) for g in groups])
+    seed_effect = np.array([0.7 * s**2 for s in seeds])
+    assert intervals.variance_shares(variant_effect, variants, groups, seeds)["variant"] == pytest.approx(1)
+    shares = intervals.variance_shares(variant_effect + group_effect, variants, groups, seeds)
+    assert shares["variant"] + shares["strength"] == pytest.approx(1)
+    assert shares["strength"] > 0.1
+    shares = intervals.variance_shares(variant_effect + group_effect + seed_effect, variants, groups, seeds)
+    assert shares["rest"] == pytest.approx(0, abs=1e-12)
+    assert shares["seed"] > 0.1
+    assert sum(shares.values()) == pytest.approx(1)
 
 
-def hash_of(group):
+def effect(group):
     return {"a0": 0, "a1": 5, "a2": -2, "b0": 1, "c0": 4, "c1": -4}[group]
 
 
 def test_noise_is_explained_by_chance_alone():
     labels = layout({"a": 3, "b": 1, "c": 2}, 5)
-    found = [intervals.variance_shares(values, *labels) for values in rng(11).normal(0, 1, (400, 30))]
+    shares = [intervals.variance_shares(values, *labels) for values in rng(11).normal(0, 1, (400, 30))]
     chance = intervals.chance_shares(*labels)
     for part in intervals.PARTS:
-        assert np.mean([shares[part] for shares in found]) == pytest.approx(chance[part], abs=0.02)
+        assert np.mean([parts[part] for parts in shares]) == pytest.approx(chance[part], abs=0.02)
 
 
 def test_what_does_not_vary_has_no_shares():

@@ -77,7 +77,7 @@ def test_runs_that_did_not_end_well_are_kept_and_counted(tmp_path):
     handle = os.open(tmp_path / "running", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     runs, skipped = load_runs.load_runs([tmp_path])
-    found = compare_study(tmp_path, metrics=("elbo", "mig"))
+    comparison = compare_study(tmp_path, metrics=("elbo", "mig"))
     os.close(handle)
     assert skipped == []
     assert {run.name: run.status for run in runs} == {
@@ -93,9 +93,9 @@ def test_runs_that_did_not_end_well_are_kept_and_counted(tmp_path):
     assert errors == {"failed": "step 4: rate not finite", "failed_halfway": "failed.json is damaged"}
     assert all(run.metrics == {} for run in runs if run.status != "done")
     assert math.isnan(next(run for run in runs if run.name == "done").metrics["mig"])
-    (group,) = found.groups
+    (group,) = comparison.groups
     assert (group.failed, group.summaries.keys(), group.summaries["elbo"].n) == (2, {"elbo"}, 1)
-    text = "\n".join(comparison_lines(found))
+    text = "\n".join(comparison_lines(comparison))
     assert "1 done, 2 failed, 1 dropped, 1 running, 2 unfinished" in text
     assert "mig is no finite number in 1 (left out: done)" in text
     assert "step 4: rate not finite" in text

@@ -66,12 +66,12 @@ def some_codes(run, n=5):
 
 
 def in_node(decoder, codes):
-    given = json.dumps({"model": decoder, "codes": np.asarray(codes).tolist()})
-    found = subprocess.run(
-        [NODE, "-e", IN_NODE, str(explorer.ASSETS / "decode.js")], input=given, capture_output=True, text=True
+    content = json.dumps({"model": decoder, "codes": np.asarray(codes).tolist()})
+    process = subprocess.run(
+        [NODE, "-e", IN_NODE, str(explorer.ASSETS / "decode.js")], input=content, capture_output=True, text=True
     )
-    assert found.returncode == 0, found.stderr
-    return np.array(json.loads(found.stdout))
+    assert process.returncode == 0, process.stderr
+    return np.array(json.loads(process.stdout))
 
 
 def unpacked(text, dtype="<f4"):
@@ -129,8 +129,8 @@ def test_the_expected_grey_level_holds_at_every_logit():
     }
     for name in ("bernoulli", "continuous_bernoulli"):
         expected = likelihoods.get(name)().mean(jnp.asarray(logits).reshape(1, 1, -1, 1)).ravel()
-        found = in_node({**decoder, "mean": decoder_export.MEAN_KINDS[name]}, [[1.0]])[0]
-        np.testing.assert_allclose(found, expected, atol=3e-6)
+        levels = in_node({**decoder, "mean": decoder_export.MEAN_KINDS[name]}, [[1.0]])[0]
+        np.testing.assert_allclose(levels, expected, atol=3e-6)
 
 
 @needs_node
@@ -144,9 +144,9 @@ def test_weights_are_float16_where_no_one_sees_it():
     assert 1e-6 < difference <= decoder_export.TOLERANCE
     # Every kind of float16: zero, subnormal, normal, of either sign.
     numbers = np.array([0, 6e-8, -3e-5, 6.1e-5, 1, -1.5, 65504], np.float16)
-    one = {"layers": [{"kind": "dense", "shape": [1, 7], "activation": "none"}], "mean": "value", "parts": 1}
+    single = {"layers": [{"kind": "dense", "shape": [1, 7], "activation": "none"}], "mean": "value", "parts": 1}
     weights = decoder_export.pack_array(np.concatenate([numbers, 0 * numbers]), "float16")
-    np.testing.assert_array_equal(in_node({**one, "weights": weights, "dtype": "float16"}, [[1.0]])[0], numbers)
+    np.testing.assert_array_equal(in_node({**single, "weights": weights, "dtype": "float16"}, [[1.0]])[0], numbers)
 
 
 @pytest.mark.parametrize("size", [40.0, 1e6])
@@ -169,21 +169,21 @@ def test_what_the_browser_cannot_run_is_named(monkeypatch):
 def test_a_decoder_that_is_too_large_becomes_images(monkeypatch):
     monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
     run, dataset = untrained(), some_data()
-    found = explorer.exploration(run, dataset, {}, "large")
-    assert "decoder" not in found
-    assert "weights" in found["note"]
-    assert "rendered beforehand" in found["note"]
-    codes = unpacked(found["grid"]["codes"]).reshape(-1, 4)
+    content = explorer.exploration(run, dataset, {}, "large")
+    assert "decoder" not in content
+    assert "weights" in content["note"]
+    assert "rendered beforehand" in content["note"]
+    codes = unpacked(content["grid"]["codes"]).reshape(-1, 4)
     np.testing.assert_allclose(
-        tiles(found["grid"], (8, 8, 1))[: len(codes)] / 255, run.decode(codes), atol=0.5 / 255 + 1e-5
+        tiles(content["grid"], (8, 8, 1))[: len(codes)] / 255, run.decode(codes), atol=0.5 / 255 + 1e-5
     )
     start = run.encode(np.asarray(dataset.test.fetch(np.arange(1))))[0]
-    for slider in found["sliders"]:  # each stop of a slider is there
+    for slider in content["sliders"]:  # each stop of a slider is there
         for value in np.linspace(slider["low"], slider["high"], slider["steps"] + 1):
             stop = start.copy()
             stop[slider["dimension"]] = value
             assert np.abs(codes - stop).max(1).min() < 1e-4
-    (plane,) = found["planes"]
+    (plane,) = content["planes"]
     corners = [[(x, y) for x in plane["extent"][0]] for y in plane["extent"][1]]
     seen = codes @ np.array(plane["directions"]).T - np.array(plane["offsets"])
     for corner in np.reshape(corners, (4, 2)):  # and each corner of the map
@@ -191,11 +191,11 @@ def test_a_decoder_that_is_too_large_becomes_images(monkeypatch):
 
 
 def test_held_out_images_are_on_the_page():
-    found = explorer.exploration(untrained(), some_data(), {}, "run")
+    content = explorer.exploration(untrained(), some_data(), {}, "run")
     images = np.asarray(some_data().test.fetch(np.arange(30)))
-    np.testing.assert_array_equal(tiles(found, (8, 8, 1))[:30], images)
-    assert found["labels"] == [i % 10 for i in range(30)]
-    assert found["classes"] == [str(i) for i in range(10)]
+    np.testing.assert_array_equal(tiles(content, (8, 8, 1))[:30], images)
+    assert content["labels"] == [i % 10 for i in range(30)]
+    assert content["classes"] == [str(i) for i in range(10)]
     colour = explorer.image_sheet(some_data((5, 7, 3)).test.fetch(np.arange(30)) / np.float32(255))
     np.testing.assert_array_equal(
         tiles(colour, (5, 7, 3))[:30], np.asarray(some_data((5, 7, 3)).test.fetch(np.arange(30)))
@@ -235,12 +235,12 @@ def test_a_map_is_orthonormal_and_holds_every_code(latents):
 
 
 def test_a_code_beside_the_latents_has_sliders_too():
-    found = explorer.exploration(
+    content = explorer.exploration(
         untrained(**{"variant.name": "conditional"}), some_data(), {"kl": [1.0, 2.0, 0.0, 0.5]}, "run"
     )
-    assert [slider["name"] for slider in found["sliders"]][3:6] == ["latent 2", "class 0", "class 1"]
-    assert found["size"] == 14
-    assert (found["sliders"][4]["low"], found["sliders"][4]["high"]) == (0, 1)
+    assert [slider["name"] for slider in content["sliders"]][3:6] == ["latent 2", "class 0", "class 1"]
+    assert content["size"] == 14
+    assert (content["sliders"][4]["low"], content["sliders"][4]["high"]) == (0, 1)
 
 
 PROBE = """
@@ -279,11 +279,11 @@ def in_chromium(page, folder):
     file.write_text(page.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=500,900"]
     words = [CHROMIUM, *flags, f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
-    found = subprocess.run([*words, file.as_uri()], capture_output=True, text=True, timeout=120)
-    text = re.search(r'data-found="([^"]*)"', found.stdout)
-    said = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
-    assert text, said or found.stderr[-2000:]
-    return json.loads(html.unescape(text.group(1))), said
+    process = subprocess.run([*words, file.as_uri()], capture_output=True, text=True, timeout=120)
+    text = re.search(r'data-found="([^"]*)"', process.stdout)
+    messages = [line for line in process.stderr.splitlines() if "CONSOLE" in line]
+    assert text, messages or process.stderr[-2000:]
+    return json.loads(html.unescape(text.group(1))), messages
 
 
 @pytest.mark.full
@@ -296,8 +296,8 @@ def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
     fragments.append(explorer.fragment(runs[0], dataset, {"kl": [1.0, 3.0, 2.0, 0.0]}, name="large"))
     body = markup.tag("div", *fragments, class_="vae-explorers")
     page = markup.page("three", explorer.style(), body, explorer.script(), (PROBE,))
-    result, said = in_chromium(page, tmp_path)
-    assert said == []
+    result, messages = in_chromium(page, tmp_path)
+    assert messages == []
     assert result["fits"]
     assert result["chosen"] == ["7", "7", "7"]  # the same data: where one goes, all go
     images = np.asarray(dataset.test.fetch(np.arange(8)))
@@ -306,12 +306,12 @@ def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
     for (decoded, held_out), run, z in zip(drawn, [*runs, runs[0]], [*codes, codes[0]], strict=True):
         np.testing.assert_array_equal(held_out, images[7])
         np.testing.assert_allclose(decoded / 255, run.decode(z[7:])[0], atol=0.5 / 255 + decoder_export.TOLERANCE)
-    for run, z, found in zip(runs, codes, result["found"], strict=False):
-        assert found["title"] == name
-        assert found["difference"] <= decoder_export.TOLERANCE
-        np.testing.assert_allclose(found["images"], run.decode(z[:3]).reshape(3, -1), atol=decoder_export.TOLERANCE)
-        assert found["moves"]
-        assert found["corner"]
+    for run, z, shown in zip(runs, codes, result["found"], strict=False):
+        assert shown["title"] == name
+        assert shown["difference"] <= decoder_export.TOLERANCE
+        np.testing.assert_allclose(shown["images"], run.decode(z[:3]).reshape(3, -1), atol=decoder_export.TOLERANCE)
+        assert shown["moves"]
+        assert shown["corner"]
     large = result["found"][2]
     assert large["images"] is None
     assert "rendered beforehand" in large["note"]

@@ -52,11 +52,12 @@ class Page(html.parser.HTMLParser):
         return " ".join(self.texts)
 
 
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png(colour=120, pad=0):
     """A picture of one grey pixel, with so many bytes of comment."""
-    chunk = lambda kind, data: (  # noqa: E731
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    )
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     text = chunk(b"tEXt", b"x\0" + b"x" * pad)
     return b"\x89PNG\r\n\x1a\n" + head + text + chunk(b"IDAT", zlib.compress(bytes([0, colour]))) + chunk(b"IEND", b"")
@@ -156,8 +157,8 @@ def test_a_group_without_the_score_is_told_of_without_a_number(tmp_path):
     ],
 )
 def test_verdicts_in_words(change, said):
-    found = Difference("beta=4", "elbo", 4, -2.25, -3.5, -1.125, 0.0123, "worse", None)._replace(**change)
-    words = f"{sentences.verdict(found)} {sentences.evidence(found)}"
+    difference = Difference("beta=4", "elbo", 4, -2.25, -3.5, -1.125, 0.0123, "worse", None)._replace(**change)
+    words = f"{sentences.verdict(difference)} {sentences.evidence(difference)}"
     assert said in words.translate({ord("\N{MINUS SIGN}"): "-", ord("\N{NO-BREAK SPACE}"): " "})
 
 
@@ -307,5 +308,5 @@ def test_explorers_have_a_place_and_their_script_may_run(tmp_path):
     assert {"Latent explorer", "a latent space"} <= set(page.texts)
     script = re.findall("<script>(.*?)</script>", file.read_text(encoding="utf-8"), re.DOTALL)[-1]
     assert explorer.script() in script
-    found = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"'sha256-{found}'" in next(given["content"] for _, given in page.elements if "http-equiv" in given)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in next(given["content"] for _, given in page.elements if "http-equiv" in given)

@@ -17,9 +17,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def chromium():
-    found = browser.Browser()
-    yield found
-    found.close()
+    running = browser.Browser()
+    yield running
+    running.close()
 
 
 def opened(chromium, file):
@@ -63,20 +63,22 @@ COLUMN = """(() => {
 })()"""
 
 
+def click(chromium, name):
+    """(which way the column is sorted then, its cells)."""
+    return chromium.evaluate(COLUMN.replace("NAME", json.dumps(name)).replace("CLICK", "true"))
+
+
 def test_a_click_sorts_and_what_is_missing_stays_last(chromium, tmp_path):
     comparison = with_failures(make_comparison(betas=(1.0, 4.0, 16.0), autoencoder=False))
     opened(chromium, write_report(tmp_path, comparison))
-    click = lambda name: chromium.evaluate(  # noqa: E731
-        COLUMN.replace("NAME", json.dumps(name)).replace("CLICK", "true")
-    )
     known = sorted(run.metrics["elbo"] for run in comparison.runs if run.metrics.get("elbo", math.nan) > -math.inf)
     words = [markup.four_digits(value) for value in (-math.inf, *known)]
-    way, cells = click("elbo")
+    way, cells = click(chromium, "elbo")
     assert (way, cells[: len(words)], sorted(cells[len(words) :])) == ("ascending", words, ["NaN", "none", "none"])
-    way, cells = click("elbo")
+    way, cells = click(chromium, "elbo")
     assert (way, cells[: len(words)]) == ("descending", words[::-1])
     assert sorted(cells[len(words) :]) == ["NaN", "none", "none"]
-    way, cells = click("run")
+    way, cells = click(chromium, "run")
     assert (way, cells) == ("ascending", sorted(cells, key=lambda name: float(name.split("_")[1])))
     assert chromium.evaluate("document.querySelectorAll('th[aria-sort]').length") == 1
     enter = "new KeyboardEvent('keydown', {key: 'Enter', bubbles: true})"
@@ -100,13 +102,13 @@ def test_the_page_fits_400_pixels_and_prints(chromium, attacked):
 
 
 def test_colours_follow_the_reader(chromium, attacked):
-    found = {}
+    colours = {}
     for scheme in ("light", "dark"):
         chromium.media(prefers_color_scheme=scheme)
         opened(chromium, attacked)
         ink = "getComputedStyle(document.querySelector('.xtick text')).fill"
         paper = "getComputedStyle(document.documentElement).backgroundColor"
-        found[scheme] = [chromium.evaluate(ink), chromium.evaluate(paper)]
+        colours[scheme] = [chromium.evaluate(ink), chromium.evaluate(paper)]
     chromium.media()
-    assert found["light"] == ["rgb(28, 33, 39)", "rgb(255, 255, 255)"]
-    assert found["dark"] == ["rgb(228, 232, 237)", "rgb(20, 23, 27)"]
+    assert colours["light"] == ["rgb(28, 33, 39)", "rgb(255, 255, 255)"]
+    assert colours["dark"] == ["rgb(228, 232, 237)", "rgb(20, 23, 27)"]

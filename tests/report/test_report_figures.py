@@ -49,19 +49,19 @@ def test_groups_without_a_strength_stand_side_by_side():
 
 def test_what_is_of_other_nats_or_far_out_leaves_room_for_the_rest():
     comparison = make_comparison(betas=(0.0, 1.0, 2.0, 4.0), autoencoder=False)
-    far = [
+    distant = [
         run._replace(metrics=run.metrics | {"rate": 400.0}) if run.group == "beta beta=0" else run
         for run in comparison.runs
     ]
     runs = [
         run._replace(config=run.config | {"likelihood.name": "gaussian" if run.group == "beta beta=4" else "bernoulli"})
-        for run in far
+        for run in distant
     ]
     comparison = comparison._replace(runs=runs, baseline="beta beta=1")
     figure = plotly_figures.rate_distortion(comparison)
     dots = [trace for trace in figure["data"] if trace["mode"] == "markers" and trace["hovertext"]]
-    told = {trace["name"]: trace.get("xaxis", "x") for trace in dots if trace["hovertext"]}
-    assert told == {"beta beta=0": "x2", "beta beta=1": "x", "beta beta=2": "x"}
+    axes = {trace["name"]: trace.get("xaxis", "x") for trace in dots if trace["hovertext"]}
+    assert axes == {"beta beta=0": "x2", "beta beta=1": "x", "beta beta=2": "x"}
     assert figure["layout"]["xaxis"]["range"][1] < 10
     assert "far out" in figure["layout"]["xaxis2"]["ticktext"][0]
     score = plotly_figures.score_by_strength(comparison)

@@ -1,8 +1,8 @@
-// A decoder in the browser, of the layers and weights that export.py makes of a run. explore.py says why it is here.
+// A decoder in the browser, of the layers and weights that decoder_export.py makes of a run; explorer.py says why.
 globalThis.vaeDecoder ??= (() => {
   "use strict";
 
-  // Numbers, as export.py packs them: little-endian, base64.
+  // Numbers, as decoder_export.py packs them: little-endian, base64.
 
   const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const float32 = (text) => new Float32Array(bytes(text).buffer);
@@ -17,7 +17,7 @@ globalThis.vaeDecoder ??= (() => {
 
   const UNPACK = { float32, float16 };
 
-  // The decoder: layers, activations and expected grey levels as in vae_jax/models/networks and vae_jax/models/likelihoods.
+  // The decoder: layers, activations and expected grey levels as in vae_jax/models.
 
   const sigmoid = (v) => 1 / (1 + Math.exp(-v));
 

@@ -1,4 +1,4 @@
-// Lets one move through the latent space of each section that has no explorer yet. explore.py says what it is given.
+// Lets one move through the latent space of each section that has no explorer yet. explorer.py says what it is given.
 globalThis.vaeExplorer ??= (() => {
   "use strict";
   const { float32, decoder, largestDifference } = globalThis.vaeDecoder;

@@ -13,7 +13,7 @@ from vae_jax import cli, metrics, registry
 from vae_jax.errors import UserError
 from vae_jax.metrics import sap
 from vae_jax.metrics._requests import parse_requests
-from vae_jax.training import metric_runner, writers
+from vae_jax.training import evaluate_run, writers
 from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
 from vae_jax.training.train_run import finished
 
@@ -106,7 +106,7 @@ def test_all_is_every_metric_that_the_run_can_have(run_folder, monkeypatch, caps
         asked.append(words)
         return {}, []
 
-    monkeypatch.setattr(metric_runner, "run_metrics", measured)
+    monkeypatch.setattr(evaluate_run, "run_metrics", measured)
     assert cli.evaluate([f"--workdir={run_folder}", "--metrics=mig:points=7,all"]) == 0
     words = asked[0].split(",")
     assert words[0] == "mig:points=7"

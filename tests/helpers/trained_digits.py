@@ -26,8 +26,11 @@ from vae_jax.training.step import (
 )
 
 CONFIG = Path(__file__).parents[2] / "configs/digits.py"
-LENGTHS = [pytest.param("short", id="short"), pytest.param("full", id="full", marks=pytest.mark.slow)]
-"""A test of an effect takes `length`: the short form runs always, the full one with `-m slow`."""
+LENGTHS = [
+    pytest.param("short", id="short", marks=pytest.mark.full),
+    pytest.param("long", id="long", marks=pytest.mark.slow),
+]
+"""A test of an effect takes `length`: the short form trains for seconds, the long one for a minute or so."""
 
 
 class Trained(NamedTuple):

@@ -434,7 +434,7 @@ GREY = {"data.binarize": "none", "likelihood.name": "gaussian"}
 def test_a_learned_sigma_beats_guesses_and_comes_near_the_best(length):
     steps, hidden, guesses = {
         "short": (600, "(128,)", (1.0, 0.1)),
-        "full": (2000, "(128, 128)", (1.0, 0.3, 0.2, 0.15, 0.1, 0.05)),
+        "long": (2000, "(128, 128)", (1.0, 0.3, 0.2, 0.15, 0.1, 0.05)),
     }[length]
 
     def elbo(**fields):
@@ -444,6 +444,6 @@ def test_a_learned_sigma_beats_guesses_and_comes_near_the_best(length):
     fixed = {sigma: elbo(**{"likelihood.sigma": sigma}) for sigma in guesses}
     assert learned > fixed[1.0] + 50, (learned, fixed)
     assert learned > max(fixed.values()) - 2, (learned, fixed)  # the best guess is found by a search
-    if length == "full":
+    if length == "long":
         assert learned > max(value for sigma, value in fixed.items() if sigma != 0.1) + 2
         assert elbo(**{"likelihood.scale": "pixel"}) > learned + 5

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
+from helpers.variant_loss import assert_close, loss_and_gradient
 
 from vae_jax import data, randomness
 from vae_jax.data import digits, sprites
@@ -24,6 +25,7 @@ from vae_jax.variants import ada, beta
 SHAPE, LATENT, BATCH = (4, 4, 1), 3, 8
 NETS = mlp.make(SHAPE, LATENT, 1, hidden=(8,))
 LIKELIHOOD = bernoulli.make()
+VAE, VARIANTS = beta.make(LIKELIHOOD), {average: ada.make(LIKELIHOOD, average=average) for average in ada.AVERAGES}
 IMAGES = np.random.default_rng(0).integers(0, 2, (2, BATCH, *SHAPE)).astype(np.float32)
 PARAMS = {
     "nets": jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT))),
@@ -39,21 +41,14 @@ def gaussians(count=64, spread=2.0):
 
 def evaluate(variant, pair, devices=1, **floats):
     """(loss, terms, gradient), the batch cut over `devices`."""
-
-    def one(images, pairs, index):
-        batch = {"image": images, "pair": pairs, "index": index}
-        objective = lambda p: variant.loss(NETS, p, batch, randomness.root_key(2), jnp.int32(0), **floats)  # noqa: E731
-        return jax.value_and_grad(objective, has_aux=True)(PARAMS)
-
-    parts = [jnp.asarray(a).reshape(devices, -1, *np.shape(a)[1:]) for a in (IMAGES[0], pair, np.arange(BATCH))]
-    (loss, terms), gradient = jax.jit(jax.vmap(one, axis_name=AXIS))(*parts)
-    return jnp.mean(loss), terms, jax.tree.map(lambda g: jnp.mean(g, axis=0), gradient)
+    batch = {"image": IMAGES[0], "pair": pair, "index": np.arange(BATCH)}
+    return loss_and_gradient(variant.loss, NETS, PARAMS, batch, floats, devices=devices)
 
 
 def test_the_divergence_is_its_integral():
     one, other = gaussians(4, 0.7)
-    found = np.asarray(distributions.kl(one, other))
-    for (i, j), value in np.ndenumerate(found):
+    divergence = np.asarray(distributions.kl(one, other))
+    for (i, j), value in np.ndenumerate(divergence):
         q, p = (scipy.stats.norm(float(g.mean[i, j]), float(np.exp(g.logvar[i, j] / 2))) for g in (one, other))
         expected = scipy.integrate.quad(
             lambda z, q=q, p=p: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), *q.interval(1 - 1e-14)
@@ -68,15 +63,18 @@ def test_averages_are_moments_and_a_geometric_mean_of_densities():
     np.testing.assert_allclose(np.exp(of_moments.logvar), (np.exp(one.logvar) + np.exp(other.logvar)) / 2, rtol=1e-5)
     np.testing.assert_allclose(of_moments.mean, (one.mean + other.mean) / 2, rtol=1e-6)
     mixed = ada.product_average(one, other)
+
+    def log_density(g, z):
+        return scipy.stats.norm.logpdf(z, g.mean, np.exp(np.asarray(g.logvar, np.float64) / 2))
+
     # log N(z; mixed) - 1/2 (log N_1 + log N_2) is the same at every z, latent by latent.
-    each = lambda g, z: scipy.stats.norm.logpdf(z, g.mean, np.exp(np.asarray(g.logvar, np.float64) / 2))  # noqa: E731
     deviation = np.exp(np.asarray(mixed.logvar) / 2)
-    rest = [
-        each(mixed, z) - 0.5 * (each(one, z) + each(other, z))
+    constants = [
+        log_density(mixed, z) - 0.5 * (log_density(one, z) + log_density(other, z))
         for z in (np.asarray(mixed.mean) + step * deviation for step in (-2.0, 0.0, 1.0))
     ]
-    np.testing.assert_allclose(rest[1], rest[0], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(rest[2], rest[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(constants[1], constants[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(constants[2], constants[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("average", ada.AVERAGES)
@@ -91,32 +89,34 @@ def test_the_nearer_half_of_the_range_is_shared():
     zeros = jnp.zeros((2, 4))
     # KL = square / 2 at unit variances: 0, 0.5, 2, 4.5 with the threshold at 2.25; and all alike.
     moved = Gaussian(jnp.float32([[0, 1, 2, 3], [1, 1, 1, 1]]), zeros)
-    found = ada.shared_latents(Gaussian(zeros, zeros), moved)
-    np.testing.assert_array_equal(found, [[True, True, True, False], [False] * 4])
+    shared = ada.shared_latents(Gaussian(zeros, zeros), moved)
+    np.testing.assert_array_equal(shared, [[True, True, True, False], [False] * 4])
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0), axis_name=AXIS)
+@jax.value_and_grad
+def vae_draw(params, key):
+    batch = {"image": jnp.asarray(IMAGES[0]), "index": jnp.arange(BATCH)}
+    return VAE.loss(NETS, params, batch, key, jnp.int32(0), beta=3.0, free_bits=0.0)[0]
 
 
 @pytest.mark.parametrize("average", ada.AVERAGES)
 def test_a_pair_of_equal_images_is_the_beta_vae_with_two_draws(average):
-    variant = ada.make(LIKELIHOOD, average=average)
+    variant = VARIANTS[average]
     loss, terms, gradient = evaluate(variant, IMAGES[0], beta=3.0, free_bits=0.0)
-    vae, second = beta.make(LIKELIHOOD), randomness.stream(randomness.root_key(2), "ada/second")
-
-    def plain(params, key):
-        batch = {"image": jnp.asarray(IMAGES[0]), "index": jnp.arange(BATCH)}
-        return vae.loss(NETS, params, batch, key, jnp.int32(0), beta=3.0, free_bits=0.0)[0]
-
-    draw = jax.jit(jax.vmap(jax.value_and_grad(plain), (None, 0), axis_name=AXIS))
-    draws = [draw(PARAMS, key[None]) for key in (randomness.root_key(2), second)]
+    second = randomness.stream(randomness.root_key(2), "ada/second")
+    draws = [vae_draw(PARAMS, key[None]) for key in (randomness.root_key(2), second)]
     np.testing.assert_allclose(loss, np.mean([value[0] for value, _ in draws]), rtol=1e-5)
     expected = jax.tree.map(lambda a, b: (a[0] + b[0]) / 2, draws[0][1], draws[1][1])
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), gradient, expected)
+    assert_close(gradient, expected)
     np.testing.assert_array_equal(terms["shared"], 0)
 
 
 @pytest.mark.parametrize("average", ada.AVERAGES)
 def test_shared_latents_are_equal_for_the_two_images_and_others_their_own(average):
     # Seen through the KL, averaged over the two: by hand from the encoder's posteriors.
-    variant = ada.make(LIKELIHOOD, average=average)
+    variant = VARIANTS[average]
     _, terms, _ = evaluate(variant, IMAGES[1], beta=1.0, free_bits=0.0)
     one, other = (Gaussian(*NETS.encode(PARAMS["nets"], jnp.asarray(images))) for images in IMAGES)
     distance = np.asarray(distributions.kl(one, other))
@@ -128,12 +128,12 @@ def test_shared_latents_are_equal_for_the_two_images_and_others_their_own(averag
     assert 0 < same.sum() < same.size
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.full), 4])
 def test_devices_agree_with_one(devices):
-    variant = ada.make(LIKELIHOOD)
+    variant = VARIANTS["group"]
     one = evaluate(variant, IMAGES[1], beta=2.0, free_bits=0.1)
     many = evaluate(variant, IMAGES[1], devices, beta=2.0, free_bits=0.1)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), (one[0], one[2]), (many[0], many[2]))
+    assert_close((one[0], one[2]), (many[0], many[2]))
 
 
 @pytest.mark.parametrize("average", ada.AVERAGES)
@@ -141,10 +141,12 @@ def test_averages_are_finite_at_extremes(average):
     values = jnp.float32([-80, -10, 0, 10, 80])
     one = Gaussian(jnp.tile(jnp.float32([[1e3]]), (5, 5)), jnp.tile(values[None], (5, 1)))
     other = Gaussian(jnp.tile(jnp.float32([[-1e3]]), (5, 5)), jnp.tile(values[:, None], (1, 5)))
-    found, gradient = jax.value_and_grad(lambda a, b: sum(jnp.sum(leaf) for leaf in ada.AVERAGES[average](a, b)))(
-        one, other
-    )
-    assert np.isfinite(found)
+
+    def total(a, b):
+        return sum(jnp.sum(leaf) for leaf in ada.AVERAGES[average](a, b))
+
+    value, gradient = jax.value_and_grad(total)(one, other)
+    assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in gradient)
 
 
@@ -167,6 +169,7 @@ def informed(codes, classes):
     return np.array(explained)
 
 
+@pytest.mark.full
 def test_pairs_lead_latents_to_single_factors():
     # Places of one shape: with pairs each latent answers to one of x and y, without them to both alike.
     steps, dataset = 1200, sprites.load(sizes=(1, 1, 1, 16, 16), resolution=16, split="random 0.1")
@@ -176,12 +179,15 @@ def test_pairs_lead_latents_to_single_factors():
     every = jnp.arange(split.size)
     images, classes = dataset.train.fetch(every).astype(jnp.float32) / 255, np.asarray(dataset.train.factors(every))
 
-    def alone(variant):
+    def answers(variant):
         step = make_train_step(nets, variant, adam, partial(data.make_batch, split, data.threshold_levels))
         state = init_state(root, nets, variant, adam, dataset.image_shape, 4, 0.0)
         hyper = Hyper(jnp.float32(2e-3), {"beta": jnp.float32(1.0), "free_bits": jnp.float32(0.0)})
-        scan = lambda state: jax.lax.scan(lambda s, i: step(s, i, root, hyper), state, indices)  # noqa: E731
-        state, terms = jax.jit(jax.vmap(scan, axis_name=AXIS))(jax.tree.map(lambda leaf: leaf[None], state))
+
+        def train(state):
+            return jax.lax.scan(lambda state, share: step(state, share, root, hyper), state, indices)
+
+        state, terms = jax.jit(jax.vmap(train, axis_name=AXIS))(jax.tree.map(lambda leaf: leaf[None], state))
         params = jax.tree.map(lambda leaf: leaf[0], state.params)
         explained = informed(np.asarray(nets.encode(params["nets"], images)[0]), classes[:, 3:])
         used = np.asarray(terms["kl"][0, -100:].mean(axis=0)) > 0.1
@@ -189,6 +195,6 @@ def test_pairs_lead_latents_to_single_factors():
         return float(np.mean((explained.max(axis=0) / explained.sum(axis=0))[used]))
 
     with jax.debug_key_reuse(False):
-        with_pairs, without = alone(ada.make(LIKELIHOOD)), alone(beta.make(LIKELIHOOD))
+        with_pairs, without = answers(VARIANTS["group"]), answers(VAE)
     assert with_pairs > 0.9, (with_pairs, without)
     assert with_pairs > without + 0.1, (with_pairs, without)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.variant_loss import assert_close, loss_and_gradient
 
 from vae_jax import data, randomness
 from vae_jax.data import digits
@@ -25,27 +26,14 @@ NETS_PARAMS = jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)),
 PARAMS = {"nets": NETS_PARAMS, "own": {}}
 
 
-@partial(jax.jit, static_argnames=("loss", "devices"))
-def compiled(loss, params, floats, step, devices):
-    share = {"image": IMAGES.reshape(devices, -1, *SHAPE), "index": jnp.arange(8).reshape(devices, -1)}
-
-    def objective(params, batch):
-        return loss(NETS, params, batch, randomness.root_key(2), step, **floats)
-
-    lifted = jax.vmap(jax.value_and_grad(objective, has_aux=True), in_axes=(None, 0), axis_name=AXIS)
-    (value, terms), gradient = lifted(params, share)
-    return jnp.mean(value), terms, jax.tree.map(lambda g: jnp.mean(g, axis=0), gradient)
+BATCH = {"image": IMAGES, "index": np.arange(8)}
 
 
 def evaluate(loss, params, floats, step=0, devices=1):
     """(loss, terms, gradient) as NumPy arrays, losses and gradients averaged over `devices`."""
     known = {"beta": 1.0} if loss is BETA.loss else {"gamma": 1.0, "capacity": 0.0, "ramp_steps": 1.0}
-    floats = jax.tree.map(np.float32, {**known, "free_bits": 0.0, **floats})
-    return jax.tree.map(np.asarray, compiled(loss, params, floats, np.int32(step), devices))
-
-
-def assert_close(one, other, **tolerance):
-    jax.tree.map(partial(np.testing.assert_allclose, **{"rtol": 1e-4, "atol": 1e-5, **tolerance}), one, other)
+    floats = {**known, "free_bits": 0.0, **floats}
+    return loss_and_gradient(loss, NETS, params, BATCH, floats, step=step, devices=devices)
 
 
 @pytest.mark.parametrize(("gamma", "free_bits"), [(1.0, 0.0), (4.0, 0.0), (1.0, 0.1)])
@@ -67,17 +55,17 @@ def test_the_target_rises_in_a_line_and_stays(step, expected):
 
 
 def test_below_the_target_the_rate_is_pushed_up_as_hard_as_it_is_pushed_down_above():
-    gradient = lambda gamma, c: evaluate(  # noqa: E731
-        CAPACITY.loss, PARAMS, {"gamma": gamma, "capacity": c, "ramp_steps": 1.0}, step=1
-    )[2]["nets"]["encoder"]
+    def gradient(gamma, target):
+        floats = {"gamma": gamma, "capacity": target, "ramp_steps": 1.0}
+        return evaluate(CAPACITY.loss, PARAMS, floats, step=1)[2]["nets"]["encoder"]
+
     free = gradient(0.0, 0.0)
-    push = lambda c: jax.tree.map(np.subtract, gradient(10.0, c), free)  # noqa: E731
-    above, below = push(0.0), push(50.0)
+    above, below = (jax.tree.map(np.subtract, gradient(10.0, target), free) for target in (0.0, 50.0))
     assert max(np.max(np.abs(leaf)) for leaf in jax.tree.leaves(above)) > 0.1
     assert_close(above, jax.tree.map(np.negative, below))
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.full), 4])
 def test_the_kl_is_the_mean_of_the_whole_batch(devices):
     # A target between the shares' means: |mean over the batch| is not the mean of |shares|.
     rates = evaluate(CAPACITY.loss, PARAMS, {})[1]["rate"][0]
@@ -112,7 +100,6 @@ def test_the_rate_lands_on_the_capacity_on_digits():
         hyper = Hyper(jnp.float32(2e-3), floats)
         return jax.lax.scan(lambda state, share: step(state, share, root, hyper), state, indices)[1]["rate"]
 
-    one_device = lambda target: jax.vmap(rates, axis_name=AXIS)(target[None])[0]  # noqa: E731
-    found = np.asarray(jax.jit(jax.vmap(one_device))(targets))
-    np.testing.assert_allclose(np.mean(found[:, -200:], axis=1), targets, atol=0.25)
-    np.testing.assert_allclose(np.mean(found[:, 140:160], axis=1), targets / 2, atol=0.5)
+    members = np.asarray(jax.jit(jax.vmap(jax.vmap(rates), axis_name=AXIS))(targets[None]))[0]
+    np.testing.assert_allclose(np.mean(members[:, -200:], axis=1), targets, atol=0.25)
+    np.testing.assert_allclose(np.mean(members[:, 140:160], axis=1), targets / 2, atol=0.5)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import trained_digits
+from helpers.variant_loss import assert_close as trees_close
+from helpers.variant_loss import loss_and_gradient, whole_batch
 from scipy.stats import multivariate_normal, norm
 
 from vae_jax import data, randomness
@@ -31,28 +33,15 @@ PARAMS = jax.jit(
 )()
 
 
-@partial(jax.jit, static_argnames=("loss", "devices"))
-def compiled(loss, params, labels, floats, devices):
-    cut = lambda array: jnp.asarray(array).reshape(devices, -1, *array.shape[1:])  # noqa: E731
-    share = {"image": cut(IMAGES), "index": cut(np.arange(8)), "label": cut(labels)}
-
-    def objective(params, batch):
-        return loss(NETS, params, batch, randomness.root_key(2), jnp.int32(0), **floats)
-
-    lifted = jax.vmap(jax.value_and_grad(objective, has_aux=True), in_axes=(None, 0), axis_name=AXIS)
-    (value, terms), gradient = lifted(params, share)
-    terms = jax.tree.map(lambda term: term.reshape(8, *term.shape[2:]), terms)
-    return jnp.mean(value), terms, jax.tree.map(lambda g: jnp.mean(g, axis=0), gradient)
-
-
 def evaluate(loss, params=PARAMS, labels=LABELS, devices=1, **floats):
-    """(loss, terms, gradient) as NumPy arrays, losses and gradients averaged over `devices`."""
-    floats = jax.tree.map(np.float32, {"beta": 1.0, "free_bits": 0.0, **floats})
-    return jax.tree.map(np.asarray, compiled(loss, params, labels, floats, devices))
+    """(loss, terms of each image, gradient) as NumPy arrays, losses and gradients averaged over `devices`."""
+    batch = {"image": IMAGES, "index": np.arange(8), "label": labels}
+    floats = {"beta": 1.0, "free_bits": 0.0, **floats}
+    loss, terms, gradient = loss_and_gradient(loss, NETS, params, batch, floats, devices=devices)
+    return loss, whole_batch(terms), gradient
 
 
-def assert_close(one, other, **tolerance):
-    jax.tree.map(partial(np.testing.assert_allclose, **{"rtol": 1e-5, "atol": 1e-6, **tolerance}), one, other)
+assert_close = partial(trees_close, rtol=1e-5, atol=1e-6)
 
 
 def first_kernels(nets):
@@ -212,13 +201,13 @@ def test_samples_of_a_class_are_recognised_as_that_class(length):
     from sklearn.svm import SVC
 
     # Three seeds gave shares from 0.99 and gains of 2.9 (short) and 2.6 to 2.9 nats.
-    steps, share, gain = {"short": (400, 0.93, 2.0), "full": (4000, 0.97, np.log(10))}[length]
-    told = trained_digits.on_digits(steps, **{"variant.name": "conditional"})
-    split = told.dataset.train
+    steps, share, gain = {"short": (400, 0.93, 2.0), "long": (4000, 0.97, np.log(10))}[length]
+    conditioned = trained_digits.on_digits(steps, **{"variant.name": "conditional"})
+    split = conditioned.dataset.train
     images = np.asarray(split.fetch(np.arange(split.size))).reshape(split.size, -1) / 255
     classifier = SVC().fit(images, split.labels)
     asked = np.repeat(np.arange(10), 30)
-    found = classifier.predict(told.run.sample(randomness.root_key(5), 300, asked).reshape(300, -1))
-    assert np.mean(found == asked) > share
+    recognised = classifier.predict(conditioned.run.sample(randomness.root_key(5), 300, asked).reshape(300, -1))
+    assert np.mean(recognised == asked) > share
     # log p(x|y) against log p(x), to which an ELBO of log p(x|y) less log 10 is a bound too.
-    assert told.test["elbo"] > trained_digits.on_digits(steps).test["elbo"] + gain
+    assert conditioned.test["elbo"] > trained_digits.on_digits(steps).test["elbo"] + gain

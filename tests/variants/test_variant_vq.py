@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import trained_digits
+from helpers.variant_loss import assert_close, loss_and_gradient
 from scipy.linalg import sqrtm
 from scipy.special import logsumexp
 
@@ -38,25 +39,13 @@ def parameters(variant):
     return {"nets": NETS_PARAMS, "own": variant.init(randomness.root_key(2), SHAPE, LATENT)}
 
 
-@partial(jax.jit, static_argnames=("loss", "devices"))
-def compiled(loss, params, commitment, devices):
-    share = {"image": IMAGES.reshape(devices, -1, *SHAPE), "index": jnp.arange(8).reshape(devices, -1)}
-
-    def objective(params, batch):
-        return loss(NETS, params, batch, randomness.root_key(3), jnp.int32(0), commitment=commitment)
-
-    lifted = jax.vmap(jax.value_and_grad(objective, has_aux=True), in_axes=(None, 0), axis_name=AXIS)
-    (value, terms), gradient = lifted(params, share)
-    return jnp.mean(value), terms, jax.tree.map(lambda g: jnp.mean(g, axis=0), gradient)
+BATCH = {"image": IMAGES, "index": np.arange(8)}
 
 
 def evaluate(variant, params, commitment=0.25, devices=1):
     """(loss, terms, gradient) as NumPy arrays, losses and gradients averaged over `devices`."""
-    return jax.tree.map(np.asarray, compiled(variant.loss, params, np.float32(commitment), devices))
-
-
-def assert_close(one, other, **tolerance):
-    jax.tree.map(partial(np.testing.assert_allclose, **{"rtol": 1e-4, "atol": 1e-5, **tolerance}), one, other)
+    floats = {"commitment": commitment}
+    return loss_and_gradient(variant.loss, NETS, params, BATCH, floats, seed=3, devices=devices)
 
 
 def brute_force(book, e):
@@ -247,6 +236,27 @@ def test_smoothing_follows_the_counts_as_far_as_they_can_be_believed():
     np.testing.assert_allclose(empty.sum(axis=1), 1, rtol=1e-6)
 
 
+@partial(jax.jit, static_argnames=("variant", "count"))
+def sample_prior(variant, params, key, count):
+    return variant.sample_prior(NETS, params, key, count, LATENT)
+
+
+@partial(jax.jit, static_argnames="variant")
+def log_prior(variant, params, codes):
+    return variant.log_prior(NETS, params, codes)
+
+
+@jax.jit
+def log_likelihoods(nets_params, codes):
+    """log p(x | code) of each of IMAGES at each code."""
+    decoded = NETS.decode(nets_params, codes)
+
+    def at_every_code(image):
+        return LIKELIHOOD.log_prob(decoded, jnp.broadcast_to(image[None], (len(codes), *SHAPE)))
+
+    return jax.vmap(at_every_code)(IMAGES)
+
+
 @cache
 def fitted(variant, seed=0):
     """Parameters with a prior fitted to codes drawn at random, far from uniform, and those codes."""
@@ -254,26 +264,21 @@ def fitted(variant, seed=0):
     size = params["own"]["prior"]["table"].shape[1]
     index = jnp.asarray(np.random.default_rng(seed).binomial(size - 1, 0.2, (300, GROUPS)))
     prior = vq.chow_liu(np.asarray(index), size)
-    draws = variant.sample_prior(
-        NETS, {**params, "own": {**params["own"], "prior": prior}}, jax.random.key(0), 300, LATENT
-    )
-    return variant.fit_after_training(params, lambda: np.asarray(draws)), np.asarray(draws)
+    own = {**params["own"], "prior": prior}
+    draws = sample_prior(variant, {**params, "own": own}, jax.random.key(0), 300)
+    return variant.fit_after_training(params, lambda: np.asarray(draws)), draws
 
 
 @pytest.mark.parametrize("variant", [VQ, FSQ], ids=["vq", "fsq"])
 def test_elbo_is_below_the_likelihood_under_either_prior(variant):
     for params in (parameters(variant), fitted(variant)[0]):
         size = params["own"]["prior"]["table"].shape[1]
-        every = jnp.asarray(list(itertools.product(range(size), repeat=GROUPS)))
+        every = np.array(list(itertools.product(range(size), repeat=GROUPS)))
         book = params["own"].get("codebook", vq.QUANTIZERS["fsq"](0, 0, (3, 2)).codebook({}))
-        codes = jnp.asarray(book)[every].reshape(-1, LATENT)
-        prior = variant.log_prior(NETS, params, codes)
-        np.testing.assert_allclose(jax.nn.logsumexp(prior), 0, atol=1e-4)
-        decoded = NETS.decode(params["nets"], codes)
-        conditional = jnp.stack(
-            [LIKELIHOOD.log_prob(decoded, jnp.tile(x[None], (len(codes), 1, 1, 1))) for x in IMAGES]
-        )
-        joint = np.asarray(conditional + prior[None])
+        codes = jnp.asarray(np.asarray(book)[every].reshape(-1, LATENT))
+        prior = np.asarray(log_prior(variant, params, codes))
+        np.testing.assert_allclose(logsumexp(prior), 0, atol=1e-4)
+        joint = np.asarray(log_likelihoods(params["nets"], codes)) + prior[None]
         elbo, chosen = (evaluate(variant, params)[1][name][0] for name in ("elbo", "code"))
         assert np.all(elbo < logsumexp(joint, axis=1))
         # The code that was chosen is one of the sum's, and its own term is the ELBO.
@@ -288,9 +293,9 @@ def test_settling_fits_the_prior_and_nothing_else(variant):
     assert_close({**params["own"], "prior": 0}, {**before["own"], "prior": 0}, rtol=0, atol=0)
     shapes = partial(jax.tree.map, lambda leaf: (leaf.shape, leaf.dtype))
     assert shapes(params["own"]) == shapes(before["own"])
-    gain = variant.log_prior(NETS, params, codes) - variant.log_prior(NETS, before, codes)
-    assert np.mean(gain) > 0.3
-    few, many = (variant.sample_prior(NETS, params, jax.random.key(7), count, LATENT) for count in (5, 40))
+    fit, start = (np.asarray(log_prior(variant, p, codes)) for p in (params, before))
+    assert np.mean(fit - start) > 0.3
+    few, many = (sample_prior(variant, params, jax.random.key(7), count) for count in (5, 40))
     np.testing.assert_array_equal(few, many[:5])
     with pytest.raises(UserError, match="labels"):
         variant.sample_prior(NETS, params, jax.random.key(7), 2, LATENT, np.zeros(2))
@@ -336,7 +341,9 @@ def grey_levels(split):
 def far_from_digits(trained, prior, count=1000):
     """The Frechet distance to held-out digits of what `prior` draws."""
     own = {**trained.params["own"], "prior": prior}
-    codes = trained.built.variant.sample_prior(None, {"own": own}, jax.random.key(8), count, trained.run.latent_dim)
+    codes = trained.built.variant.sample_prior(
+        trained.built.nets, {"own": own}, jax.random.key(8), count, trained.run.latent_dim
+    )
     return frechet(trained.run.decode(np.asarray(codes)), grey_levels(trained.dataset.test))
 
 
@@ -348,7 +355,7 @@ QUANTIZED = {"vq": {"codes": 64, "dim": 8}, "fsq": {"levels": (4, 4, 2, 2)}}
 @pytest.mark.parametrize("quantizer", QUANTIZED)
 def test_codes_are_used_and_the_tree_draws_better_digits_than_chance(quantizer, length):
     # Two seeds of each: distances of the tree over the uniform's 0.76, 0.72 (vq) and 0.92, 0.90 (fsq) at 600 steps.
-    steps, used, best = {"short": (600, 45.0, 18.0), "full": (3000, 52.0, 17.0)}[length]
+    steps, used, best = {"short": (600, 45.0, 18.0), "long": (3000, 52.0, 17.0)}[length]
     fields = {f"variant.{name}": value for name, value in QUANTIZED[quantizer].items()}
     trained = trained_digits.on_digits(steps, **{"variant.name": "vq", "variant.quantizer": quantizer, **fields})
     assert trained.test["perplexity"] > used

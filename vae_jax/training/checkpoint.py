@@ -92,7 +92,7 @@ class Checkpoints:
     def restore(self, shape: Any, which: str | int = "latest") -> tuple[int, Any] | None:
         """The newest whole state of this `shape` and its step, the best by score, or that of a step; None where none.
 
-        A damaged one is named in a warning and the one before it (or next best) is taken instead; in a
+        A damaged one is named in a warning, of the first process, and the one before it (or next best) is taken; in a
         folder open for writing it is deleted once another is found whole. Raises UserError where none is.
         """
         self.wait()
@@ -107,9 +107,10 @@ class Checkpoints:
             if not reason:
                 self._delete(damaged)
                 return step, state
-            logging.getLogger(__name__).warning(
-                "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, reason
-            )
+            if self._group.index == 0:
+                logging.getLogger(__name__).warning(
+                    "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, reason
+                )
             damaged.append(step)
         if steps:
             raise UserError(

@@ -74,7 +74,7 @@ def test_the_adversarys_gradient_is_that_of_its_own_loss_alone(params):
 def test_the_networks_gradient_is_that_of_the_penalty_and_through_the_encoder_alone(params):
     plain, weighed = (evaluated(VARIANT.loss, params, floats(gamma))[2]["nets"] for gamma in (0.0, 5.0))
     assert_close(plain["decoder"], weighed["decoder"])
-    found = jax.tree.map(lambda a, b: (b - a) / 5, plain["encoder"], weighed["encoder"])
+    slope = jax.tree.map(lambda a, b: (b - a) / 5, plain["encoder"], weighed["encoder"])
 
     def penalty(encoder):
         posterior = Gaussian(*NETS.encode({**params["nets"], "encoder": encoder}, IMAGES[:BATCH]))
@@ -83,7 +83,7 @@ def test_the_networks_gradient_is_that_of_the_penalty_and_through_the_encoder_al
 
     expected = jax.jit(jax.grad(penalty))(params["nets"]["encoder"])
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 0.05
-    assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert_close(slope, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_adversary_is_asked_about_both_kinds(params):
@@ -105,18 +105,18 @@ def test_devices_agree_with_one(params, devices):
 def test_permuting_keeps_each_marginal_and_breaks_the_joint():
     column = np.random.default_rng(1).normal(size=(4000, 1)).astype(np.float32)
     codes = jnp.asarray(np.concatenate([column, column, -column], axis=1))
-    found = np.asarray(factor.permute_latents(randomness.root_key(0), codes))
-    np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(codes, axis=0))
-    assert np.abs(np.corrcoef(found.T) - np.eye(3)).max() < 0.06  # four deviations of 4,000 pairs
-    np.testing.assert_array_equal(found, factor.permute_latents(randomness.root_key(0), codes))
+    permuted = np.asarray(factor.permute_latents(randomness.root_key(0), codes))
+    np.testing.assert_array_equal(np.sort(permuted, axis=0), np.sort(codes, axis=0))
+    assert np.abs(np.corrcoef(permuted.T) - np.eye(3)).max() < 0.06  # four deviations of 4,000 pairs
+    np.testing.assert_array_equal(permuted, factor.permute_latents(randomness.root_key(0), codes))
 
 
 def test_every_order_is_as_likely_and_each_latent_has_its_own():
     rows = jnp.broadcast_to(jnp.arange(3.0).reshape(3, 1), (3, 2))
-    found = np.asarray(
+    permuted = np.asarray(
         jax.vmap(lambda key: factor.permute_latents(key, rows))(jax.random.split(jax.random.key(4), 6000))
     )
-    orders = (found * np.float32([9, 3, 1]).reshape(1, 3, 1)).sum(axis=1)  # an order as one number
+    orders = (permuted * np.float32([9, 3, 1]).reshape(1, 3, 1)).sum(axis=1)  # an order as one number
     pairs = np.unique(orders, axis=0, return_counts=True)[1]
     assert len(pairs) == 36
     assert np.all(np.abs(pairs - 6000 / 36) < 5 * math.sqrt(6000 / 36))
@@ -146,10 +146,10 @@ def test_one_batch_of_images_gives_the_adversary_the_expected_gradient_of_two(pa
 
     draws = 4000
     with jax.debug_key_reuse(False):
-        found = jax.jit(jax.vmap(jax.vmap(gradients), axis_name=AXIS))(jax.random.split(jax.random.key(5), (1, draws)))
+        trees = jax.jit(jax.vmap(jax.vmap(gradients), axis_name=AXIS))(jax.random.split(jax.random.key(5), (1, draws)))
     one, two = (
         np.concatenate([np.asarray(leaf).reshape(draws, -1) for leaf in jax.tree.leaves(tree)], axis=1)
-        for tree in found
+        for tree in trees
     )
     deviation = np.sqrt((one.var(axis=0) + two.var(axis=0)) / draws)
     assert np.max(np.abs(two.mean(axis=0)) / (deviation + 1e-6)) > 20
@@ -204,8 +204,8 @@ def test_logits_at_extremes_are_finite_and_chance_is_log_two():
     def loss(joint, permuted):
         return jnp.sum(factor.adversary_scores(joint, permuted).loss)
 
-    found = jax.value_and_grad(loss, (0, 1))(*map(jnp.asarray, pairs))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    values = jax.value_and_grad(loss, (0, 1))(*map(jnp.asarray, pairs))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values))
     blind = factor.adversary_scores(jnp.zeros(2), jnp.zeros(2))
     np.testing.assert_allclose(blind.loss, math.log(2), rtol=1e-6)
     np.testing.assert_allclose(blind.accuracy, 0.5)

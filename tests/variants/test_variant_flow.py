@@ -109,13 +109,13 @@ def test_without_steps_it_is_the_vae_in_expectation():
         return jax.tree.map(jnp.subtract, *map(value, losses, (NETS, PLAIN)))
 
     draws = jax.vmap(jax.vmap(difference), axis_name=AXIS)
-    found = jax.jit(draws)(jax.random.split(jax.random.key(3), (1, 4000)))
+    differences = jax.jit(draws)(jax.random.split(jax.random.key(3), (1, 4000)))
 
     def near_zero(leaf):
         deviation = leaf[0].std(axis=0) / math.sqrt(4000)
         assert np.all(np.abs(leaf[0].mean(axis=0)) < 5 * deviation + 1e-6)
 
-    jax.tree.map(near_zero, found)
+    jax.tree.map(near_zero, differences)
 
 
 def inverse(part, own, z, context):
@@ -205,10 +205,10 @@ def test_a_linear_decoder_has_the_posterior_that_the_flow_can_fit_and_a_diagonal
 
     start = {"nets": (jnp.zeros(3), jnp.zeros(3)), "own": variant.init(randomness.root_key(8), (1, 2, 1), 2)}
     with jax.debug_key_reuse(False):
-        found = np.asarray(jax.jit(trained)(start), np.float64)
-    error = 4 * found.std() / math.sqrt(len(found))
-    assert found.mean() < log_p + error
-    assert found.mean() > log_p - 0.1 * short
+        bounds = np.asarray(jax.jit(trained)(start), np.float64)
+    error = 4 * bounds.std() / math.sqrt(len(bounds))
+    assert bounds.mean() < log_p + error
+    assert bounds.mean() > log_p - 0.1 * short
 
 
 def test_the_code_is_the_flow_of_the_mean():

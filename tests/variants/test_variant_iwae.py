@@ -197,8 +197,8 @@ def test_with_the_exact_posterior_every_draw_gives_log_p():
 
 def test_the_bound_rises_with_k_from_the_elbo_to_log_p():
     params = linear(off=0.3)
-    found = [linear_terms(params, samples=k)["bound"] for k in (1, 3, 100)]
-    means, errors = np.mean(found, axis=1), np.std(found, axis=1) / math.sqrt(20_000)
+    bounds = [linear_terms(params, samples=k)["bound"] for k in (1, 3, 100)]
+    means, errors = np.mean(bounds, axis=1), np.std(bounds, axis=1) / math.sqrt(20_000)
     assert np.all(np.diff(means) > 5 * (errors[1:] + errors[:-1]))
     assert -0.05 < means[-1] - LOG_P[0] < 5 * errors[-1]
     q_mean, p_mean = (POINTS[0].reshape(3) @ p["nets"]["encoder"]["kernel"] for p in (params, linear()))
@@ -264,9 +264,9 @@ def test_at_one_draw_all_estimators_are_the_vae_in_expectation():
     vae = gradients(beta.make(NOISY), params, beta=1.0, free_bits=0.0)
     plain, stl, dreg = (gradients(gaussian(estimator=estimator), params) for estimator in ("plain", "stl", "dreg"))
     np.testing.assert_array_equal(stl[0], dreg[0])
-    for found in (plain, stl):
-        assert np.max(in_errors(found[0] - vae[0])) < 4.5
-        np.testing.assert_allclose(found[1], vae[1], rtol=1e-4, atol=1e-4)
+    for estimator in (plain, stl):
+        assert np.max(in_errors(estimator[0] - vae[0])) < 4.5
+        np.testing.assert_allclose(estimator[1], vae[1], rtol=1e-4, atol=1e-4)
 
 
 def test_at_one_draw_the_distortion_is_the_vaes_and_the_loss_differs_by_the_rate_alone():
@@ -301,7 +301,7 @@ def test_more_draws_drown_plains_encoder_gradient_and_not_dregs():
         plain, dreg = (gradients(variant, linear(off=0.1), elbo_share=0.0)[0] for variant in both)
         # One mean for both, as proven above; dreg's is known far better.
         signal = np.linalg.norm(np.mean(dreg, axis=0))
-        ratios.append([signal / math.sqrt(np.sum(np.var(found, axis=0))) for found in (plain, dreg)])
+        ratios.append([signal / math.sqrt(np.sum(np.var(draws, axis=0))) for draws in (plain, dreg)])
     (few_plain, few_dreg), (many_plain, many_dreg) = ratios
     np.testing.assert_allclose(many_plain / few_plain, math.sqrt(4 / 64), rtol=0.2)
     np.testing.assert_allclose(many_dreg / few_dreg, math.sqrt(64 / 4), rtol=0.2)
@@ -329,9 +329,9 @@ def test_finite_at_extremes(objective, estimator):
         return jax.value_and_grad(loss, has_aux=True)(params)
 
     scales, logvars = np.meshgrid(np.float32([0, 1, 1e3]), np.float32([-60, -10, 0, 10, 30]))
-    found = jax.jit(jax.vmap(one))(scales.ravel(), logvars.ravel())
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
-    assert np.max(np.abs(found[0][0])) > 1e9
+    values = jax.jit(jax.vmap(one))(scales.ravel(), logvars.ravel())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values))
+    assert np.max(np.abs(values[0][0])) > 1e9
 
 
 def test_what_cannot_be_is_refused():
@@ -360,9 +360,9 @@ def evidence(trained):
 def test_it_models_digits_better_than_the_vae(length):
     steps, samples, gain = {"short": (400, 8, 0.5), "long": (3000, 20, 0.4)}[length]
     vae = trained_digits.on_digits(steps)
-    found = trained_digits.on_digits(
+    weighted = trained_digits.on_digits(
         steps, **{"variant.name": "iwae", "variant.samples": samples, "variant.estimator": "dreg"}
     )
-    assert evidence(found) > evidence(vae) + gain
-    assert found.test["bound"] > vae.test["elbo"] + gain
-    assert found.test["elbo"] < vae.test["elbo"]  # one draw's bound is not what it maximises
+    assert evidence(weighted) > evidence(vae) + gain
+    assert weighted.test["bound"] > vae.test["elbo"] + gain
+    assert weighted.test["elbo"] < vae.test["elbo"]  # one draw's bound is not what it maximises

@@ -48,10 +48,10 @@ assert_close = partial(trees_close, rtol=1e-5, atol=1e-6)
 
 def test_kl_to_the_uniform_is_the_textbooks():
     logits = 3 * np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
-    found = joint.kl_to_uniform(jnp.asarray(logits), (2, 5, 1))
+    kl = joint.kl_to_uniform(jnp.asarray(logits), (2, 5, 1))
     for column, part in enumerate(np.split(logits.astype(np.float64), [2, 7], axis=1)):
         expected = np.log(part.shape[1]) - stats.entropy(special.softmax(part, axis=1), axis=1)
-        np.testing.assert_allclose(found[:, column], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(kl[:, column], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_kl_and_relaxed_draws_are_finite_at_extremes():
@@ -194,9 +194,9 @@ def mean_terms(nets, likelihood, images, temperature, count=4000):
 
         return jax.vmap(jax.vmap(draw), axis_name=AXIS)(keys)
 
-    found = jax.tree.map(lambda term: np.asarray(term[0]), terms(jax.random.split(randomness.root_key(3), (1, count))))
-    error = found["elbo"].std(axis=0) / math.sqrt(count)
-    return {name: found[name].mean(axis=0) for name in ("elbo", "distortion_relaxed", "rate")}, error
+    means = jax.tree.map(lambda term: np.asarray(term[0]), terms(jax.random.split(randomness.root_key(3), (1, count))))
+    error = means["elbo"].std(axis=0) / math.sqrt(count)
+    return {name: means[name].mean(axis=0) for name in ("elbo", "distortion_relaxed", "rate")}, error
 
 
 def log_probs(x):
@@ -219,11 +219,11 @@ def test_distortion_of_a_relaxed_draw_with_the_categorical_kl_is_no_bound():
     patterns = np.linspace(-1, 1, 3, dtype=np.float32)[:, None].repeat(16, axis=1)[[0, 0, 2]]
     nets = mixture(lambda x: jnp.zeros((len(x), 3)), patterns)
     images = np.full((1, *SHAPE), -1 / 3, np.float32)
-    found, error = mean_terms(nets, gaussian.make(sigma=0.1), images, 100.0, count=500)
+    terms, error = mean_terms(nets, gaussian.make(sigma=0.1), images, 100.0, count=500)
     log_given = stats.norm.logpdf(images.reshape(1, 1, 16), patterns[None], 0.1).sum(axis=-1)
     log_likelihood = special.logsumexp(log_given, axis=1) - math.log(3)
-    assert np.all(-(found["distortion_relaxed"] + found["rate"]) > log_likelihood + 100)
-    assert np.all(found["elbo"] < log_likelihood - 5 * error)
+    assert np.all(-(terms["distortion_relaxed"] + terms["rate"]) > log_likelihood + 100)
+    assert np.all(terms["elbo"] < log_likelihood - 5 * error)
 
 
 def test_perplexity_tells_a_capacity_that_says_nothing():
@@ -232,8 +232,8 @@ def test_perplexity_tells_a_capacity_that_says_nothing():
         logits = jnp.asarray(50 * np.eye(4, dtype=np.float32)[category])
         np.testing.assert_allclose(joint.kl_to_uniform(logits, (4,)), math.log(4), rtol=1e-5)
         for devices in (1, 2):  # of two shares each has two categories, and the batch four
-            found = used(logits.reshape(devices, -1, 4))
-            np.testing.assert_allclose(found, np.full((devices, 1, 1), expected), rtol=1e-5)
+            perplexity = used(logits.reshape(devices, -1, 4))
+            np.testing.assert_allclose(perplexity, np.full((devices, 1, 1), expected), rtol=1e-5)
 
 
 def test_a_draw_from_the_prior_depends_on_its_key_and_its_place_alone(key):
@@ -281,9 +281,9 @@ def alignment(trained):
 
     split = trained.dataset.test
     codes = trained.run.encode(np.asarray(split.fetch(np.arange(split.size))))
-    found = codes[:, trained.run.latent_dim :].argmax(axis=1)
-    shuffled = np.random.default_rng(0).permutation(found)
-    return [normalized_mutual_info_score(split.labels, c) for c in (found, shuffled)]
+    categories = codes[:, trained.run.latent_dim :].argmax(axis=1)
+    shuffled = np.random.default_rng(0).permutation(categories)
+    return [normalized_mutual_info_score(split.labels, c) for c in (categories, shuffled)]
 
 
 SETTINGS = {"variant.name": "joint", "latent_dim": 10, "variant.gamma": 2, "variant.capacity": 3}
@@ -300,9 +300,9 @@ def test_both_kls_land_and_categories_align_with_digits_nobody_named(length):
         }
         np.testing.assert_allclose(last["kl"], 3, atol=0.25)
         np.testing.assert_allclose(last["kl_discrete"], 2, atol=0.1)
-        found, chance = alignment(trained)
+        aligned, chance = alignment(trained)
         assert chance < 0.15
-        assert found > least
+        assert aligned > least
 
 
 @pytest.mark.slow

@@ -62,13 +62,13 @@ def gaussian(mean, variance):
 
 def test_the_product_is_the_product_of_the_densities():
     one, other = gaussian([0.5, -2.0], [0.3, 2.0]), gaussian([-1.0, 1.0], [1.5, 0.1])
-    found = distributions.product(one, other)
+    product = distributions.product(one, other)
     z = jnp.float32(np.random.default_rng(0).normal(size=(50, 2)))
-    ratio = one.log_prob(z) + other.log_prob(z) - found.log_prob(z)
+    ratio = one.log_prob(z) + other.log_prob(z) - product.log_prob(z)
     # What is left is the normaliser, N(mean; mean', variance + variance'), whatever z is.
     expected = stats.norm.logpdf([1.5, -3.0], scale=np.sqrt([1.8, 2.1])).sum()
     np.testing.assert_allclose(ratio, np.full(50, expected), rtol=2e-5, atol=2e-5)
-    assert_close(found, distributions.product(other, one))
+    assert_close(product, distributions.product(other, one))
 
 
 def test_kl_is_the_integral():
@@ -81,8 +81,8 @@ def test_kl_is_the_integral():
         return np.exp(log_density(z, *q)) * (log_density(z, *q) - log_density(z, *p))
 
     expected, _ = integrate.quad(integrand, -6, 6)
-    (found,) = distributions.kl(*(gaussian([mean], [variance]) for mean, variance in (q, p)))
-    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+    (kl,) = distributions.kl(*(gaussian([mean], [variance]) for mean, variance in (q, p)))
+    np.testing.assert_allclose(kl, [expected], rtol=1e-5)
 
 
 # z_2 ~ N(0, 1), z_1 ~ N(A z_2 + C, V), x ~ N(W z_1, S^2), two pixels and two latents: everything is Gaussian, and
@@ -254,8 +254,8 @@ def test_extremes_are_finite():
             assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(total(pair)))
     for scale in (0.0, 3.0, -3.0):
         far = jax.tree.map(lambda leaf, scale=scale: scale * leaf, PARAMS)
-        found = evaluated(LADDER.loss, NETS, far)
-        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+        values = evaluated(LADDER.loss, NETS, far)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(values))
 
 
 def test_what_cannot_be_is_refused():
@@ -286,8 +286,8 @@ def test_warm_up_keeps_both_layers_in_use_on_digits(length):
 @pytest.mark.slow
 def test_the_ladder_is_above_the_vae_on_digits_with_the_upper_layer_in_use():
     fields = {"net.hidden": "(400,)", "train.learning_rate": 1e-3, "schedule.name": "linear", "schedule.steps": 3000}
-    vae, found = (
+    vae, stacked = (
         trained_digits.on_digits(6000, **{"variant.name": name}, **fields).test for name in ("beta", "ladder")
     )
-    assert found["rate_2"] > 1.5
-    assert found["elbo"] > vae["elbo"] + 0.1
+    assert stacked["rate_2"] > 1.5
+    assert stacked["elbo"] > vae["elbo"] + 0.1

@@ -78,11 +78,11 @@ def test_one_probe_is_the_jacobians_squared_norm_in_expectation():
         return LIKELIHOOD.mean(NETS.decode(NETS_PARAMS, z))
 
     draws = jax.vmap(lambda key: rae.gradient(DECODER, decode, z, key, index))
-    found = np.asarray(jax.jit(draws)(jax.random.split(jax.random.key(2), 4000)), np.float64)
+    probes = np.asarray(jax.jit(draws)(jax.random.split(jax.random.key(2), 4000)), np.float64)
     jacobians = jax.jit(jax.vmap(jax.jacobian(lambda code: decode(code[None])[0].ravel())))(z)
     exact = np.sum(np.square(jacobians), axis=(1, 2))
-    error = found.std(axis=0) / math.sqrt(len(found))
-    assert np.all(np.abs(found.mean(axis=0) - exact) < 5 * error + 1e-6)
+    error = probes.std(axis=0) / math.sqrt(len(probes))
+    assert np.all(np.abs(probes.mean(axis=0) - exact) < 5 * error + 1e-6)
     assert np.all(error < 0.02 * exact)
     # What reverse mode gives for the summed image is another quantity.
     summed = jax.grad(lambda z: jnp.sum(decode(z)))(z)
@@ -202,8 +202,8 @@ def test_until_then_the_prior_is_standard_normal_and_learns_nothing():
 def test_extremes_are_finite(name):
     for scale in (0.0, 30.0):
         params = {**PARAMS, "nets": jax.tree.map(lambda leaf, scale=scale: scale * leaf, NETS_PARAMS)}
-        found = evaluate(VARIANTS[name], params, beta_z=10, lambda_reg=100)
-        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+        values = evaluate(VARIANTS[name], params, beta_z=10, lambda_reg=100)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(values))
 
 
 def test_what_cannot_be_is_refused():

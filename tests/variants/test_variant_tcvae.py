@@ -97,11 +97,11 @@ def correlated(batch, estimator, steps=40):
         z = mean + WIDTH * noise
         return tcvae.decompose(z, jnp.arange(batch), posterior, posterior, estimator, SIZE)
 
-    found = []
+    rows = []
     for _ in range(steps):
         mean = means[random.choice(SIZE, batch, replace=False)].astype(np.float32)
-        found.append([np.mean(part) for part in parts(mean, random.normal(size=mean.shape).astype(np.float32))])
-    return np.mean(found, axis=0)
+        rows.append([np.mean(part) for part in parts(mean, random.normal(size=mean.shape).astype(np.float32))])
+    return np.mean(rows, axis=0)
 
 
 TC = 0.5 * (np.log(np.diag(COVARIANCE)).sum() - np.linalg.slogdet(COVARIANCE)[1])
@@ -169,13 +169,13 @@ def test_unit_weights_are_the_vae_in_expectation(params):
         return jax.tree.map(jnp.subtract, values(make(), **ONES), values(VAE, beta=1.0, free_bits=0.0))
 
     draws = jax.vmap(jax.vmap(difference), axis_name=AXIS)
-    found = jax.jit(draws)(jax.random.split(jax.random.key(3), (1, 4000)))
+    differences = jax.jit(draws)(jax.random.split(jax.random.key(3), (1, 4000)))
 
     def near_zero(leaf):
         deviation = leaf[0].std(axis=0) / math.sqrt(4000)
         assert np.all(np.abs(leaf[0].mean(axis=0)) < 5 * deviation + 1e-6)
 
-    jax.tree.map(near_zero, found)
+    jax.tree.map(near_zero, differences)
 
 
 def test_each_weight_is_on_its_own_part(params):
@@ -213,8 +213,8 @@ def test_finite_at_extremes(estimator):
 
     spreads, logvars = np.float32(list(itertools.product((0, 1, 1e4), (-60, -10, 0, 10, 40)))).T.reshape(2, -1, 1, 1)
     means = spreads * np.arange(12.0, dtype=np.float32).reshape(1, 4, 3)
-    found = jax.jit(jax.vmap(jax.value_and_grad(total, (0, 1))))(means, np.broadcast_to(logvars, means.shape))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    values = jax.jit(jax.vmap(jax.value_and_grad(total, (0, 1))))(means, np.broadcast_to(logvars, means.shape))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values))
 
 
 @pytest.mark.parametrize("estimator", tcvae.ESTIMATORS)

@@ -77,10 +77,10 @@ def test_narrow_components_far_from_zero_cancel_no_worse_than_stated():
     mean, sd = 5 + random.uniform(-1, 1, (30, 40)), np.full((30, 40), 0.025)  # some 40 sigma from their middle
     z = mean[:, None] + sd[:, None] * random.normal(size=(30, 10, 40))
     mean, logvar, z = (jnp.float32(x) for x in (mean, 2 * np.log(sd), z.reshape(-1, 40)))
-    found = jax.nn.logsumexp(vamp.log_densities(z, Gaussian(mean, logvar)), axis=1) - math.log(30)
+    log_density = jax.nn.logsumexp(vamp.log_densities(z, Gaussian(mean, logvar)), axis=1) - math.log(30)
     expected = log_mixture(np.float64(z), np.float64(mean), np.exp(0.5 * np.float64(logvar)))
-    np.testing.assert_allclose(found, expected, atol=0.03)
-    assert abs(np.mean(found - expected)) < 0.005
+    np.testing.assert_allclose(log_density, expected, atol=0.03)
+    assert abs(np.mean(log_density - expected)) < 0.005
 
 
 @pytest.mark.parametrize("latent", [1, 2])
@@ -112,25 +112,25 @@ def rates(variant, nets, params, draws):
 def test_the_rate_of_one_component_is_the_kl_of_two_gaussians():
     single = vamp.make(LIKELIHOOD, components=1)
     params = parameters(single)
-    found = np.asarray(rates(single, NETS, params, 20_000)[0])
+    draws = np.asarray(rates(single, NETS, params, 20_000)[0])
     mean, logvar = (np.float64(x) for x in NETS.encode(params["nets"], IMAGES))
     other, sd = components_of(params)
     closed = np.log(sd) - 0.5 * logvar + (np.exp(logvar) + (mean - other) ** 2) / (2 * sd**2) - 0.5
-    deviation = found.std(axis=0) / math.sqrt(len(found))
-    assert np.all(np.abs(found.mean(axis=0) - closed.sum(axis=1)) < 4 * deviation)
+    deviation = draws.std(axis=0) / math.sqrt(len(draws))
+    assert np.all(np.abs(draws.mean(axis=0) - closed.sum(axis=1)) < 4 * deviation)
     assert np.all(closed.sum(axis=1) > 20 * deviation)
 
 
 def test_the_rate_of_a_mixture_is_what_quadrature_gives():
     nets = mlp.make(SHAPE, 1, 1, hidden=(8,))
     params = parameters(nets=nets, latent=1)
-    found = np.asarray(rates(VARIANT, nets, params, 20_000)[0])
+    draws = np.asarray(rates(VARIANT, nets, params, 20_000)[0])
     mean, logvar = (np.float64(x) for x in nets.encode(params["nets"], IMAGES))
     z = mean + np.exp(0.5 * logvar) * np.linspace(-9, 9, 4001)
     log_q = stats.norm.logpdf(z, mean, np.exp(0.5 * logvar))
     integrand = np.exp(log_q) * (log_q - log_mixture(z[..., None], *components_of(params, nets)))
     expected = integrand.sum(axis=1) * (z[:, 1] - z[:, 0])
-    assert np.all(np.abs(found.mean(axis=0) - expected) < 4 * found.std(axis=0) / math.sqrt(len(found)))
+    assert np.all(np.abs(draws.mean(axis=0) - expected) < 4 * draws.std(axis=0) / math.sqrt(len(draws)))
 
 
 def test_the_priors_draws_have_the_mixtures_moments(params):
@@ -143,8 +143,8 @@ def test_the_priors_draws_have_the_mixtures_moments(params):
     assert np.all(np.abs(draws.mean(axis=0) - expected) < 5 * scale / 200)
     np.testing.assert_allclose(np.cov(draws.T), covariance, atol=0.03 * scale.max() ** 2)
     # The entropy sees what two moments do not: that each draw is of one component.
-    found, exact = (log_mixture(x, mean, sd) for x in (draws, direct_draws(mean, sd)))
-    assert abs(found.mean() - exact.mean()) < 5 * found.std() * math.sqrt(2 / 40_000)
+    ours, exact = (log_mixture(x, mean, sd) for x in (draws, direct_draws(mean, sd)))
+    assert abs(ours.mean() - exact.mean()) < 5 * ours.std() * math.sqrt(2 / 40_000)
 
 
 def direct_draws(mean, sd):
@@ -186,8 +186,10 @@ def test_with_posteriors_of_pseudo_inputs_at_the_standard_normal_it_is_the_vae_i
         return jax.tree.map(jnp.subtract, values(VARIANT), values(VAE, free_bits=0.0))
 
     with jax.debug_key_reuse(False):  # both losses under one key
-        found = jax.jit(jax.vmap(jax.vmap(difference), axis_name=AXIS))(jax.random.split(jax.random.key(8), (1, 4000)))
-    for leaf in jax.tree.leaves(found):
+        differences = jax.jit(jax.vmap(jax.vmap(difference), axis_name=AXIS))(
+            jax.random.split(jax.random.key(8), (1, 4000))
+        )
+    for leaf in jax.tree.leaves(differences):
         deviation = leaf[0].std(axis=0) / math.sqrt(4000)
         assert np.all(np.abs(leaf[0].mean(axis=0)) < 5 * deviation + 1e-6)
 
@@ -254,8 +256,8 @@ def total_and_gradient(z, mean, logvar):
 @pytest.mark.parametrize("far", [0.0, 1e3])
 def test_finite_at_extremes(logvar, far):
     mean = far * np.arange(6.0, dtype=np.float32).reshape(2, 3)
-    found = total_and_gradient(mean[:1] + 1, mean, np.full((2, 3), logvar, np.float32))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    values = total_and_gradient(mean[:1] + 1, mean, np.full((2, 3), logvar, np.float32))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values))
 
 
 def test_no_component_is_refused():

@@ -116,8 +116,8 @@ def test_the_loss_is_the_sum_of_its_terms_and_the_prior_takes_no_gradient():
 @pytest.mark.parametrize("devices", [1, 2])
 def test_perplexity_of_known_use(index, expected, devices):
     shares = jnp.asarray(index).reshape(devices, -1, 2)
-    found = jax.vmap(lambda share: vq.perplexity(share, 4), axis_name=AXIS)(shares)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    perplexity = jax.vmap(lambda share: vq.perplexity(share, 4), axis_name=AXIS)(shares)
+    np.testing.assert_allclose(perplexity, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("variant", [VQ, FSQ], ids=["vq", "fsq"])
@@ -192,8 +192,8 @@ EVERY = np.array(list(itertools.product(range(SIZE), repeat=5)))
 
 
 def test_chow_liu_recovers_the_tree_and_its_likelihood():
-    found = {frozenset((g, int(p))) for g, p in enumerate(FITTED["parent"]) if g != p}
-    assert found == {frozenset(edge) for edge in EDGES.items()}
+    edges = {frozenset((g, int(p))) for g, p in enumerate(FITTED["parent"]) if g != p}
+    assert edges == {frozenset(edge) for edge in EDGES.items()}
     held_out = ROWS[3000:]
     fitted = np.asarray(vq.log_probability(FITTED, jnp.asarray(held_out)))
     assert abs(np.mean(fitted - GENERATING(held_out))) < 0.01
@@ -209,8 +209,8 @@ def test_draws_have_the_pairwise_marginals_of_the_tree():
     exact = np.exp(vq.log_probability(FITTED, jnp.asarray(EVERY)))
     for a, b in itertools.combinations(range(5), 2):
         pairs = np.bincount(EVERY[:, a] * SIZE + EVERY[:, b], weights=exact, minlength=SIZE**2)
-        found = np.bincount(rows[:, a] * SIZE + rows[:, b], minlength=SIZE**2) / count
-        assert np.all(np.abs(found - pairs) < 5 * np.sqrt(pairs / count) + 1e-4)
+        share = np.bincount(rows[:, a] * SIZE + rows[:, b], minlength=SIZE**2) / count
+        assert np.all(np.abs(share - pairs) < 5 * np.sqrt(pairs / count) + 1e-4)
 
 
 def test_the_tree_bears_groups_that_say_nothing_or_everything():

@@ -140,6 +140,7 @@ def test_the_autoencoder_reports_no_rate(train_variant):
     assert evaluation["loss"] == evaluation["distortion"]
 
 
+@pytest.mark.full
 def test_grey_levels_under_a_gaussian(tmp_path):
     fields = {"data.binarize": "none", "likelihood.name": "gaussian", "likelihood.sigma": 0.3}
     fields |= {"train.steps": 200, "net.dtype": "bfloat16", "parallel.devices": 2}

@@ -191,6 +191,7 @@ def test_every_step_of_every_factor_moves_the_image(images):
         assert moved.sum(axis=(1, 2)).min() >= 20, scenes.NAMES[i]
 
 
+@pytest.mark.full
 def test_no_two_scenes_are_alike(images):
     """All of scale x shape x orientation at one colour; all hues of one scene; and a random sample of the whole."""
     bodies = np.stack(np.meshgrid(4, 2, 7, np.arange(8), np.arange(4), np.arange(15)), axis=-1).reshape(-1, 6)
@@ -274,6 +275,7 @@ def test_fields_that_cannot_be_are_refused():
         scenes.load(changed=7)
 
 
+@pytest.mark.full
 def test_the_config_trains_two_steps(tmp_path):
     options = {"train.steps": 2, "parallel.devices": 1, "data.sizes": SMALL, "data.resolution": 16}
     options |= {"net.name": "mlp", "net.hidden": (16,)}  # the config's own is compiled in test_configs.py

@@ -89,6 +89,7 @@ def there_and_back(temperatures, x, z):
     return ais.concatenate(found)
 
 
+@pytest.mark.full
 def test_images_of_the_model_are_bracketed():
     random = np.random.default_rng(7)
     z = random.normal(size=(96, LATENT))

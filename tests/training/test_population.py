@@ -92,6 +92,7 @@ def test_members_that_have_ended_stay_and_disturb_nobody(over, monkeypatch):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), row, rows[2])
 
 
+@pytest.mark.full
 def test_a_population_is_evaluated_as_each_would_be_alone():
     executor = executors.MemberParallel(executors.local_devices(2))
     states = [tiny_vae.state() for _ in range(3)]
@@ -251,6 +252,7 @@ def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatc
     assert (tmp_path / "s2/evaluation.json").exists()
 
 
+@pytest.mark.full
 def test_what_is_broken_of_one_in_turn_stops_no_other(tmp_path, monkeypatch, capsys):
     file = members_file(tmp_path, seeds(3, **{"parallel.mode": "data", "parallel.devices": 1}))
     with monkeypatch.context() as patched:

@@ -84,6 +84,7 @@ def test_extremes_are_finite():
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((loss, gradient)))
 
 
+@pytest.mark.full
 def test_the_rate_lands_on_the_capacity_on_digits():
     # The VAE's own rate here is near 6 nats: one target below it, one above; two members of one program.
     dataset, steps, targets = digits.load(), 600, np.float32([3.0, 9.0])

@@ -126,6 +126,7 @@ def test_an_unknown_kind_is_refused():
         dip.make(LIKELIHOOD, kind="III")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", dip.KINDS)
 def test_the_penalties_fall_on_digits(kind):
     # Members of one program: without the penalties and with them.

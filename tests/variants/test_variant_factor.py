@@ -160,6 +160,7 @@ COVARIANCE = np.array([[1.0, 0.7, 0.2], [0.7, 1.0, -0.3], [0.2, -0.3, 0.8]])
 TC = 0.5 * (np.log(np.diag(COVARIANCE)).sum() - np.linalg.slogdet(COVARIANCE)[1])
 
 
+@pytest.mark.full
 def test_a_trained_adversarys_estimate_is_the_known_total_correlation():
     width = 0.2  # of each posterior; the images are the means, and q(z) is N(0, COVARIANCE)
 

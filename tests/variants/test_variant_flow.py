@@ -171,6 +171,7 @@ def test_the_density_integrates_to_one_and_gives_the_rate():
     assert np.sum(q * np.abs(log_q - start.log_prob(grid))) > 0.3  # and it is not the Gaussian that it bends
 
 
+@pytest.mark.full
 def test_a_linear_decoder_has_the_posterior_that_the_flow_can_fit_and_a_diagonal_cannot():
     # x = W z + 0.3 noise: p(x) is Gaussian, p(z|x) correlated. The best diagonal q(z|x) has the variances 1 / precision
     # and falls short by half of sum_i log precision_ii - log det precision; the ELBO is all that is optimised.

@@ -267,20 +267,29 @@ def test_what_cannot_be_is_refused():
         LADDER.log_prior(NETS, PARAMS, jnp.zeros((1, LATENT)))
 
 
-RUNS = {"short": (1000, [1, 2]), "long": (1500, [1, 2, 4])}
+def collapsed_runs(steps, count):
+    """The first `count` seeds that give up a layer without warm-up, and their held-out numbers."""
+    runs = []
+    for seed in range(4 * count):
+        cold = trained_digits.on_digits(steps, **{"variant.name": "ladder", "seed": seed}).test
+        if min(cold["rate_1"], cold["rate_2"]) < 0.2:
+            runs.append((seed, cold))
+        if len(runs) == count:
+            break
+    return runs
 
 
 @pytest.mark.parametrize("length", trained_digits.LENGTHS)
 def test_warm_up_keeps_both_layers_in_use_on_digits(length):
-    # Which of the two is given up without it depends on the seed; seed 0 keeps both.
-    steps, seeds = RUNS[length]
-    for seed in seeds:
-        cold = {"variant.name": "ladder", "seed": seed}
-        warm = {**cold, "schedule.name": "linear", "schedule.steps": steps // 2}
-        given_up, kept = (trained_digits.on_digits(steps, **fields).test for fields in (cold, warm))
-        assert min(kept["rate_1"], kept["rate_2"]) > 0.4
-        assert min(given_up["rate_1"], given_up["rate_2"]) < 0.2
-        assert kept["elbo"] > given_up["elbo"] + 0.5
+    # One seed in four keeps both without it, and which one depends on rounding.
+    steps, count = {"short": (1000, 2), "long": (1500, 3)}[length]
+    runs = collapsed_runs(steps, count)
+    assert len(runs) == count
+    for seed, cold in runs:
+        warm_up = {"schedule.name": "linear", "schedule.steps": steps // 2}
+        warm = trained_digits.on_digits(steps, **{"variant.name": "ladder", "seed": seed}, **warm_up).test
+        assert min(warm["rate_1"], warm["rate_2"]) > 0.4
+        assert warm["elbo"] > cold["elbo"] + 0.5
 
 
 @pytest.mark.slow

@@ -251,6 +251,7 @@ def trained(seed, steps=400, **floats):
     return exact_total_correlation(nets, state.params, images), last
 
 
+@pytest.mark.full
 def test_a_weight_on_total_correlation_lowers_it_on_digits():
     (plain, plain_terms), (weighed, weighed_terms) = (
         trained(0, alpha=1.0, beta=weight, gamma=1.0) for weight in (1.0, 6.0)

@@ -41,8 +41,8 @@ def start(tmp_path_factory):
 
     yield start
     for process in processes:
-        process.kill()
-        process.communicate()
+        with process:
+            process.kill()
 
 
 def kill_once(condition, process):

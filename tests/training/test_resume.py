@@ -27,7 +27,7 @@ FIELDS = {
 
 
 @pytest.fixture
-def start(tmp_path_factory):
+def start():
     """Starts the run in a folder as a process of its own; what is left of it is killed."""
     processes = []
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

@@ -94,7 +94,10 @@ def test_the_moving_average_follows_and_is_what_is_evaluated():
 def test_evaluation_does_not_depend_on_the_batch():
     step = tiny_vae.over_axis(tiny_vae.make_eval_step(SPLIT), None, 0, None, None, None)
     arguments = randomness.root_key(0), jnp.int32(0), tiny_vae.hyper()
-    elbo = lambda share: step(tiny_vae.state().params, share[None], *arguments)["elbo"]  # noqa: E731
+
+    def elbo(share):
+        return step(tiny_vae.state().params, share[None], *arguments)["elbo"]
+
     np.testing.assert_allclose(
         elbo(jnp.arange(60)), np.mean([elbo(jnp.arange(30)), elbo(jnp.arange(30, 60))]), rtol=1e-5
     )

@@ -180,9 +180,8 @@ def cameras(angles: int) -> Float[np.ndarray, "angle 4"]:
 def render(sizes: tuple[int, ...], resolution: int, ids: Indices) -> Bytes:
     """The images of `ids`, (batch, resolution, resolution, 3)."""
     *hue_classes, scale, shape, orientation = to_classes(sizes, ids).T
-    body = Body(
-        tuple(jnp.asarray(bodies(sizes[3]))[scale, shape].T[..., None]), (shape == SHAPES.index("cylinder"))[:, None]
-    )
+    half, rise, radius, middle = jnp.asarray(bodies(sizes[3]))[scale, shape].T[..., None]
+    body = Body((half, rise, radius, middle), (shape == SHAPES.index("cylinder"))[:, None])
     cosine, sine, x, y = jnp.asarray(cameras(sizes[5]))[orientation].T[..., None]
     right, ahead, up = jnp.asarray(directions(resolution))[:, None, :]
     ray = cosine * right - sine * ahead, sine * right + cosine * ahead, up

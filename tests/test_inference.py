@@ -1,11 +1,17 @@
+import copy
+import inspect
 import json
+import logging
+import pickle
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import vae_jax
 from vae_jax import cli
+from vae_jax.data import _arrays
 from vae_jax.errors import UserError
 from vae_jax.inference import CompiledFunction
 
@@ -120,19 +126,134 @@ def test_grey_levels_are_bytes_or_floats(run, images):
         (np.zeros((8, 8, 1), np.uint8), r"images: shape \(8, 8, 1\)"),
         (np.zeros((3, 8, 8, 1), np.int64), "images: dtype int64"),
         (np.full((3, 8, 8, 1), 7.0), "images: values from 7 to 7"),
-        (np.full((3, 8, 8, 1), np.nan), "images: values from nan"),
+        (np.full((3, 8, 8, 1), 1.00011), r"images: values from 1\.00011 to 1\.00011; give uint8"),
+        (np.full((3, 8, 8, 1), -np.inf), "images: values from -inf to -inf"),
+        (np.full((3, 8, 8, 1), np.nan), "images: 192 of 192 values are NaN"),
+        (np.full((3, 8, 8, 1), "a"), "images: dtype <U1 is not allowed"),
+        ([[1], [1, 2]], "images: list is not allowed"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(run, bad, message):
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         run.encode(bad)
 
 
+def refused(match):
+    """A UserError of one line that begins with `match`."""
+    return pytest.raises(UserError, match=rf"\A{match}.*\Z")
+
+
+def untyped(method):
+    """A method as a person calls it, without the types that these tests check."""
+    return inspect.unwrap(getattr(vae_jax.inference.TrainedModel, method))
+
+
 def test_codes_and_latents_that_do_not_fit_are_refused(run, images):
-    with pytest.raises(UserError, match=r"codes: shape \(3, 5\) is not allowed; give \(n, 2\)"):
+    with refused(r"codes: shape \(3, 5\) is not allowed; give \(n, 2\)"):
         run.decode(np.zeros((3, 5)))
-    with pytest.raises(UserError, match="latent: 2 is not allowed"):
-        run.traverse(images[0], 2)
+    for value in (np.nan, np.inf, 1e300):
+        with refused("codes: 1 of 2 values are NaN or infinite"):
+            run.decode(np.array([[0, value]]))
+    with refused("codes: <U1 is not allowed"):
+        run.decode(np.array([["a", "b"]]))
+    for latent in (2, -1, 1.0, True):
+        with refused(f"latent: {latent} is not allowed; this run has latents 0 to 1"):
+            untyped("traverse")(run, images[0], latent)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        (
+            "sample",
+            ("zero", 4),
+            r"key: 'zero' is not allowed; give one key, as jax\.random\.key\(0\), or a seed from 0",
+        ),
+        ("sample", (-1, 4), "key: -1 is not allowed"),
+        ("sample", (2**32, 4), "key: 4294967296 is not allowed"),
+        ("sample", (0.5, 4), "key: 0.5 is not allowed"),
+        ("sample", (None, 4), "key: None is not allowed"),
+        ("sample", (np.zeros(3), 4), "key: 'ndarray' is not allowed"),
+        ("sample", (0, -1), "n: -1 is not allowed; give a whole number of at least 0"),
+        ("sample", (0, 2.5), "n: 2.5 is not allowed"),
+        ("sample", (0, "4"), "n: '4' is not allowed"),
+        ("sample", (0, 4, [1, 2]), "labels: 2 of them for 4 draws; give one for each draw"),
+        ("sample", (0, 2, ["a", "b"]), "labels: <U1 is not allowed; give one whole number for each draw"),
+        ("sample", (0, 2, [1, 2]), "labels: this run's prior is the same for every label"),
+        ("encode", (np.zeros((2, 8, 8, 1)), np.eye(2)), r"labels: shape \(2, 2\) is not allowed; .*one-hot"),
+        ("encode", (np.zeros((2, 8, 8, 1)), [0.5, 1]), "labels: 0.5 is not allowed"),
+        (
+            "interpolate",
+            (np.zeros((8, 8, 1)), np.zeros((8, 8)), 3),
+            r"b: shape \(8, 8\) is not allowed; give \(8, 8, 1\)",
+        ),
+        ("interpolate", (np.zeros((1, 8, 8, 1)), np.zeros((8, 8, 1))), r"a: shape \(1, 8, 8, 1\) is not allowed"),
+        ("interpolate", (np.zeros((8, 8, 1)), np.full((8, 8, 1), 2.0)), "b: values from 2 to 2"),
+        ("interpolate", (np.zeros((8, 8, 1)), np.zeros((8, 8, 1)), 0), "n: 0 is not allowed; give .* at least 1"),
+        ("interpolate", (np.zeros((8, 8, 1)), np.zeros((8, 8, 1)), 3, [1]), "labels: 1 of them for 2 images"),
+        ("traverse", (np.zeros((8, 8)), 0), r"x: shape \(8, 8\) is not allowed; give \(8, 8, 1\)"),
+        ("traverse", (np.zeros((8, 8, 1)), 0, np.zeros((2, 2))), r"values: shape \(2, 2\) is not allowed"),
+        ("traverse", (np.zeros((8, 8, 1)), 0, [np.nan]), "values: 1 of 1 values are NaN"),
+        ("traverse", (np.zeros((8, 8, 1)), 0, None, "seven"), "label: <U5 is not allowed"),
+    ],
+)
+def test_what_a_method_cannot_take_is_refused_in_a_line_that_names_it(run, method, arguments, message):
+    with refused(message):
+        untyped(method)(run, *arguments)
+
+
+def test_a_seed_is_as_good_as_its_key(run):
+    draws = run.sample(jax.random.key(7), 3)
+    for key in (7, np.int64(7), jax.random.PRNGKey(7)):
+        np.testing.assert_array_equal(untyped("sample")(run, key, np.int64(3)), draws)
+
+
+def test_rounding_beyond_the_range_is_clipped(run, images):
+    grey = np.float64(images[:2] > 100)
+    np.testing.assert_array_equal(run.encode(grey * 1.0001 - 0.00005), run.encode(grey))
+    np.testing.assert_array_equal(run.encode(np.float16(grey)), run.encode(grey))
+
+
+def test_black_and_white_images_are_bools(run, images, caplog):
+    mask = images[:2] > 100
+    np.testing.assert_array_equal(run.encode(mask), run.encode(np.float32(mask)))
+    _arrays.warn_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        run.encode(np.uint8(mask))
+        run.encode(np.uint8(mask) * 2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "images: uint8 of 0 and 1 alone is almost black; for black and white give bool, or 0 and 255"
+    ]
+
+
+def test_no_images_give_no_images(run, images):
+    none = images[:0]
+    assert run.encode(none).shape == (0, 2)
+    empty = (
+        run.reconstruct(none),
+        run.decode(np.zeros((0, 2))),
+        run.sample(0, 0),
+        run.traverse(images[0], 0, []),
+    )
+    assert [(array.shape, array.dtype) for array in empty] == [((0, 8, 8, 1), np.float32)] * 4
+
+
+def test_a_run_can_be_pickled_and_copied_to_the_same_bits(run, images):
+    pictures, codes = run.sample(3, 2), run.encode(images[:2])
+    for other in (pickle.loads(pickle.dumps(run)), copy.deepcopy(run), pickle.loads(pickle.dumps(run.with_params(
+        run.config, jax.tree.map(jnp.asarray, run.params), run.step
+    )))):  # fmt: skip
+        assert (other.config, other.image_shape, other.step) == (run.config, run.image_shape, run.step)
+        np.testing.assert_array_equal(other.sample(3, 2), pictures)
+        np.testing.assert_array_equal(other.encode(images[:2]), codes)
+
+
+def test_a_copy_and_a_run_of_other_weights_share_what_is_compiled(run):
+    zeros = jax.tree.map(np.zeros_like, run.params)
+    for other in (copy.copy(run), run.with_params(run.config, zeros, 0)):
+        assert other._decode is run._decode
+    assert run.with_params(run.config, zeros, 0).params is zeros
+    assert run.params is not zeros
 
 
 def test_the_best_checkpoint_can_be_evaluated(folder, capsys):

@@ -1,14 +1,22 @@
 """Streams with names, and noise that belongs to an example."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.variant_configs import NAMES, config_of, split_with_factors
 
-from vae_jax import randomness
+from vae_jax import data, model, randomness, registry
+from vae_jax.data import _factors
+from vae_jax.metrics import FactorCodes, _boosted_trees, _hmc, beta_vae, factor_vae, smoothness
+from vae_jax.models import likelihoods
+from vae_jax.models.networks import conv
+from vae_jax.training.step import initial_state
+from vae_jax.typing import AXIS
 
 ROOT = Path(__file__).parents[1]
 NEW = ("a", "b", "factor/third", "my_lab.nets/dropout", "noise ", "Noise")
@@ -58,6 +66,113 @@ def test_noise_follows_from_an_examples_index_and_not_from_its_batch(key):
     assert len(set(map(bits, keys))) == 3
     np.testing.assert_array_equal(normal(key, index[::-1], 4), noise[::-1])
     np.testing.assert_allclose(jax.random.normal(jax.random.fold_in(key, 70_000), (4,)), noise[2], rtol=1e-6)
+
+
+def primitives(jaxpr):
+    """Every operation of a traced program, those of the programs inside it too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            yield from primitives(inner) if hasattr(inner, "eqns") else ()
+
+
+def drawn_bits(function, *arguments, **options):
+    """How many bits each number takes that `function` draws, with JAX's x64 flag on; nothing is compiled."""
+    with jax.enable_x64(True):
+        traced = jax.make_jaxpr(function, **options)(*arguments)
+    return {e.params["bit_width"] for e in primitives(traced.jaxpr) if e.primitive.name == "random_bits"}
+
+
+def test_draws_are_the_same_with_64_bits(key):
+    narrow = randomness.example_normal(key, jnp.arange(3), 4)
+    with jax.enable_x64(True):
+        wide = randomness.example_normal(key, jnp.arange(3), 4)
+    assert wide.dtype == np.float32
+    np.testing.assert_array_equal(narrow, wide)
+
+
+def test_a_draw_of_64_bits_is_seen():
+    assert drawn_bits(lambda key: jax.vmap(lambda k: jax.random.normal(k, (2,)))(jax.random.split(key, 3)), KEY) == {64}
+
+
+KEY = randomness.root_key(0)
+WIDE_FIELDS = {
+    "rae": {"regularizer": "gradient"},
+    "vq": {"codes": 8},
+}
+"""Under which a variant draws all that it ever does."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_variant_draws_64_bits(name):
+    config = config_of(name, **WIDE_FIELDS.get(name, {}))
+    built, split = model.build(config, (4, 4, 1)), split_with_factors()
+
+    def use(key, indices):
+        batch = data.make_batch(split, data.sample_pixels, indices, indices, key)
+        params = initial_state(built, config, (4, 4, 1), key).params
+        floats = {name: jnp.float32(value) for name, value in built.floats.items()}
+        loss = built.variant.loss(built.nets, params, batch, key, jnp.int32(1), **floats)
+        codes = built.variant.sample_prior(built.nets, params, key, 3, config.latent_dim)
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+        return loss, codes
+
+    over_axis = jax.vmap(use, in_axes=(None, 0), axis_name=AXIS)
+    with jax.debug_key_reuse(False):  # one key does for all that is traced here
+        assert drawn_bits(over_axis, KEY, jnp.arange(6)[None]) == {32}
+
+
+@pytest.mark.parametrize("name", registry.file_names("vae_jax.models.likelihoods"))
+def test_no_likelihood_draws_64_bits(name):
+    likelihood = likelihoods.get(name)()
+    parameters = jnp.zeros((2, 3, 3, likelihood.channels + likelihood.shared))
+    assert drawn_bits(likelihood.sample, parameters, KEY, jnp.arange(2)) == {32}
+
+
+def test_no_network_starts_from_64_bits():
+    nets = conv.make((16, 16, 1), 2, 1, shared=1)
+    image, code = jnp.zeros((1, 16, 16, 1)), jnp.zeros((1, 2))
+    assert drawn_bits(nets.init, KEY, image, code) == {32}
+    with jax.enable_x64(True):
+        params = jax.eval_shape(nets.init, KEY, image, code)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+
+
+def test_no_draw_of_factors_takes_64_bits():
+    grid = _factors.Factors(("a", "b"), (3, 4), None)
+    assert drawn_bits(lambda key: grid.sample(key, 5), KEY) == {32}
+    change = partial(_factors.change_factors, sizes=(3, 4), changed=0, nuisance=(True, False))
+    assert drawn_bits(lambda key: change(key, classes=jnp.zeros(2, jnp.int32)), KEY) == {32}
+
+
+def test_no_metric_draws_64_bits():
+    def log_density(z):
+        return -0.5 * jnp.sum(jnp.square(z), axis=-1)
+
+    rows = jnp.arange(8, dtype=jnp.int32)[:, None]
+    fit = partial(_boosted_trees.fit, sizes=(2,), bins=8, rounds=2)
+    assert drawn_bits(lambda key: fit(key, rows, rows % 2), KEY) == {32}
+    keys, z, step_size = jax.random.split(randomness.root_key(1), 3), jnp.zeros((3, 2)), jnp.ones(3)
+    assert drawn_bits(lambda keys: _hmc.transition(log_density, keys, z, step_size, 2), keys) == {32}
+    codes = np.indices((3, 4)).reshape(2, -1).T.astype(np.float32)
+    coded = FactorCodes.from_grid(codes, ("a", "b"), (3, 4))
+    count = partial(factor_vae.count_votes, coded, variance=np.ones(2), least_deviation=0.1)
+
+    def draw():
+        first, second, third, fourth = jax.random.split(randomness.root_key(2), 4)
+        points = beta_vae.draw_points(coded, first, 4, 3)
+        return (
+            coded.draw(second, 6),
+            points,
+            count(third, count=5, images=4),
+            smoothness.draw_pairs(fourth, np.arange(9) % 2, 5),
+        )
+
+    narrow = draw()
+    with jax.enable_x64(True):
+        wide = draw()
+    jax.tree.map(np.testing.assert_array_equal, narrow, wide)
 
 
 def test_each_stream_that_the_package_asks_for_by_a_number_of_old_is_still_asked_for():

@@ -5,9 +5,19 @@ import difflib
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from vae_jax.phrases import printable
+
 
 class UserError(ValueError):
     """Something the user gave is wrong; the message is one line that says what and what is allowed."""
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says, as one tells it to a person: of one of the operating system with the file's name first."""
+    if isinstance(error, OSError) and error.strerror:
+        names = [printable(str(name)) for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join([*names[:1], error.strerror.lower()])
+    return str(error) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -7,19 +7,28 @@ pictures = run.sample(jax.random.key(0), 16)
 
 import copy
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
+from vae_jax.data._arrays import as_array, check_labels, is_whole, warn_once
 from vae_jax.errors import UserError
-from vae_jax.model import Model
+from vae_jax.jax_flags import pinned_flags
+from vae_jax.model import Model, build
+from vae_jax.randomness import root_key
 from vae_jax.typing import Config, Key, Params
 
 BATCH_SIZES = (1, 16, 256)
 """Batch sizes that are ever compiled: any other is padded to the next of these, or cut into the largest."""
+
+TOLERANCE = 1e-4
+"""How far beyond [0, 1] grey levels may be by rounding; what is beyond is clipped."""
 
 Rows: TypeAlias = PyTree
 """Arrays with as many rows: images, codes, or a dict of them."""
@@ -31,6 +40,7 @@ class CompiledFunction:
 
     jitted: Callable[[Params, Rows], Any]
 
+    @pinned_flags()
     def __call__(self, params: Params, rows: Rows) -> np.ndarray:
         """The function of all rows, one after the other in one array."""
         largest, count = BATCH_SIZES[-1], _row_count(rows)
@@ -56,8 +66,51 @@ def _pad(array: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([array, np.zeros((size - len(array), *array.shape[1:]), array.dtype)])
 
 
+def _as_numbers(field: str, values: Any, expected: str) -> np.ndarray:
+    """`values` as float32. Raises UserError naming `field` for what are no numbers, and for NaN and infinities."""
+    array = as_array(field, values)
+    if array.dtype.kind in "SUmMc":
+        raise UserError(f"{field}: {array.dtype} is not allowed; give {expected} of numbers")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    unusable = array.size - int(np.isfinite(array).sum())
+    if unusable:
+        raise UserError(f"{field}: {unusable} of {array.size} values are NaN or infinite; give finite numbers")
+    return array
+
+
+def _clip_rounding(field: str, images: np.ndarray) -> np.ndarray:
+    """Grey levels in [0, 1]. Raises UserError for NaN, and for what is further beyond than rounding is."""
+    unknown, (low, high) = int(np.isnan(images).sum()), (images.min(initial=0), images.max(initial=0))
+    if unknown:
+        raise UserError(f"{field}: {unknown} of {images.size} values are NaN; give grey levels from 0 to 1")
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        low, high = images.min(), images.max()
+        raise UserError(f"{field}: values from {low:.9g} to {high:.9g}; give uint8 (0 to 255) or float (0 to 1)")
+    return np.clip(images, 0, 1)
+
+
+def _as_key(key: Any) -> Key:
+    """A key of one use of randomness, from that or from a seed."""
+    if is_whole(key) and 0 <= key < 2**32:
+        return root_key(operator.index(key))
+    if isinstance(key, jax.Array) and key.shape == () and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    if isinstance(key, (jax.Array, np.ndarray)) and key.shape == (2,) and key.dtype == np.uint32:  # PRNGKey's
+        return jax.random.wrap_key_data(jnp.asarray(key), impl="threefry2x32")
+    what = key if isinstance(key, (int, float, str, type(None))) else type(key).__name__
+    raise UserError(f"key: {what!r} is not allowed; give one key, as jax.random.key(0), or a seed from 0 to 2^32 - 1")
+
+
+def _rebuild(config: Config, image_shape: tuple[int, int, int], params: Params, step: int) -> "TrainedModel":
+    return TrainedModel(config, image_shape, build(config, image_shape), params, step)
+
+
 class TrainedModel:
-    """A model and its trained weights. Images are (n, height, width, channels), codes (n, latent)."""
+    """A model and its trained weights. Images are (n, height, width, channels), codes (n, latent).
+
+    It can be pickled and copied: what its config names is built anew, and compiled anew where it is used.
+    """
 
     def __init__(self, config: Config, image_shape: tuple[int, int, int], model: Model, params: Params, step: int):
         self.config, self.image_shape, self.params, self.step = config, image_shape, params, step
@@ -73,36 +126,45 @@ class TrainedModel:
 
         self._encode, self._decode = CompiledFunction(jax.jit(encode)), CompiledFunction(jax.jit(decode))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.config, self.image_shape, jax.tree.map(np.asarray, self.params), self.step)
+
+    def __copy__(self) -> "TrainedModel":
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def with_params(self, config: Config, params: Params, step: int) -> "TrainedModel":
         """Another run of the same program, which shares what this one has compiled."""
         other = copy.copy(self)
         other.config, other.params, other.step = config, params, step
         return other
 
-    def encode(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+    def encode(self, images: ArrayLike, labels: ArrayLike | None = None) -> np.ndarray:
         """The code of each image, its posterior mean.
 
         Args:
-            images: (n, height, width, channels), uint8 from 0 to 255 or float from 0 to 1.
+            images: (n, height, width, channels): uint8 from 0 to 255; float from 0 to 1, where up to 0.0001 beyond is
+                taken as rounding and clipped; or bool, True for white.
             labels: (n,) class numbers, for variants that were trained with them.
 
         Returns:
             (n, code) float32; the first `latent_dim` numbers of a code are the latents.
 
         Raises:
-            UserError: for a wrong shape, dtype or range, and for labels that are missing or unknown.
+            UserError: for a wrong shape, dtype or range, for NaN, and for labels that are missing or unknown.
         """
-        batch = {"image": self._checked_images(images)}
-        if labels is not None:
-            batch["label"] = np.asarray(labels, np.int32)
-            if batch["label"].shape != batch["image"].shape[:1]:
-                raise UserError(f"labels: shape {batch['label'].shape} is not allowed; give one for each image")
-        codes = self._encode(self.params, batch)
+        images = self._checked_images("images", images)
+        return self._codes(images, "labels", None if labels is None else check_labels(labels, len(images)))
+
+    def _codes(self, images: np.ndarray, field: str, labels: np.ndarray | None) -> np.ndarray:
+        """The codes of checked images; the labels were given as `field`."""
+        codes = self._encode(self.params, {"image": images} if labels is None else {"image": images, "label": labels})
         if labels is not None and not np.isfinite(codes).all():
-            raise UserError("labels: some are of no class that this run knows")
+            raise UserError(f"{field}: some are of no class that this run knows")
         return codes
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
+    def decode(self, codes: ArrayLike) -> np.ndarray:
         """The expected image at each code.
 
         Args:
@@ -112,22 +174,23 @@ class TrainedModel:
             (n, height, width, channels) float32: grey levels, in [0, 1] if the likelihood keeps them there.
 
         Raises:
-            UserError: for a wrong shape.
+            UserError: for a wrong shape, and for what are not finite numbers.
         """
-        codes = np.asarray(codes, np.float32)
+        codes = _as_numbers("codes", codes, f"(n, {self.code_dim})")
         if codes.ndim != 2 or codes.shape[1] != self.code_dim:
             raise UserError(f"codes: shape {codes.shape} is not allowed; give (n, {self.code_dim})")
         return self._decode(self.params, codes)
 
-    def reconstruct(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-        """The expected image at each image's code."""
-        return self.decode(self.encode(images, labels))
+    def reconstruct(self, images: ArrayLike, labels: ArrayLike | None = None) -> np.ndarray:
+        """The expected image at each image's code. Raises UserError as `encode` does."""
+        return self._decode(self.params, self.encode(images, labels))
 
-    def sample(self, key: Key, n: int, labels: np.ndarray | None = None) -> np.ndarray:
+    @pinned_flags()
+    def sample(self, key: Key | int, n: int, labels: ArrayLike | None = None) -> np.ndarray:
         """Expected images at draws from the prior; draw i depends on key, i and, where given, label i alone.
 
         Args:
-            key: of this use of randomness.
+            key: of this use of randomness; a whole number is a seed, as config.seed is: 0 for jax.random.key(0).
             n: how many draws.
             labels: (n,) class numbers, where the prior is one of each label.
 
@@ -135,52 +198,76 @@ class TrainedModel:
             (n, height, width, channels) float32.
 
         Raises:
-            UserError: for labels that are not one for each draw, or that this run's prior has no use for.
+            UserError: for what is no key or no number of draws, and for labels that are not one for each draw, or that
+                this run's prior has no use for.
         """
-        if labels is not None and np.shape(labels) != (n,):
-            raise UserError(f"labels: shape {np.shape(labels)} is not allowed; give one for each draw")
+        key = _as_key(key)
+        if not is_whole(n) or n < 0:
+            raise UserError(f"n: {n!r} is not allowed; give a whole number of at least 0")
+        if labels is not None:
+            labels = check_labels(labels, int(n), noun="draw")
+        if n == 0:
+            return np.zeros((0, *self.image_shape), np.float32)
         sample_prior = self.model.variant.sample_prior
-        codes = sample_prior(self.model.nets, self.params, key, n, self.latent_dim, labels)
-        return self.decode(np.asarray(codes))
+        codes = sample_prior(self.model.nets, self.params, key, int(n), self.latent_dim, labels)
+        return self._decode(self.params, np.asarray(codes))
 
-    def interpolate(self, a: np.ndarray, b: np.ndarray, n: int = 8, labels: np.ndarray | None = None) -> np.ndarray:
+    def interpolate(self, a: ArrayLike, b: ArrayLike, n: int = 8, labels: ArrayLike | None = None) -> np.ndarray:
         """`n` images on the straight line between the codes of the images `a` and `b`, both ends included.
 
-        `labels` are the two images', for variants that were trained with labels. Raises UserError as `encode` does.
+        `labels` are the two images', for variants that were trained with labels. Raises UserError for `n` below 1, and
+        as `encode` does.
         """
-        label_a, label_b = (None, None) if labels is None else (labels[:1], labels[1:])
-        start, end = self.encode(np.asarray(a)[None], label_a)[0], self.encode(np.asarray(b)[None], label_b)[0]
+        if not is_whole(n) or n < 1:
+            raise UserError(f"n: {n!r} is not allowed; give a whole number of at least 1")
+        pair = [self._checked_image("a", a), self._checked_image("b", b)]
+        label_pair = (None, None) if labels is None else check_labels(labels, 2)[:, None]
+        start, end = (self._codes(image, "labels", label) for image, label in zip(pair, label_pair, strict=True))
         weight = np.linspace(0, 1, n, dtype=np.float32)[:, None]
-        return self.decode((1 - weight) * start + weight * end)
+        return self._decode(self.params, (1 - weight) * start + weight * end)
 
     def traverse(
-        self, x: np.ndarray, latent: int, values: np.ndarray | None = None, label: int | None = None
+        self, x: ArrayLike, latent: int, values: ArrayLike | None = None, label: int | None = None
     ) -> np.ndarray:
         """The image `x` decoded with one latent set to each of `values` (-3 to 3 in eleven steps).
 
-        Raises UserError for a latent that is not there, and as `encode` does.
+        Raises UserError for a latent that is not there, for values that are not finite numbers, and as `encode` does.
         """
-        if not 0 <= latent < self.latent_dim:
-            raise UserError(f"latent: {latent} is not allowed; this run has latents 0 to {self.latent_dim - 1}")
-        values = np.linspace(-3, 3, 11) if values is None else np.atleast_1d(values)
-        labels = None if label is None else np.asarray([label])
-        codes = np.repeat(self.encode(np.asarray(x)[None], labels), len(values), axis=0)
+        if not is_whole(latent) or not 0 <= latent < self.latent_dim:
+            raise UserError(f"latent: {latent!r} is not allowed; this run has latents 0 to {self.latent_dim - 1}")
+        values = np.linspace(-3, 3, 11) if values is None else np.atleast_1d(_as_numbers("values", values, "(n,)"))
+        if values.ndim != 1:
+            raise UserError(f"values: shape {values.shape} is not allowed; give (n,)")
+        image = self._checked_image("x", x)
+        labels = None if label is None else check_labels([label], 1, "label")
+        codes = np.repeat(self._codes(image, "label", labels), len(values), axis=0)
         codes[:, latent] = values
-        return self.decode(codes)
+        return self._decode(self.params, codes)
 
-    def _checked_images(self, images: np.ndarray) -> np.ndarray:
+    def _checked_image(self, field: str, image: ArrayLike) -> np.ndarray:
+        """One image as `_checked_images` gives it, (1, height, width, channels)."""
+        image = as_array(field, image)
+        if image.shape != self.image_shape:
+            raise UserError(f"{field}: shape {image.shape} is not allowed; give {self.image_shape}")
+        return self._checked_images(field, image[None])
+
+    def _checked_images(self, field: str, images: ArrayLike) -> np.ndarray:
         """Grey levels in [0, 1], the expectation of dynamic binarisation; thresholded where training did that."""
-        images = np.asarray(images)
+        images = as_array(field, images)
         expected = "(n, " + ", ".join(map(str, self.image_shape)) + ")"
         if images.shape[1:] != self.image_shape:
-            raise UserError(f"images: shape {images.shape} is not allowed; give {expected}")
+            raise UserError(f"{field}: shape {images.shape} is not allowed; give {expected}")
         if images.dtype == np.uint8:
+            if images.max(initial=0) == 1:
+                warn_once(
+                    f"{field}: uint8 of 0 and 1 alone is almost black; for black and white give bool, or 0 and 255"
+                )
             images = images / np.float32(255)
-        elif images.dtype not in (np.float32, np.float64):
-            raise UserError(f"images: dtype {images.dtype} is not allowed; give uint8 (0 to 255) or float (0 to 1)")
-        elif not np.all((images >= 0) & (images <= 1)):
-            raise UserError(
-                f"images: values from {images.min():g} to {images.max():g}; give uint8 (0 to 255) or float (0 to 1)"
-            )
+        elif images.dtype == np.bool_:
+            images = images.astype(np.float32)
+        elif images.dtype.kind == "f":
+            images = _clip_rounding(field, images)
+        else:
+            raise UserError(f"{field}: dtype {images.dtype} is not allowed; give uint8 (0 to 255) or float (0 to 1)")
         static = self.config["data"]["binarize"] == "static"
         return (images > 0.5).astype(np.float32) if static else images.astype(np.float32, copy=False)

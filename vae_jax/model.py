@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from vae_jax import data, registry, variants
 from vae_jax.errors import UserError, errors_of, unknown_name
+from vae_jax.files import reason
 from vae_jax.models import likelihoods, networks, schedules
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
@@ -107,10 +108,23 @@ def check_fields(config: Config) -> None:
 
 
 def load_data(section: Config) -> data.Dataset:
-    """The dataset of a config's `data` section. Raises UserError naming what is wrong."""
+    """The dataset of a config's `data` section, checked. Raises UserError naming what is wrong."""
     fields = {name: value for name, value in _section_fields(section).items() if name != "binarize"}
     with errors_of("config.data."):
-        return data.get(section["name"])(**fields)
+        return data.check_dataset(_call_load(section["name"], fields))
+
+
+def _call_load(name: str, fields: dict[str, Any]) -> Any:
+    """What `load` of the dataset `name` gives. Raises UserError for what the user's own raises."""
+    load = data.get(name)
+    try:
+        return load(**fields)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if "." not in name:  # ours: what it raises is a fault of ours, with its trace
+            raise
+        raise UserError(f"name: {name!r} cannot be loaded ({type(error).__name__}: {reason(error)})") from None
 
 
 def defaults(section: str, name: str) -> dict[str, Any]:

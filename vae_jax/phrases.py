@@ -1,8 +1,12 @@
 """Counts, lists, times and sizes in words."""
 
+import unicodedata
 from collections.abc import Sequence
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+
+ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories of characters that a terminal acts on, or that cannot be written."""
 
 
 def plural(count: int, noun: str) -> str:
@@ -34,3 +38,13 @@ def format_bytes(count: float | int) -> str:
         if count < 1000:
             return f"{count:,.1f} {unit}"
     return f"{count / 1000:,.1f} TB"
+
+
+def printable(text: str) -> str:
+    r"""The text in one line, with every character that a terminal might act on as its escape: a newline as "\n".
+
+    Control and format characters, line separators and lone surrogates are such; accents, Greek and emoji are not.
+    """
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in ACTING else character for character in text
+    )

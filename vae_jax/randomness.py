@@ -1,11 +1,13 @@
 """All randomness of a run: a root key, streams with names, and noise that belongs to an example.
 
-Keys never live in a run's state: they follow from the seed and the step.
+Keys never live in a run's state: they follow from the seed and the step. Draws are float32 and int32, named wherever
+one is made: with JAX's x64 flag they are the same.
 """
 
 import zlib
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax.typing import Indices, Key, Keys
@@ -76,4 +78,4 @@ def example_keys(key: Key, index: Indices) -> Keys:
 
 def example_normal(key: Key, index: Indices, size: int) -> Float[Array, "batch size"]:
     """Standard normal noise, `size` numbers for each example, a function of key and index alone."""
-    return jax.vmap(lambda k: jax.random.normal(k, (size,)))(example_keys(key, index))
+    return jax.vmap(lambda k: jax.random.normal(k, (size,), jnp.float32))(example_keys(key, index))

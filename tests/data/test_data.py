@@ -2,6 +2,7 @@ import gzip
 import importlib.util
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from vae_jax import data, randomness
-from vae_jax.data import digits, fashion_mnist, idx, mnist, tfds
+from vae_jax.data import cars3d, digits, dsprites, fashion_mnist, idx, mnist, tfds
 from vae_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -122,10 +123,20 @@ def test_a_batch_holds_the_images_and_labels_of_its_indices(key, labelled):
 
 def test_images_that_are_no_dataset_are_refused(monkeypatch):
     images = np.zeros((4, 2, 2, 1), np.uint8)
-    with refused("images: float32"):
+    with refused(r"images: float32 .*np\.uint8\(np\.round\(255 \* images\)\)"):
         data.make_split(images.astype(np.float32))
-    with refused(r"images: .*\(4, 2, 2\)"):
+    with refused("images: int64 .* from 0 to 255"):
+        data.make_split(images.astype(np.int64))
+    with refused(r"images: .*\(4, 2, 2\) .*images\[\.\.\., None\]"):
         data.make_split(images[..., 0])
+    with refused(r"images: .*\(0, 2, 2, 1\) .*at least one image"):
+        data.make_split(images[:0])
+    with refused(r"images: .*\(4, 2, 2, 4\) .*images\[\.\.\., :3\]"):
+        data.make_split(images.repeat(4, axis=3))
+    with refused(r"images: .*\(4, 3, 2, 2\) .*np\.moveaxis\(images, 1, -1\)"):
+        data.make_split(np.zeros((4, 3, 2, 2), np.uint8))
+    with refused("images: list is not allowed"):
+        data.make_split([[1, 2], [3]])
     with refused("labels: 3 of them for 4"):
         data.make_split(images, np.arange(3))
     with refused(r"images: train has shape \(2, 2, 1\), test has \(2, 1, 1\)"):
@@ -198,9 +209,16 @@ DAMAGED = {
     "labels instead of images": (encoded(LABELS), "begins with 00000801, not with 00000803"),
     "floats": (b"\0\0\x0d\3" + IMAGE_FILE[4:], "begins with 00000d03"),
     "empty": (b"", "begins with nothing"),
-    "header cut": (IMAGE_FILE[:6], "truncated, 6 bytes"),
+    "header cut": (IMAGE_FILE[:6], "truncated, 6 bytes where a header has 16"),
     "truncated": (IMAGE_FILE[:-1], "truncated, 75 bytes where its header says 76"),
-    "too long": (IMAGE_FILE + b"\0", "too long, 77 bytes where its header says 76"),
+    "too long": (IMAGE_FILE + b"\0", "too long, more bytes where its header says 76"),
+    "beyond int64": (IMAGE_FILE[:4] + b"\xff" * 12, "its header says 4294967295 x 4294967295 x 4294967295, more than"),
+    "beyond a device": (
+        IMAGE_FILE[:4] + b"\x7f\xff\xff\xff" * 3,
+        "its header says 2147483647 x .*, more than the 8 GiB",
+    ),
+    "no images": (encoded(IMAGES[:0]), "its header says 0 x 3 x 4, which is nothing"),
+    "no pixels": (encoded(IMAGES[:, :, :0]), "its header says 5 x 3 x 0, which is nothing"),
     "too few labels": (encoded(IMAGES[:4]), "5 labels for 4 images"),
 }
 
@@ -217,7 +235,6 @@ def test_a_damaged_idx_file_is_named_with_what_is_wrong(folder, damage):
 
 ZIPPED = gzip.compress(IMAGE_FILE)
 BROKEN = {
-    "not gzip": b"hello",
     "cut": ZIPPED[: len(ZIPPED) // 2],
     "changed": ZIPPED[:20] + b"\xff" * 20 + ZIPPED[40:],
     "wrong checksum": ZIPPED[:-8] + b"\0" * 8,
@@ -230,6 +247,82 @@ def test_a_corrupt_gzip_file_is_named(folder, damage):
     (folder / f"{idx.FILES[0]}.gz").write_bytes(BROKEN[damage])
     with refused(rf"{idx.FILES[0]}\.gz: cannot be read"):
         idx.load(path=str(folder))
+
+
+@pytest.mark.parametrize("folder", [".gz"], indirect=True)
+def test_what_is_gzipped_is_known_by_its_bytes_and_not_by_its_name(folder):
+    for name, content in ((idx.FILES[0] + ".gz", IMAGE_FILE), (idx.FILES[1], gzip.compress(encoded(LABELS)))):
+        (folder / name).write_bytes(content)
+    np.testing.assert_array_equal(idx.load(path=str(folder)).train.fetch(np.arange(5))[..., 0], IMAGES)
+    (folder / f"{idx.FILES[0]}.gz").write_bytes(b"hello")
+    with refused(rf"{idx.FILES[0]}\.gz: begins with 68656c6c, not with 00000803"):
+        idx.load(path=str(folder))
+
+
+@pytest.mark.parametrize("header", [IMAGE_FILE[:16], IMAGE_FILE[:4] + (2**9).to_bytes(4) * 3], ids=["more", "less"])
+@pytest.mark.parametrize("folder", [".gz"], indirect=True)
+def test_no_more_of_a_file_is_held_than_its_header_says_or_there_is(folder, header):
+    """Sixteen megabytes of zeros behind a header of 60 bytes, and 60 bytes behind one of 128 megabytes."""
+    behind = bytes(2**24 if header == IMAGE_FILE[:16] else 60)
+    (folder / f"{idx.FILES[0]}.gz").write_bytes(gzip.compress(header + behind))
+    tracemalloc.start()
+    try:
+        with refused("too long" if len(behind) > 60 else "truncated, 76 bytes"):
+            idx.load(path=str(folder))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**23
+
+
+def test_idx_files_with_a_dot_in_their_names_are_found(folder):
+    for name in idx.FILES:
+        file = next(folder.glob(name + "*"))
+        file.rename(folder / file.name.replace("-idx", ".idx"))
+    loaded = idx.load(path=str(folder))
+    assert (loaded.train.size, loaded.test.size) == (5, 3)
+    np.testing.assert_array_equal(loaded.train.labels, LABELS)
+
+
+def test_idx_images_without_labels_are_read(folder):
+    for name in (idx.FILES[1], idx.FILES[3]):
+        next(folder.glob(name + "*")).unlink()
+    loaded = idx.load(path=str(folder))
+    assert loaded.train.labels is None
+    assert loaded.test.labels is None
+    assert loaded.train.size == 5
+
+
+def test_an_idx_file_that_is_a_folder_or_may_not_be_read_is_named(folder, monkeypatch):
+    file = next(folder.glob(idx.FILES[2] + "*"))
+    file.unlink()
+    file.mkdir()
+    with refused(f"{file.name}: cannot be read .Is a directory"):
+        idx.load(path=str(folder))
+
+    def refuses(self, *mode):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuses)
+    with refused(f"{idx.FILES[0]}.*: cannot be read .Permission denied"):
+        idx.load(path=str(folder))
+
+
+PATHS = {
+    "~nobody-of-this-name/data": "no user",
+    "data\nmore": r"'data\\+nmore' is not allowed",
+    "data\0": "is not allowed",
+    "x" * 5000: "cannot be looked up .File name too long",
+}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=["user", "newline", "nul", "long"])
+@pytest.mark.parametrize("load", [idx.load, mnist.load, cars3d.load, dsprites.load, tfds.load])
+def test_a_path_that_names_no_file_is_refused_in_a_line(load, path):
+    if load is tfds.load and not INSTALLED:
+        pytest.skip("the extra 'tfds' is not installed")
+    with refused(f"^path: .*{PATHS[path]}"):
+        load(path=path)
 
 
 @pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="no MNIST in ../shared/data/mnist")
@@ -307,6 +400,10 @@ def test_tfds_images_of_several_shapes_are_cut_and_scaled(toy, tmp_path):
     with refused(r"^train: 'valid' is not a split"):
         tfds.load(dataset=toy, path=str(tmp_path), train="valid")
     assert tfds.load(dataset=toy, path=str(tmp_path), train="train[:1]", size=8).train.size == 1
+    with refused(r"^test: 'test\[:0\]' (has no images|is not a split)"):
+        tfds.load(dataset=toy, path=str(tmp_path), test="test[:0]", size=4)
+    with refused(r"^size: -4 is not allowed"):
+        tfds.load(dataset=toy, path=str(tmp_path), size=-4)
 
 
 @needs_tfds

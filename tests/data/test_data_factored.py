@@ -2,9 +2,11 @@
 
 import importlib
 import importlib.util
+import io
 import math
 import sys
 import tracemalloc
+import zipfile
 from types import SimpleNamespace
 
 import jax
@@ -280,12 +282,20 @@ def test_files_that_are_no_cars_are_refused(tmp_path):
         with refused(r"^path: '.*' has no \.mat files and no npz; give the folder data/cars"):
             cars3d.load(path=path)
     write_cars(tmp_path)
-    (tmp_path / "car_001_mesh.mat").write_bytes(b"no matrix")
-    with refused(r"car_001_mesh\.mat' is not in the format of Cars3D"):
-        cars3d.load(path=str(tmp_path))
-    (tmp_path / "car_001_mesh.mat").unlink()
     from scipy.io import savemat
 
+    whole = (tmp_path / "car_007_mesh.mat").read_bytes()
+    savemat(tmp_path / "car_001_mesh.mat", {"other": np.zeros(3)})
+    other = (tmp_path / "car_001_mesh.mat").read_bytes()
+    for content in (b"", b"no matrix", whole[: len(whole) // 2], whole[:200], other, b"\x89HDF\r\n\x1a\n" + bytes(600)):
+        (tmp_path / "car_001_mesh.mat").write_bytes(content)
+        with refused(r"car_001_mesh\.mat' is not in the format of Cars3D"):
+            cars3d.load(path=str(tmp_path))
+    (tmp_path / "car_001_mesh.mat").unlink()
+    (tmp_path / "car_001_mesh.mat").mkdir()
+    with refused(r"car_001_mesh\.mat' is not in the format of Cars3D"):
+        cars3d.load(path=str(tmp_path))
+    (tmp_path / "car_001_mesh.mat").rmdir()
     savemat(tmp_path / "car_100_mesh.mat", {"im": np.zeros((16, 16, 3, 4, 1), np.uint8)})
     with refused(r"car_100_mesh\.mat' has views of .*, car_007_mesh\.mat of"):
         cars3d.load(path=str(tmp_path))
@@ -298,6 +308,103 @@ def test_a_file_with_other_columns_is_refused(tmp_path):
     write_npz(tmp_path / "grid.npz", "smallnorb")
     with refused(r"latents_classes of 5 columns; give 6, for floor_hue"):
         shapes3d.load(path=str(tmp_path))
+
+
+def header(shape, dtype="|u1"):
+    """What an npy file of such an array begins with."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def write_zip(file, **members):
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+
+
+IMGS, CLASSES = np.zeros((2, 4, 4), np.uint8), np.arange(2)[:, None]
+LYING = {
+    "other names": ({"images": IMGS}, "no item named 'imgs.npy'"),
+    "objects": ({"imgs": np.array([None, 1]), "latents_classes": CLASSES}, "imgs of object, which are no numbers"),
+    "texts": ({"imgs": IMGS, "latents_classes": np.array([["a"], ["b"]])}, "latents_classes of <U1"),
+    "one dimension": ({"imgs": IMGS.ravel(), "latents_classes": CLASSES}, r"imgs of uint8 \(32,\)"),
+    "no images": ({"imgs": IMGS[:0], "latents_classes": CLASSES[:0]}, r"imgs of uint8 \(0, 4, 4\)"),
+    "no columns": ({"imgs": IMGS, "latents_classes": CLASSES[:, :0]}, r"latents_classes of \(2, 0\)"),
+    "too few classes": ({"imgs": IMGS, "latents_classes": CLASSES[:1]}, r"latents_classes of \(1, 1\)"),
+    "no number": ({"imgs": IMGS, "latents_classes": CLASSES * np.nan}, r"latents_classes of \(2, 1\)"),
+    "floats": ({"imgs": IMGS / 2, "latents_classes": CLASSES}, "imgs of float64"),
+    "many columns": (
+        {"imgs": IMGS.repeat(9, axis=0), "latents_classes": np.arange(18)[:, None].repeat(20, axis=1)},
+        "has 18 images, which are not a complete grid",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LYING)
+def test_an_npz_whose_arrays_are_no_grid_is_refused_with_its_name(lie, tmp_path):
+    arrays, message = LYING[lie]
+    np.savez(tmp_path / "grid.npz", **arrays)
+    with refused(rf"^path: .*grid\.npz' .*{message}"):
+        dsprites.load(path=str(tmp_path))
+
+
+def zeros(shape):
+    return header(shape) + bytes(math.prod(shape))
+
+
+ZIPS = {
+    "claims a million times a million": (
+        {"imgs": header((10**6, 10**6))},
+        r"\(1000000, 1000000\), which are more than",
+    ),
+    "claims more than it has": ({"imgs": header((2, 99, 99)) + bytes(9)}, "which are 19602 bytes where the file has 9"),
+    "has more than it claims": ({"imgs": header((2, 2, 2)) + bytes(10**6)}, "8 bytes where the file has 1000000"),
+    "no array": ({"imgs": b"hello"}, "not in the format of dSprites"),
+    "no header": ({"imgs": b"\x93NUMPY\x01\x00\x05\x00abcde"}, "not in the format of dSprites"),
+    "empty": ({}, "no item named"),
+}
+
+
+@pytest.mark.parametrize("lie", ZIPS)
+def test_an_npz_that_claims_what_it_has_not_is_refused_before_it_is_read(lie, tmp_path, monkeypatch):
+    members, message = ZIPS[lie]
+    write_zip(tmp_path / "grid.npz", **members)
+    monkeypatch.setattr(np.lib.format, "read_array", None)  # of what is refused nothing is read
+    with refused(rf"^path: .*grid\.npz' .*{message}"):
+        shapes3d.load(path=str(tmp_path))
+
+
+def test_what_is_no_zip_at_all_is_refused_with_its_name(tmp_path, monkeypatch):
+    file = tmp_path / "grid.npz"
+    np.save(tmp_path / "array.npy", IMGS)
+    np.savez(file, imgs=IMGS, latents_classes=CLASSES)
+    whole = file.read_bytes()
+    damaged = whole.replace(bytes(32), bytes(31) + b"x", 1)
+    for content in (b"", b"imgs", (tmp_path / "array.npy").read_bytes(), whole[: len(whole) // 2], damaged):
+        file.write_bytes(content)
+        with refused(r"^path: .*grid\.npz' is not in the format of dSprites"):
+            dsprites.load(path=str(file))
+    file.write_bytes(whole)
+
+    def refuses(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(zipfile, "ZipFile", refuses)
+    with refused(r"grid\.npz' is not in the format of dSprites .Permission denied"):
+        dsprites.load(path=str(file))
+    file.unlink()
+    file.mkdir()
+    with refused(r"^path: .*grid\.npz' is not a file; give an npz file"):
+        dsprites.load(path=str(tmp_path))
+
+
+def test_more_than_a_device_holds_is_refused_before_memory_is_asked_for(tmp_path, monkeypatch):
+    np.savez(tmp_path / "grid.npz", imgs=IMGS, latents_classes=CLASSES)
+    stored = _stored_grids.read_npz(tmp_path / "grid.npz")
+    monkeypatch.setattr(data, "MAX_BYTES", 31)
+    with refused("^path: .* GiB of images; at most 0 GiB fit"):
+        _stored_grids.to_factors(stored)
 
 
 def test_a_grid_is_held_once(monkeypatch):

@@ -7,6 +7,7 @@ scaled or binarised inside the step.
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,12 +17,15 @@ import numpy as np
 from jax.extend.random import threefry_2x32
 from jax.tree_util import Partial
 from jaxtyping import Int
+from numpy.typing import ArrayLike
 
 from vae_jax import registry
 from vae_jax.data import _factors
+from vae_jax.data._arrays import check_images, check_labels, grey_levels, is_whole
 from vae_jax.data._factors import Factors
-from vae_jax.errors import UserError
-from vae_jax.randomness import example_keys, stream
+from vae_jax.errors import UserError, errors_of
+from vae_jax.files import reason
+from vae_jax.randomness import example_keys, root_key, stream
 from vae_jax.typing import Batch, Bytes, Images, Indices, Key
 
 MAX_BYTES = 8 * 2**30
@@ -36,7 +40,7 @@ class Split:
     """One part of a dataset: a pytree, which `jax.device_put` sends to a device and a compiled step takes whole.
 
     Attributes:
-        fetch: indices -> uint8 images (batch, height, width, channels).
+        fetch: indices -> uint8 images (batch, height, width, channels), from 0 to 255.
         labels: (size,) class numbers, None where there are none.
         size: how many images there are.
         factors: indices -> the classes of the factors that made the images; None where nobody knows them.
@@ -71,31 +75,29 @@ def _take_images(images: Any, indices: Any) -> Any:
     return images[indices]
 
 
-def make_split(images: np.ndarray, labels: np.ndarray | None = None) -> Split:
+def make_split(images: ArrayLike, labels: ArrayLike | None = None) -> Split:
     """A split of images held whole in memory.
 
     Args:
-        images: uint8 (n, height, width, channels), of 1 or 3 channels.
+        images: uint8 (n, height, width, channels), of 1 or 3 channels. Where all values are 0 or 1, and for bool, they
+            are black and white.
         labels: (n,) class numbers, or None.
 
     Raises:
-        UserError: for another dtype or shape, for labels that are not one for each image, and for too many bytes.
+        UserError: for another dtype or shape, for labels that are not one whole number for each image, and for too
+            many bytes.
     """
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise UserError(
-            f"images: {images.dtype} of shape {images.shape} is not allowed; "
-            "give uint8 of shape (n, height, width, channels)"
-        )
-    if not len(images) or images.shape[-1] not in (1, 3):
-        raise UserError(f"images: shape {images.shape} is not allowed; give at least one, of 1 or 3 channels")
-    if labels is not None and len(labels) != len(images):
-        raise UserError(f"labels: {len(labels)} of them for {len(images)} images; give one for each image")
+    (spread,) = grey_levels(check_images(images))
+    return _hold(spread, labels)
+
+
+def _hold(images: np.ndarray, labels: ArrayLike | None) -> Split:
     if images.nbytes > MAX_BYTES:
         raise UserError(
             f"images: {images.nbytes / 2**30:.1f} GiB as uint8; at most {MAX_BYTES // 2**30} GiB fit on a device"
         )
-    labels = None if labels is None else np.asarray(labels, np.int32)
-    return Split(Partial(_take_images, images), labels, len(images))
+    numbers = None if labels is None else check_labels(labels, len(images))
+    return Split(Partial(_take_images, images), numbers, len(images))
 
 
 def sample_indices(split: Split, maximum: int) -> np.ndarray:
@@ -106,19 +108,27 @@ def sample_indices(split: Split, maximum: int) -> np.ndarray:
 
 
 def from_arrays(
-    train_images: np.ndarray,
-    train_labels: np.ndarray | None,
-    test_images: np.ndarray,
-    test_labels: np.ndarray | None,
+    train_images: ArrayLike,
+    train_labels: ArrayLike | None,
+    test_images: ArrayLike,
+    test_labels: ArrayLike | None,
 ) -> Dataset:
-    """A dataset of arrays in memory, each as `make_split` takes it.
+    """A dataset of arrays in memory, each as `make_split` takes it; black and white is what both parts are.
 
     Raises UserError as `make_split` does, and where the shapes of train and test differ.
     """
-    if train_images.shape[1:] != test_images.shape[1:]:
-        raise UserError(f"images: train has shape {train_images.shape[1:]}, test has {test_images.shape[1:]}")
-    train, test = make_split(train_images, train_labels), make_split(test_images, test_labels)
-    return Dataset(tuple(train_images.shape[1:]), train, test)
+    with errors_of("train_"):
+        train = check_images(train_images)
+    with errors_of("test_"):
+        test = check_images(test_images)
+    if train.shape[1:] != test.shape[1:]:
+        raise UserError(f"images: train has shape {train.shape[1:]}, test has {test.shape[1:]}")
+    train, test = grey_levels(train, test)
+    with errors_of("train_"):
+        train_split = _hold(train, train_labels)
+    with errors_of("test_"):
+        test_split = _hold(test, test_labels)
+    return Dataset(train.shape[1:], train_split, test_split)
 
 
 def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
@@ -156,9 +166,101 @@ def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
     return Dataset(tuple(shape), split_of(train, train), split_of(test, np.ones_like(test)), grid)
 
 
+def check_dataset(dataset: Any) -> Dataset:
+    """The dataset in the form that the package works with: whole numbers of Python, labels int32.
+
+    No image is computed: what `fetch` gives is known from its shapes.
+
+    Raises:
+        UserError: naming the part that is wrong ("name: train.labels: ...").
+    """
+    with errors_of("name: "):
+        if not isinstance(dataset, Dataset):
+            raise UserError(
+                f"load gave {type(dataset).__name__}; let it return a Dataset, as data.from_arrays makes one"
+            )
+        shape = dataset.image_shape
+        if not (isinstance(shape, (tuple, list)) and len(shape) == 3 and all(is_whole(n) and n > 0 for n in shape)):
+            raise UserError(f"image_shape: {shape!r} is not allowed; give (height, width, channels), each at least 1")
+        if not (dataset.factors is None or isinstance(dataset.factors, Factors)):
+            raise UserError(f"factors: {type(dataset.factors).__name__} is not allowed; give a Factors, or None")
+        height, width, channels = map(int, shape)
+        if channels not in (1, 3):
+            raise UserError(f"image_shape: {channels} channels are not allowed; give images of 1 or 3")
+        train, test = (
+            _check_split(part, getattr(dataset, part), (height, width, channels)) for part in ("train", "test")
+        )
+        return dataset._replace(image_shape=(height, width, channels), train=train, test=test)
+
+
+def _check_split(part: str, split: Any, image_shape: tuple[int, int, int]) -> Split:
+    """The split of that part of a dataset, its size and labels checked, and what `fetch` would give."""
+    if not isinstance(split, Split):
+        raise UserError(f"{part}: {type(split).__name__} is not allowed; give a Split, as data.make_split makes one")
+    if not is_whole(split.size) or split.size < 1:
+        raise UserError(f"{part}.size: {split.size!r} is not allowed; give a whole number of at least 1")
+    size = int(split.size)
+    labels = None if split.labels is None else check_labels(split.labels, size, f"{part}.labels")
+    split = dataclasses.replace(split, labels=labels, size=size)
+    images = (2, *image_shape)
+    _check_trace(f"{part}.fetch", lambda split, indices: split.fetch(indices), split, np.uint8, images)
+    if split.factors is not None:
+        _check_trace(f"{part}.factors", lambda split, indices: split.factors(indices), split, np.integer, (2, None))
+    if split.partner is not None:
+        _check_trace(f"{part}.partner", _call_partner, split, np.uint8, images)
+    return split
+
+
+def _call_partner(split: Any, indices: Indices) -> Any:
+    return split.partner(indices, indices, root_key(0))
+
+
+def _check_trace(field: str, call: Callable, split: Split, dtype: type, shape: tuple[int | None, ...]) -> None:
+    """Raises UserError unless `call`, of the split and two indices, compiles and gives that; None is any length."""
+    try:
+        given = jax.eval_shape(call, split, np.zeros(2, np.int32))
+    except Exception as error:  # it is the user's code, and JAX's word on it
+        raise UserError(
+            f"{field}: JAX cannot compile it ({type(error).__name__}: {reason(error)}); "
+            "give a jax.tree_util.Partial of a function of jax.numpy and its arrays"
+        ) from None
+    expected = f"give {dtype.__name__} ({', '.join('any' if n is None else str(n) for n in shape)})"
+    if not isinstance(given, jax.ShapeDtypeStruct):
+        raise UserError(f"{field}: gives {type(given).__name__} for two indices; {expected}")
+    lengths_fit = len(given.shape) == len(shape) and all(
+        n in (None, m) for n, m in zip(shape, given.shape, strict=True)
+    )
+    if not lengths_fit or not np.issubdtype(given.dtype, dtype):
+        raise UserError(f"{field}: gives {given.dtype} {given.shape} for two indices; {expected}")
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """16 hexadecimal digits that are the same for the same images and labels, wherever they lie, and others for others.
+
+    A digest of the image shape, of the sizes of both splits, of up to 4,096 labels and 256 images of each. Of a grid
+    that code draws, the recipe and the factors stand for the images: pixels on an edge differ between devices.
+    """
+    total = hashlib.sha256(repr(tuple(map(int, dataset.image_shape))).encode())
+    recipe = "" if dataset.factors is None else dataset.factors.recipe
+    for split in (dataset.train, dataset.test):
+        total.update(f"{split.size} {split.labels is not None} {recipe}".encode())
+        if split.labels is not None:
+            labels = np.asarray(split.labels)[sample_indices(split, 4096)]
+            total.update(labels.astype("<i4").tobytes())
+        indices = sample_indices(split, 256)
+        if recipe and split.factors is not None:
+            total.update(np.asarray(split.factors(jnp.asarray(indices, jnp.int32)), "<i4").tobytes())
+        else:
+            total.update(np.asarray(split.fetch(indices), np.uint8).tobytes())
+    return total.hexdigest()[:16]
+
+
 def get(name: str) -> Callable[..., Dataset]:
     """`load` of the dataset `name`. Raises UserError for an unknown name."""
-    return registry.find("name", name, __name__, "load")
+    load = registry.find("name", name, __name__, "load")
+    if not callable(load):
+        raise UserError(f"name: {name!r} is {type(load).__name__}; give a module with a function load, or the function")
+    return load
 
 
 def defaults(name: str) -> dict[str, Any]:

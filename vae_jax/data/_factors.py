@@ -40,12 +40,15 @@ class Factors(NamedTuple):
         sizes: how many values each factor has.
         render: ids -> uint8 images; an id is an image's position in the grid, row-major in the factors' order.
         nuisance: the names of factors that are drawn like the others, but that no score and no pair counts.
+        recipe: what the images are drawn by, in words, where `render` computes them and does not look them up. Pixels
+            on an edge differ between kinds of device; `data.fingerprint` takes the recipe in their place.
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     render: Render
     nuisance: tuple[str, ...] = ()
+    recipe: str = ""
 
     @property
     def size(self) -> int:
@@ -58,7 +61,7 @@ class Factors(NamedTuple):
 
     def sample(self, key: Key, count: int) -> Classes:
         """`count` vectors of classes, each factor uniform and independent of the others."""
-        return jax.random.randint(key, (count, len(self.sizes)), 0, jnp.asarray(self.sizes)[None])
+        return jax.random.randint(key, (count, len(self.sizes)), 0, jnp.asarray(self.sizes)[None], jnp.int32)
 
     def sample_pairs(self, key: Key, shared: Int[Array, " batch"]) -> tuple[Classes, Classes]:
         """Two vectors of classes for each of `shared`, drawn independently but for the factor of that number.
@@ -109,11 +112,11 @@ def change_factors(
     which, how_many, values = jax.random.split(key, 3)
     noise = jnp.asarray(nuisance or (False,) * len(sizes))
     varies = (jnp.asarray(sizes) > 1) & ~noise
-    drawn = jax.random.randint(how_many, (), 1, jnp.maximum(jnp.sum(varies), 2))
-    rank = jnp.argsort(jnp.argsort(jnp.where(varies, jax.random.uniform(which, varies.shape), 2.0)))
+    drawn = jax.random.randint(how_many, (), 1, jnp.maximum(jnp.sum(varies), 2), jnp.int32)
+    rank = jnp.argsort(jnp.argsort(jnp.where(varies, jax.random.uniform(which, varies.shape, jnp.float32), 2.0)))
     moves = noise | (varies & (rank < jnp.where(changed > 0, changed, drawn)))
     # By at least one, to another value; noise by zero too, to any.
-    shift = jax.random.randint(values, varies.shape, 1 - noise, jnp.maximum(jnp.asarray(sizes), 2 - noise))
+    shift = jax.random.randint(values, varies.shape, 1 - noise, jnp.maximum(jnp.asarray(sizes), 2 - noise), jnp.int32)
     return jnp.where(moves, (classes + shift) % jnp.asarray(sizes), classes)
 
 

@@ -10,10 +10,15 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Int, UInt8
+from numpy.lib import format as npy
 
+from vae_jax import data
+from vae_jax.data._arrays import level_factor, spread_levels
 from vae_jax.data._factors import Factors
+from vae_jax.data._paths import data_path
 from vae_jax.data._resize import resize_image
 from vae_jax.errors import UserError
+from vae_jax.files import reason
 from vae_jax.typing import Bytes, Indices
 
 CHUNK = 1024
@@ -49,9 +54,18 @@ def load_by_id(stored: StoredGrid) -> UInt8[Array, "image ..."]:
 
     Each is written to its position as it is read, so that they are held once (on a GPU twice while they travel).
     """
+    return jax.device_put(_read_by_id(stored))
+
+
+def _read_by_id(stored: StoredGrid) -> UInt8[np.ndarray, "image ..."]:
     count, image_bytes = math.prod(stored.sizes), math.prod(stored.shape)
     if stored.size != count:
         raise _incomplete_grid(stored, "")
+    if count * image_bytes > data.MAX_BYTES:
+        raise UserError(
+            f"{stored.source} has {count * image_bytes / 2**30:.1f} GiB of images; "
+            f"at most {data.MAX_BYTES // 2**30} GiB fit on a device"
+        )
     memory = np.empty(count * image_bytes + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     images = memory[start : start + count * image_bytes].reshape(count, *stored.shape)
@@ -62,7 +76,7 @@ def load_by_id(stored: StoredGrid) -> UInt8[Array, "image ..."]:
     missing, repeated = (times_read == 0).sum(), (times_read > 1).sum()
     if missing or repeated:
         raise _incomplete_grid(stored, f": {missing} are missing, {repeated} are there more than once")
-    return jax.device_put(images)
+    return images
 
 
 def _incomplete_grid(stored: StoredGrid, details: str) -> UserError:
@@ -79,7 +93,11 @@ def take_images(images: UInt8[Array, "image ..."], ids: Indices) -> Bytes:
 
 def to_factors(stored: StoredGrid, nuisance: tuple[str, ...] = ()) -> Factors:
     """The grid of these images, held whole in memory. Raises UserError as `load_by_id` does."""
-    return Factors(stored.names, stored.sizes, Partial(take_images, load_by_id(stored)), nuisance)
+    images = _read_by_id(stored)
+    factor = level_factor(int(images.min()), int(images.max()))
+    if factor > 1:
+        np.multiply(images, np.uint8(factor), out=images)
+    return Factors(stored.names, stored.sizes, Partial(take_images, jax.device_put(images)), nuisance)
 
 
 def resize_grid(stored: StoredGrid, size: int) -> StoredGrid:
@@ -97,16 +115,47 @@ def find_npz_file(path: str) -> Path | None:
 
     Raises UserError where there is nothing at `path`, or there are several npz files.
     """
-    location = Path(path).expanduser()
-    if not path or (location.is_dir() and not any(location.glob("*.npz"))):
+    if not path:
         return None
+    location = data_path(path)
     files = sorted(location.glob("*.npz")) if location.is_dir() else [location]
-    if len(files) != 1 or not files[0].is_file():
+    if not files:
+        return None
+    if len(files) > 1 or not files[0].exists():
         raise UserError(
             f"path: {path!r} is not an npz file nor a folder with one; give the npz file, or a folder "
             "that is there, with one or none"
         )
+    if not files[0].is_file():
+        raise UserError(f"path: {str(files[0])!r} is not a file; give an npz file")
     return files[0]
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array of an npz file. Raises ValueError, before any of it is read, for one that cannot be of a grid."""
+    with archive.open(f"{name}.npy") as member:
+        version = npy.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name}: version {version} of the npy format")
+        shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(member)
+        claimed, stored = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy").file_size - member.tell()
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{name} of {dtype}, which are no numbers")
+    if claimed > data.MAX_BYTES:
+        raise ValueError(f"{name} of {dtype} {shape}, which are more than {data.MAX_BYTES // 2**30} GiB")
+    if claimed != stored:
+        raise ValueError(f"{name} of {dtype} {shape}, which are {claimed} bytes where the file has {stored}")
+    with archive.open(f"{name}.npy") as member:
+        return npy.read_array(member, allow_pickle=False)
+
+
+def _read_arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`imgs` and `latents_classes` of an npz file. Raises UserError where it cannot be read."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return _read_member(archive, "imgs"), _read_member(archive, "latents_classes")
+    except Exception as error:  # a damaged file raises what comes
+        raise UserError(f"path: {str(file)!r} is not in the format of dSprites ({reason(error)})") from None
 
 
 def read_npz(file: Path, names: tuple[str, ...] = (), largest: int = 255) -> StoredGrid:
@@ -124,13 +173,10 @@ def read_npz(file: Path, names: tuple[str, ...] = (), largest: int = 255) -> Sto
         UserError: for another format or number of columns.
     """
     source = f"path: {str(file)!r}"
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            images, classes = arrays["imgs"], arrays["latents_classes"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{source} is not in the format of dSprites ({error})") from None
-    shapes_fit = images.ndim in (3, 4) and classes.ndim == 2 and len(classes) == len(images) and images.size
-    if not shapes_fit or images.dtype.kind not in "bui" or images.min() < 0 or images.max() > largest:
+    images, classes = _read_arrays(file)
+    shapes_fit = images.ndim in (3, 4) and classes.ndim == 2 and len(classes) == len(images)
+    fits = shapes_fit and images.size and classes.size and images.dtype.kind in "bui" and np.isfinite(classes).all()
+    if not fits or images.min() < 0 or images.max() > largest:
         raise UserError(
             f"{source} has imgs of {images.dtype} {images.shape} (largest value {images.max(initial=0)}) and "
             f"latents_classes of {classes.shape}; give (n, height, width) or (n, height, width, channels) of integers "
@@ -140,14 +186,25 @@ def read_npz(file: Path, names: tuple[str, ...] = (), largest: int = 255) -> Sto
         raise UserError(
             f"{source} has latents_classes of {classes.shape[1]} columns; give {len(names)}, for {', '.join(names)}"
         )
-    images = images if images.ndim == 4 else images[..., None]
+    return _to_stored_grid(source, images if images.ndim == 4 else images[..., None], classes, names, largest)
+
+
+def _to_stored_grid(
+    source: str, images: np.ndarray, classes: np.ndarray, names: tuple[str, ...], largest: int
+) -> StoredGrid:
+    """The grid of `images` by the order of their `classes`. Raises UserError where they are too few or too many."""
     ranks = np.stack([np.unique(column, return_inverse=True)[1] for column in classes.T], axis=1)
     sizes = tuple(int(size) for size in ranks.max(axis=0) + 1)
+    names = names or tuple(f"factor_{i}" for i in range(len(sizes)))
+    empty = StoredGrid(source, names, sizes, images.shape[1:], len(images), ())
+    if math.prod(sizes) != len(images):
+        raise _incomplete_grid(empty, "")
     ids = np.asarray(np.ravel_multi_index(ranks.T, sizes))
+    # Before any scaling: of 0 and 1 it would leave no level between.
+    factor = level_factor(int(images.min()), int(images.max())) if largest > 1 else 1
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, len(images), CHUNK):
-            yield images[start : start + CHUNK].astype(np.uint8, copy=False), ids[start : start + CHUNK]
+            yield spread_levels(images[start : start + CHUNK], factor), ids[start : start + CHUNK]
 
-    names = names or tuple(f"factor_{i}" for i in range(len(sizes)))
-    return StoredGrid(source, names, sizes, images.shape[1:], len(images), chunks())
+    return empty._replace(chunks=chunks())

@@ -5,15 +5,19 @@ no such dataset. Locatello et al. 2019 scale the images to 64 x 64. Their cars a
 system lists them, here in the order of their names; the numbers mean nothing either way.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vae_jax import data
 from vae_jax.data import Dataset, _stored_grids
+from vae_jax.data._paths import data_path
 from vae_jax.data._stored_grids import Chunk, StoredGrid
 from vae_jax.errors import UserError
+from vae_jax.files import reason
 
 NAMES = ("elevation", "azimuth", "car")
 
@@ -36,7 +40,7 @@ def load(*, path: str = "", size: int = 64, split: str = "random 0.1", changed: 
 
 
 def _read_meshes(path: str) -> StoredGrid:
-    files = sorted(Path(path).expanduser().glob("*.mat")) if path else []
+    files = sorted(data_path(path).glob("*.mat")) if path else []
     if not files:
         raise UserError(
             f"path: {path!r} has no .mat files and no npz; give the folder data/cars of Cars3D "
@@ -60,16 +64,23 @@ def _read_meshes(path: str) -> StoredGrid:
 
 def _read_views(file: Path) -> np.ndarray:
     """The images of one car, (elevation, azimuth, height, width, channels)."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        views = loadmat(file, variable_names=["im"])["im"]
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
-        raise UserError(f"path: {str(file)!r} is not in the format of Cars3D ({error})") from None
+    views = _read_matrix(file)
     if views.dtype != np.uint8 or views.ndim != 5 or views.shape[2] != 3:
         raise UserError(
             f"path: {str(file)!r} has an im of {views.dtype} {views.shape}; give uint8 of (height, width, "
             "3, azimuths, elevations)"
         )
     return views.transpose(4, 3, 0, 1, 2)
+
+
+def _read_matrix(file: Path) -> Any:
+    """The matrix `im` of a .mat file, none of more than MAX_BYTES."""
+    from scipy.io import loadmat, whosmat
+
+    try:
+        shapes = {name: shape for name, shape, _ in whosmat(file)}
+        if "im" in shapes and math.prod(shapes["im"]) > data.MAX_BYTES:
+            raise ValueError(f"its im is of {shapes['im']}, more than {data.MAX_BYTES // 2**30} GiB")
+        return loadmat(file, variable_names=["im"])["im"]
+    except Exception as error:  # a damaged file raises what comes
+        raise UserError(f"path: {str(file)!r} is not in the format of Cars3D ({reason(error)})") from None

@@ -1,67 +1,113 @@
 """Any dataset in the four IDX files of MNIST, gzipped or not: MNIST itself, Fashion-MNIST, KMNIST, your own.
 
 The format (LeCun's MNIST page): two zero bytes, a type byte (8 is uint8), the number of dimensions,
-each dimension as a big-endian uint32, then the values.
+each dimension as a big-endian uint32, then the values. Images without labels are two files.
 """
 
 import gzip
+import io
+import math
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import Dataset, from_arrays
+from vae_jax import data
+from vae_jax.data import Dataset
+from vae_jax.data._paths import data_path
 from vae_jax.errors import UserError, errors_of
+from vae_jax.files import reason
+from vae_jax.phrases import printable
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+GZIP = b"\x1f\x8b"
+"""What a gzipped file begins with, whatever its name."""
+CHUNK = 2**20
+"""Bytes that are read at once."""
 
 
 def load(*, path: str = "") -> Dataset:
-    """The dataset in the folder `path`.
+    """The dataset in the folder `path`, without labels where it has neither of their files.
 
     Raises UserError that says which file is missing, damaged or of another format, and how.
     """
-    folder = Path(path).expanduser()
-    if not path or not folder.is_dir():
+    folder = data_path(path) if path else None
+    if folder is None or not folder.is_dir():
         raise UserError(f"path: {path!r} is not a folder; give the one that holds {', '.join(FILES)} (or .gz)")
-    train_images, train_labels, test_images, test_labels = (_read_array(_find_file(folder, name)) for name in FILES)
-    for images, labels, name in ((train_images, train_labels, FILES[1]), (test_images, test_labels, FILES[3])):
-        if len(images) != len(labels):
+    labelled = any(_find_file(folder, name) for name in (FILES[1], FILES[3]))
+    names = FILES if labelled else (FILES[0], FILES[2])
+    for name in names:
+        if _find_file(folder, name) is None:
+            raise UserError(f"path: {str(folder)!r} has no {name} or {name}.gz; copy the missing file there")
+    arrays = {name: _read_array(folder, name) for name in names}
+    for images, labels in ((FILES[0], FILES[1]), (FILES[2], FILES[3])):
+        if labelled and len(arrays[images]) != len(arrays[labels]):
             raise UserError(
-                f"path: {folder / name}: {len(labels)} labels for {len(images)} images; "
+                f"path: {_shown(folder / labels)}: {len(arrays[labels])} labels for {len(arrays[images])} images; "
                 "the files do not belong together"
             )
+    train_images, test_images = arrays[FILES[0]][..., None], arrays[FILES[2]][..., None]
     with errors_of("path: "):
-        return from_arrays(train_images[..., None], train_labels, test_images[..., None], test_labels)
+        return data.from_arrays(train_images, arrays.get(FILES[1]), test_images, arrays.get(FILES[3]))
 
 
-def _find_file(folder: Path, name: str) -> Path:
-    for file in (folder / name, folder / f"{name}.gz"):
-        if file.is_file():
-            return file
-    raise UserError(f"path: {str(folder)!r} has no {name} or {name}.gz; copy the missing file there")
+def _shown(file: Path) -> str:
+    return printable(str(file))
 
 
-def _read_bytes(file: Path) -> bytes:
+def _find_file(folder: Path, name: str) -> Path | None:
+    """The file in the folder, gzipped or not, with a dot for the last dash but one as some mirrors name it, or None."""
+    names = (name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz")
+    return next((folder / each for each in names if (folder / each).exists()), None)
+
+
+def _read_array(folder: Path, name: str) -> np.ndarray:
+    """The array in an IDX file, of which no more is read than its header says."""
+    file = _find_file(folder, name) or folder / name
     try:
-        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        with file.open("rb") as raw:
+            zipped = raw.read(2) == GZIP
+            raw.seek(0)
+            return _read_stream(gzip.GzipFile(fileobj=raw) if zipped else raw, file)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"path: {file}: cannot be read ({error}); the file is damaged, fetch it again") from None
-
-
-def _read_array(file: Path) -> np.ndarray:
-    content = _read_bytes(file)
-    dimensions = 3 if "idx3" in file.name else 1
-    header = 4 + 4 * dimensions
-    magic = content[:4]
-    if magic != bytes([0, 0, 8, dimensions]):
         raise UserError(
-            f"path: {file}: begins with {magic.hex() or 'nothing'}, not with {bytes([0, 0, 8, dimensions]).hex()}; "
+            f"path: {_shown(file)}: cannot be read ({reason(error)}); the file is damaged, fetch it again"
+        ) from None
+
+
+def _read_stream(stream: io.BufferedIOBase, file: Path) -> np.ndarray:
+    dimensions = 3 if "idx3" in file.name else 1
+    name, header = _shown(file), 4 + 4 * dimensions
+    magic, wanted = stream.read(4), bytes([0, 0, 8, dimensions])
+    if magic != wanted:
+        raise UserError(
+            f"path: {name}: begins with {magic.hex() or 'nothing'}, not with {wanted.hex()}; "
             f"not an IDX file of {dimensions}-dimensional uint8"
         )
-    shape = np.frombuffer(content[4:header].ljust(4 * dimensions, b"\0"), ">u4").astype(int)
-    expected = header + int(shape.prod())
-    if len(content) != expected:
-        state = "truncated" if len(content) < expected else "too long"
-        raise UserError(f"path: {file}: {state}, {len(content)} bytes where its header says {expected}; fetch it again")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    lengths = stream.read(4 * dimensions)
+    if len(lengths) < 4 * dimensions:
+        raise UserError(
+            f"path: {name}: truncated, {4 + len(lengths)} bytes where a header has {header}; fetch it again"
+        )
+    shape = tuple(int.from_bytes(lengths[i : i + 4], "big") for i in range(0, len(lengths), 4))
+    size, claim = math.prod(shape), " x ".join(map(str, shape))
+    if size > data.MAX_BYTES:
+        raise UserError(
+            f"path: {name}: its header says {claim}, more than the {data.MAX_BYTES // 2**30} GiB that fit on a device; "
+            "the file is damaged, or holds too much"
+        )
+    if not size:
+        raise UserError(f"path: {name}: its header says {claim}, which is nothing; give at least one")
+    content = _read_at_most(stream, size + 1)
+    if len(content) != size:
+        found = f"truncated, {header + len(content)} bytes" if len(content) < size else "too long, more bytes"
+        raise UserError(f"path: {name}: {found} where its header says {header + size}; fetch it again")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _read_at_most(stream: io.BufferedIOBase, count: int) -> bytearray:
+    """The next `count` bytes, or all that there are: memory grows with what comes, not with what a header claims."""
+    content = bytearray()
+    while len(content) < count and (part := stream.read(min(count - len(content), CHUNK))):
+        content += part
+    return content

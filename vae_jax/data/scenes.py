@@ -227,4 +227,6 @@ def load(
     check_sizes(sizes)
     if resolution < 16:
         raise UserError(f"resolution: {resolution} is not allowed; give at least 16")
-    return data.from_factors(Factors(NAMES, sizes, Partial(partial(render, sizes, resolution))), split, changed)
+    recipe = f"scenes {tuple(sizes)} {resolution}"
+    grid = Factors(NAMES, sizes, Partial(partial(render, sizes, resolution)), recipe=recipe)
+    return data.from_factors(grid, split, changed)

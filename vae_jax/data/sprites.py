@@ -10,7 +10,7 @@ from functools import partial
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from vae_jax import data
 from vae_jax.data import Dataset
@@ -50,18 +50,18 @@ def heart(a: Points, b: Points) -> Inside:
     return (jnp.abs(a) <= half_width) & (jnp.abs(y - 4 + 2 * squared + 8 * squared**2) <= cosine * (19 - 8 * squared))
 
 
-def _fraction(classes: Int[Array, "batch 1 1"], size: int) -> Float[Array, "batch 1 1"]:
+def _fraction(classes: Float[Array, "batch 1 1"], size: int) -> Float[Array, "batch 1 1"]:
     """Classes spread over [0, 1], both ends included; 1/2 where there is one."""
-    return classes / (size - 1) if size > 1 else jnp.full(classes.shape, 0.5)
+    return classes / (size - 1) if size > 1 else jnp.full_like(classes, 0.5)
 
 
 def render(sizes: tuple[int, ...], resolution: int, ids: Indices) -> Bytes:
     """The images of `ids`, (batch, resolution, resolution, 1), 255 where the pixel's centre is in the sprite."""
-    classes = to_classes(sizes, ids)[:, :, None, None]
+    classes = to_classes(sizes, ids).astype(jnp.float32)[:, :, None, None]  # float32 whatever JAX's flags say
     shape, angle = classes[:, 0], classes[:, 2] * (2 * jnp.pi / sizes[2])
     scale = 0.5 + 0.5 * _fraction(classes[:, 1], sizes[1])
     centre_x, centre_y = (0.25 + 0.5 * _fraction(classes[:, i], sizes[i]) for i in (3, 4))
-    grid = (jnp.arange(resolution) + 0.5) / resolution
+    grid = (jnp.arange(resolution, dtype=jnp.float32) + 0.5) / resolution
     x, y = grid[None, None, :] - centre_x, grid[None, :, None] - centre_y
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     a, b = (cosine * x - sine * y) / scale, (sine * x + cosine * y) / scale
@@ -95,4 +95,6 @@ def load(
     check_sizes(sizes)
     if resolution < 8:
         raise UserError(f"resolution: {resolution} is not allowed; give at least 8")
-    return data.from_factors(Factors(NAMES, sizes, Partial(partial(render, sizes, resolution))), split, changed)
+    recipe = f"sprites {tuple(sizes)} {resolution}"
+    grid = Factors(NAMES, sizes, Partial(partial(render, sizes, resolution)), recipe=recipe)
+    return data.from_factors(grid, split, changed)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vae_jax.data import Dataset, from_arrays
+from vae_jax.data._paths import data_path
 from vae_jax.data._resize import resize_image
 from vae_jax.data._stored_grids import Chunk, StoredGrid
 from vae_jax.errors import UserError, errors_of, unknown_name
@@ -34,13 +35,23 @@ def load(*, dataset: str = "mnist", path: str = "", train: str = "train", test: 
         UserError: where the dataset is unknown, cannot be prepared or read, or has images of several shapes and `size`
             is 0.
     """
+    if size < 0:
+        raise UserError(f"size: {size} is not allowed; give at least 1, or 0 to leave images as they are")
     builder = _prepared_builder(dataset, path)
     if "image" not in builder.info.features:
         raise UserError(f"dataset: {dataset!r} has no 'image'; its features: {', '.join(builder.info.features)}")
-    train_arrays = _stack_examples(_read_examples(builder, train, "train"), size)
-    test_arrays = _stack_examples(_read_examples(builder, test, "test"), size)
+    train_arrays = _read_split(builder, train, "train", size)
+    test_arrays = _read_split(builder, test, "test", size)
     with errors_of("dataset: "):
         return from_arrays(*train_arrays, *test_arrays)
+
+
+def _read_split(builder: Any, split: str, argument: str, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images and labels of a TFDS split, which was given as `argument`."""
+    images, labels = _stack_examples(_read_examples(builder, split, argument), size)
+    if not len(images):
+        raise UserError(f"{argument}: {split!r} has no images; give a split that has some")
+    return images, labels
 
 
 def read_grid(dataset: str, path: str, features: Mapping[str, str], splits: tuple[str, ...] = ("train",)) -> StoredGrid:
@@ -78,8 +89,10 @@ def _prepared_builder(dataset: str, path: str) -> Any:
             "name: reading from TFDS needs the extra 'tfds' (pip install -e .[tfds]); "
             "with config.data.path, MNIST-like data and grids of factors in an npz need none"
         ) from None
+    # TFDS takes addresses too, as gs://bucket.
+    folder = path if not path or "://" in path else str(data_path(path))
     try:
-        builder = tfds.builder(dataset, data_dir=path or None, file_format="array_record")
+        builder = tfds.builder(dataset, data_dir=folder or None, file_format="array_record")
     except tfds.core.DatasetNotFoundError:
         names = tfds.list_builders(with_community_datasets=False)  # others: by network
         raise unknown_name("dataset", dataset, names) from None
@@ -130,16 +143,19 @@ def _read_with_tensorflow(builder: Any, split: str) -> Iterable[dict]:
 
 
 def _stack_examples(examples: Iterable[dict], size: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """(images, labels), labels None unless each example has one number."""
+    """(images, labels), labels None unless each example has one whole number."""
     images: list[np.ndarray] = []
     labels: list[Any] = []
     for example in examples:
-        image = resize_image(example["image"], size) if size else example["image"]
+        image = example["image"]
+        if image.dtype != np.uint8:
+            raise UserError(f"dataset: its images of {image.dtype} are not allowed; give a set of uint8 images")
+        image = resize_image(image, size) if size else image
         if images and image.shape != images[0].shape:
             raise UserError(
                 f"size: 0 keeps images as they are, and they differ ({images[0].shape}, {image.shape}); give one size"
             )
         images.append(image)
         labels.append(example.get("label"))
-    labelled = all(label is not None and np.ndim(label) == 0 for label in labels)
-    return np.stack(images), np.asarray(labels) if labelled else None
+    labelled = all(np.ndim(label) == 0 and np.asarray(label).dtype.kind in "biu" for label in labels)
+    return np.stack(images) if images else np.empty(0, np.uint8), np.asarray(labels) if labelled else None

@@ -152,7 +152,7 @@ def fit(
 
     def boost(logits, number):
         tree_key = jax.random.fold_in(key, number)
-        jitter = jax.random.uniform(tree_key, (len(label_of_class), 2**DEPTH - 1, features))
+        jitter = jax.random.uniform(tree_key, (len(label_of_class), 2**DEPTH - 1, features), jnp.float32)
         probability = softmax(logits)
         residual = target - probability
         members, (feature, last_left, gain) = _grow_trees(jitter, one_hot, columns, residual, counts)

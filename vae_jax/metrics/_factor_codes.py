@@ -43,7 +43,7 @@ class FactorCodes(NamedTuple):
     def draw(self, key: Key, count: int) -> tuple[ArrayCodes, ArrayClasses]:
         """Codes and classes of `count` images, every factor uniform and independent of the others."""
         sizes = jnp.asarray(self.sizes)[None]
-        classes = np.asarray(jax.random.randint(key, (count, len(self.sizes)), 0, sizes))
+        classes = np.asarray(jax.random.randint(key, (count, len(self.sizes)), 0, sizes, jnp.int32))
         return self.codes_at(classes), classes[:, : len(self.names)]
 
     def draw_groups(
@@ -56,7 +56,7 @@ class FactorCodes(NamedTuple):
             shared: the number of the factor that each group has in common.
             size: images in a group.
         """
-        ids = np.asarray(jax.random.randint(key, (len(shared), size), 0, len(self.codes)))
+        ids = np.asarray(jax.random.randint(key, (len(shared), size), 0, len(self.codes), jnp.int32))
         stride = np.array([math.prod(self.sizes[i + 1 :]) for i in range(len(self.sizes))])[shared][:, None]
         values = ids // stride % np.asarray(self.sizes)[shared][:, None]
         return self.codes[ids + (values[:, :1] - values) * stride]

@@ -54,7 +54,7 @@ def transition(
 
     def noise(key):
         momentum, uniform = jax.random.split(key)
-        return jax.random.normal(momentum, z.shape[1:]), jax.random.uniform(uniform)
+        return jax.random.normal(momentum, z.shape[1:], jnp.float32), jax.random.uniform(uniform, (), jnp.float32)
 
     momentum, uniform = jax.vmap(noise)(keys)
     proposal, end_momentum = leapfrog(log_density, z, momentum, step_size, steps)

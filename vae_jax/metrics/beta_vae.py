@@ -25,7 +25,7 @@ def draw_points(
 ) -> tuple[Float[np.ndarray, "point latent"], Int[np.ndarray, " point"]]:
     """`count` features, each a mean over `pairs` of images, and the factor that the pairs of each share."""
     factor_key, images_key = jax.random.split(key)
-    shared = np.asarray(jax.random.randint(factor_key, (count,), 0, len(factor_codes.names)))
+    shared = np.asarray(jax.random.randint(factor_key, (count,), 0, len(factor_codes.names), np.int32))
     codes = factor_codes.draw_groups(images_key, np.repeat(shared, pairs), 2)
     return np.abs(codes[:, 0] - codes[:, 1]).reshape(count, pairs, -1).mean(axis=1), shared
 

@@ -40,7 +40,7 @@ def count_votes(
 ) -> Int[np.ndarray, "latent factor"]:
     """How often each latent was the stillest in `count` batches that share each factor."""
     factor_key, images_key = jax.random.split(key)
-    shared = np.asarray(jax.random.randint(factor_key, (count,), 0, len(factor_codes.names)))
+    shared = np.asarray(jax.random.randint(factor_key, (count,), 0, len(factor_codes.names), np.int32))
     batches = factor_codes.draw_groups(images_key, shared, images)
     latents = stillest(batches, variance, np.sqrt(variance) >= least_deviation)
     votes = np.zeros((len(variance), len(factor_codes.names)), np.int64)

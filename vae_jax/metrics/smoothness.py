@@ -65,8 +65,8 @@ def draw_pairs(key: Key, groups: Int[np.ndarray, " image"], count: int) -> tuple
     if not len(paired):
         raise UserError("images: no two held-out images can be joined by a line; hold out more")
     first_key, shift_key = jax.random.split(key)
-    first = paired[np.asarray(jax.random.randint(first_key, (count,), 0, len(paired)))]
-    shift = np.asarray(jax.random.randint(shift_key, (count,), 1, size[first]))
+    first = paired[np.asarray(jax.random.randint(first_key, (count,), 0, len(paired), np.int32))]
+    shift = np.asarray(jax.random.randint(shift_key, (count,), 1, size[first], np.int32))
     return order[first], order[start[first] + (first - start[first] + shift) % size[first]]
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax.errors import UserError
@@ -24,9 +25,9 @@ def split_parameters(parameters: Pixels, parts: int) -> tuple[Images, ...]:
     return tuple(grouped[..., i] for i in range(parts))
 
 
-def pixel_noise(draw: Callable[[Key, tuple[int, ...]], Values], key: Key, index: Indices, like: Values) -> Values:
-    """`draw(key, shape)` for each example, in the shape of `like`."""
-    return jax.vmap(lambda key: draw(key, like.shape[1:]))(example_keys(key, index))
+def pixel_noise(draw: Callable[..., Values], key: Key, index: Indices, like: Values) -> Values:
+    """`draw(key, shape, dtype)` in float32 for each example, in the shape of `like`."""
+    return jax.vmap(lambda key: draw(key, like.shape[1:], jnp.float32))(example_keys(key, index))
 
 
 def soft_floor(minimum: float, value: Values) -> Values:

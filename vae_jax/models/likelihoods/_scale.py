@@ -57,7 +57,7 @@ def location_scale(
 
     Args:
         log_density: of one pixel, nats.
-        draw: `draw(key, shape)` are draws of mean 0 and scale 1.
+        draw: `draw(key, shape, dtype)` are draws of mean 0 and scale 1.
         width: s where `scale` is "fixed", and where a learned one starts; grey levels in [0, 1].
         scale: a name in SCALES.
 

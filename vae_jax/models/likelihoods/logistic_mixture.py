@@ -29,7 +29,7 @@ def make(*, components: int = 5) -> Likelihood:
     if components < 1:
         raise UserError(f"components: {components} is not allowed; give a whole number of at least 1")
     # Equal components would stay equal: their means start spread over the grey levels.
-    starts = (jnp.arange(components) + 0.5) / components
+    starts = (jnp.arange(components, dtype=jnp.float32) + 0.5) / components
 
     def split(parameters: Pixels) -> tuple[Values, Values, Values]:
         """(log weights, means, log scales), each (batch, height, width, channels, components)."""

@@ -107,8 +107,10 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.width**2 * len(x), self.channels))
-        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        kernel = self.param(
+            "kernel", nn.initializers.lecun_normal(), (self.width**2 * len(x), self.channels), jnp.float32
+        )
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return convolve(x, kernel, self.width) + bias.reshape(-1, 1, 1, 1)
 
@@ -138,7 +140,7 @@ class Kernel(nn.Module):
 
     @nn.compact
     def __call__(self):
-        return self.param("kernel", self.init, self.shape)
+        return self.param("kernel", self.init, self.shape, jnp.float32)
 
 
 class TransposedConv(nn.Module):
@@ -153,7 +155,7 @@ class TransposedConv(nn.Module):
         # Four windows overlap at each output, which a dense layer's own scaling does not know.
         init = nn.initializers.variance_scaling(1 / 4, "fan_in", "truncated_normal")
         kernel = Kernel((len(x), 16 * self.channels), init, name=_layer_name(self, 0))()
-        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return convolve_transposed(x, kernel, 4, self.size) + bias.reshape(-1, 1, 1, 1)
 

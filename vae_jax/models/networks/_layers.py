@@ -78,7 +78,7 @@ def make_nets(
             "encoder": name_layers(encoder.init(encoder_key, image)["params"]),
             "decoder": name_layers(decoder.init(decoder_key, code)["params"]),
         }
-        return {**params, "shared": jnp.zeros((shared,))} if shared else params
+        return {**params, "shared": jnp.zeros((shared,), jnp.float32)} if shared else params
 
     def encode(params: Params, x: Images) -> tuple[Codes, Codes]:
         outputs = apply_module(encoder, params["encoder"], x).astype(jnp.float32)

@@ -27,7 +27,7 @@ class Autoregressive(nn.Module):
         for i, width in enumerate((*self.hidden, latents * self.outputs)):
             last = i == len(self.hidden)
             degrees = jnp.repeat(jnp.arange(latents), self.outputs) if last else jnp.arange(width) % latents
-            kernel = self.param(f"kernel_{i}", nn.initializers.lecun_normal(), (x.shape[-1], width))
+            kernel = self.param(f"kernel_{i}", nn.initializers.lecun_normal(), (x.shape[-1], width), jnp.float32)
             mask = input_degrees[:, None] <= degrees[None, :]
             x = nn.Dense(width, name=f"context_{i}")(context) + x @ (kernel * mask)
             input_degrees, x = degrees, x if last else self.activation(x)

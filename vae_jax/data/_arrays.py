@@ -1,0 +1,132 @@
+"""Arrays of images and labels: what they may be, and the grey levels that their numbers stand for."""
+
+import functools
+import logging
+from typing import Any
+
+import numpy as np
+
+from vae_jax.errors import UserError
+
+INT32 = np.iinfo(np.int32)
+DARK = 127
+"""The largest value up to which images are said to be dark."""
+
+
+def as_array(field: str, values: Any) -> np.ndarray:
+    """`values` as an array. Raises UserError naming `field` where they are rows of several lengths, or none."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError):
+        array = np.asarray(None)
+    if array.dtype == object:
+        raise UserError(f"{field}: {type(values).__name__} is not allowed; give an array of numbers")
+    return array
+
+
+def is_whole(value: Any) -> bool:
+    """Whether `value` is one whole number, of Python or of NumPy."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_images(images: Any) -> np.ndarray:
+    """The images as an array of uint8 or bool, (n, height, width, channels).
+
+    Raises UserError for another dtype or shape, with how to convert it.
+    """
+    array = as_array("images", images)
+    wrong = f"images: {array.dtype} of shape {array.shape} is not allowed; give uint8 of (n, height, width, channels)"
+    if array.dtype.kind == "f":
+        raise UserError(f"{wrong}: np.uint8(np.round(255 * images)), where they are from 0 to 1")
+    if array.dtype not in (np.uint8, np.bool_):
+        raise UserError(f"{wrong}, from 0 to 255")
+    if array.ndim == 3:
+        raise UserError(f"{wrong}: images[..., None], where they are grey")
+    if array.ndim != 4 or not array.size:
+        raise UserError(f"{wrong}, at least one image of at least one pixel")
+    channels = array.shape[-1]
+    if channels == 4:
+        raise UserError(f"{wrong} of 1 or 3 channels: images[..., :3], where the fourth is transparency")
+    if channels not in (1, 3) and array.shape[1] in (1, 3):
+        raise UserError(f"{wrong} of 1 or 3 channels: np.moveaxis(images, 1, -1), where channels come first")
+    if channels not in (1, 3):
+        raise UserError(f"{wrong} of 1 or 3 channels")
+    return array
+
+
+def check_labels(labels: Any, count: int, field: str = "labels", noun: str = "image") -> np.ndarray:
+    """The labels as int32 (count,).
+
+    Args:
+        labels: one whole number for each: integers, bools, or floats that are whole.
+        count: how many there must be.
+        field: what they were given as.
+        noun: what each is of.
+
+    Raises:
+        UserError: for another shape, for what is no whole number, and for numbers beyond int32.
+    """
+    array = as_array(field, labels)
+    allowed = f"give one whole number for each {noun}, shape ({count},)"
+    if array.ndim == 2:
+        way = f"{field}[:, 0]" if array.shape[1] == 1 else f"np.argmax({field}, axis=1), where they are one-hot"
+        raise UserError(f"{field}: shape {array.shape} is not allowed; {allowed}: {way}")
+    if array.ndim != 1:
+        raise UserError(f"{field}: shape {array.shape} is not allowed; {allowed}")
+    if len(array) != count:
+        raise UserError(f"{field}: {len(array)} of them for {count} {noun}s; give one for each {noun}")
+    if array.dtype.kind not in "biuf":
+        raise UserError(
+            f"{field}: {array.dtype} is not allowed; {allowed}: np.unique({field}, return_inverse=True)[1] "
+            "numbers classes that have names"
+        )
+    odd = array[~(np.isfinite(array) & (array == np.round(array)))] if array.dtype.kind == "f" else array[:0]
+    if len(odd):
+        raise UserError(f"{field}: {odd[0]:g} is not allowed; {allowed}")
+    ends = (int(array.min()), int(array.max())) if len(array) else ()
+    beyond = [end for end in ends if not INT32.min <= end <= INT32.max]
+    if beyond:
+        raise UserError(f"{field}: {beyond[0]} is not allowed; give numbers from {INT32.min} to {INT32.max}")
+    return np.asarray(array, np.int32)
+
+
+@functools.cache
+def warn_once(line: str) -> None:
+    """Says `line` in the log, the first time in a process."""
+    logging.getLogger(__name__).warning("%s", line)
+
+
+def level_factor(low: int, high: int) -> int:
+    """What the values of images are multiplied by to be grey levels from 0 to 255; says in a line what is odd in them.
+
+    Values of 0 and 1 alone are black and white, so that the factor is 255; it is 1 for all others.
+
+    Args:
+        low: the smallest value of all images.
+        high: the largest.
+    """
+    factor = 255 if high == 1 else 1
+    if factor > 1:
+        warn_once("images: all values are 0 or 1, taken as black and white (0 and 255)")
+    if low == high:
+        warn_once(f"images: every pixel has the value {high * factor}, so that there is nothing to learn in them")
+    elif 1 < high <= DARK:
+        warn_once(
+            f"images: the largest value is {high} of 255, so that all are dark; where {high} means white, "
+            f"give np.uint8(np.round(images * (255 / {high})))"
+        )
+    return factor
+
+
+def spread_levels(images: np.ndarray, factor: int) -> np.ndarray:
+    """The images as uint8, multiplied by `factor`; bool is black and white whatever the factor is."""
+    if images.dtype == np.bool_:
+        factor = 255
+    images = images.astype(np.uint8, copy=False)
+    return images if factor == 1 else images * np.uint8(factor)
+
+
+def grey_levels(*parts: np.ndarray) -> list[np.ndarray]:
+    """The parts of a set, uint8 or bool, as uint8 from 0 to 255 by one factor."""
+    factor = level_factor(min(int(part.min()) for part in parts), max(int(part.max()) for part in parts))
+    return [spread_levels(part, factor) for part in parts]

@@ -4,14 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from helpers.made_up_studies import compare_study, config, elbo_parts, write_run, write_study
+from helpers.made_up_studies import compare_study, config, elbo_parts, printed, write_run, write_study
 from helpers.type_checks import remove_type_checks
 from scipy import stats
 
 from vae_jax import cli
 from vae_jax.comparison import analyse, intervals
 from vae_jax.comparison.grouping import distinguishing_fields, group_name
-from vae_jax.comparison.terminal import comparison_lines
 from vae_jax.comparison.wording import comparable_share, format_value, verdict
 from vae_jax.errors import UserError
 from vae_jax.report import sentences
@@ -49,7 +48,7 @@ def test_solo_runs_need_nothing_but_their_folders(tmp_path):
     assert (comparison.by, comparison.baseline) == (("variant.beta",), "beta=1")
     difference = comparison.differences[0]
     assert (difference.pairs, difference.mean, difference.p, difference.more_seeds) == (1, -1, None, None)
-    assert "one seed makes no claim" in "\n".join(comparison_lines(comparison))
+    assert "one seed makes no claim" in printed(comparison)
     assert all(summary.low is None for group in comparison.groups for summary in group.summaries.values())
 
 
@@ -59,7 +58,7 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_group(tmp_path):
     comparison = compare_study(tmp_path)
     assert [group.name for group in comparison.groups] == ["all runs"]
     assert (comparison.by, comparison.differences) == ((), [])
-    assert "nothing but the seed" in "\n".join(comparison_lines(comparison))
+    assert "nothing but the seed" in printed(comparison)
 
 
 def test_several_runs_of_a_seed_count_once(tmp_path):
@@ -68,7 +67,7 @@ def test_several_runs_of_a_seed_count_once(tmp_path):
             write_run(tmp_path, config(seed, beta=beta), elbo_parts(0, seed + beta))
     (group,) = compare_study(tmp_path, by=("variant.name",), metrics=("distortion",)).groups
     assert group.summaries["distortion"][:2] == (3, 3)
-    assert "several runs of a seed" in "\n".join(comparison_lines(compare_study(tmp_path, by=("variant.name",))))
+    assert "several runs of a seed" in printed(compare_study(tmp_path, by=("variant.name",)))
 
 
 def test_names_of_groups():
@@ -165,7 +164,7 @@ def test_where_neither_way_is_better_nothing_is_better(root, comparison):
         for difference in rates_alone.differences
     ]
     assert [d.p for d in rates_alone.differences] == pytest.approx(intervals.holm(np.array(raw)))
-    text = "\n".join(comparison_lines(rates_alone))
+    text = printed(rates_alone)
     assert "rate   nats per image, neither way is better" in text
     assert "higher is better" not in text
     assert sentences.best_group(rates_alone) == "Of rate neither way is better: no group is best."
@@ -204,7 +203,7 @@ def test_only_shared_seeds_are_paired(tmp_path):
     assert (two.pairs, four.pairs) == (2, 0)
     assert two.mean == pytest.approx(1 + 0.1 * np.mean([1, 4]))
     assert four.p is None
-    assert "no shared seed" in "\n".join(comparison_lines(compare_study(tmp_path, metrics=("distortion",))))
+    assert "no shared seed" in printed(compare_study(tmp_path, metrics=("distortion",)))
 
 
 def simulated(effects, seeds, draw, rng):
@@ -359,13 +358,13 @@ def test_shares_and_correlations_do_not_mix_nats(tmp_path):
     assert comparison.variance_shares["elbo"] == intervals.variance_shares(values[0], ["beta"] * 8, groups, seeds)
     index = comparison.metrics.index("mig")
     assert comparison.correlation[0][index] == pytest.approx(stats.spearmanr(*values).statistic)
-    text = "\n".join(comparison_lines(comparison))
-    assert "Over the 8 of 16 runs that share data, binarize and likelihood with the baseline." in text
+    text = printed(comparison)
+    assert "Runs that are comparable with the baseline: 8 of 16 in elbo, distortion." in text
 
 
 def test_groups_of_several_likelihoods_have_no_nats_to_compare(tmp_path):
     comparison = compare_study(write_two_likelihoods(tmp_path), by=("variant.beta",), metrics=("elbo", "mig"))
     assert {d.metric: d.verdict for d in comparison.differences} == {"elbo": "not comparable", "mig": "cannot tell"}
     assert all(math.isnan(share) for share in comparison.variance_shares["elbo"].values())
-    assert "no run is comparable" in "\n".join(comparison_lines(comparison))
+    assert "comparable with the baseline: 0 of 16 in elbo." in printed(comparison)
     assert sentences.best_group(comparison) == "No group has a finite elbo that can be compared."

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -44,7 +45,8 @@ def out(root, tmp_path_factory):
         "comparison_files.FILES.pop('report.html'); sys.exit(cli.compare(sys.argv[1:]))"
     )
     words = [sys.executable, "-c", code, f"--runs={root}", f"--out={folder}", "--metrics=mig,elbo,rate,distortion"]
-    process = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    environment = {**os.environ, "COLUMNS": "100"}
+    process = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     (folder / "printed.txt").write_text(process.stdout)
@@ -114,6 +116,31 @@ def test_tables_of_runs_that_hold_different_things(tmp_path):
     tables.write_parquet(tmp_path / "runs.parquet", runs)
 
 
+def test_no_text_in_runs_csv_is_a_formula_to_a_spreadsheet(tmp_path):
+    for seed, name in enumerate(("=1+1", "+cmd", "-2+3", "@SUM(A1)", "\tx", "plain", "-4", "a=b")):
+        tree = config(seed, beta=-1.5 + seed)
+        tree["net"]["own"] = name
+        write_run(tmp_path, tree, failed={"error": name}, name=f"run{seed}")
+    runs, _ = load_runs([tmp_path])
+    tables.write_csv(tmp_path / "runs.csv", runs)
+    with (tmp_path / "runs.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    cells = ["'=1+1", "'+cmd", "'-2+3", "'@SUM(A1)", "'\tx", "plain", "-4", "a=b"]
+    assert [row["error"] for row in rows] == [row["config.net.own"] for row in rows] == cells
+    assert [float(row["config.variant.beta"]) for row in rows] == [-1.5 + i for i in range(8)]
+    assert tables.columns(runs)["error"][0] == "=1+1"  # Parquet has types, and keeps the text
+
+
+def test_what_is_no_character_is_written_as_its_escape(tmp_path):
+    """In the name of a folder that another system made, say."""
+    folder = write_run(tmp_path, config(0, beta=1.0), elbo_parts(1, 2), name="run")
+    (run,), _ = load_runs([tmp_path])
+    tables.write_csv(tmp_path / "runs.csv", [run._replace(name="run\udcff", config={**run.config, "net.\udcff": -0.0})])
+    with (tmp_path / "runs.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["name"], row["config.net.\\udcff"], row["folder"]) == ("run\\udcff", "0.0", str(folder))
+
+
 def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     write_run(tmp_path / "study", config(0, beta=1.0), elbo_parts(1, 2))
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it could not be imported
@@ -150,7 +177,7 @@ def test_figures_hold_the_numbers(comparison, tmp_path, monkeypatch):
     assert curve.labels == ["beta=0.5", "1", "2", "4"]
     assert np.all(np.diff(curve.means[:, 0]) < 0)  # joined in the order of the strength
     mean = comparison.groups[0].summaries["distortion"].mean
-    assert [(text, len(values)) for text, values in ends.items()] == [(f"autoencoder: {mean:.2f}, no rate", 8)]
+    assert [(text, len(end.distortions)) for text, end in ends.items()] == [(f"autoencoder: {mean:.2f}, no rate", 8)]
     (line,), levels, x_name, y_name, _ = seen["score"]
     assert (line.name, line.strength.tolist(), x_name) == ("beta", [0.5, 1, 2, 4], "beta")
     assert y_name == "elbo, nats per image, higher is better"
@@ -167,7 +194,7 @@ def test_a_rate_far_out_is_at_the_end_of_the_picture(tmp_path, monkeypatch):
     figures.draw(compare_study(tmp_path), tmp_path)
     (curve,), ends, title = seen
     assert curve.labels == ["beta=1", "2", "4"]  # and not the smallest, however small
-    assert ends == {"beta=0: 10.00, rate 400": (10.0,)}
+    assert ends == {"beta=0: 10.00, rate 400": (0, (10.0,))}  # in the colour of its family
     assert "4 runs" in title
 
 
@@ -249,7 +276,7 @@ def test_names_in_a_crowded_picture_stand_apart(tmp_path, monkeypatch, count, al
     for seed in range(2):
         for i in range(count):
             tree = config(seed, beta=1.0 if alone else float(round(0.25 * 1.35**i, 3)))
-            tree["variant"]["name"] = f"variant{i}" if alone else "beta"
+            tree["net"]["name"] = f"net{i}" if alone else "mlp"
             rate = 14 / (1 + 0.3 * i) + 0.1 * rng.normal()
             write_run(tmp_path, tree, elbo_parts(rate, 28 - 1.3 * rate + 0.2 * rng.normal()))
         for noise in range(3):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.made_up_studies import LOG, STEPS, compare_study, config, elbo_parts, write_run
+from helpers.made_up_studies import LOG, STEPS, compare_study, config, elbo_parts, printed, write_run
 
-from vae_jax.comparison import load_runs
-from vae_jax.comparison.terminal import comparison_lines
+from vae_jax.comparison import families, load_runs, reproduce, tables
 from vae_jax.errors import UserError
+from vae_jax.sweeps import study
 
 
 def test_every_kind_of_broken_folder_is_skipped_by_name(tmp_path):
@@ -60,7 +60,7 @@ def test_every_kind_of_broken_folder_is_skipped_by_name(tmp_path):
         "text_seed": "config.json is of no run of vae_jax",
         "twice": f"is the same run as {good.name}",
     }
-    text = "\n".join(comparison_lines(compare_study(tmp_path)))
+    text = printed(compare_study(tmp_path))
     assert "1 done, 16 skipped" in text
     assert "skipped 4: config.json is damaged (binary, blank, half_config and 1 more)" in text
 
@@ -95,7 +95,7 @@ def test_runs_that_did_not_end_well_are_kept_and_counted(tmp_path):
     assert math.isnan(next(run for run in runs if run.name == "done").metrics["mig"])
     (group,) = comparison.groups
     assert (group.failed, group.summaries.keys(), group.summaries["elbo"].n) == (2, {"elbo"}, 1)
-    text = "\n".join(comparison_lines(comparison))
+    text = printed(comparison)
     assert "1 done, 2 failed, 1 dropped, 1 running, 2 unfinished" in text
     assert "mig is no finite number in 1 (left out: done)" in text
     assert "step 4: rate not finite" in text
@@ -196,7 +196,7 @@ def test_a_large_study_is_compared_in_a_few_hundred_lines(tmp_path):
             write_run(tmp_path, config(seed, beta=float(beta)), elbo_parts(rng.normal(9), rng.normal(9), **others))
     comparison = compare_study(tmp_path)
     assert (len(comparison.runs), len(comparison.groups), len(comparison.metrics)) == (200, 20, 11)
-    assert len(comparison_lines(comparison)) < 700
+    assert len(printed(comparison).splitlines()) < 700
 
 
 def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_the_same_config(tmp_path):
@@ -205,3 +205,150 @@ def test_a_finished_run_takes_the_place_of_an_unfinished_one_of_the_same_config(
     runs, skipped = load_runs.load_runs([tmp_path])
     assert [(run.name, run.status) for run in runs] == [("b", "done")]
     assert skipped == [("a", "is the same run as b, which has finished")]
+
+
+# --- junk -----------------------------------------------------------------------------------------
+
+DEEP = b"[" * 100_000
+NESTED = b'{"a":' * 900 + b"1" + b"}" * 900
+JUNK = {"deep": DEEP, "empty": b"", "bytes": b"\xff\xfe\x00\x80", "list": b"[1]", "text": b'"x"', "nested": NESTED}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize(
+    "file", ["config.json", "evaluation.json", "environment.json", "failed.json", "metrics.jsonl", "plan.json"]
+)
+def test_a_study_is_compared_whatever_a_file_of_one_run_holds(tmp_path, file, junk):
+    for seed in range(2):
+        write_run(tmp_path, config(seed, beta=1.0), elbo_parts(1, 2), name=f"good{seed}")
+    bad = write_run(tmp_path, config(2, beta=1.0), elbo_parts(1, 2), name="bad")
+    if file == "plan.json":
+        bad = tmp_path
+    (bad / file).write_bytes(JUNK[junk])
+    runs, skipped = load_runs.load_runs([tmp_path])
+    states = {run.name: run.status for run in runs} | dict(skipped)
+    assert (states.pop("good0"), states.pop("good1")) == ("done", "done")
+    state = states["bad"]
+    if file in ("config.json", "evaluation.json"):  # well-formed JSON that holds no result is no result yet
+        assert state in (f"{file} is damaged", "config.json is of no run of vae_jax", "missing")
+        assert state != "missing" or junk == "nested"
+    else:
+        assert state == ("failed" if file == "failed.json" else "done")
+    printed(compare_study(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"seed": True}, "config.json is of no run of vae_jax"),
+        ({"seed": 10**400}, "config.json has a number in seed that is too large"),
+        ({"latent_dim": 10**400}, "config.json has a number in latent_dim that is too large"),
+        ({"net": {"hidden": [[10**400]]}}, "config.json has a number in net.hidden that is too large"),
+        ({"train": {"steps": True}}, "config.json is of no run of vae_jax"),
+        ({"variant": {"name": ["beta"]}}, "config.json is of no run of vae_jax"),
+        ({"data": {"name": 3}}, "config.json is of no run of vae_jax"),
+        ({"net": {"name": [[1]]}}, "config.json is of no run of vae_jax"),
+        ({"data": 3}, ""),
+        ({"variant": {"name": "os.path"}}, ""),
+        ({"likelihood": {"name": "collections.OrderedDict"}}, ""),
+    ],
+)
+def test_a_config_that_cannot_be_is_skipped_with_why(tmp_path, fields, reason):
+    write_run(tmp_path, config(0, beta=1.0), elbo_parts(1, 2), name="good")
+    write_run(tmp_path, config(1, beta=1.0) | fields, elbo_parts(1, 2), name="bad")
+    comparison = compare_study(tmp_path)
+    assert dict(comparison.skipped).get("bad", "") == reason
+    assert len(comparison.runs) == (1 if reason else 2)
+    assert len(reproduce.training_commands(comparison.runs)) == len(comparison.runs)
+
+
+def test_a_config_that_is_nested_too_deep_is_skipped(tmp_path, monkeypatch):
+    """What Python can still read it may not be able to walk through."""
+    digest = study.digest
+
+    def refuse(value):
+        if "net.deep" in value:
+            raise RecursionError
+        return digest(value)
+
+    monkeypatch.setattr(study, "digest", refuse)
+    write_run(tmp_path, config(0), elbo_parts(1, 2), name="good")
+    write_run(tmp_path, config(1) | {"net": {"deep": [[1]]}}, elbo_parts(1, 2), name="bad")
+    runs, skipped = load_runs.load_runs([tmp_path])
+    assert ([run.name for run in runs], skipped) == (["good"], [("bad", "config.json is nested too deep")])
+
+
+def test_values_of_any_kind_make_groups(tmp_path):
+    values = [4, 4.0, "4", True, None, [1, [2]], [{"deep": [1]}], {"leaf": 1}, {}, math.nan, math.inf, -0.0, "", 10**20]
+    for seed in range(2):
+        for i, value in enumerate(values):
+            tree = config(seed, beta=1.0)
+            tree["net"]["own"] = value
+            folder = write_run(tmp_path, tree, elbo_parts(1, 2 + i + seed), name=f"{i}_{seed}")
+            (folder / "config.json").write_text(json.dumps({"config": tree}))  # NaN and Infinity as Python has them
+    comparison = compare_study(tmp_path, by=("net.own",))
+    assert sum(len(group.runs) for group in comparison.groups) == len(comparison.runs)
+    # 4 and 4.0 are one, and so are null, an empty section, and one that has fields inside.
+    assert len(comparison.groups) == len({group.name for group in comparison.groups}) == len(values) - 3
+    printed(comparison)
+    families.families(comparison)
+    tables.write_csv(tmp_path / "runs.csv", comparison.runs)
+
+
+def test_numbers_of_any_kind_are_read_as_floats_or_not_at_all():
+    values = {"huge": 10**400, "low": -(10**400), "zero": -0.0, "null": None, "step": 3}
+    ignored = {"text": "1.0", "truth": True, "list": [[1.0]], "dict": {"a": 1}}
+    numbers = load_runs.numeric_metrics(values | ignored)
+    assert numbers.pop("null") != numbers.get("null")
+    assert numbers == {"huge": math.inf, "low": -math.inf, "zero": 0.0}
+    assert math.copysign(1, numbers["zero"]) == 1
+
+
+def test_what_a_run_says_of_itself_is_text_or_a_number(tmp_path):
+    files = {"environment": {"git": {"a": 1}, "jax": "0.10", "devices": 8, "x": [1]}, "failed": {"error": ["x"]}}
+    (folder,) = [write_run(tmp_path, config(0), data="d1", **files)]
+    (folder / "metrics.jsonl").write_text('{"steps_per_second": 1e999}\n')
+    (run,), _ = load_runs.load_runs([tmp_path])
+    assert run.environment == {"jax": "0.10", "devices": 8}
+    assert (run.error, run.steps_per_second, run.data) == ("failed.json is damaged", None, "d1")
+
+
+@pytest.mark.parametrize("data", [None, 3, "d", {"digest": 3}, {}, {"digest": None}])
+def test_a_digest_that_is_none_is_not_known(tmp_path, data):
+    folder = write_run(tmp_path, config(0))
+    content = json.loads((folder / "config.json").read_text()) | {"data": data}
+    (folder / "config.json").write_text(json.dumps(content))
+    assert [run.data for run in load_runs.load_runs([tmp_path])[0]] == [""]
+
+
+def test_runs_of_one_config_on_other_data_are_two(tmp_path):
+    for name, data in (("a", "x"), ("b", "y"), ("c", "y")):
+        write_run(tmp_path, config(0), elbo_parts(1, 2), name=name, data=data)
+    runs, skipped = load_runs.load_runs([tmp_path])
+    assert ([run.name for run in runs], skipped) == (["a", "b"], [("c", "is the same run as b")])
+
+
+def test_a_folder_that_may_not_be_read_is_skipped(tmp_path, monkeypatch):
+    write_run(tmp_path, config(0), elbo_parts(1, 2), name="good")
+    write_run(tmp_path, config(1), elbo_parts(1, 2), name="closed")
+    exists, listdir = Path.exists, os.listdir
+
+    def refuse(path, call, *args):
+        if "closed" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return call(path, *args)
+
+    monkeypatch.setattr(Path, "exists", lambda path: refuse(path, exists))
+    monkeypatch.setattr(os, "listdir", lambda path=".": refuse(path, listdir))
+    runs, skipped = load_runs.load_runs([tmp_path])
+    assert ([run.name for run in runs], skipped) == (["good"], [("closed", "cannot be read (Permission denied)")])
+    with pytest.raises(UserError, match=r"--runs: '.*closed' cannot be read \(Permission denied\)"):
+        load_runs.load_runs([tmp_path / "closed"])
+
+
+@pytest.mark.parametrize("id_", [5, None, ["x"], "a\0b"])
+def test_a_plan_of_odd_names_is_no_obstacle(tmp_path, id_):
+    write_run(tmp_path, config(0), elbo_parts(1, 2), name="good")
+    run = {"id": id_, "program": "p", "steps": STEPS, "halving": [], "words": []}
+    (tmp_path / "plan.json").write_text(json.dumps({"runs": [run]}))
+    assert [run.name for run in load_runs.load_runs([tmp_path])[0]] == ["good"]

@@ -2,6 +2,7 @@
 
 import math
 
+from vae_jax.comparison.comparability import run_kinds
 from vae_jax.comparison.results import ComparedRun, Comparison, Difference, Group, Summary
 from vae_jax.report import study_page
 
@@ -72,7 +73,7 @@ def make_group(runs, metrics):
     values = {field: value for field, value in runs[0].config.items() if field.startswith("variant.")}
     numbers = {metric: [run.metrics[metric] for run in runs if metric in run.metrics] for metric in metrics}
     summaries = {metric: summary(values) for metric, values in numbers.items() if values}
-    return Group(runs[0].group, values, tuple(run.name for run in runs), 0, summaries)
+    return Group(runs[0].group, values, tuple(run.name for run in runs), 0, summaries, run_kinds(runs))
 
 
 def with_failures(comparison):

@@ -6,8 +6,9 @@ import numpy as np
 
 from vae_jax.comparison.analyse import compare_runs
 from vae_jax.comparison.load_runs import load_runs
+from vae_jax.comparison.terminal import comparison_lines
+from vae_jax.files import write_json
 from vae_jax.sweeps import study
-from vae_jax.training import writers
 
 STEPS = 500
 RECORDS = [{"step": i, "split": "train", "kl": [0.1] * 20, "steps_per_second": 100.0 + i} for i in range(1, 101)]
@@ -28,18 +29,19 @@ def config(seed, **variant):
     }
 
 
-def write_run(root, tree, evaluation=None, name=None, **files):
-    """A run's folder as training leaves it; `files` are others in it, by name without .json."""
+def write_run(root, tree, evaluation=None, name=None, data="", **files):
+    """A run's folder as training leaves it; `data` is their digest, `files` are others in it, by name without .json."""
     folder = root / (name or study.run_id(tree))
     folder.mkdir(parents=True)
-    writers.write_json(folder / "config.json", {"config": tree, "image_shape": [8, 8, 1]})
+    digest = {"data": {"digest": data}} if data else {}
+    write_json(folder / "config.json", {"config": tree, "image_shape": [8, 8, 1]} | digest)
     environment = {"vae_jax": "0.1.0", "git": "abc", "python": "3.11", "jax": "0.10.2", "devices": "1 x cpu"}
-    writers.write_json(folder / "environment.json", environment)
+    write_json(folder / "environment.json", environment)
     (folder / "metrics.jsonl").write_text(LOG)
     if evaluation is not None:
-        writers.write_json(folder / "evaluation.json", {"loss": 1.0, "step": STEPS} | evaluation)
+        write_json(folder / "evaluation.json", {"loss": 1.0, "step": STEPS} | evaluation)
     for stem, value in files.items():
-        writers.write_json(folder / f"{stem}.json", value)
+        write_json(folder / f"{stem}.json", value)
     return folder
 
 
@@ -71,3 +73,8 @@ def write_study(root, seeds=8):
 def compare_study(root, **options):
     runs, skipped = load_runs([root])
     return compare_runs(str(root), "compare", runs, skipped, **options)
+
+
+def printed(comparison, width=100):
+    """What a terminal of that width shows of a comparison."""
+    return "\n".join(comparison_lines(comparison, colour=False, width=width))

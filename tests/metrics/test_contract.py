@@ -11,6 +11,7 @@ from vae_jax.data import digits
 from vae_jax.errors import UserError
 from vae_jax.metrics import higher_is_better
 from vae_jax.metrics._held_out import HELD_OUT
+from vae_jax.metrics._quantity import AGREEMENTS
 from vae_jax.metrics._requests import parse_requests
 from vae_jax.metrics._result_names import metric_name, result_label, split_result
 from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
@@ -47,16 +48,32 @@ def test_every_metric_has_a_direction_or_is_known_to_have_none():
 
 
 @pytest.mark.parametrize(
-    ("result", "unit", "log_density"),
+    ("result", "unit"),
     [
-        *[("elbo", "nats per image", True), ("likelihood:k=50", "nats per image", True), ("ais.gap", "", True)],
-        *[("rate", "nats per image", False), ("bits_per_dim", "bits per dimension", True), ("mig", "", False)],
-        *[("active_units", "latents", False), ("active_units.3", "", False), ("my_own_metric", "", False)],
+        *[("elbo", "nats per image"), ("likelihood:k=50", "nats per image"), ("ais.gap", ""), ("my_own_metric", "")],
+        *[("rate", "nats per image"), ("bits_per_dim", "bits per dimension"), ("mig", "")],
+        *[("active_units", "latents"), ("active_units.3", "")],
     ],
 )
-def test_in_what_unit_a_result_is_and_what_it_compares_with(result, unit, log_density):
+def test_in_what_unit_a_result_is(result, unit):
     assert metrics.unit(result) == unit
-    assert metrics.is_log_density(result) is log_density
+
+
+@pytest.mark.parametrize(
+    ("result", "agreement"),
+    [
+        *[("elbo", ("likelihood", "bound")), ("rate", ("bound",)), ("mig", ()), ("dci.completeness", ())],
+        *[
+            ("likelihood:k=50", ("likelihood", "density")),
+            ("ais.gap", ("likelihood", "density")),
+            ("loss", ("likelihood", "bound", "variant", "weights")),
+        ],
+        *[("my_own_term", ("likelihood", "bound", "variant")), ("nowhere/mine", ("likelihood", "density"))],
+    ],
+)
+def test_what_runs_must_agree_in_for_a_result_to_be_one_quantity(result, agreement):
+    assert metrics.agreement(result) == agreement
+    assert set(agreement) <= set(AGREEMENTS)
 
 
 @pytest.mark.parametrize(

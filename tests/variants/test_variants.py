@@ -118,6 +118,7 @@ def test_every_metric_is_finite_and_named(program):
     _, metrics = program.run(program.state, 0, 1)
     assert {"loss", "distortion", "code_mean", "code_variance"} <= metrics.keys()
     assert all(np.isfinite(value).all() for value in metrics.values())
+    assert ("elbo" in metrics) == bool(program.built.variant.bounds)  # empty where none is logged
     if "elbo" in metrics:
         np.testing.assert_allclose(metrics["elbo"], -metrics["distortion"] - metrics["rate"], rtol=1e-4, atol=1e-3)
 

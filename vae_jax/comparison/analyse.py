@@ -8,13 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_jax.comparison import intervals
-from vae_jax.comparison.comparability import comparable_runs, incomparable_groups, labelled_values
+from vae_jax.comparison.comparability import (
+    comparable_runs,
+    comparable_values,
+    incomparable_groups,
+    labelled_values,
+    run_kinds,
+)
 from vae_jax.comparison.grouping import group_runs, select_baseline, select_fields
 from vae_jax.comparison.load_runs import load_runs
 from vae_jax.comparison.results import ComparedRun, Comparison, Difference, Group, Summary
 from vae_jax.comparison.wording import status_counts
 from vae_jax.errors import UserError, unknown_name
-from vae_jax.metrics import higher_is_better, is_log_density, is_metric
+from vae_jax.metrics import higher_is_better, is_metric
 from vae_jax.sweeps import study
 
 SCORES = ("elbo", "distortion", "loss")
@@ -87,11 +93,13 @@ def compare_runs(
         skipped=skipped,
     )
     untested = () if metrics else [name for name in names if comparison.higher_is_better[name] is None]
-    comparable = comparable_runs(comparison)
+    incomparable = {name: incomparable_groups(comparison, name) for name in names}
     return comparison._replace(
-        differences=differences(values, comparison.baseline, names, incomparable_groups(comparison), untested),
-        correlation=_correlations(comparable, names),
-        variance_shares={name: intervals.variance_shares(*labelled_values(comparable, name)) for name in names},
+        differences=differences(values, comparison.baseline, names, incomparable, untested),
+        correlation=_correlations(comparison),
+        variance_shares={
+            name: intervals.variance_shares(*labelled_values(comparable_runs(comparison, name), name)) for name in names
+        },
     )
 
 
@@ -124,13 +132,14 @@ def seed_means(runs: Sequence[ComparedRun], metric: str) -> dict[int, float]:
 def _group(
     name: str, runs: Sequence[ComparedRun], by: Sequence[str], values: Mapping[str, Mapping[int, float]]
 ) -> Group:
-    config = runs[0].config
+    config, finished = runs[0].config, [run for run in runs if run.status == study.DONE]
     return Group(
         name=name,
         values={field: config[field] for field in by if field in config},
         runs=tuple(run.name for run in runs),
         failed=sum(run.status == study.FAILED for run in runs),
         summaries={metric: summarize(np.array([*seeds.values()])) for metric, seeds in values.items() if seeds},
+        kinds=run_kinds(finished or runs),
     )
 
 
@@ -140,8 +149,8 @@ def summarize(values: np.ndarray) -> Summary:
     return Summary(len(values), float(np.mean(values)), low, high, intervals.interquartile_mean(values))
 
 
-def _correlations(runs: Sequence[ComparedRun], names: Sequence[str]) -> list[list[float]]:
-    columns = [np.array([run.metrics.get(name, math.nan) for run in runs]) for name in names]
+def _correlations(comparison: Comparison) -> list[list[float]]:
+    columns = [comparable_values(comparison, name) for name in comparison.metrics]
     return [[intervals.rank_correlation(first, second) for second in columns] for first in columns]
 
 
@@ -156,7 +165,7 @@ def differences(
     values: SeedValues,
     baseline: str,
     metrics: Sequence[str],
-    incomparable: Collection[str] = (),
+    incomparable: Mapping[str, Collection[str]] | None = None,
     untested: Collection[str] = (),
 ) -> list[Difference]:
     """Every group against the baseline in every metric that both have, over shared seeds: one family of comparisons.
@@ -165,7 +174,7 @@ def differences(
         values: of each group and metric by seed.
         baseline: the group that the others are held against.
         metrics: the metrics.
-        incomparable: groups of which nothing in nats is compared.
+        incomparable: of each metric the groups that are not compared; None: all are.
         untested: metrics that get intervals, no p, and no part in the family.
     """
     cells = [
@@ -176,7 +185,7 @@ def differences(
     ]
     family = []
     for group, metric in cells:
-        if group in incomparable and is_log_density(metric):
+        if incomparable and group in incomparable[metric]:
             empty = Difference(group, metric, 0, math.nan, None, None, None, "not comparable", None)
             family.append(_Paired(empty, np.empty(0)))
         else:

@@ -1,12 +1,12 @@
 """Families of groups, which a picture joins by a line: those that differ in one number alone, their strength."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.comparison.grouping import distinguishing_fields, group_name
+from vae_jax.comparison.grouping import distinct_names, distinguishing_fields, group_name, sort_key
 from vae_jax.comparison.results import Comparison, Group, Number
 
 MAX_RATE_RATIO = 5.0
@@ -26,16 +26,30 @@ def families(comparison: Comparison) -> list[Family]:
     """The groups of each variant along the first number of --by that varies in it, one family for each other choice."""
     variants = {run.group: run.config["variant.name"] for run in comparison.runs}
     strengths = _strength_fields(comparison, variants)
-    fields = distinguishing_fields([group.values for group in comparison.groups], comparison.by)
-    members: dict[tuple[str, str], list[Group]] = {}
-    for group, name_fields in zip(comparison.groups, fields, strict=True):
+    members: dict[tuple[Hashable, ...], list[Group]] = {}
+    for group in comparison.groups:
         variant = variants[group.name]
-        strength = strengths[variant]
-        values = {field: value for field, value in group.values.items() if field != strength}
-        name_fields = tuple(field for field in name_fields if field != strength)
-        name = group_name(values, name_fields, comparison.by) if values else variant
-        members.setdefault((name, strength), []).append(group)
-    return [_family(name, strength, groups) for (name, strength), groups in members.items()]
+        others = tuple(field for field in comparison.by if field != strengths[variant])
+        members.setdefault((variant, sort_key(group.values, others)), []).append(group)
+    firsts = [groups[0] for groups in members.values()]
+    shown = {group.name: strengths[variants[group.name]] for group in firsts}
+    names = _names(comparison, variants, shown)
+    return [_family(name, shown[groups[0].name], groups) for name, groups in zip(names, members.values(), strict=True)]
+
+
+def _names(comparison: Comparison, variants: Mapping[str, str], strengths: Mapping[str, str]) -> list[str]:
+    """The names of families, each given by one of its groups and its strength, which is left out."""
+    fields = distinguishing_fields([group.values for group in comparison.groups], comparison.by)
+    names, values = [], []
+    for group, shown in zip(comparison.groups, fields, strict=True):
+        if group.name not in strengths:
+            continue
+        strength = strengths[group.name]
+        others = {field: value for field, value in group.values.items() if field != strength}
+        words = [field for field in shown if field != strength]
+        names.append(group_name(others, words, comparison.by) if others else variants[group.name])
+        values.append(others)
+    return distinct_names(names, values, comparison.by)
 
 
 def _strength_fields(comparison: Comparison, variants: Mapping[str, str]) -> dict[str, str]:
@@ -51,7 +65,7 @@ def _strength_fields(comparison: Comparison, variants: Mapping[str, str]) -> dic
 
 def _is_strength(field: str, groups: Sequence[Group]) -> bool:
     values = [group.values.get(field) for group in groups]
-    return len(set(values)) > 1 and all(type(value) in (int, float) for value in values)
+    return all(type(value) in (int, float) for value in values) and len(set(values)) > 1
 
 
 def _family(name: str, field: str, groups: Sequence[Group]) -> Family:

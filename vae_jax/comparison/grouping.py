@@ -1,10 +1,12 @@
 """The groups of a comparison: the fields that make them, their names, and the one that the others are held against."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vae_jax.comparison.results import ComparedRun, Number
+from vae_jax.comparison.short_names import numbered
 from vae_jax.comparison.wording import format_value
 from vae_jax.errors import UserError, unknown_name
 from vae_jax.sweeps import study
@@ -14,6 +16,9 @@ UNGROUPED_FIELDS = (
     *("train.dispatch", "data.path"),
 )
 """Fields that decide where a run is computed and what is kept of it, and not what it is."""
+
+ALL = "all runs"
+"""The name of a group that nothing has to tell apart."""
 
 
 def select_fields(by: tuple[str, ...], runs: Sequence[ComparedRun]) -> tuple[str, ...]:
@@ -42,11 +47,11 @@ def group_runs(
     runs: Sequence[ComparedRun], by: tuple[str, ...]
 ) -> tuple[list[ComparedRun], dict[str, list[ComparedRun]]]:
     """(the runs with the names of their groups, the runs of each group); groups and runs in order."""
-    configs = {_sort_key(run, by): run.config for run in runs}
-    fields = dict(zip(configs, distinguishing_fields(list(configs.values()), by), strict=True))
+    configs = {sort_key(run.config, by): run.config for run in runs}
+    names = dict(zip(configs, group_names(list(configs.values()), by), strict=True))
     grouped = [
-        run._replace(group=group_name(run.config, fields[_sort_key(run, by)], by))
-        for run in sorted(runs, key=lambda run: (_sort_key(run, by), run.seed))
+        run._replace(group=names[sort_key(run.config, by)])
+        for run in sorted(runs, key=lambda run: (sort_key(run.config, by), run.seed))
     ]
     groups: dict[str, list[ComparedRun]] = {}
     for run in grouped:
@@ -54,17 +59,48 @@ def group_runs(
     return grouped, groups
 
 
-def _sort_key(run: ComparedRun, by: Sequence[str]) -> tuple[tuple[int, Number, str], ...]:
-    return tuple(_value_key(run.config.get(field)) for field in by)
+def group_names(values: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[str]:
+    """A name of its own for each group, of the fields that tell them apart."""
+    fields = distinguishing_fields(values, by)
+    names = [group_name(group, shown, by) for group, shown in zip(values, fields, strict=True)]
+    if len(names) > 1:
+        names = [_full_name(group, by) if name == ALL else name for group, name in zip(values, names, strict=True)]
+    return distinct_names(names, values, by)
+
+
+def distinct_names(names: Sequence[str], values: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[str]:
+    """The names of groups, no two alike.
+
+    Where two would be, they say all fields, those too that a group does not have; where that is not enough ("4" and 4,
+    say), a number is behind them.
+    """
+    for _ in range(2):  # a name that says all may be that of a third
+        counts = Counter(names)
+        names = [
+            name if counts[name] == 1 else _full_name(group, by) for name, group in zip(names, values, strict=True)
+        ]
+    return numbered(names)
+
+
+def _full_name(values: Mapping[str, Any], by: Sequence[str]) -> str:
+    """The name that leaves no field out."""
+    leaves = [field.rpartition(".")[2] for field in by]
+    missing = [f"no {_short_name(field, leaves)}" for field in by if field not in values]
+    return " ".join([*([group_name(values, by)] if len(missing) < len(by) else []), *missing])
+
+
+def sort_key(values: Mapping[str, Any], by: Sequence[str]) -> tuple[tuple[int, Number, str], ...]:
+    """The values of the fields `by`, such that they can be sorted and hashed."""
+    return tuple(_value_key(values.get(field)) for field in by)
 
 
 def _value_key(value: Any) -> tuple[int, Number, str]:
-    """What is missing comes first, then numbers by size, then the others by their text."""
+    """What is missing comes first, then numbers by size, then the others by their text; 4 and 4.0 are one."""
     if value is None:
-        return (0, 0, str(value))
-    if isinstance(value, (int, float)):
-        return (1, value, str(value))
-    return (2, 0, str(value))
+        return (0, 0, "")
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value):
+        return (1, value, "")
+    return (2, 0, _canonical_text(value))
 
 
 def select_baseline(baseline: str | None, groups: Mapping[str, Sequence[ComparedRun]]) -> str:
@@ -92,7 +128,7 @@ def group_name(values: Mapping[str, Any], fields: Sequence[str], by: Sequence[st
             words.append(format_value(values[field]))
         elif field in values:
             words.append(f"{_short_name(field, leaves)}={format_value(values[field])}")
-    return " ".join(words) or "all runs"
+    return " ".join(words) or ALL
 
 
 def _short_name(field: str, leaves: Sequence[str]) -> str:

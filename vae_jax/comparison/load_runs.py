@@ -9,12 +9,14 @@ import os
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_jax.comparison.results import ComparedRun
+from vae_jax import model
+from vae_jax.comparison.results import ComparedRun, Number
 from vae_jax.errors import UserError
+from vae_jax.files import read_json, reason
 from vae_jax.sweeps import study
 
 STUDY_FILES = ("plan.json", "programs", "comparison")
@@ -22,6 +24,9 @@ STUDY_FILES = ("plan.json", "programs", "comparison")
 
 REQUIRED_FIELDS = {"seed": int, "variant.name": str, "train.steps": int}
 """Fields of every run's config, and their types."""
+
+LARGEST = 10**300
+"""Whole numbers from here on are larger than a float can be."""
 
 SPEEDS = re.compile(rb'"steps_per_second": ([0-9.eE+-]+)(?=[,}])')
 TAIL_BYTES = 32_768
@@ -34,34 +39,37 @@ class NotARun(Exception):
 
 def load_runs(roots: Sequence[Path]) -> tuple[list[ComparedRun], list[tuple[str, str]]]:
     """(runs, what was skipped and why) of folders of runs, or of one run. Raises UserError where one is no folder."""
-    for root in roots:
-        if not root.is_dir():
-            raise UserError(f"--runs: {str(root)!r} is no folder; give one that holds runs")
-    runs: dict[str, ComparedRun] = {}
+    runs: dict[tuple[str, str], ComparedRun] = {}
     skipped = []
     for name, folder in _named_folders(roots):
         try:
             run = read_run(name, folder)
+            identity = study.digest(run.config), run.data
         except NotARun as problem:
             skipped.append((name, str(problem)))
             continue
         except OSError as error:
-            skipped.append((name, f"cannot be read ({error.strerror})"))
+            skipped.append((name, f"cannot be read ({reason(error)})"))
             continue
-        digest = study.digest(run.config)
-        earlier = runs.get(digest)
+        except RecursionError:
+            skipped.append((name, "config.json is nested too deep"))
+            continue
+        earlier = runs.get(identity)
         if earlier and (earlier.status == study.DONE or run.status != study.DONE):
             skipped.append((name, f"is the same run as {earlier.name}"))
             continue
         if earlier:
-            del runs[digest]
+            del runs[identity]
             skipped.append((earlier.name, f"is the same run as {name}, which has finished"))
-        runs[digest] = run
+        runs[identity] = run
     return list(runs.values()), skipped
 
 
 def _named_folders(roots: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Each folder once, by its name; with that above it where there are several roots, more where they collide."""
+    """Each folder once, by its name; with that above it where there are several roots, more where they collide.
+
+    Raises UserError where a root is no folder, or cannot be read.
+    """
     folders: dict[Path, Path] = {}
     parts: dict[Path, int] = {}
     for root in roots:
@@ -77,29 +85,36 @@ def _named_folders(roots: Sequence[Path]) -> list[tuple[str, Path]]:
         parts = {absolute: count + 1 if uses[names[absolute]] > 1 else count for absolute, count in parts.items()}
 
 
-def _entries(root: Path) -> Iterator[Path]:
-    """The root itself where it is a run; what is in it, and the runs of its plan that are not begun."""
-    if (root / "config.json").exists():
-        yield root
-        return
-    for path in sorted(root.iterdir()):
-        if path.name not in STUDY_FILES and not path.name.startswith("."):
-            yield path
-    yield from _not_begun(root)
+def _entries(root: Path) -> list[Path]:
+    """The root itself where it is a run; what is in it, and the runs of its plan that are not begun.
+
+    Raises UserError where it is no folder, or cannot be read.
+    """
+    try:
+        if not root.is_dir():
+            raise UserError(f"--runs: {str(root)!r} is no folder; give one that holds runs")
+        if (root / "config.json").exists():
+            return [root]
+        names = sorted(os.listdir(root))
+    except OSError as error:
+        raise UserError(f"--runs: {str(root)!r} cannot be read ({reason(error)}); give another") from None
+    named = [root / name for name in names if name not in STUDY_FILES and not name.startswith(".")]
+    return [*named, *_not_begun(root)]
 
 
 def _not_begun(root: Path) -> list[Path]:
     try:
         return [root / run.id for run in study.read_plan(root) if not os.path.lexists(root / run.id)]
-    except UserError:  # without a plan, or with a damaged one, the folders are what there is
+    except (UserError, TypeError):  # without a plan, or with a damaged one, the folders are what there is
         return []
 
 
 def read_run(name: str, folder: Path) -> ComparedRun:
     """The run of a folder. Raises NotARun where it is none, or is damaged."""
-    config = _read_config(folder)
+    content = _read_content(folder)
+    config = _flat_config(content)
     file = folder / "evaluation.json"
-    evaluation = study.read_json(file)
+    evaluation = read_json(file)
     if file.exists() and not evaluation:
         raise NotARun("evaluation.json is damaged")
     status = study.run_state(folder, config["train.steps"])
@@ -115,12 +130,14 @@ def read_run(name: str, folder: Path) -> ComparedRun:
         metrics=metrics,
         status=status,
         error=_read_error(folder) if status == study.FAILED else "",
-        environment=study.read_json(folder / "environment.json"),
+        environment=_plain_values(read_json(folder / "environment.json")),
         steps_per_second=median_speed(folder / "metrics.jsonl"),
+        data=_data_digest(content),
     )
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_content(folder: Path) -> dict[str, Any]:
+    """What config.json holds."""
     if not os.path.lexists(folder):
         raise NotARun("is planned and not begun")
     if not folder.is_dir():
@@ -128,13 +145,43 @@ def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.exists():
         raise NotARun(_missing_config(folder))
-    content = study.read_json(file)
+    content = read_json(file)
     if not content:
         raise NotARun("config.json is damaged")
+    return content
+
+
+def _flat_config(content: Mapping[str, Any]) -> dict[str, Any]:
     config = flatten_config(content["config"]) if isinstance(content.get("config"), dict) else {}
-    if not all(isinstance(config.get(field), kind) for field, kind in REQUIRED_FIELDS.items()):
+    names = [config.get(f"{section}.name", "") for section in model.SECTIONS]
+    if not all(type(config.get(field)) is kind for field, kind in REQUIRED_FIELDS.items()):
         raise NotARun("config.json is of no run of vae_jax")
+    if not all(isinstance(name, str) for name in names):
+        raise NotARun("config.json is of no run of vae_jax")
+    for field, value in config.items():
+        if not _is_small(value):
+            raise NotARun(f"config.json has a number in {field} that is too large")
     return config
+
+
+def _is_small(value: Any) -> bool:
+    """Whether whole numbers, however deep in lists and dicts, are such that other programs can hold."""
+    if isinstance(value, dict):
+        return all(map(_is_small, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_small, value))
+    return not isinstance(value, int) or abs(value) < LARGEST
+
+
+def _data_digest(content: Mapping[str, Any]) -> str:
+    """The digest of the data that a run was trained on; empty where it does not say."""
+    data = content.get("data")
+    digest = data.get("digest") if isinstance(data, dict) else None
+    return digest if isinstance(digest, str) else ""
+
+
+def _plain_values(environment: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in environment.items() if isinstance(value, str) or _is_number(value)}
 
 
 def _missing_config(folder: Path) -> str:
@@ -157,19 +204,29 @@ def flatten_config(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def numeric_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of an evaluation.json; null is where a number was not finite, and NaN."""
     return {
-        name: math.nan if value is None else float(value)
+        name: _to_float(value)
         for name, value in evaluation.items()
-        if name != "step" and _is_number(value)
+        if name != "step" and (value is None or _is_number(value))
     }
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _to_float(value: Number | None) -> float:
+    """The number, zero without its sign; NaN for none, infinite where it is larger than any float."""
+    if value is None:
+        return math.nan
+    try:
+        return float(value) + 0.0
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _read_error(folder: Path) -> str:
-    failure = study.read_json(folder / "failed.json")
-    return str(failure["error"]) if "error" in failure else "failed.json is damaged"
+    error = read_json(folder / "failed.json").get("error")
+    return error if isinstance(error, str) else "failed.json is damaged"
 
 
 def median_speed(file: Path) -> float | None:
@@ -180,4 +237,4 @@ def median_speed(file: Path) -> float | None:
             speeds = [float(match) for match in SPEEDS.findall(stream.read())]
     except (OSError, ValueError):
         return None
-    return statistics.median(speeds) if speeds else None
+    return statistics.median(speeds) if speeds and all(map(math.isfinite, speeds)) else None

@@ -2,7 +2,7 @@
 
 import math
 
-from vae_jax.comparison.comparability import incomparable_groups
+from vae_jax.comparison.comparability import incomparable_groups, mixed_groups
 from vae_jax.comparison.results import ComparedRun, Comparison, Group, Number
 
 SIGNS = {True: 1, False: -1, None: 0}
@@ -26,9 +26,13 @@ def _has_mean(group: Group, metric: str) -> bool:
 
 
 def best_runs(comparison: Comparison) -> list[tuple[Group, ComparedRun]]:
-    """Of each group the finished run with the best score; the first, where none has it or neither way is better."""
+    """Of each group the finished run with the best score.
+
+    The first, where none has it, neither way is better, or the group's scores are of several quantities.
+    """
     score = comparison.metrics[0]
     finished = {run.name: run for run in comparison.runs if run.status == "done"}
+    mixed = mixed_groups(comparison, score)
 
     def merit(run: ComparedRun) -> Number:
         value = sign(comparison, score) * run.metrics.get(score, math.nan)
@@ -38,5 +42,5 @@ def best_runs(comparison: Comparison) -> list[tuple[Group, ComparedRun]]:
     for group in comparison.groups:
         runs = [finished[name] for name in group.runs if name in finished]
         if runs:
-            best.append((group, max(runs, key=merit)))
+            best.append((group, runs[0] if group.name in mixed else max(runs, key=merit)))
     return best

@@ -10,6 +10,7 @@ from vae_jax.config import defaults
 from vae_jax.config.command_line import command
 from vae_jax.config.parse import apply_overrides, flatten, parse_config
 from vae_jax.errors import UserError
+from vae_jax.phrases import printable
 from vae_jax.sweeps import study
 
 BASE = "default"
@@ -24,7 +25,7 @@ def training_commands(runs: Sequence[ComparedRun]) -> dict[str, str]:
         folder = Path(run.folder)
         words = training_words(run, plans[folder.parent].get(folder.name))
         if words is None:
-            commands[run.name] = f"# {run.name}: no command gives its config with this version of vae_jax"
+            commands[run.name] = f"# {printable(run.name)}: no command gives its config with this version of vae_jax"
         else:
             commands[run.name] = command("train", words)
     return commands
@@ -46,7 +47,7 @@ def _candidates(run: ComparedRun, planned: Sequence[str] | None) -> Iterator[Seq
         yield planned
     try:
         yield words_of_config(run.config)
-    except UserError:  # a variant, network or dataset that is no more
+    except (ValueError, TypeError):  # a variant, network or dataset that is no more, or is something else
         return
 
 
@@ -76,6 +77,6 @@ def _gives(words: Sequence[str], config: Mapping[str, Any]) -> bool:
     """Whether the words give all that a run's flat config has; a field that is newer than the run has its default."""
     try:
         values = study.canonical(flatten(parse_config(words)))
-    except UserError:  # a file or a field that is no more
+    except (ValueError, TypeError):  # a file or a field that is no more, or is something else
         return False
     return all(values.get(field, ...) == value for field, value in study.canonical(config).items())

@@ -9,7 +9,8 @@ class ComparedRun(NamedTuple):
     """One run folder. `config` is flat, by dotted name; `metrics` those of evaluation.json that are numbers.
 
     `status` is done, failed, dropped, running or missing; `error` says why it failed. `environment` is that of
-    environment.json (versions, git hash, devices), `steps_per_second` the median of its records.
+    environment.json (versions, git hash, devices), `steps_per_second` the median of its records. `data` is the digest
+    of the data that it was trained on, empty where that is not known.
     """
 
     name: str
@@ -22,6 +23,7 @@ class ComparedRun(NamedTuple):
     error: str
     environment: dict[str, Any]
     steps_per_second: float | None
+    data: str = ""
 
 
 class Summary(NamedTuple):
@@ -35,13 +37,17 @@ class Summary(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs that differ in their seeds alone: `values` are those of the fields that tell groups apart."""
+    """Runs that differ in their seeds alone: `values` are those of the fields that tell groups apart.
+
+    `kinds` are those of its finished runs in each thing that runs must agree in (`comparability.run_kinds`).
+    """
 
     name: str
     values: dict[str, Any]
     runs: tuple[str, ...]
     failed: int
     summaries: dict[str, Summary]
+    kinds: dict[str, tuple[str, ...]]
 
 
 class Difference(NamedTuple):
@@ -67,7 +73,7 @@ class Comparison(NamedTuple):
 
     `correlation` is Spearman's between metrics over runs, in their order; `variance_shares` the share of each metric's
     variance by "variant", "strength" and "seed", and the "rest"; both over the runs that are comparable with the
-    baseline. `higher_is_better` is None where neither way is. `command` is what made it.
+    baseline in the metric, or in both. `higher_is_better` is None where neither way is. `command` is what made it.
     """
 
     folder: str

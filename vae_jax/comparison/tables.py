@@ -9,10 +9,14 @@ from typing import Any
 from vae_jax.comparison.results import ComparedRun, Comparison, Difference, Summary
 from vae_jax.comparison.wording import verdict
 from vae_jax.errors import UserError
+from vae_jax.files import replacement
 
-PLAIN_FIELDS = ("name", "group", "seed", "status", "error", "steps_per_second")
+PLAIN_FIELDS = ("name", "group", "seed", "status", "error", "steps_per_second", "data")
 SECTIONS = ("config", "metrics", "environment")
 """Their fields are columns under these names: config.variant.beta."""
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""How a cell begins that a spreadsheet would compute."""
 
 DIFFERENCE_FIELDS = ("pairs", "mean", "low", "high", "p")
 
@@ -22,28 +26,53 @@ def columns(runs: Sequence[ComparedRun]) -> dict[str, list[Any]]:
     table = {field: [getattr(run, field) for run in runs] for field in PLAIN_FIELDS}
     for section in SECTIONS:
         for name in dict.fromkeys(name for run in runs for name in getattr(run, section)):
-            table[f"{section}.{name}"] = _uniform([getattr(run, section).get(name) for run in runs])
-    return table | {"folder": [run.folder for run in runs]}
+            table[f"{section}.{name}"] = [getattr(run, section).get(name) for run in runs]
+    table["folder"] = [run.folder for run in runs]
+    return {_writable(name): _uniform(values) for name, values in table.items()}
 
 
 def _uniform(values: list[Any]) -> list[Any]:
-    """The values as one kind: all truths, whole numbers, floats or texts."""
+    """The values as one kind: all truths, whole numbers, floats (zero without its sign) or texts."""
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {bool} or kinds <= {str}:
+    if kinds <= {bool}:
         return values
     if kinds <= {int, float}:
         whole = kinds == {int} and all(value is None or abs(value) < 2**63 for value in values)
-        return values if whole else [value if value is None else float(value) for value in values]
-    return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+        return values if whole else [value if value is None else float(value) + 0.0 for value in values]
+    return [None if value is None else _writable(value) for value in values]
+
+
+def _writable(value: Any) -> str:
+    """A value as text that every file can hold: what in a name is no character stands as its escape."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_csv(file: Path, runs: Sequence[ComparedRun]) -> None:
-    """One row a run; empty where it has nothing, nan where a metric was not finite."""
+    """One row a run; empty where it has nothing, nan where a metric was not finite.
+
+    A spreadsheet takes a text that begins like a formula (= + - @, a tab, a line break) for one: such a cell has an
+    apostrophe before it, numbers never.
+    """
     table = columns(runs)
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with replacement(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
+        writer.writerows(map(_plain_cell, row) for row in zip(*table.values(), strict=True))
+
+
+def _plain_cell(value: Any) -> Any:
+    return (
+        f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) and not _is_number(value) else value
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write_parquet(file: Path, runs: Sequence[ComparedRun]) -> None:
@@ -56,7 +85,8 @@ def write_parquet(file: Path, runs: Sequence[ComparedRun]) -> None:
         raise UserError(f"runs.parquet needs pyarrow, which the extra 'compare' brings: {command}") from None
 
     arrays = {name: pyarrow.array(values, from_pandas=False) for name, values in columns(runs).items()}
-    parquet.write_table(pyarrow.table(arrays), file)
+    with replacement(file) as temporary:
+        parquet.write_table(pyarrow.table(arrays), temporary)
 
 
 def group_table(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:

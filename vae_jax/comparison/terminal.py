@@ -1,36 +1,45 @@
-"""A comparison as lines of a terminal, 100 columns wide."""
+"""A comparison as lines of a terminal, as wide as it is."""
 
 import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from vae_jax import metrics
 from vae_jax.comparison.comparability import comparable_runs, labelled_values
 from vae_jax.comparison.intervals import PARTS, chance_shares
+from vae_jax.comparison.notes import notes
 from vae_jax.comparison.results import Comparison, Difference, Summary
+from vae_jax.comparison.short_names import cut_middle, short_names
 from vae_jax.comparison.wording import (
-    WIDTH,
     comparable_share,
     decimals,
-    direction,
+    format_correlation,
     format_interval,
     format_number,
     format_p,
+    format_share,
+    heading,
     legend,
-    notes,
-    shorten,
     status_counts,
+    terminal_width,
     verdict,
     wrap,
 )
-from vae_jax.phrases import plural
+from vae_jax.phrases import plural, printable
 
 MAX_GROUPS = 30
 """Rows of a table; runs.csv and the report have the others."""
 
 MAX_METRICS = 12
 """Columns of the matrix of correlations."""
+
+LEAST_NAME = 30
+"""Characters of a long name beside its numbers; where there is less room for it, it has a line of its own."""
+
+SUMMARY_WIDTHS, DIFFERENCE_WIDTHS = (6, 11, 21, 20), (6, 11, 21, 8)
+SHARE_WIDTHS, CORRELATION_WIDTH = (14, 14, 14, 16), 6
+"""Characters of the columns of numbers, at least."""
 
 BOLD, DIM, PLAIN = "1", "2", "0"
 COLOURS = {"better": "32", "worse": "31"}
@@ -40,16 +49,63 @@ Paint = Callable[[str, str], str]
 """A text and a code to the text in that colour."""
 
 
-def comparison_lines(comparison: Comparison, colour: bool | None = None) -> list[str]:
-    """All that a terminal shows; in colour where standard output is one."""
+class Row(NamedTuple):
+    """A name, its numbers, and what is said of them in a word."""
+
+    name: str
+    numbers: Sequence[str]
+    word: str = ""
+
+
+class Table(NamedTuple):
+    """Rows under a head: a name to the left, numbers to the right, then a word."""
+
+    head: Row
+    rows: Sequence[Row]
+    least_widths: Sequence[int]
+
+    def widths(self) -> list[int]:
+        """The characters of each column of numbers."""
+        columns = zip(self.least_widths, *(row.numbers for row in (self.head, *self.rows)), strict=True)
+        return [max(least, *(len(cell) + 1 for cell in cells)) for least, *cells in columns]
+
+    def name_room(self, names: Sequence[str], width: int) -> int:
+        """The width of a column for these names; 0 where they need lines of their own."""
+        word = max(len(row.word) for row in (self.head, *self.rows))
+        longest, room = max(map(len, names)), width - 2 - sum(self.widths()) - (2 + word if word else 0)
+        return min(room, longest + len("against ")) if room >= min(LEAST_NAME, longest) else 0
+
+    def lines(self, names: Mapping[str, str], room: int, width: int, paint: Paint) -> list[str]:
+        """The table with the names of its rows as they are shown, in a column of `room`; of 0: above their numbers."""
+        widths = self.widths()
+        head = _row_lines(self.head, widths, room, width, paint)
+        rows = [_row_lines(row._replace(name=names[row.name]), widths, room, width, paint) for row in self.rows]
+        return [*(paint(line, DIM) for line in head), *(line for lines in rows for line in lines)]
+
+
+def _row_lines(row: Row, widths: Sequence[int], room: int, width: int, paint: Paint) -> list[str]:
+    numbers = "".join(f"{cell:>{size}}" for cell, size in zip(row.numbers, widths, strict=True))
+    word = paint(row.word, COLOURS.get(row.word, PLAIN))
+    if room:
+        return [f"  {cut_middle(row.name, room):<{room}}{numbers}  {word}".rstrip()]
+    name = f"  {cut_middle(row.name, width - 2)}"
+    if not row.word or len(f"  {numbers}  {row.word}") <= width:
+        return [name, f"  {numbers}  {word}".rstrip()]
+    return [name, f"  {numbers}".rstrip(), f"    {word}"]
+
+
+def comparison_lines(comparison: Comparison, colour: bool | None = None, width: int | None = None) -> list[str]:
+    """All that a terminal shows; in colour where standard output is one, and as wide as it is."""
     paint = functools.partial(_paint, colour=sys.stdout.isatty() if colour is None else colour)
-    lines = [*header(comparison, paint), *(line for note in notes(comparison) for line in wrap(f"- {note}", "  "))]
+    width = width or terminal_width()
+    lines = header(comparison, width, paint)
+    lines += [line for note in notes(comparison) for line in wrap(f"- {note}", width, "  ")]
     for metric in comparison.metrics:
-        lines += ["", *metric_table(comparison, metric, paint)]
-    lines += ["", *wrap(legend(comparison))]
-    lines += ["", *wrap(comparable_share(comparison)), *variance_table(comparison, paint)]
+        lines += ["", *metric_table(comparison, metric, width, paint)]
+    lines += ["", *wrap(legend(comparison), width)]
+    lines += ["", *wrap(comparable_share(comparison), width), *variance_table(comparison, width, paint)]
     if len(comparison.metrics) > 1:
-        lines += ["", *correlation_table(comparison, paint)]
+        lines += ["", *correlation_table(comparison, width, paint)]
     return lines
 
 
@@ -57,92 +113,96 @@ def _paint(text: str, code: str, colour: bool) -> str:
     return f"\033[{code}m{text}\033[0m" if colour and code != PLAIN else text
 
 
-def header(comparison: Comparison, paint: Paint) -> list[str]:
+def header(comparison: Comparison, width: int, paint: Paint) -> list[str]:
     """What is compared."""
     by = ", ".join(comparison.by) or "nothing but the seed"
+    folder, counts = f"{comparison.folder}:", status_counts(comparison.runs, comparison.skipped)
+    title = wrap(f"{folder} {counts}", width)
+    if len(title) > 1:
+        title = [*wrap(folder, width), *wrap(f"  {counts}", width, "  ")]
     return [
-        paint(f"{comparison.folder}: {status_counts(comparison.runs, comparison.skipped)}", BOLD),
-        *wrap(f"{plural(len(comparison.groups), 'group')} by {by}; against {comparison.baseline}"),
+        *(paint(line, BOLD) for line in title),
+        *wrap(f"{plural(len(comparison.groups), 'group')} by {by}; against {comparison.baseline}", width),
     ]
 
 
-def metric_table(comparison: Comparison, metric: str, paint: Paint) -> list[str]:
+def metric_table(comparison: Comparison, metric: str, width: int, paint: Paint) -> list[str]:
     """A metric by group: mean, interval and interquartile mean; and each group against the baseline."""
     summaries = {group.name: group.summaries[metric] for group in comparison.groups if metric in group.summaries}
     shown = dict([*summaries.items()][:MAX_GROUPS])
-    differences = {difference.group: difference for difference in comparison.differences if difference.metric == metric}
-    digits = decimals(summaries.values())
-    against = f"against {comparison.baseline}"
-    longest_verdict = max((len(verdict(difference)) for difference in differences.values()), default=0)
-    # What the columns of numbers and the verdict leave.
-    width = min(max(map(len, [against, *shown])), WIDTH - 60, WIDTH - 50 - longest_verdict)
-    heading = ", ".join(filter(None, [metrics.unit(metric), direction(comparison, metric)]))
-    lines = [f"{paint(metric, BOLD)}   {heading}", *_summary_rows(shown, digits, width, paint)]
+    differences = [
+        difference for difference in comparison.differences if difference.metric == metric and difference.group in shown
+    ]
+    digits, names = decimals(summaries.values()), [group.name for group in comparison.groups]
+    means = _summary_table(shown, digits)
+    changes = _difference_table(differences, digits)
+    rooms = [means.name_room(names, width), *([changes.name_room(names, width)] if differences else [])]
+    short = short_names(names, min(filter(None, rooms), default=width - 2))
+    lines = [*_title(comparison, metric, width, paint), *means.lines(short, rooms[0], width, paint)]
     if len(summaries) > len(shown):
         lines.append(f"  and {len(summaries) - len(shown):,} groups more")
     if differences:
-        rows = [differences[name] for name in shown if name in differences]
-        lines += ["", *_difference_rows(against, rows, digits, width, paint)]
+        against = f"against {short[comparison.baseline]}"
+        head = changes.head._replace(name=against if len(against) <= (rooms[-1] or width - 2) else "against it")
+        lines += ["", *changes._replace(head=head).lines(short, rooms[-1], width, paint)]
     return lines
 
 
-def _summary_rows(summaries: dict[str, Summary], digits: int, width: int, paint: Paint) -> list[str]:
-    rows = [["group", "seeds", "mean", "95% interval", "interquartile mean"]]
+def _title(comparison: Comparison, metric: str, width: int, paint: Paint) -> list[str]:
+    name = printable(metric)
+    first, *others = wrap(f"{metric}   {heading(comparison, metric)}", width, "  ")
+    return [first.replace(name, paint(name, BOLD), 1), *others]
+
+
+def _summary_table(summaries: Mapping[str, Summary], digits: int) -> Table:
+    rows = []
     for name, (n, mean, low, high, middle) in summaries.items():
         interval = format_interval(low, high, digits)
-        rows.append([name, str(n), format_number(mean, digits), interval, format_number(middle, digits)])
-    return _align(rows, width, (6, 11, 21, 20), paint)
+        rows.append(Row(name, [str(n), format_number(mean, digits), interval, format_number(middle, digits)]))
+    return Table(Row("group", ["seeds", "mean", "95% interval", "interquartile mean"]), rows, SUMMARY_WIDTHS)
 
 
-def _difference_rows(
-    against: str, differences: Sequence[Difference], digits: int, width: int, paint: Paint
-) -> list[str]:
-    rows = [[against, "pairs", "difference", "95% interval", "p", "  verdict"]]
+def _difference_table(differences: Sequence[Difference], digits: int) -> Table:
+    rows = []
     for difference in differences:
         mean = format_number(difference.mean, digits, sign=True) if difference.pairs else ""
         interval = format_interval(difference.low, difference.high, digits, sign=True)
-        word = verdict(difference)
-        painted = paint(word, COLOURS.get(word, PLAIN))
-        rows.append([difference.group, str(difference.pairs), mean, interval, format_p(difference.p), f"  {painted}"])
-    return _align(rows, width, (6, 11, 21, 8), paint)
+        numbers = [str(difference.pairs), mean, interval, format_p(difference.p)]
+        rows.append(Row(difference.group, numbers, verdict(difference)))
+    return Table(Row("against", ["pairs", "difference", "95% interval", "p"], "verdict"), rows, DIFFERENCE_WIDTHS)
 
 
-def variance_table(comparison: Comparison, paint: Paint) -> list[str]:
+def variance_table(comparison: Comparison, width: int, paint: Paint) -> list[str]:
     """What share of a metric's spread comes from where."""
-    rows = [["variance explained", "by variant", "by strength", "by seed", "not explained"]]
-    comparable = comparable_runs(comparison)
+    rows = []
     for metric, shares in comparison.variance_shares.items():
-        if math.isnan(shares["rest"]):
-            rows.append([metric, "", "", "", "does not vary"])
-            continue
-        chance = chance_shares(*labelled_values(comparable, metric)[1:])
-        rows.append([metric, *(f"{shares[part]:.0%} ({chance[part]:.0%})" for part in PARTS)])
-    return [
-        *_align(rows, 28, (14, 14, 14, 16), paint),
-        "  in brackets: what as many labels explain of pure noise",
-    ]
+        cells = ["", "", "", "does not vary"]
+        if not math.isnan(shares["rest"]):
+            chance = chance_shares(*labelled_values(comparable_runs(comparison, metric), metric)[1:])
+            cells = [f"{format_share(shares[part])} ({format_share(chance[part])})" for part in PARTS]
+        rows.append(Row(metric, cells))
+    head = Row("variance explained", ["by variant", "by strength", "by seed", "not explained"])
+    table = Table(head, rows, SHARE_WIDTHS)
+    room = table.name_room([head.name, *comparison.variance_shares], width)
+    short = short_names([*comparison.variance_shares], room or width - 2)
+    return [*table.lines(short, room, width, paint), "  in brackets: what as many labels explain of pure noise"]
 
 
-def correlation_table(comparison: Comparison, paint: Paint) -> list[str]:
+def correlation_table(comparison: Comparison, width: int, paint: Paint) -> list[str]:
     """Spearman's between metrics, the lower triangle."""
-    names = comparison.metrics[:MAX_METRICS]
-    rows = [["rank correlation", *(str(i + 1) for i in range(len(names)))]]
-    for i, name in enumerate(names):
-        rows.append([f"{i + 1:>2} {name}", *map(_format_correlation, comparison.correlation[i][:i]), "1"])
-    lines = _align(rows, 26, [6] * len(names), paint)
-    if len(comparison.metrics) > len(names):
-        lines.append(f"  and {len(comparison.metrics) - len(names)} metrics more")
+    room = 26
+    shown = comparison.metrics[: min(MAX_METRICS, (width - 2 - room) // CORRELATION_WIDTH)]
+    short = {name: f"{i:>2} {text}" for i, (name, text) in enumerate(short_names(shown, room - 3).items(), 1)}
+    rows = []
+    for i, name in enumerate(shown):
+        cells = [*map(_correlation_cell, comparison.correlation[i][:i]), "1"]
+        rows.append(Row(name, [*cells, *[""] * (len(shown) - len(cells))]))
+    head = Row("rank correlation", [str(i + 1) for i in range(len(shown))])
+    lines = Table(head, rows, [CORRELATION_WIDTH] * len(shown)).lines(short, room, width, paint)
+    if len(comparison.metrics) > len(shown):
+        lines.append(f"  and {len(comparison.metrics) - len(shown)} metrics more")
     return lines
 
 
-def _format_correlation(value: float) -> str:
-    return "·" if math.isnan(value) else f"{value:+.2f}".replace("-0.00", "+0.00")
-
-
-def _align(rows: Sequence[Sequence[str]], first: int, widths: Sequence[int], paint: Paint) -> list[str]:
-    """Rows under a head: a name to the left, numbers to the right, and what is beyond `widths` as it is."""
-    lines = []
-    for name, *numbers in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(numbers, widths, strict=False)]
-        lines.append("".join([f"  {shorten(name, first):<{first}}", *cells, *numbers[len(widths) :]]).rstrip())
-    return [paint(lines[0], DIM), *lines[1:]]
+def _correlation_cell(value: float) -> str:
+    return "·" if math.isnan(value) else format_correlation(value, sign=True)

@@ -1,27 +1,30 @@
 """The words and numbers of a comparison, for a terminal, a picture and the report."""
 
 import math
+import shutil
 import statistics
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vae_jax.comparison.comparability import NATS_FIELDS, comparable_runs
+from vae_jax import metrics
+from vae_jax.comparison.comparability import comparable_runs, incomparable_groups
 from vae_jax.comparison.intervals import LEVEL, POWER
 from vae_jax.comparison.results import ComparedRun, Comparison, Difference, Number, Summary
-from vae_jax.phrases import join_names
+from vae_jax.comparison.variant_facts import variant_facts
+from vae_jax.phrases import printable
+from vae_jax.plots.captions import unsigned_zero
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, MISSING, RUNNING
 
-WIDTH = 100
-"""Characters of a line."""
+WIDTH, LEAST_WIDTH = 100, 60
+"""Characters of a line where there is no terminal, and in the narrowest."""
 
 STATUS_WORDS = {DONE: "done", FAILED: "failed", DROPPED: "dropped", RUNNING: "running", MISSING: "unfinished"}
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither way is better"}
 
-NATS_FIELDS_IN_WORDS = "data, binarize and likelihood"
-PROVENANCE = ("git", "jax", "devices")
-"""What environment.json says of a run and should be the same for all."""
+BOUNDS = ("elbo", "bound")
+"""Metrics that are what a variant's ELBO is: bounds."""
 
 
 def status_counts(runs: Sequence[ComparedRun], skipped: Sequence[tuple[str, str]]) -> str:
@@ -33,65 +36,50 @@ def status_counts(runs: Sequence[ComparedRun], skipped: Sequence[tuple[str, str]
     return ", ".join(parts)
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """What a reader should know before believing a table, a sentence each."""
-    finished = [run for run in comparison.runs if run.status == DONE]
-    return [
-        *_notes_on_skipped(comparison.skipped),
-        *_notes_on_failed([run for run in comparison.runs if run.status == FAILED]),
-        *_notes_on_infinite(comparison),
-        *_notes_on_seeds(finished),
-        *_notes_on_nats(finished),
-        *_notes_on_provenance(finished),
-    ]
-
-
-def _notes_on_skipped(skipped: Sequence[tuple[str, str]]) -> Iterator[str]:
-    names_by_reason = defaultdict(list)
-    for name, reason in skipped:
-        names_by_reason[reason].append(name)
-    for reason, names in names_by_reason.items():
-        yield f"skipped {len(names):,}: {reason} ({join_names(names, 3)})"
-
-
-def _notes_on_failed(failed: Sequence[ComparedRun]) -> Iterator[str]:
-    if failed:
-        spread = ", ".join(f"{count} of {group}" for group, count in Counter(run.group for run in failed).items())
-        yield f"failed {len(failed):,}: {spread}; no mean has them, which may flatter what is left"
-        yield f"the first to fail, {failed[0].name}: {failed[0].error}"
-
-
-def _notes_on_infinite(comparison: Comparison) -> Iterator[str]:
-    for metric in comparison.metrics:
-        values = {run.name: run.metrics[metric] for run in comparison.runs if metric in run.metrics}
-        names = [name for name, value in values.items() if not math.isfinite(value)]
-        if names:
-            yield f"{metric} is no finite number in {len(names):,} (left out: {join_names(names, 3)})"
-
-
-def _notes_on_seeds(finished: Sequence[ComparedRun]) -> Iterator[str]:
-    if len(finished) > len({(run.group, run.seed) for run in finished}):
-        yield "some groups hold several runs of a seed (they differ in other fields): each seed's mean counts once"
-
-
-def _notes_on_nats(finished: Sequence[ComparedRun]) -> Iterator[str]:
-    for field in NATS_FIELDS:
-        values = dict.fromkeys(format_value(run.config.get(field)) for run in finished)
-        if len(values) > 1:
-            difference = f"runs differ in {field} ({join_names([*values], 3)})"
-            yield f"{difference}: what differs so from the baseline is not compared in nats"
-
-
-def _notes_on_provenance(finished: Sequence[ComparedRun]) -> Iterator[str]:
-    for name in PROVENANCE:
-        values = dict.fromkeys(str(run.environment[name]) for run in finished if run.environment.get(name))
-        if len(values) > 1:
-            yield f"runs are of {len(values)} different {name}: {join_names([*values], 3)}"
-
-
 def direction(comparison: Comparison, metric: str) -> str:
     """Which way is better."""
     return DIRECTIONS[comparison.higher_is_better[metric]]
+
+
+def heading(comparison: Comparison, metric: str) -> str:
+    """What a metric is: its unit, which way is better, and what the runs' numbers bound or are of."""
+    return _heading(comparison, metric, comparison.runs)
+
+
+def comparable_heading(comparison: Comparison, metric: str) -> str:
+    """The same of those runs alone that are comparable with the baseline."""
+    return _heading(comparison, metric, comparable_runs(comparison, metric))
+
+
+def _heading(comparison: Comparison, metric: str, runs: Sequence[ComparedRun]) -> str:
+    words = ", ".join(filter(None, [metrics.unit(metric), direction(comparison, metric)]))
+    return "; ".join(filter(None, [words, quantity(metric, runs)]))
+
+
+def quantity(metric: str, runs: Sequence[ComparedRun]) -> str:
+    """What a metric bounds or is of, and for which variants: "bounds log p(x): beta; log p(x|y): conditional".
+
+    Empty where that is nothing in particular, and of a part of an ELBO where all ELBOs bound one quantity.
+    """
+    agreement = metrics.agreement(metric)
+    kind = next((name for name in ("bound", "density") if name in agreement and "variant" not in agreement), "")
+    variants = _variants_by_quantity(metric, kind, runs) if kind else {}
+    verb = "of" if kind == "density" else "bounds" if metric in BOUNDS else "its ELBO bounds"
+    if len(variants) > 1:
+        return f"{verb} {'; '.join(f'{name}: {names}' for name, names in variants.items())}"
+    if variants and (metric in BOUNDS or kind == "density"):
+        return f"{verb} {next(iter(variants))}"
+    return ""
+
+
+def _variants_by_quantity(metric: str, kind: str, runs: Sequence[ComparedRun]) -> dict[str, str]:
+    """The variants whose runs have a metric, in words, by what their ELBO bounds or their density is."""
+    variants: dict[str, set[str]] = defaultdict(set)
+    examples = {(run.group, run.config["variant.name"]): run for run in runs if metric in run.metrics}
+    for (_, variant), run in examples.items():
+        facts = variant_facts(run.config)
+        variants[facts.density if kind == "density" else facts.bounds].add(variant)
+    return {name: ", ".join(sorted(variants[name])) for name in sorted(variants) if name}
 
 
 def verdict(difference: Difference) -> str:
@@ -128,15 +116,25 @@ def legend(comparison: Comparison) -> str:
     return text
 
 
-def comparable_share(comparison: Comparison) -> str:
-    """Which runs shares and correlations are of, where it is not all; nothing where it is."""
-    comparable = comparable_runs(comparison)
-    if len(comparable) == len(comparison.runs):
-        return ""
-    if not comparable:
-        return f"The runs of the baseline differ in {NATS_FIELDS_IN_WORDS}: no run is comparable with them."
-    count = f"{len(comparable):,} of {len(comparison.runs):,} runs"
-    return f"Over the {count} that share {NATS_FIELDS_IN_WORDS} with the baseline."
+def comparable_share(comparison: Comparison, *names: str) -> str:
+    """In which metrics some runs are not comparable with the baseline, and how many are; nothing where all are.
+
+    Args:
+        comparison: what is compared.
+        names: the metrics; without any all that are compared.
+    """
+    metrics_by_share = defaultdict(list)
+    for metric in names or comparison.metrics:
+        excluded = incomparable_groups(comparison, metric)
+        groups = [run.group for run in comparison.runs if metric in run.metrics]
+        share = sum(group not in excluded for group in groups), len(groups)
+        metrics_by_share[share].append(metric)
+    parts = [
+        f"{count:,} of {total:,} in {', '.join(shown)}"
+        for (count, total), shown in metrics_by_share.items()
+        if count < total
+    ]
+    return f"Runs that are comparable with the baseline: {'; '.join(parts)}." if parts else ""
 
 
 def decimals(summaries: Iterable[Summary]) -> int:
@@ -154,8 +152,17 @@ def format_number(value: Number, digits: int, sign: bool = False) -> str:
     plus = "+" if sign else ""
     if value and not 1e-4 <= abs(value) < 1e7:
         return f"{value:{plus}.2e}"
-    text = f"{value:{plus},.{digits}f}"
-    return text.lstrip("+-") if not float(text.replace(",", "")) else text
+    return unsigned_zero(f"{value:{plus},.{digits}f}")
+
+
+def format_share(share: Number, digits: int = 0) -> str:
+    """A share in per cent."""
+    return unsigned_zero(f"{share:.{digits}%}")
+
+
+def format_correlation(value: Number, sign: bool = False) -> str:
+    """A correlation to two decimals, with a sign where `sign`."""
+    return unsigned_zero(f"{value:{'+' if sign else ''}.2f}")
 
 
 def format_interval(low: Number | None, high: Number | None, digits: int, sign: bool = False) -> str:
@@ -177,20 +184,17 @@ def format_p(p: Number | None) -> str:
 def format_value(value: Any) -> str:
     """A config's value: 4 and 4.0 alike."""
     if isinstance(value, float) and float(f"{value:g}") == value:
-        return f"{value:g}"
+        return unsigned_zero(f"{value:g}")
     if isinstance(value, tuple):
         return f"({', '.join(map(format_value, value))})"
     return str(value)
 
 
-def shorten(text: str, width: int) -> str:
-    """`text` in at most `width` characters, without a part of its middle."""
-    if len(text) <= width:
-        return text
-    end = (width - 3) * 2 // 3
-    return f"{text[: width - 3 - end]}...{text[-end:]}"
+def terminal_width() -> int:
+    """Characters of a line of the terminal, LEAST_WIDTH at least; WIDTH where there is none."""
+    return max(LEAST_WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
 
 
-def wrap(text: str, indent: str = "") -> list[str]:
-    """Lines of at most WIDTH characters."""
-    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+def wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines of at most `width` characters, without any that a terminal would act on."""
+    return textwrap.wrap(printable(text), width, subsequent_indent=indent, break_on_hyphens=False)

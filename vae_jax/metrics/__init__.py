@@ -15,7 +15,7 @@ from vae_jax import registry
 from vae_jax.errors import UserError
 from vae_jax.metrics._evaluation_context import EvaluationContext, Progress, no_progress
 from vae_jax.metrics._factor_codes import ArrayClasses, ArrayCodes, FactorCodes, check_finite
-from vae_jax.metrics._held_out import HELD_OUT
+from vae_jax.metrics._held_out import HELD_OUT, OWN_TERM, UNKNOWN_METRIC
 from vae_jax.metrics._quantity import Quantity
 from vae_jax.metrics._requirements import REQUIREMENTS, missing_requirement
 from vae_jax.metrics._result_names import split_result
@@ -28,12 +28,12 @@ __all__ = [
     "FactorCodes",
     "Metric",
     "Progress",
+    "agreement",
     "check_finite",
     "definition",
     "description",
     "get",
     "higher_is_better",
-    "is_log_density",
     "is_metric",
     "itemize",
     "missing_requirement",
@@ -103,9 +103,10 @@ def unit(result: str) -> str:
     return "" if detail else quantity.unit
 
 
-def is_log_density(result: str) -> bool:
-    """Whether a result or its score is of log p(x): to be compared among runs of the same data and likelihood alone."""
-    return _known(result)[0].log_density
+def agreement(result: str) -> tuple[str, ...]:
+    """What two runs must agree in, beside their data, for a result to be one quantity in both: names of AGREEMENTS."""
+    quantity, _ = _known(result)
+    return quantity.agreement or (("likelihood", "density") if quantity.log_density else ())
 
 
 def definition(result: str) -> str:
@@ -131,7 +132,8 @@ def _known(result: str) -> tuple[Quantity, str]:
     if "." in name:
         with contextlib.suppress(UserError):  # a user's own that is not here, where only its results are
             return get(name), detail
-    return Quantity(), detail
+        return UNKNOWN_METRIC, detail
+    return OWN_TERM, detail
 
 
 def itemize(name: str, score: float | int, parts: Iterable[str], values: np.ndarray) -> dict[str, float]:

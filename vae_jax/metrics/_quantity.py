@@ -3,6 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+AGREEMENTS = {
+    "likelihood": "the likelihood and how the data are binarised: what a nat is of",
+    "bound": "Variant.bounds: what the variant's ELBO is a bound of",
+    "density": "Variant.density: what importance sampling estimates",
+    "variant": "the variant and its static fields",
+    "weights": "the floats of the variant's loss and their schedule",
+}
+"""What two runs may have to agree in, beside their data, for a number to be one quantity in both."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
@@ -17,6 +26,8 @@ class Quantity:
             that are not there have no direction: counts and standard errors say how a number was made.
         log_density: whether it is of log p(x), which compares only among runs of the same data, binarisation and
             likelihood.
+        agreement: what two runs must agree in, beside their data, for it to be one quantity in both: names of
+            AGREEMENTS. Empty: the likelihood and the density where it is a log density, and nothing more elsewhere.
         definition: what it is, in a line.
     """
 
@@ -24,6 +35,7 @@ class Quantity:
     higher_is_better: bool | None = None
     details: Mapping[str, bool] = field(default_factory=dict)
     log_density: bool = False
+    agreement: tuple[str, ...] = ()
     definition: str = ""
 
     def direction(self, detail: str = "") -> bool | None:

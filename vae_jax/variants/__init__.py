@@ -113,6 +113,10 @@ class Variant(NamedTuple):
         sample_with_log_ratio: (nets, params, batch, key) -> one code for each image and log p(code) - log q(code | x),
             all stochastic layers in the ratio, where `posterior` and `log_prior` do not say how. With neither this nor
             `posterior` there is no density of images, only of codes.
+        bounds: what the logged "elbo" is a lower bound of, "log p(x)" as a rule; empty where none is logged. Runs whose
+            ELBOs bound different quantities are never ranked against each other.
+        density: the quantity that importance sampling with `sample_with_log_ratio` estimates; that of `bounds`, but for
+            a loss whose images have seen others.
     """
 
     loss: Loss
@@ -128,6 +132,8 @@ class Variant(NamedTuple):
     check: Callable[[Split], None] = no_check
     posterior: Callable[[Nets, Params, Batch], Gaussian] | None = gaussian_posterior
     sample_with_log_ratio: Callable[[Nets, Params, Batch, Key], tuple[Codes, PerExample]] | None = None
+    bounds: str = "log p(x)"
+    density: str = "log p(x)"
 
 
 def log_prior(variant: Variant, nets: Nets, params: Params, codes: Codes) -> PerExample:

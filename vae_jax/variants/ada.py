@@ -13,7 +13,9 @@ another one. The geometric mean leaves them, and is what the authors of Ada-ML-V
 No label says which factors a pair shares, nor how many. Data with factors give the pairs (config.data.changed
 factors differ in each). Where all d_j are equal, two equal images for one, nothing is below tau and nothing
 averaged. The code of an image alone is the mean of its own posterior. A posterior that has seen x_2 still gives
-a lower bound on log p(x_1), so `elbo` is one, of the two images' mean; `shared` counts averaged latents.
+a lower bound on log p(x_1), so `elbo` is one of the two images' mean, log p(x)/2 + log p(x')/2. The x' of a held-out
+x is any image of the grid, training images among them: this ELBO and its parts are never held against those of
+another variant. The metrics `likelihood` and `ais` take images alone, and compare. `shared` counts averaged latents.
 `free_bits` nats of each latent's rate go unpenalised (Kingma et al. 2016, eq. 15).
 """
 
@@ -84,4 +86,4 @@ def make(likelihood: Likelihood, *, average: str = "group") -> Variant:
         terms["shared"] = jnp.sum(shared, axis=-1).astype(jnp.float32)
         return jnp.mean(distortion) + beta * rate_with_free_bits(kl, free_bits), terms
 
-    return Variant(loss, check=check)
+    return Variant(loss, check=check, bounds="log p(x)/2 + log p(x')/2")

@@ -23,4 +23,4 @@ def make(likelihood: Likelihood) -> Variant:
         distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
         return jnp.mean(distortion), {"distortion": distortion, "code": code}
 
-    return Variant(loss, posterior=None)
+    return Variant(loss, posterior=None, bounds="")

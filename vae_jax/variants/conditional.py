@@ -98,7 +98,7 @@ class Conditional:
 
     def init(self, key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
         """One plane for each class."""
-        return {"planes": PLANE_SCALE * jax.random.normal(key, (self.classes, *image_shape[:2], 1))}
+        return {"planes": PLANE_SCALE * jax.random.normal(key, (self.classes, *image_shape[:2], 1), jnp.float32)}
 
     def dummy_inputs(self, image_shape: tuple[int, int, int], latent_dim: int) -> tuple[Images, Codes]:
         """An image with a plane, and latents with a label."""
@@ -159,4 +159,6 @@ def make(likelihood: Likelihood, *, classes: int = 10) -> Variant:
         check=partial(check_labels, classes=classes),
         posterior=conditional.posterior,
         sample_with_log_ratio=conditional.sample_with_log_ratio,
+        bounds="log p(x|y)",
+        density="log p(x|y)",
     )

@@ -39,7 +39,7 @@ from vae_jax.models.distributions import Gaussian
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.randomness import example_normal
 from vae_jax.typing import Codes, Scalar
-from vae_jax.variants import Variant, gaussian_posterior
+from vae_jax.variants import Variant
 from vae_jax.variants._free_bits import rate_with_free_bits
 
 Kernel = Callable[[Codes, Float[Array, "codes latent"]], Float[Array, "batch codes"]]
@@ -111,4 +111,6 @@ def make(
         beta_vae = jnp.mean(distortion) + beta * rate_with_free_bits(kl, free_bits)
         return beta_vae + lambda_mmd * discrepancy, terms
 
-    return Variant(loss, posterior=None if deterministic else gaussian_posterior)
+    if deterministic:
+        return Variant(loss, posterior=None, bounds="")
+    return Variant(loss)

@@ -58,7 +58,7 @@ def example_gumbel(key: Key, index: Indices, size: int) -> Scores:
 
     u is at least float32's smallest normal number and below 1: between -4.5 and 16, never infinite.
     """
-    return jax.vmap(lambda k: jax.random.gumbel(k, (size,)))(example_keys(key, index))
+    return jax.vmap(lambda k: jax.random.gumbel(k, (size,), jnp.float32))(example_keys(key, index))
 
 
 def split_scores(scores: Scores, categories: tuple[int, ...]) -> list[Float[Array, "batch _"]]:

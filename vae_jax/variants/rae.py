@@ -94,7 +94,8 @@ def gradient(decoder: Params, decode: Decode, z: Codes, key: Key, index: Array) 
     """|J v|^2, J the Jacobian of `decode` at each code and v random signs: |J|_F^2 in expectation."""
 
     def random_signs(key: Key) -> Array:
-        return jax.random.rademacher(key, z.shape[1:], z.dtype)
+        # jax.random.rademacher would draw from a probability of JAX's default dtype.
+        return 2 * jax.random.bernoulli(key, jnp.float32(0.5), z.shape[1:]).astype(z.dtype) - 1
 
     signs = jax.vmap(random_signs)(example_keys(key, index))
     _, slope = jax.jvp(decode, (z,), (signs,))
@@ -146,9 +147,9 @@ REGULARIZERS = {
 def standard_mixture(components: int, latent_dim: int) -> Params:
     """`components` equal parts, each N(0, I): weights as logarithms, means, Cholesky factors of the covariances."""
     return {
-        "log_weights": jnp.full(components, -math.log(components)),
-        "means": jnp.zeros((components, latent_dim)),
-        "factors": jnp.tile(jnp.eye(latent_dim)[None], (components, 1, 1)),
+        "log_weights": jnp.full(components, -math.log(components), jnp.float32),
+        "means": jnp.zeros((components, latent_dim), jnp.float32),
+        "factors": jnp.tile(jnp.eye(latent_dim, dtype=jnp.float32)[None], (components, 1, 1)),
     }
 
 
@@ -182,8 +183,8 @@ def mixture_draws(mixture: Params, key: Key, count: int) -> Codes:
 
     def draw(key):
         component, noise = jax.random.split(key)
-        k = jax.random.categorical(component, log_weights)
-        return means[k] + factors[k] @ jax.random.normal(noise, means.shape[1:])
+        k = jax.random.categorical(component, log_weights.astype(jnp.float32))
+        return means[k] + factors[k] @ jax.random.normal(noise, means.shape[1:], jnp.float32)
 
     return jax.vmap(draw)(example_keys(key, jnp.arange(count)))
 
@@ -243,4 +244,5 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
         fit_after_training=fit_after_training,
         check=check,
         posterior=None,
+        bounds="",
     )

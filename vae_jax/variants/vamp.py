@@ -82,7 +82,7 @@ def sample_prior(
     choice, noise = jax.random.split(key)
 
     def random_component(key):
-        return jax.random.randint(key, (), 0, len(components.mean))
+        return jax.random.randint(key, (), 0, len(components.mean), jnp.int32)
 
     k = jax.vmap(random_component)(randomness.example_keys(choice, index))
     return Gaussian(components.mean[k], components.logvar[k]).sample(noise, index)
@@ -94,7 +94,7 @@ def make(likelihood: Likelihood, *, components: int = 500) -> Variant:
         raise UserError(f"components: {components} is not allowed; give a whole number of at least 1")
 
     def init(key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
-        return {"logits": START + SPREAD * jax.random.normal(key, (components, *image_shape))}
+        return {"logits": START + SPREAD * jax.random.normal(key, (components, *image_shape), jnp.float32)}
 
     def loss(nets, params, batch, key, step, *, beta=1.0):
         posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))

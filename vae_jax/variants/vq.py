@@ -81,7 +81,7 @@ class LearnedCodebook:
 
     def init(self, key: Key) -> Params:
         """A standard normal codebook."""
-        return {"codebook": SPREAD * jax.random.normal(key, (self.size, self.dim))}
+        return {"codebook": SPREAD * jax.random.normal(key, (self.size, self.dim), jnp.float32)}
 
     def codebook(self, own: Params) -> Codebook:
         """The vectors that are trained."""
@@ -189,7 +189,7 @@ def uniform_prior(groups: int, size: int) -> Params:
     log-probabilities (groups, code of the parent, code). Numbers of groups are floats: integers have no gradient.
     """
     numbers = jnp.arange(groups, dtype=jnp.float32)
-    return {"order": numbers, "parent": numbers, "table": jnp.full((groups, size, size), -math.log(size))}
+    return {"order": numbers, "parent": numbers, "table": jnp.full((groups, size, size), -math.log(size), jnp.float32)}
 
 
 def log_probability(prior: Params, index: Index) -> PerExample:
@@ -203,11 +203,11 @@ def sample_codes(prior: Params, key: Key, count: int) -> Int[Array, "count group
     order, parent, table = unpack(prior)
 
     def draw(key):
-        noise = jax.random.gumbel(key, table.shape[:2])
+        noise = jax.random.gumbel(key, table.shape[:2], jnp.float32)
 
         def visit(index, group):
             code = jnp.argmax(table[group, index[parent[group]]] + noise[group])
-            return index.at[group].set(code), None
+            return index.at[group].set(code.astype(jnp.int32)), None
 
         return jax.lax.scan(visit, jnp.zeros(len(order), jnp.int32), order)[0]
 

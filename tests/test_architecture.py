@@ -16,7 +16,8 @@ PACKAGES = {"vae_jax": "vae_jax", "vae_jax.configs": "configs", "experiments": "
 
 FLOORS = (
     ("errors", "phrases", "typing"),
-    ("randomness", "registry"),
+    ("files",),
+    ("jax_flags", "randomness", "registry"),
     ("models",),
     ("data",),
     ("variants",),

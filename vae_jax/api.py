@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from vae_jax.comparison.analyse import compare_folders
 from vae_jax.comparison.results import Comparison
 from vae_jax.config.parse import load_config
-from vae_jax.errors import UserError
+from vae_jax.errors import UserError, errors_of
+from vae_jax.files import user_path
 from vae_jax.inference import TrainedModel
 from vae_jax.report.comparison_files import write_files
 from vae_jax.training.evaluate_run import evaluate_run
@@ -19,7 +20,7 @@ from vae_jax.training.train_run import train_in_folder
 __all__ = ["compare", "evaluate", "load_config", "open_run", "train"]
 
 
-def train(config: ConfigDict, workdir: str | Path) -> TrainedModel:
+def train(config: ConfigDict, workdir: str | Path, start: str = "") -> TrainedModel:
     """Trains the run of `config` in `workdir`, from its newest checkpoint or from the start.
 
     The same call again goes on where the run stopped, to the same bits; a run that has finished is opened.
@@ -27,6 +28,7 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainedModel:
     Args:
         config: a whole config, as `load_config` gives it.
         workdir: the folder of the run, made where it is not there. README.md says what it holds afterwards.
+        start: "runs/other" or "runs/other:best", whose weights a new run begins with; random ones where it is empty.
 
     Returns:
         The model at its last step.
@@ -35,12 +37,14 @@ def train(config: ConfigDict, workdir: str | Path) -> TrainedModel:
         UserError: naming what is wrong with the config, the folder or the machine, and where the run diverged.
         KeyboardInterrupt: where Ctrl-C stopped it, once all is saved.
     """
-    status = train_in_folder(config, Path(workdir))
+    with errors_of("workdir: "):
+        folder = user_path(workdir)
+    status = train_in_folder(config, folder, start=start)
     if status > 128:
         raise KeyboardInterrupt(f"stopped by signal {status - 128}; the same call goes on from the last checkpoint")
     if status:
         raise UserError(f"{workdir}: the run diverged; failed.json there says where")
-    return open_run(workdir)
+    return open_run(folder)
 
 
 def evaluate(workdir: str | Path, checkpoint: str = "latest", metrics: str = "") -> dict[str, Any]:
@@ -57,7 +61,9 @@ def evaluate(workdir: str | Path, checkpoint: str = "latest", metrics: str = "")
     Raises:
         UserError: where the folder holds no run, no whole checkpoint, or a metric cannot be computed of it.
     """
-    found, failed = evaluate_run(Path(workdir), checkpoint, metrics)
+    with errors_of("workdir: "):
+        folder = user_path(workdir)
+    found, failed = evaluate_run(folder, checkpoint, metrics)
     if failed:
         raise UserError(f"metrics: {', '.join(failed)} could not be computed of this run")
     return found
@@ -83,7 +89,11 @@ def compare(
         UserError: for a folder, field, metric or group that is not there, and where no run has finished.
     """
     folders = [runs] if isinstance(runs, (str, Path)) else list(runs)
-    comparison = compare_folders([str(folder) for folder in folders], tuple(by), tuple(metrics), baseline)
+    with errors_of("runs: "):
+        names = [str(user_path(folder)) for folder in folders]
+    comparison = compare_folders(names, tuple(by), tuple(metrics), baseline)
     if out is not None:
-        write_files(Path(out), comparison)
+        with errors_of("out: "):
+            out = user_path(out)
+        write_files(out, comparison)
     return comparison

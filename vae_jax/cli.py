@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import vae_jax
-from vae_jax.config.command_line import Parser, command, folder, run_program, text, whole, words
+from vae_jax.config.command_line import Parser, command, path, paths, run_program, text, whole, words
 from vae_jax.errors import UserError, unknown_name
+from vae_jax.phrases import printable
 
 
 def _process_flags(parser: Parser) -> None:
@@ -30,15 +31,17 @@ def train(argv: Sequence[str]) -> int:
     """Trains one model: config -> data -> networks -> variant -> step -> loop.
 
     The same command again goes on where the run stopped, to the same bits. README.md says what a run leaves in its
-    folder, vae_jax/config/defaults.py has every field. On several hosts, one process on each with
-    --coordinator=HOST:PORT --processes=N --process=I, which SLURM makes needless: docs/sweeps.md.
+    folder and what may change when it is resumed, vae_jax/config/defaults.py has every field. --from=RUN or RUN:best
+    begins a new run with the weights of another, at step 0 with a fresh optimiser. On several hosts, one process on
+    each with --coordinator=HOST:PORT --processes=N --process=I, which SLURM makes needless: docs/sweeps.md.
     """
     from vae_jax.config.explain import explain_config
     from vae_jax.config.parse import checked_config, run_name
     from vae_jax.training.train_run import train_in_folder
 
     parser = Parser("train", train.__doc__, config=True)
-    parser.flag("workdir", folder, None, "FOLDER", "where the run lies (default: runs/<config>)")
+    parser.flag("workdir", path, None, "FOLDER", "where the run lies (default: runs/<config>)")
+    parser.flag("from", text, "", "RUN[:best]", "the run whose weights it begins with (default: random weights)")
     parser.switch("explain", "says in words what the config optimises, and trains nothing")
     _process_flags(parser)
     flags, overrides = parser.parse(argv)
@@ -47,7 +50,7 @@ def train(argv: Sequence[str]) -> int:
     if flags.explain:
         print(explain_config(config))
         return 0
-    return train_in_folder(config, workdir, _given_processes(flags))
+    return train_in_folder(config, workdir, _given_processes(flags), getattr(flags, "from"))
 
 
 def explain(argv: Sequence[str]) -> int:
@@ -73,12 +76,12 @@ def population(argv: Sequence[str]) -> int:
     from vae_jax.training.population import train_members
 
     parser = Parser("population", population.__doc__)
-    parser.flag("members", text, None, "FILE.json", "the members' folders and command lines")
+    parser.flag("members", path, None, "FILE.json", "the members' folders and command lines")
     _process_flags(parser)
     flags, _ = parser.parse(argv)
     if flags.members is None:
         raise UserError("--members: give the file of the members' command lines, which hold their configs")
-    return train_members(Path(flags.members), _given_processes(flags))
+    return train_members(flags.members, _given_processes(flags))
 
 
 def evaluate(argv: Sequence[str]) -> int:
@@ -92,7 +95,7 @@ def evaluate(argv: Sequence[str]) -> int:
     from vae_jax.training.evaluate_run import evaluate_run
 
     parser = Parser("evaluate", evaluate.__doc__)
-    parser.flag("workdir", folder, None, "FOLDER", "the folder of a run")
+    parser.flag("workdir", path, None, "FOLDER", "the folder of a run")
     parser.flag("checkpoint", text, "latest", "latest|best", "which checkpoint")
     parser.flag("metrics", text, "", "NAME[:FIELD=VALUE],...", "metrics to compute in place of held-out numbers")
     flags, _ = parser.parse(argv)
@@ -124,18 +127,20 @@ def compare(argv: Sequence[str]) -> int:
     from vae_jax.report.comparison_files import publish, write_files
 
     parser = Parser("compare", compare.__doc__)
-    parser.flag("runs", words, (), "FOLDER,...", "folders of runs, or of studies")
+    parser.flag("runs", paths, (), "FOLDER,...", "folders of runs, or of studies")
     parser.flag("by", words, (), "FIELD,...", "fields that make the groups (default: those in which the runs differ)")
     parser.flag("metrics", words, (), "NAME,...", "the metrics, the score of choice first")
     parser.flag("baseline", text, None, "GROUP", "what the others are held against (default: the VAE)")
-    parser.flag("out", folder, None, "FOLDER", "where the files go (default: the first of --runs, comparison/)")
+    parser.flag("out", path, None, "FOLDER", "where the files go (default: the first of --runs, comparison/)")
     parser.switch("wandb", "sends table and report to W&B")
     flags, _ = parser.parse(argv)
     if not flags.runs:
         raise UserError("--runs: give the folder of a study, or of runs; configs are those of the runs")
-    comparison = compare_folders(flags.runs, flags.by, flags.metrics, flags.baseline, command("compare", argv))
+    comparison = compare_folders(
+        [str(folder) for folder in flags.runs], flags.by, flags.metrics, flags.baseline, command("compare", argv)
+    )
     print("\n".join(comparison_lines(comparison)) + "\n", flush=True)
-    out = flags.out or Path(flags.runs[0]) / "comparison"
+    out = flags.out or flags.runs[0] / "comparison"
     files = write_files(out, comparison)
     if flags.wandb:
         publish(out, comparison, files)
@@ -148,14 +153,14 @@ def explore(argv: Sequence[str]) -> int:
     from vae_jax.report.explorer import write
 
     parser = Parser("explore", explore.__doc__)
-    parser.flag("workdir", folder, None, "FOLDER", "the folder of a run")
-    parser.flag("other", folder, None, "FOLDER", "another run, beside it")
-    parser.flag("out", text, None, "FILE.html", "the page (default: explore.html in --workdir)")
+    parser.flag("workdir", path, None, "FOLDER", "the folder of a run")
+    parser.flag("other", path, None, "FOLDER", "another run, beside it")
+    parser.flag("out", path, None, "FILE.html", "the page (default: explore.html in --workdir)")
     flags, _ = parser.parse(argv)
     if flags.workdir is None:
         raise UserError("--workdir: give the folder of a run, and no other config than its own")
     folders = [flags.workdir, *([flags.other] if flags.other else [])]
-    out = write(folders, None if flags.out is None else Path(flags.out))
+    out = write(folders, flags.out)
     print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -172,7 +177,7 @@ def sweep(argv: Sequence[str]) -> int:
     from vae_jax.launch.local import describe, launch_sweep
 
     parser = Parser("sweep", sweep.__doc__, config=True)
-    parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
+    parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
     parser.flag(
         "processes", whole(0, "what suits this machine"), 0, "N", "programs at once; 0: what suits this machine"
     )
@@ -205,7 +210,7 @@ def slurm(argv: Sequence[str]) -> int:
     from vae_jax.launch.slurm import describe, gigabytes, launch_sweep, read_request, time_limit
 
     parser = Parser("slurm", slurm.__doc__, config=True)
-    parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
+    parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
     parser.flag("partition", text, None, "NAME", "the partition")
     parser.flag("gpus", whole(1), None, "N", "GPUs a node")
     parser.flag("cpus", whole(1), None, "N", "CPUs a node")
@@ -234,8 +239,8 @@ def emit(argv: Sequence[str]) -> int:
     places = ", ".join(emitters.places())
     parser = Parser("emit", emitters.manual(), config=True)
     parser.flag("to", text, None, "PLACE", f"one of {places}")
-    parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
-    parser.flag("output", text, "", "FILE", "where the text goes (default: printed)")
+    parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
+    parser.flag("output", path, "", "FILE", "where the text goes (default: printed)")
     for word, default in emitters.place_words().items():
         parser.add_argument(f"--{word}", default=argparse.SUPPRESS, **emitters.parser_options(word, default))
     flags, overrides = parser.parse(argv)
@@ -243,7 +248,7 @@ def emit(argv: Sequence[str]) -> int:
         raise UserError(f"--to: missing; give one of {places}")
     given = {word: value for word, value in vars(flags).items() if word in emitters.place_words()}
     workdir = flags.workdir or _study_folder(flags.config)
-    return emitters.emit_sweep(flags.to, given, flags.config, overrides, workdir, flags.output)
+    return emitters.emit_sweep(flags.to, given, flags.config, overrides, workdir, str(flags.output))
 
 
 def status(argv: Sequence[str]) -> int:
@@ -255,12 +260,12 @@ def status(argv: Sequence[str]) -> int:
     from vae_jax.launch.status import report
 
     parser = Parser("status", status.__doc__)
-    parser.add_argument("study", nargs="*", type=folder, metavar="FOLDER", help="the folder of a study")
+    parser.add_argument("study", nargs="*", type=path, metavar="FOLDER", help="the folder of a study")
     flags, _ = parser.parse(argv)
     if len(flags.study) != 1:
         raise UserError("STUDY: give the folder of one study, as in vae-jax status runs/study")
     lines, complete = report(flags.study[0])
-    print("\n".join(lines))
+    print("\n".join(map(printable, lines)))
     return int(not complete)
 
 
@@ -277,7 +282,7 @@ def agent(argv: Sequence[str]) -> int:
 
     parser = Parser("agent", agent.__doc__, config=True)
     parser.add_argument("sweep_id", nargs="?", metavar="SWEEP_ID", help="the sweep, as W&B names it")
-    parser.flag("workdir", folder, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
+    parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
     parser.flag("count", whole(0, "all trials there are"), 0, "N", "trials to ask for; 0: all there are")
     flags, overrides = parser.parse(argv)
     if not flags.sweep_id:

@@ -26,7 +26,7 @@ from experiments.benchmark.timing import Workload, machine, measure_rates, media
 from experiments.benchmark.workloads import widest_layer
 from vae_jax import data, model, randomness, registry
 from vae_jax.config import defaults
-from vae_jax.config.command_line import Parser, folder, text, words
+from vae_jax.config.command_line import Parser, path, text, words
 from vae_jax.data import sprites
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics import EvaluationContext, FactorCodes, likelihood
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     parser = Parser("experiments.benchmark.metrics", __doc__, launcher="python -m")
     parser.flag("parts", words, tuple(PARTS), "PART,...", f"what is timed, of {', '.join(PARTS)}")
     parser.flag("metrics", text, f"{SCORES},aggregate_posterior", "NAME,...", "the scores that are timed")
-    parser.flag("path", folder, None, "FOLDER", "MNIST's files, for the images of the bound")
+    parser.flag("path", path, None, "FOLDER", "MNIST's files, for the images of the bound")
     flags, _ = parser.parse(argv)
     parts = [registry.choose("--parts", name, PARTS) for name in flags.parts]
     print(machine(1))

@@ -27,10 +27,10 @@ from experiments.benchmark.workloads import train_steps
 from vae_jax.config.command_line import Parser, run_program, whole
 from vae_jax.config.parse import checked_config, load_sweep
 from vae_jax.errors import UserError
+from vae_jax.files import write_json
 from vae_jax.sweeps import groups
 from vae_jax.training import executors
 from vae_jax.training.setup import prepare
-from vae_jax.training.writers import write_json
 
 SOLO = "alone"
 

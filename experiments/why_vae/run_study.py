@@ -26,11 +26,11 @@ from experiments.why_vae.measures import (
 from experiments.why_vae.rules import NO_KL, VAE
 from vae_jax import model
 from vae_jax.comparison.results import ComparedRun
-from vae_jax.config.command_line import Parser, folder
+from vae_jax.config.command_line import Parser, path
 from vae_jax.errors import UserError
+from vae_jax.files import write_json
 from vae_jax.inference import TrainedModel
 from vae_jax.sweeps import study
-from vae_jax.training import writers
 from vae_jax.training.metric_runner import run_metrics
 
 METRICS = ("samples", "smoothness")
@@ -54,8 +54,8 @@ PROGRAM_FIELDS = ("variant.", "likelihood.", "data.", "net.", "latent_dim")
 def main(argv: list[str]) -> int:
     """Measures the study in --runs and writes --page; the exit status."""
     parser = Parser("experiments.why_vae", __doc__, launcher="python -m")
-    parser.flag("runs", folder, None, "FOLDER", "the folder of a study")
-    parser.flag("page", folder, Path("docs/why_vae.md"), "FILE.md", "where the page goes")
+    parser.flag("runs", path, None, "FOLDER", "the folder of a study")
+    parser.flag("page", path, Path("docs/why_vae.md"), "FILE.md", "where the page goes")
     flags, _ = parser.parse(argv)
     if flags.runs is None:
         raise UserError("--runs: give the folder of a study, and no config other than its runs' own")
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     measured, pictured = measure_study(groups)
     measured["about"] |= {"commands": commands(measured["about"]["data"], flags.runs, flags.page), "notes": notes}
     flags.page.parent.mkdir(parents=True, exist_ok=True)
-    writers.write_json(flags.page.with_suffix(".json"), rounded(measured))
+    write_json(flags.page.with_suffix(".json"), rounded(measured))
     pictures.draw_pictures(measured, pictured, flags.page.with_suffix(""))
     flags.page.write_text(render(rounded(measured), flags.page.stem))
     print(f"{flags.page}, its pictures in {flags.page.with_suffix('')}")

@@ -1,14 +1,16 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from vae_jax import cli
+from vae_jax import cli, model
 from vae_jax.config import command_line
 from vae_jax.config.explain import beta_conventions
 from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
+from vae_jax.phrases import printable
 
 ROOT = Path(__file__).parents[2]
 
@@ -191,3 +193,128 @@ def test_a_workdir_that_cannot_be_one_is_refused(tmp_path, leave):
         assert "--workdir" in errors
         assert errors.count("\n") == 1
     assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["--config.train.steps=1e4"], "train.steps", 10_000),
+        (["--config.train.steps=20_000"], "train.steps", 20_000),
+        (["--config.wandb.tags=a,b"], "wandb.tags", ("a", "b")),
+        (["--config.wandb.tags=('a', 'b')"], "wandb.tags", ("a", "b")),
+        (["--config.wandb.tags=a"], "wandb.tags", ("a",)),
+        (["--config.net.hidden=64,32"], "net.hidden", (64, 32)),
+        (["--config.net.hidden=64"], "net.hidden", (64,)),
+        (["--config.sweep.halving=()"], "sweep.halving", ()),
+    ],
+)
+def test_values_are_read_as_people_type_them(words, field, value):
+    section, _, leaf = field.partition(".")
+    assert parse(*words)[section][leaf] == value
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("train.steps=1.5", "give a whole number"),
+        ("train.steps=1e400", "give a whole number"),
+        ("train.steps=nan", "give a whole number"),
+        ("net.hidden=(64", "give a tuple"),
+        ("net.hidden=a,b", "give a tuple of whole numbers, as in"),
+        ("train.learning_rate=1e39", "a number that float32 holds"),
+        ("wandb.project=a/b", "at most 128 characters without"),
+        ("wandb.tags=" + "x" * 80, "of 1 to 64 characters each"),
+        ("wandb.name=" + "x" * 200, "at most 128 characters"),
+        ("wandb.entity=a b", "a user or a team"),
+        ("wandb.name=a\nb", "without control characters"),
+        ("wandb.group=a\x1b[2J", "without control characters"),
+    ],
+)
+def test_what_would_stop_a_run_later_is_refused_in_a_line(word, message):
+    with pytest.raises(UserError) as refused:
+        model.build(parse(f"--config.{word}"), (8, 8, 1))
+    assert message in str(refused.value)
+    assert printable(str(refused.value)) == str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def get_config():\n    pass\n", r"get_config\(\) of '.*' gives NoneType; return a ConfigDict"),
+        ("import sys\nsys.exit(0)\n", r"mine.py:2: SystemExit: 0"),
+        ("def get_config():\n    raise SystemExit\n", "SystemExit"),
+        ("def get_config():\n    return {'variant': 5}\n", "config.data: missing"),
+        ("def get_config():\n    return 1 if True else open('x')\n", "gives int; return a ConfigDict"),
+        ("open('nowhere')\ndef get_config():\n    pass\n", "nowhere: cannot be read"),
+    ],
+)
+def test_a_config_file_that_gives_none_is_said_in_a_line(tmp_path, body, message):
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(UserError, match=message):
+        parse_config([f"--config={tmp_path / 'mine.py'}"])
+
+
+@pytest.mark.parametrize("section", [5, None, {"name": 3}, {}])
+def test_a_section_that_is_none_is_said_in_a_line(tmp_path, section):
+    (tmp_path / "mine.py").write_text(
+        "from vae_jax.config import defaults\ndef get_config():\n    config = defaults.get_config()\n"
+        f"    del config.variant\n    config.variant = {section!r}\n    return config\n"
+    )
+    with pytest.raises(UserError, match=r"config\.variant: .* is not allowed; give a section with a name"):
+        parse_config([f"--config={tmp_path / 'mine.py'}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.yaml", "seed: 0", "give a .py file"),
+        ("config.json", "{}", "is no run's config.json"),
+        ("config.json", "[" * 100_000, "is no run's config.json"),
+        ("metrics.jsonl", "{}", "give a .py file"),
+    ],
+)
+def test_a_config_of_another_kind_is_said_in_a_line(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        parse_config([f"--config={tmp_path / name}"])
+
+
+def test_a_network_beyond_the_memory_is_refused_before_anything_is_written(tmp_path, leave):
+    status, _, errors = leave(f"--workdir={tmp_path / 'run'}", "--config.latent_dim=1e12")
+    assert status == 2
+    assert re.fullmatch(r"error: config.latent_dim: 1000000000000 .* GiB to train, .* make either smaller\n", errors)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "runs/x"), 2, "error: runs/x: no such file or directory\n"),
+        (OSError(28, "No space left on device", "a\nb"), 2, "error: a\\nb: no space left on device\n"),
+        (UserError("two\nlines \x1b[31m"), 2, "error: two\nlines \\x1b[31m\n"),
+        (MemoryError(), 2, "error: this machine's memory is full"),
+        (RuntimeError("RESOURCE_EXHAUSTED: 9 GiB"), 2, "error: the device's memory is full (RESOURCE_EXHAUSTED"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_a_machine_runs_out_of_is_one_line(capsys, error, status, message):
+    def fail(words):
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        command_line.run_program(fail, [])
+    assert left.value.code == status
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_fault_of_the_code_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        command_line.run_program(lambda words: 1 // 0, [])
+
+
+@pytest.mark.parametrize("word", ["--workdir=a\nb", "--workdir=", "--workdir=\x1b[2J", "--from=a\nb"])
+def test_a_path_that_a_terminal_would_act_on_is_refused(word, leave):
+    status, _, errors = leave(word)
+    assert status == 2
+    assert errors.count("\n") == 1
+    assert errors.startswith(f"error: {word.partition('=')[0]}: ")

@@ -3,11 +3,11 @@
 import pytest
 
 from vae_jax.errors import UserError
+from vae_jax.files import write_json
 from vae_jax.launch import slurm_queue
 from vae_jax.launch.slurm_queue import lock_unqueued, queued_jobs, submission_file
 from vae_jax.sweeps import study
 from vae_jax.sweeps.study import PlanEntry
-from vae_jax.training.writers import write_json
 
 
 def test_a_study_in_the_queue_of_slurm_is_left_to_it(tmp_path, monkeypatch):

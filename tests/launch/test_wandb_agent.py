@@ -17,6 +17,7 @@ from helpers.wandb_server import serve
 from vae_jax import cli
 from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
+from vae_jax.files import write_json
 from vae_jax.launch import wandb_agent
 from vae_jax.sweeps import study
 from vae_jax.training import workdir, writers
@@ -102,7 +103,8 @@ def folder_of(place, **point):
     words = [*PLAIN, *(f"--config.{field.replace('__', '.')}={value}" for field, value in point.items())]
     with contextlib.chdir(place):
         config = parse_config(words)
-    return place / "study" / study.run_id(config.to_dict())
+    (folder,) = (place / "study").glob(f"*{study.run_suffix(config.to_dict())}")
+    return folder
 
 
 def steps(history):
@@ -280,7 +282,7 @@ def test_a_trial_that_another_process_still_trains_is_left_to_it(tmp_path, capsy
     (tmp_path / "programs").mkdir()
     study.write_plan(tmp_path, [run])
     variables = {"WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "slow"}
-    writers.write_json(wandb_agent.trial_file(tmp_path, run.id), variables)
+    write_json(wandb_agent.trial_file(tmp_path, run.id), variables)
     with workdir.claim(tmp_path / run.id, {}):
         assert wandb_agent.unfinished_trials(tmp_path, "abc") == []
     assert f"{run.id}: another process trains it, as the trial slow" in capsys.readouterr().out

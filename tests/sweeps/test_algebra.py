@@ -104,21 +104,54 @@ def run_of(point, overrides=(), file=DIGITS):
 
 
 def test_the_same_config_is_the_same_run_however_it_is_reached(tmp_path):
+    def suffix(run):
+        return run.id[run.id.index("_s3_") :]
+
     run = run_of({"variant.beta": 4, "seed": 3})
-    assert run.id.startswith("beta_digits_s3_")
     assert run.id == run_of({"seed": 3, "variant.beta": 4.0}).id
-    assert run.id == run_of({"seed": 3}, [("variant.beta", "4")]).id
-    assert run.id == run_of({"variant.name": "beta", "seed": 3, "variant.beta": 4.0}, file=f"{DIGITS}:factor").id
+    same = [
+        run_of({"seed": 3}, [("variant.beta", "4")]),
+        run_of({"seed": 3, "variant.beta": 4}, [("wandb.name", "x"), ("log.every", "7"), ("train.steps", "9")]),
+        run_of({"variant.name": "beta", "seed": 3, "variant.beta": 4.0}, file=f"{DIGITS}:factor"),
+    ]
+    assert {suffix(run)} == {suffix(other) for other in same}
     file = tmp_path / "mine.py"
     file.write_text(
         "from vae_jax.configs import digits\ndef get_config():\n    config = digits.get_config()\n"
         "    config.variant = {'beta': 4, 'free_bits': 0, 'name': 'beta'}\n    config.seed = 3\n    return config\n"
     )
-    assert run.id == run_of({}, file=str(file)).id
-    assert run.id == study.run_id(parse_config(run.words).to_dict())  # what the command line gives
-    assert run.id == study.run_id(json.loads(json.dumps(run.config.to_dict())))  # what config.json holds
+    assert suffix(run) == suffix(run_of({}, file=str(file)))
+    assert suffix(run) == study.run_suffix(parse_config(run.words).to_dict())  # what the command line gives
+    assert suffix(run) == study.run_suffix(json.loads(json.dumps(run.config.to_dict())))  # what config.json holds
     others = [{"variant.beta": 4, "seed": 4}, {"variant.beta": 4.5, "seed": 3}, {"seed": 3, "net.hidden": (8,)}]
     assert len({run.id, *(run_of(point).id for point in others)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("point", "name"),
+    [
+        ({"variant.beta": 4.0, "seed": 3}, "beta=4_s3_"),
+        ({"seed": 3}, "beta_digits_s3_"),
+        ({"variant.name": "factor", "variant.gamma": 0.25}, "factor_gamma=0.25_s0_"),
+        ({"net.hidden": (8, 4), "wandb.name": "a/b c"}, "hidden=(8-4)_a-b-c_s0_"),
+        ({"schedule.name": "linear", "schedule.steps": 5, "train.steps": 9}, "linear_schedule.steps=5_train.steps=9_"),
+    ],
+)
+def test_a_run_is_called_by_what_is_swept(point, name):
+    assert run_of(point).id.startswith(name)
+
+
+def test_a_run_of_the_study_keeps_its_id_whatever_it_is_swept_with(tmp_path):
+    run = run_of({"variant.beta": 4})
+    (tmp_path / run.id).mkdir()
+    points = [{"variant.beta": beta, "latent_dim": size} for beta in (1, 4) for size in (2, 16)]
+    ids = [run.id for run in plan_runs(DIGITS, [], points, tmp_path)]
+    assert ids[-1] == run.id
+    assert [name.partition("_s0_")[0] for name in ids[:3]] == [
+        "beta=1_latent_dim=2",
+        "beta=1_latent_dim=16",
+        "beta=4_latent_dim=2",
+    ]
 
 
 def test_ids_are_the_same_in_another_process():

@@ -1,4 +1,5 @@
 import logging
+import shutil
 
 import jax
 import numpy as np
@@ -76,6 +77,65 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, caplog, damage):
     assert "checkpoint 10" in caplog.text
     assert "damaged" in caplog.text
     checkpoints.save(10, states(2)[1], None)  # the damaged one no longer stands in the way
+    assert checkpoints.restore(tiny_vae.state(ema=0.9))[0] == 10
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000])
+def test_whichever_file_of_the_newest_is_damaged_the_one_before_it_is_taken(tmp_path, content):
+    saved(tmp_path / "whole", [-2.0, -1.0]).close()
+    files = [file for file in (tmp_path / "whole" / "10").rglob("*") if file.is_file()]
+    harmless = []
+    for file in (file.relative_to(tmp_path / "whole") for file in files):
+        shutil.copytree(tmp_path / "whole", tmp_path / "copy")
+        (tmp_path / "copy" / file).write_bytes(content)
+        try:
+            checkpoints = Checkpoints(tmp_path / "copy", read_only=True)
+        except UserError:  # in one line: Orbax reads this file of its own before anything is asked for
+            assert (file.name, len(content)) == ("_CHECKPOINT_METADATA", 100_000)
+        else:
+            step, restored = checkpoints.restore(tiny_vae.state(ema=0.9))
+            jax.tree.map(np.testing.assert_array_equal, restored, states(2)[step // 10])
+            harmless += [file] if step == 10 else []
+            checkpoints.close()
+        shutil.rmtree(tmp_path / "copy")
+    assert len(harmless) < len(files)
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_not_believed(tmp_path, caplog):
+    saved(tmp_path, [-2.0, -1.0]).close()
+    (tmp_path / "10").rename(tmp_path / "30")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore(tiny_vae.state(ema=0.9))[0] == 0
+    assert "checkpoint 30 in" in caplog.text
+    assert "it holds the state of step 10" in caplog.text
+    checkpoints.close()
+
+
+def test_the_best_of_the_regular_steps_is_kept_beside_the_best_of_all(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, regular=lambda step: step != 35)
+    for step, score in ((10, -2.0), (20, -5.0), (30, -4.0), (35, -1.0), (40, -6.0)):
+        checkpoints.save(step, states(1)[0], score)
+    checkpoints.wait()
+    assert checkpoints.steps() == [10, 35, 40]
+    checkpoints.close()
+
+
+def test_what_cannot_be_saved_is_said_in_a_line_and_leaves_nothing_half_written(tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path, [-2.0])
+    checkpoints.save(10, states(2)[1], -1.0)
+    checkpoints.wait()
+
+    def fail(*arguments, **options):
+        (tmp_path / "20.orbax-checkpoint-tmp").mkdir()
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write 171 bytes to file 14: No space left on device [os=28]")
+
+    monkeypatch.setattr(checkpoints._manager, "save", fail)
+    with pytest.raises(
+        OSError, match=r"^.*cannot be written \(no space left on device\); once it can, the same command"
+    ):
+        checkpoints.save(20, states(1)[0], 0.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "10"]
     assert checkpoints.restore(tiny_vae.state(ema=0.9))[0] == 10
     checkpoints.close()
 

@@ -1,6 +1,7 @@
 """A population's members against the runs that they would be alone."""
 
 import json
+import shutil
 import signal
 from functools import partial
 
@@ -250,6 +251,50 @@ def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatc
     assert cli.population([file]) == 1
     assert digest(tmp_path / "s2") == digest(three / "s2")
     assert (tmp_path / "s2/evaluation.json").exists()
+
+
+def unfinish(folder, step=60):
+    """Takes back the end of a run, which then goes on from the checkpoint before it."""
+    (folder / "evaluation.json").unlink()
+    shutil.rmtree(folder / "checkpoints" / str(step))
+
+
+def test_a_restart_runs_the_same_program_whoever_has_ended_and_whatever_is_broken(three, tmp_path, monkeypatch, capsys):
+    for name in seeds(3):
+        shutil.copytree(three / name, tmp_path / name)
+    unfinish(tmp_path / "s0")
+    unfinish(tmp_path / "s1")
+    (tmp_path / "s0/metrics.jsonl").unlink()
+    (tmp_path / "s0/metrics.jsonl").mkdir()
+    (tmp_path / "s2/config.json").write_text("[" * 100_000)
+    train_until, rooms = population.train_until, []
+
+    def train(cohort, until, setup, executor, *arguments):
+        rooms.append((len(cohort), executor.room))
+        return train_until(cohort, until, setup, executor, *arguments)
+
+    monkeypatch.setattr(population, "train_until", train)
+    assert cli.population([members_file(tmp_path, seeds(3, **{"sweep.members_per_device": 0}))]) == 1
+    assert rooms == [(1, 3)]
+    assert results(tmp_path / "s1") == results(three / "s1")
+    shown = capsys.readouterr().out
+    assert "s0: error: " in shown
+    assert "metrics.jsonl: is a directory" in shown
+    assert "s2: left out: " in shown
+    assert not (tmp_path / "s0/failed.json").exists()  # the same command tries it again
+
+
+def test_room_is_left_for_all_but_those_that_halving_dropped(tmp_path):
+    for i in range(5):
+        (tmp_path / f"m{i}").mkdir()
+    (tmp_path / "m1/dropped.json").write_text('{"step": 20}')
+    (tmp_path / "m2/dropped.json").write_text('{"step": 40}')
+    (tmp_path / "m3/failed.json").write_text("{}")
+    room = population.Room(sorted(tmp_path.iterdir()), 4)
+    assert [room.after(step) for step in (0, 10, 20, 30, 40, 50)] == [4, 4, 4, 4, 3, 3]
+    executor = executors.MemberParallel(executors.local_devices(2), room=4)
+    assert executor.to_devices([np.zeros(3)]).shape == (2, 2, 3)
+    assert executor.step_arguments(np.zeros((1, 5, 2), np.int32), None, None, np.ones(1, bool))[-1].sum() == 1
 
 
 @pytest.mark.full

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers.wandb_server import serve
 
+from vae_jax import files
 from vae_jax.training import writers
 
 SETTINGS = {"project": "lab", "entity": "", "group": "sweep", "name": "first", "tags": ("beta", "digits")}
@@ -38,7 +39,7 @@ def lines(file):
 def test_values_become_plain_json():
     record = {"a": np.float32(0.5), "b": jnp.arange(2), "c": (1, math.nan), "d": {"e": -math.inf, "f": None, "g": True}}
     expected = {"a": 0.5, "b": [0, 1], "c": [1, None], "d": {"e": None, "f": None, "g": True}}
-    assert writers.plain(record) == expected
+    assert files.plain(record) == expected
 
 
 def test_numbers_that_are_not_finite_are_null(tmp_path):
@@ -73,17 +74,42 @@ def test_reopening_drops_what_came_later_and_a_cut_line(tmp_path, tail):
     assert [item.name for item in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
+BAD_LINES = [b'{"step": 2, "lo', b"{}", b"5", b"\xff\xfe", b'{"step": "2"}', b'{"step": true}', b"[" * 100_000]
+
+
+def test_lines_that_are_no_record_are_kept_aside_and_no_record_is_lost(tmp_path):
+    path, said = tmp_path / "metrics.jsonl", []
+    rows = [json.dumps({"step": step, "split": "train"}).encode() for step in range(1, 9)]
+    path.write_bytes(b"\n".join([rows[0], *BAD_LINES, b"", *rows[1:], b'{"step": 9, "sp']))
+    assert [record["step"] for record in writers.read_metrics(path)] == list(range(1, 9))
+    file = writers.MetricsFile(path, 7, said.append)
+    file.close()
+    assert path.read_bytes().splitlines() == rows[:7]
+    assert (tmp_path / "metrics.damaged.jsonl").read_bytes().splitlines() == BAD_LINES
+    assert said == [f"{path}: moved 7 damaged lines to metrics.damaged.jsonl; every record is kept"]
+    writers.MetricsFile(path, 7, said.append).close()
+    assert len(said) == 1
+
+
+def test_a_blank_line_costs_no_record(tmp_path):
+    path, said = tmp_path / "metrics.jsonl", []
+    path.write_text('{"step": 1}\n\n{"step": 2}\n')
+    writers.MetricsFile(path, 2, said.append).close()
+    assert [record["step"] for record in writers.read_metrics(path)] == [1, 2]
+    assert not said
+
+
 def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "evaluation.json"
-    writers.write_json(file, {"elbo": np.float32(-1.5)})
+    files.write_json(file, {"elbo": np.float32(-1.5)})
     assert json.loads(file.read_text()) == {"elbo": -1.5}
 
     def fail(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr(writers.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        writers.write_json(file, {"elbo": 0.0})
+        files.write_json(file, {"elbo": 0.0})
     assert json.loads(file.read_text()) == {"elbo": -1.5}
 
 
@@ -131,6 +157,7 @@ def test_in_a_terminal_progress_is_a_bar(capsys, monkeypatch):
 MIRROR = """
 import json, sys, time
 from pathlib import Path
+from vae_jax import files
 from vae_jax.training import writers
 
 def say(line):

@@ -5,12 +5,15 @@ import inspect
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vae_jax.errors import UserError, unknown_name
+from vae_jax.errors import UserError, message_of, unknown_name
+from vae_jax.files import user_path
+from vae_jax.phrases import printable
 
 Overrides = list[tuple[str, str]]
 """(field, text) of each --config.field=text, in their order."""
@@ -35,20 +38,32 @@ def split_overrides(argv: Sequence[str]) -> tuple[Overrides, list[str]]:
 
 
 def text(value: str) -> str:
-    """A flag's text, of at least one character."""
+    """A flag's text, of at least one character, none of which a terminal or a script would act on."""
     if not value:
         raise argparse.ArgumentTypeError("has no value")
+    if printable(value) != value:
+        raise argparse.ArgumentTypeError(
+            f"'{printable(value)}' is not allowed; give text without line breaks and control characters"
+        )
     return value
 
 
-def folder(value: str) -> Path:
-    """A flag that names a folder."""
-    return Path(text(value))
+def path(value: str) -> Path:
+    """A flag that names a folder or a file; ~ is the user's home."""
+    try:
+        return user_path(text(value))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def words(value: str) -> tuple[str, ...]:
     """A flag of names with commas between, each once."""
-    return tuple(dict.fromkeys(word for word in value.split(",") if word))
+    return tuple(dict.fromkeys(text(word) for word in value.split(",") if word))
+
+
+def paths(value: str) -> tuple[Path, ...]:
+    """A flag of folders with commas between, each once."""
+    return tuple(map(path, words(value)))
 
 
 def whole(minimum: int, meaning_of_0: str = "") -> Callable[[str], int]:
@@ -134,15 +149,38 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_program(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a program and leaves with its status; a UserError is one line and status 2."""
+    """Runs a program and leaves with its status.
+
+    What a person gave that is wrong, or the machine has run out of, is one line and status 2; a reader of its output
+    that has gone, as head does, ends it in silence.
+    """
     use_compilation_cache()
     try:
-        sys.exit(main(list(sys.argv[1:] if argv is None else argv)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        status = main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        sys.exit(status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        sys.exit(128 + signal.SIGPIPE)
+    except (UserError, OSError) as error:
+        _leave(message_of(error))
+    except MemoryError:
+        _leave("this machine's memory is full; take smaller batches, fewer members at once or a smaller network")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _leave(
+            f"the device's memory is full ({str(error).partition(chr(10))[0][:120]}); take smaller batches, fewer "
+            "members at once or a smaller network"
+        )
+
+
+def _leave(message: str) -> NoReturn:
+    lines = [printable(line) for line in message.split("\n")]
+    print("\n".join(["error: " + lines[0], *lines[1:]]), file=sys.stderr)
+    sys.exit(2)
 
 
 def command(program: str, words: Sequence[str] = ()) -> str:

@@ -1,8 +1,10 @@
 """The command line to a checked config: what is allowed, and one line for what is not."""
 
+import ast
 import functools
 import importlib.util
 import inspect
+import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,8 +18,12 @@ from ml_collections import ConfigDict, config_flags
 from vae_jax import model
 from vae_jax.config import defaults
 from vae_jax.config.command_line import Overrides, split_overrides
-from vae_jax.config.rules import CHOICES, KINDS, NOT_NEGATIVE, RULES
-from vae_jax.errors import UserError, unknown_name
+from vae_jax.config.rules import CHOICES, ITEMS, KINDS, NOT_NEGATIVE, RULES
+from vae_jax.errors import UserError, errors_of, unknown_name
+from vae_jax.files import read_json, reason, user_path
+from vae_jax.phrases import printable
+
+FLOAT32_MAX = 3.4028234663852886e38
 
 DEFAULT = "digits"
 """The config that is meant where none is named."""
@@ -76,13 +82,57 @@ def _defaults(kind: str, name: str) -> dict[str, Any]:
 def read_config(argument: str) -> ConfigDict:
     """What NAME|FILE.py[:ARGUMENT] gives, not checked. Raises UserError where there is no such file or get_config."""
     file, _, variant = argument.partition(":")
+    if file.endswith(".json"):
+        return _recorded_config(config_file(file))
 
     def call(get_config: Callable) -> ConfigDict:
         if variant and not inspect.signature(get_config).parameters:
             raise UserError(f"--config: {file!r} takes no argument, and {variant!r} was given")
-        return get_config(variant) if variant else get_config()
+        return _checked_tree(file, get_config(variant) if variant else get_config())
 
     return _from_file(file, "get_config", call)
+
+
+def _checked_tree(file: str, config: Any) -> ConfigDict:
+    """What get_config() gave, as a tree that can be changed. Raises UserError where it is none, or lacks a section."""
+    if not isinstance(config, (ConfigDict, dict)):
+        raise UserError(f"--config: get_config() of {file!r} gives {type(config).__name__}; return a ConfigDict")
+    config = ConfigDict(config)
+    for kind in model.SECTIONS:
+        if kind not in config:
+            raise UserError(
+                f"config.{kind}: missing; a config begins with that of vae_jax.config.defaults.get_config()"
+            )
+        if not isinstance(config[kind], ConfigDict) or not isinstance(config[kind].get("name"), str):
+            raise UserError(f"config.{kind}: {_plain(config[kind])!r} is not allowed; give a section with a name")
+    return config
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, ConfigDict) else value
+
+
+def _recorded_config(file: Path) -> ConfigDict:
+    """The config of a run's config.json, as it was before JSON made lists of its tuples: to train the same again."""
+    tree = read_json(file).get("config")
+    if not isinstance(tree, dict):
+        raise UserError(f"--config: {str(file)!r} is no run's config.json; give a .py file with get_config()")
+    add_module_folders(file.parent)
+    return _checked_tree(str(file), tuples(tree))
+
+
+def tuples(tree: Any) -> Any:
+    """A tree as it was before JSON made lists of its tuples."""
+    if isinstance(tree, dict):
+        return {name: tuples(value) for name, value in tree.items()}
+    return tuple(map(tuples, tree)) if isinstance(tree, list) else tree
+
+
+def add_module_folders(run: Path) -> None:
+    """Lets the user's own modules be imported that the config of the run in a folder names."""
+    folders = read_json(run / "environment.json").get("module_folders")
+    for module_folder in folders if isinstance(folders, list) else ():
+        add_module_folder(Path(str(module_folder)))
 
 
 def load_sweep(argument: str) -> list[dict[str, Any]]:
@@ -93,7 +143,9 @@ def load_sweep(argument: str) -> list[dict[str, Any]]:
 def run_name(argument: str) -> str:
     """What a run of NAME|FILE.py[:ARGUMENT] is called where nobody names it."""
     file, _, variant = argument.partition(":")
-    return Path(file).stem + (f"_{variant}" if variant else "")
+    path = Path(file)
+    stem = path.absolute().parent.name if path.suffix == ".json" else path.stem
+    return stem + (f"_{variant}" if variant else "")
 
 
 def config_file(name: str) -> Path:
@@ -102,7 +154,8 @@ def config_file(name: str) -> Path:
     names = sorted(path.stem for path in packaged.glob("*.py") if path.name != "__init__.py")
     if name in names:
         return packaged / f"{name}.py"
-    path = Path(name)
+    with errors_of("--config: "):
+        path = user_path(name)
     if path.is_file():
         return path
     if path.suffix != ".py" and path.parent == Path():
@@ -125,10 +178,10 @@ MODULE_FOLDERS: list[str] = []
 def _from_file(file: str, name: str, call: Callable) -> Any:
     """What `call` makes of the function `name` in the user's `file`, beside which its modules are found."""
     path = config_file(file)
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path) if path.suffix == ".py" else None
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config: {file!r} is not allowed; give a .py file that has {name}()")
     add_module_folder(path.parent)
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    assert spec is not None  # a .py file has one, with a loader
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -137,7 +190,9 @@ def _from_file(file: str, name: str, call: Callable) -> Any:
         return call(getattr(module, name))
     except UserError:
         raise
-    except Exception as error:  # it is the user's code: what it raises is said in a line
+    except OSError as error:
+        raise UserError(f"--config: {error.filename or file}: cannot be read ({reason(error)})") from None
+    except (Exception, SystemExit) as error:  # it is the user's code: what it raises is said in a line
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
         raise UserError(f"--config: {file}:{line}: {type(error).__name__}: {error}") from None
@@ -157,18 +212,42 @@ def _override(config: ConfigDict, field: str, value: str) -> None:
     try:
         kind: Any = type(node)
         parent[leaf] = _read_text(kind, value)
-    except (flags.Error, ValueError, TypeError, SyntaxError):
+    except (flags.Error, ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise UserError(f"{path}: {value!r} is not allowed; give {KINDS[type(node)]}") from None
 
 
 @functools.lru_cache(maxsize=4096)
 def _read_text(kind: Any, text: str) -> Any:
-    """`text` as a flag of a field of type `kind` reads it; a sweep gives the same few thousands of times."""
+    """`text` as a flag of a field of type `kind` reads it; a sweep gives the same few thousands of times.
+
+    1e4 is a whole number too, and words with commas between are a tuple: "a,b" as "('a', 'b')".
+    """
+    if kind is int and (number := float(text.replace("_", ""))).is_integer() and not text.strip("+-_ ").isdecimal():
+        return int(number)
+    if kind is tuple:
+        return _read_tuple(text)
     holder, values = ConfigDict({"field": kind()}), flags.FlagValues()
     words = [sys.argv[0], f"--config.field={text}"]
     config_flags.DEFINE_config_dict("config", holder, flag_values=values, lock_config=False, sys_argv=words)
     values(words)
     return holder.field
+
+
+def _read_tuple(text: str) -> tuple[Any, ...]:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        if text.lstrip().startswith(("(", "[")):
+            raise
+        return tuple(_read_item(word.strip()) for word in text.split(",") if word.strip())
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _read_item(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
 
 
 def flatten(tree: ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -213,6 +292,15 @@ def _traced(variant: str) -> frozenset[str]:
     return frozenset(model.traced_fields({"variant": {"name": variant}}))
 
 
+def _same_items(values: tuple, default: tuple) -> bool:
+    """Whether the values are of the kind of those in the default, where that has some and they are of one kind."""
+    kinds = {type(item) for item in default}
+    if len(kinds) != 1:
+        return True
+    allowed = kinds | ({int} if float in kinds else set())
+    return all(type(value) in allowed for value in values)
+
+
 def check_config(config: ConfigDict) -> None:
     """Raises UserError for a field that is unknown, missing, of the wrong type or out of range."""
     known, given = _known(_names(config)), flatten(config)
@@ -227,6 +315,15 @@ def check_config(config: ConfigDict) -> None:
         kind = type(known[field])
         if not (type(value) is kind or (kind is float and type(value) is int)):
             raise UserError(f"config.{field}: {value!r} is not allowed; give {KINDS[kind]}")
+        if kind is tuple and not _same_items(value, known[field]):
+            raise UserError(
+                f"config.{field}: {value!r} is not allowed; give a tuple of {ITEMS[type(known[field][0])]}, as in "
+                f"{known[field]!r}"
+            )
+        if kind is str and printable(value) != value:
+            raise UserError(f"config.{field}: {value!r} is not allowed; give text without control characters")
+        if kind is float and not -FLOAT32_MAX <= value <= FLOAT32_MAX and math.isfinite(value):
+            raise UserError(f"config.{field}: {value!r} is not allowed; give a number that float32 holds")
     for field in known:
         if field not in given:
             raise UserError(f"config.{field}: missing; the default is {known[field]!r}")

@@ -29,6 +29,11 @@ NOT_NEGATIVE = Rule(lambda v: v >= 0 and math.isfinite(v), "a number of at least
 FRACTION = Rule(lambda v: 0 <= v < 1, "a number from 0 to below 1")
 
 
+def has_none_in(characters: str, longest: int) -> Callable[[Any], bool]:
+    """Whether a text is at most so long and has none of these characters."""
+    return lambda text: len(text) <= longest and not set(text) & set(characters)
+
+
 RULES = {
     "seed": Rule(lambda v: 0 <= v < 2**32, "a whole number from 0 to 2^32 - 1"),
     "latent_dim": AT_LEAST_1,
@@ -47,6 +52,15 @@ RULES = {
     "parallel.devices": AT_LEAST_0,
     "parallel.heartbeat": AT_LEAST_1,
     "sweep.members_per_device": AT_LEAST_0,
+    # What W&B would refuse, once the run trains and nobody looks.
+    "wandb.project": Rule(has_none_in(r"/\#?%:", 128), r"at most 128 characters without / \ # ? % and :"),
+    "wandb.entity": Rule(has_none_in(r"/\#?%: ", 128), r"a user or a team, without / \ # ? % : and spaces"),
+    "wandb.group": Rule(has_none_in("", 128), "at most 128 characters"),
+    "wandb.name": Rule(has_none_in("", 128), "at most 128 characters"),
+    "wandb.tags": Rule(
+        lambda v: all(isinstance(tag, str) and 0 < len(tag) <= 64 for tag in v),
+        "words with commas between, of 1 to 64 characters each",
+    ),
     "sweep.halving": Rule(
         lambda v: all(type(s) is int and s > 0 for s in v) and list(v) == sorted(set(v)),
         "steps that rise, as in (500, 2000)",
@@ -68,3 +82,6 @@ KINDS = {
     str: "text",
     tuple: "a tuple, as in (512, 256)",
 }
+
+
+ITEMS = {bool: "truth values", int: "whole numbers", float: "numbers", str: "words"}

@@ -46,7 +46,7 @@ def describe(file: str, overrides: Overrides, folder: Path, processes: int = 0) 
     """What the sweep of a config's file would take here, in lines. Raises UserError naming what is wrong."""
     points = load_sweep(file)
     shapes = plan.request_image_shape(checked_config(file, overrides).data)  # the data are read while the points are
-    groups = group_runs(plan_runs(file, overrides, points))
+    groups = group_runs(plan_runs(file, overrides, points, folder))
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a study may be running
     shares = machine.share_devices(len(groups), processes)
     counts = [share.devices for share in shares if share.devices is not None]
@@ -63,7 +63,7 @@ def launch_sweep(file: str, overrides: Overrides, folder: Path, processes: int, 
         processes: how many run at once at most; 0 for what suits this machine.
         resume_command: what a person types to go on with it.
     """
-    groups = group_runs(plan_runs(file, overrides, load_sweep(file)))
+    groups = group_runs(plan_runs(file, overrides, load_sweep(file), folder))
     with lock_unqueued(folder):
         return launch(folder, groups, processes, resume_command)
 

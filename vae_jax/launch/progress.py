@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from vae_jax.files import read_json, write_json
 from vae_jax.launch.stopping import StopSignals
 from vae_jax.phrases import join_names, plural
 from vae_jax.sweeps import study
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, PlanEntry
-from vae_jax.training.writers import write_json
 
 LOG_LINES = 12
 """Lines of a crashed program's output that are shown."""
@@ -131,7 +131,7 @@ def record_speed(group: GroupProgress, folder: Path, processes: int) -> None:
     Seconds are of the whole machine: those of a program that ran beside others are divided by `processes`.
     """
     file, steps = study.speed_file(folder, group.id), group.total_steps - group.start_steps
-    if steps > study.read_json(file).get("member_steps", 0):  # a launch of a moment does not replace a long one
+    if steps > read_json(file).get("member_steps", 0):  # a launch of a moment does not replace a long one
         seconds = (time.monotonic() - group.start_time) / processes
         write_json(file, {"member_steps": steps, "seconds": seconds})
 

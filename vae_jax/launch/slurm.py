@@ -108,7 +108,7 @@ def describe(file: str, overrides: Overrides, folder: Path, request: SlurmReques
     """What the sweep of a config's file would take, in lines. Raises UserError naming what is wrong."""
     points = load_sweep(file)
     shapes = plan.request_image_shape(checked_config(file, overrides).data)  # the data are read while the points are
-    groups = group_runs(plan_runs(file, overrides, points))
+    groups = group_runs(plan_runs(file, overrides, points, folder))
     check_nodes(groups, request.nodes)
     devices = request.gpus or request.cpus
     return plan.describe(
@@ -127,7 +127,7 @@ def launch_sweep(
 
     `resume_command` is what a person types to go on with it. Raises UserError naming what is wrong.
     """
-    groups = group_runs(plan_runs(file, overrides, load_sweep(file)))
+    groups = group_runs(plan_runs(file, overrides, load_sweep(file), folder))
     check_nodes(groups, request.nodes)
     check_tools()
     with study.lock(folder):

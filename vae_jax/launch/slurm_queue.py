@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from vae_jax.errors import UserError
+from vae_jax.files import read_json, write_json
 from vae_jax.sweeps import study
-from vae_jax.training.writers import write_json
 
 ANSWER_SECONDS = 60.0
 """How long SLURM may take to answer."""
@@ -50,13 +50,13 @@ def write_submission(folder: Path, program: str, job: str, runs: list[str]) -> N
 
 def submitted_runs(folder: Path, program: str) -> list[str]:
     """The runs with which a program was last submitted."""
-    return study.read_json(submission_file(folder, program)).get("runs", [])
+    return read_json(submission_file(folder, program)).get("runs", [])
 
 
 def submitted_jobs(folder: Path) -> dict[str, str]:
     """The SLURM job as which each program was last submitted."""
     files = sorted(folder.glob(f"programs/*{SUFFIX}"))
-    return {file.name.removesuffix(SUFFIX): str(study.read_json(file).get("job")) for file in files}
+    return {file.name.removesuffix(SUFFIX): str(read_json(file).get("job")) for file in files}
 
 
 def queued_jobs(folder: Path, queue: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.config.command_line import Overrides
 from vae_jax.errors import UserError
+from vae_jax.files import read_json, write_json
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
 from vae_jax.sweeps import study
@@ -106,7 +107,7 @@ class Agent:
     def run_trial(self, name: str, parameters_file: Path) -> bool | None:
         """Runs a trial; whether it ended well, None where it was stopped."""
         try:
-            (run,) = plan_runs(self.file, self.overrides, [read_point(parameters_file)])
+            (run,) = plan_runs(self.file, self.overrides, [read_point(parameters_file)], self.folder)
         except UserError as error:
             return self.fail(name, str(error).splitlines()[-1].strip())
         (group,) = group_runs([run])
@@ -127,7 +128,7 @@ class Agent:
         folder, file = self.folder / run.id, trial_file(self.folder, run.id)
         environment = {variable: os.environ[variable] for variable in TRIAL_VARIABLES if variable in os.environ}
         try:
-            writers.write_json(file, environment)
+            write_json(file, environment)
             status = train(run.words, folder, environment)
         except Exception:  # by which W&B's agent stops a trial, here or on its site
             if not self.stop.requested:  # on its site: it is not to go on
@@ -170,7 +171,7 @@ def unfinished_trials(folder: Path, sweep_id: str) -> list[tuple[PlanEntry, dict
     """
     trials = []
     for run in study.read_plan(folder) if study.has_plan(folder) else ():
-        environment = study.read_json(trial_file(folder, run.id))
+        environment = read_json(trial_file(folder, run.id))
         if environment.get("WANDB_SWEEP_ID") != sweep_id or study.end_state(folder / run.id, run.steps) is not None:
             continue
         if study.is_locked(folder / run.id):
@@ -220,6 +221,6 @@ def upload(folder: Path, config: ConfigDict) -> None:
         mirror.metrics(record)
     for picture in sorted((folder / "pictures").glob("*.png")):
         mirror.picture(picture, config.train.steps)
-    evaluation = study.read_json(folder / "evaluation.json")
+    evaluation = read_json(folder / "evaluation.json")
     mirror.summary({field: value for field, value in evaluation.items() if field != "step"})
     mirror.close(0)

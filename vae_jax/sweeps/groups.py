@@ -1,13 +1,17 @@
 """From points to runs, and from runs to groups that train as one compiled program."""
 
 import dataclasses
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from vae_jax import model
 from vae_jax.config.command_line import Overrides
+from vae_jax.config.free_fields import is_free
 from vae_jax.config.parse import apply_overrides, check_config, read_config, static_fields
 from vae_jax.errors import UserError
 from vae_jax.sweeps import study
@@ -15,6 +19,9 @@ from vae_jax.sweeps.algebra import Point
 from vae_jax.sweeps.study import PlanEntry
 
 SHOWN_ERRORS = 10
+
+RUN_SUFFIX = re.compile(r"_s\d+_[0-9a-f]+$")
+"""How the folder of a run ends, as study.run_suffix makes it."""
 
 
 class PlannedRun(NamedTuple):
@@ -46,10 +53,11 @@ class RunGroup:
         ]
 
 
-def plan_runs(file: str, overrides: Overrides, points: Sequence[Any]) -> list[PlannedRun]:
+def plan_runs(file: str, overrides: Overrides, points: Sequence[Any], folder: Path | None = None) -> list[PlannedRun]:
     """The runs of a sweep over the config NAME|FILE.py[:ARGUMENT] with `overrides`, every one checked.
 
-    Points, dicts of fields as vae_jax.sweeps.algebra makes them, that give the same config are one run.
+    Points, dicts of fields as vae_jax.sweeps.algebra makes them, that give the same config are one run. A run that is
+    in the study's `folder` keeps its id, whatever it was swept with.
 
     Raises:
         UserError: which names all points that are wrong.
@@ -57,7 +65,7 @@ def plan_runs(file: str, overrides: Overrides, points: Sequence[Any]) -> list[Pl
     template = read_config(file)
     _check_points(file, points)
     base = [f"--config={file}", *_words(overrides)]
-    runs: dict[str, PlannedRun] = {}
+    runs: dict[tuple[str, int], PlannedRun] = {}
     errors: dict[str, list[Point]] = {}
     for point in points:
         try:
@@ -65,10 +73,31 @@ def plan_runs(file: str, overrides: Overrides, points: Sequence[Any]) -> list[Pl
         except UserError as error:
             errors.setdefault(str(error), []).append(point)
         else:
-            runs.setdefault(run.id, run)
+            runs.setdefault((_suffix(run.id), run.config.train.steps), run)
     if errors:
         raise _point_errors(errors, len(points))
-    return list(runs.values())
+    return _with_known_ids(list(runs.values()), folder)
+
+
+def _with_known_ids(runs: list[PlannedRun], folder: Path | None) -> list[PlannedRun]:
+    """The runs, each with the id of its folder where the study has one that is of this run and no other."""
+    if folder is None or not folder.is_dir():
+        return runs
+    known: dict[str, list[str]] = {}
+    for path in folder.iterdir():
+        known.setdefault(_suffix(path.name), []).append(path.name)
+    suffixes = [_suffix(run.id) for run in runs]
+    counts = Counter(suffixes)
+    return [
+        run._replace(id=known[suffix][0]) if counts[suffix] == len(known.get(suffix, ())) == 1 else run
+        for run, suffix in zip(runs, suffixes, strict=True)
+    ]
+
+
+def _suffix(name: str) -> str:
+    """How the id of a run ends, as study.run_suffix makes it; empty where a name is no such id."""
+    match = RUN_SUFFIX.search(name)
+    return match[0] if match else ""
 
 
 def _plan_run(template: ConfigDict, base: Sequence[str], overrides: Overrides, point: Point) -> PlannedRun:
@@ -78,7 +107,7 @@ def _plan_run(template: ConfigDict, base: Sequence[str], overrides: Overrides, p
     config = template.copy_and_resolve_references()
     apply_overrides(config, [*overrides, *settings])
     check_config(config)
-    return PlannedRun(study.run_id(config.to_dict()), [*base, *_words(settings)], config)
+    return PlannedRun(study.run_id(config.to_dict(), point), [*base, *_words(settings)], config)
 
 
 def _words(overrides: Overrides) -> list[str]:
@@ -107,9 +136,14 @@ def group_runs(runs: Sequence[PlannedRun]) -> list[RunGroup]:
     """The runs by compiled program: those that differ in nothing but traced fields share one."""
     groups: dict[str, list[PlannedRun]] = {}
     for run in runs:
-        name = f"{run.config.variant.name}_{run.config.data.name}_{study.digest(static_fields(run.config))}"
+        name = f"{run.config.variant.name}_{run.config.data.name}_{study.digest(_program_fields(run.config))}"
         groups.setdefault(name, []).append(run)
     return [RunGroup(name, members, _swept_values(members)) for name, members in groups.items()]
+
+
+def _program_fields(config: ConfigDict) -> dict[str, Any]:
+    """What decides the id of a program: the static fields that decide numbers."""
+    return {field: value for field, value in static_fields(config).items() if not is_free(field)}
 
 
 def plan_entries(groups: Sequence[RunGroup]) -> dict[str, list[PlanEntry]]:

@@ -17,13 +17,22 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 from vae_jax.config.command_line import command
+from vae_jax.config.free_fields import decisive_fields
 from vae_jax.errors import UserError
-from vae_jax.training.writers import write_json
+from vae_jax.files import parse_json, read_json, write_json
+
+SUFFIX_DIGITS = 8
+"""Of the digest in a run's id: among 10,000 runs of a seed two are alike with a chance of one in a hundred."""
+
+NAME_LENGTH = 80
+"""Characters of a run's id before its suffix, at most."""
 
 DONE, FAILED, DROPPED, RUNNING, MISSING = "done", "failed", "dropped", "running", "missing"
 """The states of a run; in the first three nothing remains to be done for it."""
@@ -54,9 +63,32 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def run_id(config: Mapping[str, Any]) -> str:
-    """The id of the run of a config, given as nested dicts: the same config is the same run wherever it is launched."""
-    return f"{config['variant']['name']}_{config['data']['name']}_s{config['seed']}_{digest(config)}"
+def run_suffix(config: Mapping[str, Any]) -> str:
+    """How the id of the run of a config ends, given as nested dicts: the same run wherever it is launched.
+
+    What changes none of its numbers is not in it, nor how long it trains where that changes none.
+    """
+    return f"_s{config['seed']}_{digest(decisive_fields(config))[:SUFFIX_DIGITS]}"
+
+
+def run_id(config: Mapping[str, Any], point: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The id of a run: what the `point` of its sweep sets, and `run_suffix`: "beta=4_s0_a24cd813".
+
+    Without anything but the seed in the point: the variant and the data.
+    """
+    words = [_swept_word(field, value, point) for field, value in point.items() if field != "seed"]
+    plain_words = words or [config["variant"]["name"], config["data"]["name"]]
+    name = re.sub(r"[^\w.+=()-]+", "-", "_".join(plain_words), flags=re.ASCII)
+    return name[:NAME_LENGTH].strip("-.") + run_suffix(config)
+
+
+def _swept_word(field: str, value: Any, point: Mapping[str, Any]) -> str:
+    """A swept field with its value; of a name the value alone, of a field the last word where that is enough."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    leaf = field.rpartition(".")[2]
+    if leaf == "name":
+        return text
+    return f"{leaf if sum(other.endswith(f'.{leaf}') for other in point) < 2 else field}={text}"
 
 
 @contextlib.contextmanager
@@ -119,9 +151,9 @@ def read_plan(folder: Path) -> list[PlanEntry]:
     try:
         return [
             PlanEntry(run["id"], run["program"], int(run["steps"]), tuple(run["halving"]), run["words"])
-            for run in json.loads(file.read_text())["runs"]
+            for run in parse_json(file)["runs"]
         ]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: is damaged ({error!r}); remove it, and vae-jax sweep writes it anew") from None
 
 
@@ -134,15 +166,6 @@ def write_plan(folder: Path, entries: Sequence[PlanEntry], queued: Collection[st
     earlier = read_plan(folder) if has_plan(folder) else []
     kept = [run for run in earlier if run.id not in ids and ((folder / run.id).is_dir() or run.program in queued)]
     write_json(folder / "plan.json", {"runs": [run._asdict() for run in [*entries, *kept]]})
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`; empty where there is none or it is damaged."""
-    try:
-        value = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def end_state(folder: Path, steps: int) -> str | None:
@@ -223,11 +246,11 @@ def problem(folder: Path) -> str | None:
     if not file.exists():
         return None if not any(folder.iterdir()) else "has no config.json"
     try:
-        name = run_id(read_json(file)["config"])
-    except (KeyError, TypeError):
+        suffix = run_suffix(read_json(file)["config"])
+    except (KeyError, TypeError, AttributeError):
         return "has a damaged config.json"
-    if name != folder.name:
-        return f"holds another run ({name})"
+    if not folder.name.endswith(suffix):
+        return f"holds another run (...{suffix})"
     evaluation = folder / "evaluation.json"
     return "has a damaged evaluation.json" if evaluation.exists() and not read_json(evaluation) else None
 

@@ -5,21 +5,32 @@ digest of every array is stored beside the arrays and compared on restoring. Of 
 together all save and all restore: the first writes, and what one finds damaged is damaged for all.
 """
 
+import contextlib
+import gc
 import hashlib
 import logging
+import math
 import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from vae_jax.errors import UserError
+from vae_jax.files import reason
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is raised too, and said in a line
+
+
+TEMPORARY = ".orbax-checkpoint-tmp"
+"""How the folder of a checkpoint ends while Orbax writes it."""
 
 
 def digest(tree: Any) -> str:
@@ -32,8 +43,67 @@ def digest(tree: Any) -> str:
     return total.hexdigest()
 
 
-def _reason(error: Exception) -> str:
+def _short_reason(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error)).strip()[:120] or type(error).__name__
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({reason(error)}); give another workdir") from None
+
+
+@contextlib.contextmanager
+def _silent_tasks() -> Iterator[None]:
+    """Keeps Python from printing what Orbax's tasks raise beside the first of them, which is all that is said."""
+    logger, hook = logging.getLogger("asyncio"), sys.unraisablehook
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda raised: None
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        sys.unraisablehook = hook
+
+
+def _storage_reason(error: Exception) -> str:
+    """Why something could not be written: what the operating system says, where Orbax repeats it in its own words."""
+    known = re.search(
+        r"(No space left on device|Disk quota exceeded|File too large|Read-only file system|"
+        r"Permission denied|Input/output error)",
+        str(error),
+    )
+    return known[0].lower() if known else reason(error)
+
+
+@dataclass(frozen=True)
+class NewestAndBest:
+    """Which checkpoints Orbax leaves: the newest, the best by score, and the best of those at `regular` steps.
+
+    The last is what a run that goes on beyond its last step would have kept.
+    """
+
+    newest: int
+    score: Callable[[int], float]
+    regular: Callable[[int], bool]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Whether each checkpoint, oldest first, is left."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*steps[-self.newest :], self._best(steps), self._best([step for step in steps if self.regular(step)])}
+        return [step in kept for step in steps]
+
+    def _best(self, steps: Sequence[int]) -> int | None:
+        """The step with the highest score, the later of two alike; None where none has any."""
+        scored = [step for step in steps if math.isfinite(self.score(step))]
+        return max(scored, key=lambda step: (self.score(step), step), default=None)
+
+
+def any_step(step: int) -> bool:
+    """Every step is a regular one."""
+    return True
 
 
 def _shapes(tree: Any) -> Any:
@@ -43,16 +113,21 @@ def _shapes(tree: Any) -> Any:
 class Checkpoints:
     """The folder `checkpoints/` of a run of the processes of `group`.
 
-    A score is higher for better; None cannot be the best. Raises UserError where one of the group sees another folder.
+    A score is higher for better; None cannot be the best. Scores lie beside the digests: of a file of Orbax's own that
+    is damaged a manager would not even be made. Raises UserError where one of the group sees another folder.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, read_only: bool = False, group: ProcessGroup = SINGLE_PROCESS):
-        best = BestN(get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False)
+    def __init__(
+        self,
+        folder: Path,
+        keep: int = 2,
+        read_only: bool = False,
+        group: ProcessGroup = SINGLE_PROCESS,
+        regular: Callable[[int], bool] = any_step,
+    ):
+        self._scores: dict[int, float] = {}
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=None if read_only else AnyPreservationPolicy([LatestN(keep), best]),
-            # The policy decides; without best_fn too, scores are not written and a restart forgets them.
-            best_fn=lambda metrics: metrics["score"],
-            best_mode="max",
+            preservation_policy=None if read_only else NewestAndBest(keep, self._score, regular),
             create=False,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
@@ -62,9 +137,14 @@ class Checkpoints:
         self.folder, self._group = folder, group
         self._read_only = read_only
         if not read_only:
-            group.broadcast_first(lambda: folder.mkdir(parents=True, exist_ok=True))
+            group.broadcast_first(lambda: _make_folder(folder))
             group.assert_equal({f"--workdir: what all hosts must see in {folder}": self._listed()})
-        self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
+        try:
+            self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
+        except Exception as error:  # nothing of Orbax's own that is damaged may end in its words alone
+            raise UserError(
+                f"{folder}: cannot be read ({_short_reason(error)}); remove what is damaged there"
+            ) from None
         # Each reads for itself: who fails would never come to Orbax's barrier, and the others wait there.
         self._reader = ocp.Checkpointer(
             ocp.CompositeCheckpointHandler(),
@@ -84,10 +164,25 @@ class Checkpoints:
     def save(self, step: int, state: Any, score: float | None) -> None:
         """Starts to save; returns once the state is copied, so that its buffers may be donated."""
         host = jax.tree.map(lambda leaf: np.array(leaf), state)
-        arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(host), check=ocp.args.JsonSave({"digest": digest(host), "score": score})
-        )
-        self._manager.save(step, args=arguments, metrics=None if score is None else {"score": score})
+        check = {"digest": digest(host), "score": score, "step": step}
+        self._scores[step] = -math.inf if score is None else score
+        with self._write_errors():
+            self._manager.save(
+                step, args=ocp.args.Composite(state=ocp.args.StandardSave(host), check=ocp.args.JsonSave(check))
+            )
+
+    @contextlib.contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        """Whatever keeps Orbax from writing, as an OSError of one line that says what to do."""
+        try:
+            yield
+        except Exception as error:
+            for unfinished in self.folder.glob(f"*{TEMPORARY}") if self._group.index == 0 else ():
+                shutil.rmtree(unfinished, ignore_errors=True)
+            raise OSError(
+                f"{self.folder}: cannot be written ({_storage_reason(error)}); once it can, the same command goes on "
+                "from the last checkpoint there"
+            ) from None
 
     def restore(self, shape: Any, which: str | int = "latest") -> tuple[int, Any] | None:
         """The newest whole state of this `shape` and its step, the best by score, or that of a step; None where none.
@@ -103,18 +198,18 @@ class Checkpoints:
             steps = [step for step in steps if step == which]
         damaged: list[int] = []
         for step in steps:
-            state, reason = self._try_restore(step, shape)
-            if not reason:
+            state, problem = self._try_restore(step, shape)
+            if not problem:
                 self._delete(damaged)
                 return step, state
             if self._group.index == 0:
                 logging.getLogger(__name__).warning(
-                    "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, reason
+                    "checkpoint %d in %s is damaged (%s); trying the one before it", step, self.folder, problem
                 )
             damaged.append(step)
         if steps:
             raise UserError(
-                f"{self.folder}: none of the checkpoints {sorted(steps)} can be restored ({reason}); "
+                f"{self.folder}: none of the checkpoints {sorted(steps)} can be restored ({problem}); "
                 "all are left as they are, start in a new workdir"
             )
         return None
@@ -125,36 +220,45 @@ class Checkpoints:
 
     def _try_restore(self, step: int, shape: Any) -> tuple[Any, str]:
         """The state of a step, or why one of the group could not restore it."""
-        state, reason = None, ""
-        try:
-            state = self._restore(step, shape)
-        except Exception as error:
-            reason = _reason(error)
-        return state, next(filter(None, self._group.all_gather(reason)), "")
+        state, problem = None, ""
+        with _silent_tasks():
+            try:
+                state = self._restore(step, shape)
+            except Exception as error:
+                problem = _short_reason(error)
+            if problem:
+                gc.collect()  # Python prints as a task goes
+        return state, next(filter(None, self._group.all_gather(problem)), "")
 
     def _restore(self, step: int, shape: Any) -> Any:
         abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape)
         restored = self._read(step, state=ocp.args.StandardRestore(abstract), check=ocp.args.JsonRestore())
         if digest(restored.state) != restored.check["digest"]:
             raise ValueError("its arrays do not match their checksum")
+        saved = int(restored.check.get("step", getattr(restored.state, "step", step)))
+        if saved != step:
+            raise ValueError(f"it holds the state of step {saved}")
         if _shapes(restored.state) != _shapes(abstract):
             raise ValueError("its arrays have not the shapes and dtypes that the config gives")
         return restored.state
 
     def _score(self, step: int) -> float:
-        try:
-            score = self._read(step, check=ocp.args.JsonRestore()).check["score"]
-        except Exception:
-            score = None
-        return -np.inf if score is None else score
+        if step not in self._scores:
+            try:
+                score = self._read(step, check=ocp.args.JsonRestore()).check["score"]
+            except Exception:
+                score = None
+            self._scores[step] = float(score) if type(score) in (int, float) else -math.inf
+        return self._scores[step]
 
     def steps(self) -> list[int]:
         """The steps whose checkpoints are whole on disk, oldest first."""
         return sorted(self._manager.all_steps())
 
     def wait(self) -> None:
-        """Blocks until what `save` started is on disk."""
-        self._manager.wait_until_finished()
+        """Blocks until what `save` started is on disk. Raises OSError where it cannot be."""
+        with self._write_errors():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then lets go of the folder."""

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax import data, model
+from vae_jax.files import write_json
 from vae_jax.inference import TrainedModel
+from vae_jax.jax_flags import pinned_flags
 from vae_jax.training import writers
 from vae_jax.training.evaluation import held_out_table, make_evaluation, training_codes
 from vae_jax.training.executors import DataParallel, local_devices
@@ -19,6 +21,7 @@ from vae_jax.training.step import optimizer_for
 from vae_jax.typing import Config
 
 
+@pinned_flags()
 def evaluate_run(folder: Path, checkpoint: str = "latest", metrics: str = "") -> tuple[dict[str, Any], list[str]]:
     """The numbers of a run's checkpoint, written beside those that its folder has, and its pictures.
 
@@ -63,7 +66,7 @@ def evaluate_held_out(run: TrainedModel, dataset: data.Dataset, file: Path, fold
     setup = Setup(ConfigDict(run.config), dataset, run.model, optimizer_for(run.config, run.model.variant))
     evaluation = make_evaluation(setup, [run.config], dataset.test, executor)
     (numbers,) = evaluation(*executor.to_devices([(run.params, jnp.int32(run.step))]))
-    writers.write_json(file, read_evaluation(file, run.step) | numbers | {"step": run.step})
+    write_json(file, read_evaluation(file, run.step) | numbers | {"step": run.step})
     run_pictures.draw(run, dataset, numbers, folder)
     print(f"{held_out_table(numbers)}\npictures in {folder}")
     return read_evaluation(file, run.step)

@@ -301,10 +301,12 @@ def while_alive(program: Callable) -> Callable:
 class MemberParallel:
     """Members of a population over devices: each lies whole on one of them and nothing is exchanged.
 
-    The last device is filled up with copies of the first member, which stay as they are.
+    The last device is filled up with copies of the first member, which stay as they are; so are all where the program
+    has `room` for more members than there are.
     """
 
     devices: Devices
+    room: int = 0
 
     def to_devices(self, trees: Sequence[Any]) -> Any:
         """The trees, stacked, with axes of devices and of members on each."""
@@ -369,7 +371,7 @@ class MemberParallel:
         return jax.pmap(function, MEMBERS, in_axes=axes, devices=self.devices, **options)
 
     def _members_on_a_device(self, count: int) -> int:
-        return -(-count // len(self.devices))
+        return -(-max(count, self.room) // len(self.devices))
 
     def _stack(self, *leaves: Any) -> Any:
         """(device, member, ...) of the leaves of all members, filled up with the first."""

@@ -69,7 +69,9 @@ def train_until(
         held_out = program.evaluate(state)
     for run, host_state in zip(runs, executor.to_host(state), strict=False):
         run.step, run.state = step, jax.tree.map(np.array, host_state)
-        run.checkpoints.wait()
+    for run in runs:
+        with run.isolate_failure(OSError):
+            run.checkpoints.wait()
     return held_out
 
 
@@ -138,14 +140,14 @@ def record_steps(
     start, end, metrics = unread
     progress.advance(end)
     for run, rows in alive(runs, executor.to_host(metrics)):
-        with run.isolate_failure(Diverged):
+        with run.isolate_failure((Diverged, OSError)):
             run.recorder.train(start, end, rows)
 
 
 def record_evaluation(runs: Sequence[TrainingRun], step: int, held_out: Sequence[Any], progress: Progress) -> None:
     """Records an evaluation in every run; ends those that have diverged."""
     for run, numbers in alive(runs, held_out):
-        with run.isolate_failure(Diverged):
+        with run.isolate_failure((Diverged, OSError)):
             run.recorder.test(step, numbers)
     report_population(progress, step, held_out)
 
@@ -156,7 +158,7 @@ def save(
     """Saves every run with the score of its held-out numbers; ends those whose parameters are not finite."""
     scores = [None if numbers is None else checkpoint_score(numbers) for numbers in held_out]
     for run, (state, score) in alive(runs, zip(states, scores, strict=False)):
-        with run.isolate_failure(Diverged):
+        with run.isolate_failure((Diverged, OSError)):
             run.save(step, state, score)
 
 

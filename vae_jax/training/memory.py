@@ -10,7 +10,7 @@ from vae_jax.errors import UserError
 from vae_jax.randomness import root_key
 from vae_jax.training import executors
 from vae_jax.training.executors import MemberParallel
-from vae_jax.training.setup import Setup
+from vae_jax.training.setup import Setup, tree_bytes
 from vae_jax.training.step import make_hyper
 
 FILLED = 0.8
@@ -40,11 +40,6 @@ def _members_that_fit(setup: Setup, executor: MemberParallel) -> int:
             "take smaller batches or a smaller network"
         )
     return int(free // needed)
-
-
-def tree_bytes(tree: Any) -> int:
-    """The size of a tree's arrays."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype"))
 
 
 def member_bytes(setup: Setup, executor: MemberParallel) -> int:

@@ -1,6 +1,5 @@
 """Metrics of a run, one by one, into its evaluation.json: what is there stays, what is asked for is done anew."""
 
-import json
 import time
 import zlib
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import jax
 from vae_jax import metrics, randomness
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
+from vae_jax.files import read_json, write_json
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics import EvaluationContext
 from vae_jax.metrics._requests import parse_requests
@@ -72,11 +72,8 @@ def run_metrics(
 
 def read_evaluation(file: Path, step: int) -> dict[str, Any]:
     """What the JSON file holds of the checkpoint of `step`; nothing where it is missing, damaged or of another."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and found.get("step") == step else {}
+    found = read_json(file)
+    return found if found.get("step") == step else {}
 
 
 def merge_evaluation(file: Path, word: str, found: dict[str, Any], step: int) -> None:
@@ -86,4 +83,4 @@ def merge_evaluation(file: Path, word: str, found: dict[str, Any], step: int) ->
         for name, value in read_evaluation(file, step).items()
         if name != word and not name.startswith(f"{word}.")
     }
-    writers.write_json(file, kept | found | {"step": step})
+    write_json(file, kept | found | {"step": step})

@@ -1,38 +1,21 @@
 """Opens the folder of a run."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax import model
-from vae_jax.config.parse import add_module_folder
-from vae_jax.errors import UserError
+from vae_jax.config.parse import add_module_folders, tuples
+from vae_jax.errors import UserError, errors_of
+from vae_jax.files import parse_json, user_path
 from vae_jax.inference import TrainedModel
+from vae_jax.jax_flags import pinned_flags
 from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.step import evaluation_params, initial_state
 
 
-def _tuples(tree: Any) -> Any:
-    """The tree as it was before JSON made lists of its tuples."""
-    if isinstance(tree, dict):
-        return {name: _tuples(value) for name, value in tree.items()}
-    return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree
-
-
-def _add_module_folders(folder: Path) -> None:
-    """Lets the user's own modules be imported that the config of the run in `folder` names."""
-    try:
-        environment = json.loads((folder / "environment.json").read_text())
-        folders = [Path(name) for name in environment.get("module_folders", [])]
-    except (OSError, ValueError, AttributeError, TypeError):
-        return  # of no use without that file, and any other run needs none
-    for module_folder in folders:
-        add_module_folder(module_folder)
-
-
+@pinned_flags()
 def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
     """Opens the run in `folder` at its "latest" checkpoint, or the "best" by the tightest held-out bound logged.
 
@@ -41,7 +24,8 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
 
     Raises UserError where the folder holds no run, no checkpoint, or only damaged ones.
     """
-    folder = Path(folder)
+    with errors_of("folder: "):
+        folder = user_path(folder)
     if checkpoint not in ("latest", "best"):
         raise UserError(f"checkpoint: {checkpoint!r} is unknown; known: best, latest")
     if not (folder / "config.json").is_file():
@@ -49,9 +33,9 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
     try:
-        saved = json.loads((folder / "config.json").read_text())
-        config, image_shape = _tuples(saved["config"]), tuple(saved["image_shape"])
-        _add_module_folders(folder)
+        saved = parse_json(folder / "config.json")
+        config, image_shape = tuples(saved["config"]), tuple(saved["image_shape"])
+        add_module_folders(folder)
         model.check_fields(config)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder / 'config.json'}: is not a config of this version ({error})") from None

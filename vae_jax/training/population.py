@@ -1,9 +1,10 @@
 """Trains many runs as one compiled program: runs that differ in their seeds and traced numbers alone."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
-import json
+import math
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from ml_collections import ConfigDict
 
 from vae_jax import model
 from vae_jax.config.parse import parse_config, static_fields
-from vae_jax.errors import UserError
-from vae_jax.phrases import plural
+from vae_jax.errors import UserError, message_of
+from vae_jax.files import parse_json, read_json, user_path, write_json
+from vae_jax.jax_flags import pinned_flags
+from vae_jax.phrases import plural, printable
 from vae_jax.training import processes, workdir
 from vae_jax.training.executors import Devices, MemberParallel, all_devices, check_divides, local_devices
 from vae_jax.training.loop import checkpoint_score, train_until
@@ -27,7 +30,7 @@ from vae_jax.training.run import TrainingRun, versions
 from vae_jax.training.setup import Setup, prepare
 from vae_jax.training.signals import StopSignal, stop_signals
 from vae_jax.training.train_run import config_record, finished, isolate, train_run
-from vae_jax.training.writers import Progress, read_metrics, write_json
+from vae_jax.training.writers import Progress, read_metrics
 
 
 class Member(NamedTuple):
@@ -37,6 +40,7 @@ class Member(NamedTuple):
     folder: Path
 
 
+@pinned_flags()
 def train_members(file: Path, process_flags: Mapping[str, str] = MappingProxyType({})) -> int:
     """Trains the members that `file` lists; the exit status: 0 all is well, 1 some have diverged, 128 + n stopped by n.
 
@@ -56,12 +60,15 @@ def train_members(file: Path, process_flags: Mapping[str, str] = MappingProxyTyp
     group.assert_equal(versions() | {"--members": hashlib.sha256(file.read_bytes()).hexdigest()})
     setup = group.run_on_all(lambda: prepare(config))
     with processes.abort_on_failure(group), contextlib.ExitStack() as claims:
+        refused: list[str] = []
 
         def claim(members: Sequence[Member]) -> list[int]:
-            for member in members:
-                claims.enter_context(workdir.claim(member.folder, config_record(member.config, setup.dataset)))
-            unfinished = [i for i, member in enumerate(members) if not run_ended(member.folder, member.config)]
-            print(f"{len(members)} members, {len(members) - len(unfinished)} of them ended before", flush=True)
+            claimed = [i for i, member in enumerate(members) if _try_claim(member, setup, claims, refused)]
+            if members and not claimed:
+                raise UserError(refused[0])
+            unfinished = [i for i in claimed if not run_ended(members[i].folder, members[i].config)]
+            ended = f"{len(claimed) - len(unfinished)} of them ended before"
+            print("\n".join([f"{len(members)} members, {ended}", *refused]), flush=True)
             return unfinished
 
         if data_parallel:
@@ -72,8 +79,20 @@ def train_members(file: Path, process_flags: Mapping[str, str] = MappingProxyTyp
         else:
             shard = members[group.index :: group.count]
             unfinished = [shard[i] for i in group.run_on_all(lambda: claim(shard))]
-            status = train_population(unfinished, [member.folder for member in members], setup, group)
-    return status or int(any((member.folder / "failed.json").exists() for member in members))
+            folders = [member.folder for member in members]
+            status = train_population(unfinished, folders, setup, group, [member.folder for member in shard])
+    return status or int(bool(refused) or any((member.folder / "failed.json").exists() for member in members))
+
+
+def _try_claim(member: Member, setup: Setup, claims: contextlib.ExitStack, refused: list[str]) -> bool:
+    """Whether the member's folder could be claimed; else why not is added to `refused`: no folder stops another's."""
+    try:
+        record = config_record(member.config, setup)
+        claims.enter_context(workdir.claim(member.folder, record, setup.fits_after_training))
+    except (UserError, OSError) as error:
+        refused.append(f"{member.folder.name}: left out: {printable(message_of(error))}")
+        return False
+    return True
 
 
 def allow_open_files() -> None:
@@ -85,8 +104,8 @@ def allow_open_files() -> None:
 def read_members(file: Path) -> list[Member]:
     """The members that a file lists. Raises UserError where it does not give them."""
     try:
-        rows = [(row["words"], Path(row["workdir"])) for row in json.loads(file.read_text())]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        rows = [(row["words"], user_path(row["workdir"])) for row in parse_json(file)]
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"--members: {str(file)!r} is no list of workdir and words ({error})") from None
     if not rows:
         raise UserError(f"--members: {str(file)!r} lists no member")
@@ -142,18 +161,28 @@ def _train_each(
 
 
 def train_population(
-    members: Sequence[Member], folders: Sequence[Path], setup: Setup, group: ProcessGroup = SINGLE_PROCESS
+    members: Sequence[Member],
+    folders: Sequence[Path],
+    setup: Setup,
+    group: ProcessGroup = SINGLE_PROCESS,
+    shard: Sequence[Path] | None = None,
 ) -> int:
     """Trains the members of this process at once; the exit status of all of `group`, which wait for one another.
 
-    `folders` are those of all members, those that ended before and those of other processes too.
+    Args:
+        members: those of this process that are to train.
+        folders: those of all members, those that ended before and those of other processes too.
+        setup: of all of them.
+        group: the processes.
+        shard: the folders of this process, those that ended before too; of `members` alone unless given.
     """
+    shard = [member.folder for member in members] if shard is None else shard
     config = setup.config
     rungs = [rung for rung in config.sweep.halving if rung < config.train.steps]
 
     def executor_and_size() -> tuple[MemberParallel, int]:
         executor = MemberParallel(local_devices(config.parallel.devices))
-        return executor, members_at_once(setup, executor, len(members)) if members else 0
+        return executor, members_at_once(setup, executor, len(shard)) if members else 0
 
     with stop_signals(group.post_max) as stop:
         # Before any trains: who finds too few devices or too little memory later leaves the others behind.
@@ -161,7 +190,7 @@ def train_population(
         halving = Halving(folders, rungs, functools.cache(functools.partial(_all_reach, group, stop)))
         status = 0
         if members:
-            status = Population(members, setup, executor, at_once, halving, stop).train()
+            status = Population(members, setup, executor, Room(shard, at_once), halving, stop).train()
         else:
             halving.drop_lower_half([])
 
@@ -186,13 +215,20 @@ class Population:
         members: Sequence[Member],
         setup: Setup,
         executor: MemberParallel,
-        at_once: int,
+        room: "Room",
         halving: "Halving",
         stop: StopSignal,
     ):
-        self.setup, self.executor, self.at_once, self.halving, self.stop = setup, executor, at_once, halving, stop
+        self.setup, self.executor, self.room, self.halving, self.stop = setup, executor, room, halving, stop
         self.progress = Progress(0, setup.config.train.steps)
-        self.runs = [TrainingRun(config, folder, self._say_of(folder)) for config, folder in members]
+        self.runs: list[TrainingRun] = []
+        self.failures = 0
+        for config, folder in members:
+            try:
+                self.runs.append(TrainingRun(config, folder, self._say_of(folder)))
+            except (UserError, OSError) as error:
+                self.failures += 1
+                self._say_of(folder)(f"left out: {printable(message_of(error))}")
 
     def _say_of(self, folder: Path) -> Callable[[str], None]:
         return lambda line: self.progress.say(f"{folder.name}: {line}")
@@ -207,7 +243,7 @@ class Population:
         try:
             while not self.stop.requested() and self._train_cohort():
                 pass
-            status = 128 + self.stop.signal if self.stop.signal else 0
+            status = 128 + self.stop.signal if self.stop.signal else self._exit_status()
             if self.stop.signal:
                 step = min((run.step for run in self._unfinished()), default=self.setup.config.train.steps)
                 self.progress.say(f"stopped by a signal at step {step}, saved; the same command goes on from here")
@@ -216,6 +252,9 @@ class Population:
             for run in self.runs:
                 run.close(status or int(not run.alive))
         return status
+
+    def _exit_status(self) -> int:
+        return int(bool(self.failures) or any(not run.alive for run in self.runs))
 
     def _unfinished(self) -> list[TrainingRun]:
         return [run for run in self.runs if run.alive and not run_ended(run.folder, run.config)]
@@ -228,14 +267,16 @@ class Population:
         if not unfinished:
             return False
         step = min(run.step for run in unfinished)
-        cohort = [run for run in unfinished if run.step == step][: self.at_once]
+        cohort = [run for run in unfinished if run.step == step][: self.room.at_once]
         for run in cohort:
-            with run.isolate_failure(UserError):
+            with run.isolate_failure((UserError, OSError)):
                 run.restore(self.setup.state_shape)
+                run.open_records(self.progress if len(cohort) == 1 else None)
         if any(run.step != step or not run.alive for run in cohort):
             return True  # the newest checkpoint of one was damaged
         until = self._next_stop(step, unfinished)
-        held_out = train_until(cohort, until, self.setup, self.executor, self.progress, self.stop)
+        executor = dataclasses.replace(self.executor, room=self.room.after(step))
+        held_out = train_until(cohort, until, self.setup, executor, self.progress, self.stop)
         for run, numbers in zip(cohort, held_out, strict=True):
             if not self.stop.requested() and run.alive and run.complete:
                 self._write_results(run, numbers)
@@ -252,13 +293,35 @@ class Population:
         run.close(int(not run.alive))
 
     def _header(self) -> str:
-        devices, count = self.executor.devices, len(self.runs)
+        devices, count, at_once = self.executor.devices, len(self.runs), self.room.at_once
         parameters = sum(leaf.size for leaf in jax.tree.leaves(self.setup.state_shape.params))
-        rounds = -(-count // self.at_once)
+        rounds = -(-count // at_once)
         return (
             f"{count} members of {parameters:,} parameters on {plural(len(devices), f'{devices[0].platform} device')}, "
-            f"{min(self.at_once, count)} at once, in {plural(rounds, 'round')}"
+            f"{min(at_once, count)} at once, in {plural(rounds, 'round')}"
         )
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many members the compiled program of a step has room for, `at_once` at most, however many still train.
+
+    A program for fewer would have other last digits. So a member has the same numbers whichever others of the `shard`,
+    the folders of this process, have ended; only those that halving has dropped leave no room behind.
+    """
+
+    shard: Sequence[Path]
+    at_once: int
+
+    def after(self, step: int) -> int:
+        """The room of the program that takes the steps after `step`."""
+        return min(self.at_once, sum(_dropped_at(folder) > step for folder in self.shard))
+
+
+def _dropped_at(folder: Path) -> float:
+    """The step at which halving dropped a member; infinity for one that goes on."""
+    step = read_json(folder / "dropped.json").get("step")
+    return float(step) if type(step) is int else math.inf
 
 
 @dataclass(frozen=True)
@@ -304,6 +367,6 @@ def drop(run: TrainingRun, reason: dict[str, Any]) -> None:
 def bound_at(folder: Path, step: int) -> float | None:
     """The score of a member's evaluation at `step`; None where it was not evaluated there."""
     for record in read_metrics(folder / "metrics.jsonl"):
-        if record["step"] == step and record["split"] == "test":
+        if record["step"] == step and record.get("split") == "test":
             return checkpoint_score(record)
     return None

@@ -80,7 +80,7 @@ class Recorder:
         say: Callable[[str], Any],
     ):
         self.config, self.progress = config, progress
-        self.file = writers.MetricsFile(folder / "metrics.jsonl", first)
+        self.file = writers.MetricsFile(folder / "metrics.jsonl", first, say)
         self.mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), say)
         self.start = self.last_time = time.perf_counter()
         self.last_step: int | None = None

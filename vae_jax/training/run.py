@@ -15,8 +15,12 @@ from ml_collections import ConfigDict
 
 from vae_jax import model
 from vae_jax.config.parse import MODULE_FOLDERS
-from vae_jax.errors import UserError
+from vae_jax.errors import UserError, message_of
+from vae_jax.files import read_json, write_json
+from vae_jax.jax_flags import recorded_flags
+from vae_jax.phrases import printable
 from vae_jax.randomness import root_key
+from vae_jax.training import workdir
 from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.executors import device_kinds
 from vae_jax.training.metric_runner import expand_metrics, run_metrics
@@ -24,8 +28,10 @@ from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.recorder import Diverged, Recorder, SilentRecorder, check_parameters
 from vae_jax.training.setup import Setup
 from vae_jax.training.step import TrainState, evaluation_params
-from vae_jax.training.writers import Progress, write_json
+from vae_jax.training.writers import Progress
 from vae_jax.typing import Key
+
+Errors = type[Exception] | tuple[type[Exception], ...]
 
 
 @functools.cache
@@ -46,11 +52,24 @@ def versions() -> dict[str, Any]:
 
 def environment(config: ConfigDict) -> dict[str, Any]:
     """The versions and the devices of a run; and where the user's own modules are, if its config names some."""
-    known = versions() | {"devices": device_kinds()}
+    known = versions() | {"devices": device_kinds(), "flags": recorded_flags()}
     words = config.evaluation.metrics.split(",")
     names = [*(config[section].name for section in model.SECTIONS), *(word.partition(":")[0] for word in words)]
     dotted = any("." in name for name in names)
     return known | ({"module_folders": MODULE_FOLDERS} if dotted else {})
+
+
+def check_flags(folder: Path) -> None:
+    """Raises UserError where a run began under flags that change last digits and this process has others."""
+    flags = read_json(folder / "environment.json").get("flags")
+    here = recorded_flags()
+    if not isinstance(flags, dict) or flags == here:
+        return
+    name = next(name for name in sorted(flags.keys() | here.keys()) if flags.get(name) != here.get(name))
+    raise UserError(
+        f"{name}: {here.get(name, 'unset')!r} here, and {flags.get(name, 'unset')!r} where {folder} began to train, "
+        "so that its last digits would change on the way; set it as it was, or give another workdir"
+    )
 
 
 class TrainingRun:
@@ -71,7 +90,8 @@ class TrainingRun:
         self.writes = group.index == 0
         if self.writes:
             (folder / "failed.json").unlink(missing_ok=True)
-        self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep, group=group)
+        regular = functools.partial(workdir.saved_alike, config)
+        self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep, group=group, regular=regular)
         self.step = max(self.checkpoints.steps(), default=0)
         self.state: TrainState | None = None
         self.recorder: Recorder | SilentRecorder = SilentRecorder()
@@ -87,8 +107,12 @@ class TrainingRun:
         return self.step == self.config.train.steps
 
     def restore(self, shape: TrainState) -> None:
-        """Reads the newest whole checkpoint, of this `shape`, which may be an earlier one than there seemed to be."""
+        """Reads the newest whole checkpoint, of this `shape`, which may be an earlier one than there seemed to be.
+
+        Raises UserError where none is whole, and where this process would not go on with the same numbers.
+        """
         if self.state is None and self.step:
+            check_flags(self.folder)
             self.step, self.state = self.checkpoints.restore(shape) or (0, None)
 
     def open_records(self, progress: Progress | None) -> None:
@@ -98,7 +122,7 @@ class TrainingRun:
             self.recorder = Recorder(self.config, self.folder, self.step, progress, self.say)
 
     @contextlib.contextmanager
-    def isolate_failure(self, kind: type[Exception]) -> Iterator[None]:
+    def isolate_failure(self, kind: Errors) -> Iterator[None]:
         """Ends this run, and no other, where something raises an error of this kind."""
         try:
             yield
@@ -106,14 +130,18 @@ class TrainingRun:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
+        """Ends this run. Of what the machine has run out of nothing is written: the same command tries it again."""
         self.alive = False
-        self.checkpoints.wait()
+        with contextlib.suppress(OSError):
+            self.checkpoints.wait()
         saved = max(self.checkpoints.steps(), default=0)
         kept = f"the last good checkpoint is that of step {saved}" if saved else "no checkpoint was saved yet"
-        reason = str(error) if isinstance(error, (Diverged, UserError)) else f"{type(error).__name__}: {error}"
-        if self.writes:
-            write_json(self.folder / "failed.json", {"step": saved, "error": reason})
-        self.say(f"error: {reason}; training stopped, {kept}")
+        expected = isinstance(error, (Diverged, UserError, OSError))
+        reason = message_of(error) if expected else f"{type(error).__name__}: {error}"
+        if self.writes and not isinstance(error, OSError):
+            with contextlib.suppress(OSError):
+                write_json(self.folder / "failed.json", {"step": saved, "error": reason})
+        self.say(f"error: {printable(reason)}; training stopped, {kept}")
 
     def save(self, step: int, state: TrainState, score: float | None) -> None:
         """Starts to save a state of the host. Raises Diverged where its parameters are not finite."""
@@ -147,4 +175,5 @@ class TrainingRun:
     def close(self, status: int) -> None:
         """Lets go of its files, once all is written."""
         self.recorder.close(status)
-        self.checkpoints.close()
+        with contextlib.suppress(OSError):  # of a run that ended with it, and has said so
+            self.checkpoints.close()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import optax
@@ -13,6 +14,7 @@ from vae_jax.errors import UserError, errors_of
 from vae_jax.inference import TrainedModel
 from vae_jax.model import Model
 from vae_jax.randomness import root_key
+from vae_jax.training.executors import free_bytes, local_devices
 from vae_jax.training.metric_runner import expand_metrics
 from vae_jax.training.step import (
     TrainState,
@@ -54,6 +56,16 @@ class Setup:
         return jax.eval_shape(self.initial_state, root_key(0))
 
     @cached_property
+    def record(self) -> dict[str, Any]:
+        """What config.json holds of a run beside its config: the shape of its images, and what tells data apart."""
+        return {"image_shape": list(self.dataset.image_shape), "data": {"digest": data.fingerprint(self.dataset)}}
+
+    @property
+    def fits_after_training(self) -> bool:
+        """Whether something is fitted to the codes after the last step."""
+        return self.model.variant.fit_after_training is not None
+
+    @cached_property
     def template(self) -> TrainedModel:
         """A trained model without weights, to which those of each run are given: all share what it compiles."""
         return TrainedModel(self.config.to_dict(), self.dataset.image_shape, self.model, None, 0)
@@ -78,4 +90,22 @@ def prepare(config: ConfigDict) -> Setup:
         with errors_of("config."):
             setup.model.variant.check(split)
     expand_metrics(config.evaluation.metrics, setup.model, dataset)
+    _check_size(setup)
     return setup
+
+
+def _check_size(setup: Setup) -> None:
+    """Raises UserError where the state of one run, with a gradient beside it, is more than a device has free."""
+    state = setup.state_shape
+    needed, free = tree_bytes(state) + tree_bytes(state.params), free_bytes(local_devices()[:1])
+    if needed > free:
+        count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        raise UserError(
+            f"config.latent_dim: {setup.config.latent_dim} with config.net makes {count:,} parameters, which take "
+            f"{needed / 2**30:,.1f} GiB to train, and {free / 2**30:,.1f} GiB are free; make either smaller"
+        )
+
+
+def tree_bytes(tree: Any) -> int:
+    """The size of a tree's arrays."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype"))

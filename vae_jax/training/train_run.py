@@ -9,38 +9,47 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vae_jax import data
 from vae_jax.config.parse import flatten
 from vae_jax.errors import UserError
+from vae_jax.files import read_json
+from vae_jax.jax_flags import pinned_flags
+from vae_jax.metrics._requests import parse_requests
 from vae_jax.training import processes, workdir
+from vae_jax.training.evaluate_run import evaluate_run
 from vae_jax.training.executors import DataParallel, Devices, all_devices, check_divides
 from vae_jax.training.loop import train_until
 from vae_jax.training.metric_runner import read_evaluation
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.recorder import print_header, print_summary
-from vae_jax.training.run import TrainingRun, versions
+from vae_jax.training.run import Errors, TrainingRun, versions
 from vae_jax.training.setup import Setup, prepare
 from vae_jax.training.signals import StopSignal, stop_signals
+from vae_jax.training.start import Start, begin_from, has_begun, read_start
+from vae_jax.training.step import TrainState
 from vae_jax.training.writers import Progress
 
-Failures = Callable[[TrainingRun, type[Exception]], contextlib.AbstractContextManager[None]]
+Failures = Callable[[TrainingRun, Errors], contextlib.AbstractContextManager[None]]
 """failures(run, kind): what becomes of an error of this kind."""
 
 
-def propagate(run: TrainingRun, kind: type[Exception]) -> contextlib.AbstractContextManager[None]:
+def propagate(run: TrainingRun, kind: Errors) -> contextlib.AbstractContextManager[None]:
     """What breaks a run is the program's error."""
     return contextlib.nullcontext()
 
 
-def isolate(run: TrainingRun, kind: type[Exception]) -> contextlib.AbstractContextManager[None]:
+def isolate(run: TrainingRun, kind: Errors) -> contextlib.AbstractContextManager[None]:
     """What breaks a run ends this run alone: others follow."""
     return run.isolate_failure(kind)
 
 
-def train_in_folder(config: ConfigDict, folder: Path, process_flags: Mapping[str, str] = MappingProxyType({})) -> int:
+@pinned_flags()
+def train_in_folder(
+    config: ConfigDict, folder: Path, process_flags: Mapping[str, str] = MappingProxyType({}), start: str = ""
+) -> int:
     """Trains the run of `config` in `folder`, from its newest checkpoint or from the start; the exit status.
 
     Args:
+        start: RUN or RUN:best, the run and the checkpoint whose weights it begins with; random ones where it is empty.
         process_flags: those of processes.FLAGS that were given, where this process is one of several of a job.
 
     Returns:
@@ -55,17 +64,30 @@ def train_in_folder(config: ConfigDict, folder: Path, process_flags: Mapping[str
     devices = all_devices(config.parallel.devices)
     setup = group.run_on_all(lambda: prepare(config))
     check_divides("config.train.batch_size", config.train.batch_size, devices)
+    begin = group.run_on_all(lambda: read_start(start, folder))
+    state = group.run_on_all(lambda: None if begin is None or has_begun(folder) else begin_from(begin, config, setup))
     with processes.abort_on_failure(group), processes.silence_non_primary(group), contextlib.ExitStack() as claims:
 
         def claim() -> bool:
-            claims.enter_context(workdir.claim(folder, config_record(config, setup.dataset)))
+            record = config_record(config, setup, begin)
+            claims.enter_context(workdir.claim(folder, record, setup.fits_after_training))
             return finished(folder, config.train.steps)
 
         if group.broadcast_first(claim):
             print(f"{folder}: this run has finished ({config.train.steps} steps); its results are there")
-            return 0
+            return add_metrics(folder, config.evaluation.metrics) if group.index == 0 else 0
         stop = claims.enter_context(stop_signals(group.all_max))
-        return train_run(TrainingRun(config, folder, group=group), setup, devices, stop, group)
+        return train_run(TrainingRun(config, folder, group=group), setup, devices, stop, group, first_state=state)
+
+
+def add_metrics(folder: Path, words: str) -> int:
+    """Computes the metrics of `words` that a finished run has not; the exit status."""
+    known = read_json(folder / "evaluation.json")
+    missing = [request.word for request in parse_requests(words) if request.label not in known]
+    if not missing:
+        return 0
+    _, failed = evaluate_run(folder, metrics=",".join(missing))
+    return int(bool(failed))
 
 
 def train_run(
@@ -75,16 +97,19 @@ def train_run(
     stop: StopSignal,
     group: ProcessGroup = SINGLE_PROCESS,
     failures: Failures = propagate,
+    first_state: TrainState | None = None,
 ) -> int:
     """Trains `run` from where it stands, then writes its results; the exit status of all of `group`.
 
     Args:
+        first_state: what it begins with where it has no checkpoint; its own random weights unless given.
         failures: `propagate`, or `isolate` where other runs follow and a failure ends this one alone.
     """
     status = 1
     try:
-        with failures(run, UserError):
+        with failures(run, (UserError, OSError)):
             run.restore(setup.state_shape)
+            run.state = first_state if run.state is None else run.state
         if run.alive:
             print_header(run.config, run.folder, setup.dataset, setup.state_shape.params, devices, run.step)
             status = _train_to_end(run, setup, devices, stop, failures)
@@ -97,6 +122,10 @@ def _train_to_end(run: TrainingRun, setup: Setup, devices: Devices, stop: StopSi
     steps, first, start = run.config.train.steps, run.step, time.perf_counter()
     with contextlib.closing(Progress(first, steps)) as progress:
         run.say = progress.say
+        with failures(run, OSError):
+            run.open_records(progress)
+        if not run.alive:
+            return 1
         (held_out,) = train_until([run], steps, setup, DataParallel(devices), progress, stop)
         if run.alive and not run.complete:
             progress.say(f"stopped by a signal at step {run.step}, saved; the same command goes on from here")
@@ -110,9 +139,9 @@ def _train_to_end(run: TrainingRun, setup: Setup, devices: Devices, stop: StopSi
     return 0 if run.alive else 1
 
 
-def config_record(config: ConfigDict, dataset: data.Dataset) -> dict[str, Any]:
+def config_record(config: ConfigDict, setup: Setup, start: Start | None = None) -> dict[str, Any]:
     """What config.json holds of a run."""
-    return {"config": config.to_dict(), "image_shape": list(dataset.image_shape)}
+    return {"config": config.to_dict(), **setup.record} | ({} if start is None else {"from": start._asdict()})
 
 
 def finished(folder: Path, steps: int) -> bool:

@@ -2,26 +2,35 @@
 
 import contextlib
 import fcntl
-import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vae_jax.config.free_fields import flatten_tree, is_free
 from vae_jax.errors import UserError
-from vae_jax.training.writers import plain, write_json
+from vae_jax.files import plain, read_json, write_json
+from vae_jax.typing import Config
 
 TRIES = 3
 """How often a folder is asked for."""
 
 
 @contextlib.contextmanager
-def claim(workdir: Path, run: dict[str, Any]) -> Iterator[None]:
+def claim(workdir: Path, run: dict[str, Any], fits_after_training: bool = False) -> Iterator[None]:
     """Holds `workdir` for this process alone, as the folder of `run`, which is written to config.json.
 
-    The lock is the kernel's: it goes with the process, however that ends. Raises UserError where the
-    folder cannot be made or written, is in use, or belongs to a run of another config.
+    The lock is the kernel's: it goes with the process, however that ends.
+
+    Args:
+        workdir: the folder.
+        run: what config.json holds of the run.
+        fits_after_training: whether the last step's checkpoint holds more than steps have made.
+
+    Raises:
+        UserError: where the folder cannot be made or written, is in use, or belongs to a run of another config.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -36,7 +45,7 @@ def claim(workdir: Path, run: dict[str, Any]) -> Iterator[None]:
     try:
         if not _lock(handle):
             raise UserError(f"--workdir: {str(workdir)!r} is in use by another process; wait for it or give another")
-        _same_run(workdir, run)
+        _same_run(workdir, plain(run), fits_after_training)
         yield
     finally:
         os.close(handle)
@@ -53,31 +62,68 @@ def _lock(handle: int) -> bool:
     return False
 
 
-def _same_run(workdir: Path, run: dict[str, Any]) -> None:
+def _same_run(workdir: Path, given: dict[str, Any], fits_after_training: bool) -> None:
+    """Writes config.json, or what of it may change. Raises UserError where the folder is another run's."""
     file = workdir / "config.json"
     if not file.exists():
-        write_json(file, run)
+        write_json(file, given)
         return
-    try:
-        there = _leaves(dict(json.loads(file.read_text())))
-    except (OSError, ValueError, TypeError):
-        raise UserError(f"{file}: is not a run's config; it is damaged, give another workdir") from None
-    given = _leaves(plain(run))
-    differ = [
-        f"{name} (there {there.get(name, 'absent')!r}, here {given.get(name, 'absent')!r})"
-        for name in sorted(there.keys() | given.keys())
-        if there.get(name) != given.get(name)
+    there = read_record(file)
+    if "from" in there:  # a run is resumed without the word that says where it began
+        given = {**given, "from": given.get("from", there["from"])}
+    before, now = flatten_tree(there), flatten_tree(given)
+    differ = sorted(field for field in before.keys() | now.keys() if before.get(field) != now.get(field))
+    changes = [
+        f"{field} (there {before.get(field, 'absent')!r}, here {now.get(field, 'absent')!r})"
+        for field in differ
+        if not _may_change(field, there, given)
     ]
-    if differ:
+    if changes:
         raise UserError(
-            f"--workdir: {str(workdir)!r} holds a run of another config: {', '.join(differ)}; give another workdir"
+            f"--workdir: {str(workdir)!r} holds a run of another config: {', '.join(changes)}; give another workdir"
         )
+    if "config.train.steps" in differ:
+        withdraw_end(workdir, there["config"], fits_after_training)
+    if differ:
+        write_json(file, given)
 
 
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    leaves = {}
-    for name, value in tree.items():
-        leaves.update(_leaves(value, f"{prefix}.{name}" if prefix else name))
-    return leaves
+def read_record(file: Path) -> dict[str, Any]:
+    """What a run's config.json holds. Raises UserError where it is none."""
+    record = read_json(file)
+    if not isinstance(record.get("config"), dict):
+        raise UserError(f"{file}: is not a run's config; it is damaged, give another workdir")
+    return record
+
+
+def _may_change(field: str, there: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Whether a resumed run may have another value in a field of config.json: all its numbers stay what they were."""
+    if field == "data.digest":  # older runs have none
+        return "data" not in there
+    name = field.removeprefix("config.")
+    if name == "train.steps":
+        before, now = there["config"]["train"], given["config"]["train"]
+        return before["steps"] < now["steps"] and not now["cosine"]
+    return is_free(name) and field.startswith("config.")
+
+
+def withdraw_end(workdir: Path, config: dict[str, Any], fits_after_training: bool) -> None:
+    """Makes a run that may have ended one that goes on, as if its last step had been one like the others.
+
+    Its evaluation and pictures keep the step in their names. Its last checkpoint goes unless a longer run would have
+    saved the same there: with nothing fitted to it, and where all that is due is due there too.
+    """
+    step = config["train"]["steps"]
+    for name in ("evaluation.json", "pictures"):
+        if (path := workdir / name).exists():
+            aside = path.with_name(f"{path.stem}_{step}{path.suffix}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.replace(aside)
+    if fits_after_training or not saved_alike(config, step):
+        shutil.rmtree(workdir / "checkpoints" / str(step), ignore_errors=True)
+
+
+def saved_alike(config: Config, step: int) -> bool:
+    """Whether what a run saves at `step` is the same if it ends there and if it goes on."""
+    periods = (config["checkpoint"]["every"], config["evaluation"]["every"], config["log"]["every"])
+    return not any(step % period for period in periods)

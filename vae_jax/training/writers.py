@@ -6,9 +6,9 @@ mirror lives in a thread of its own, so that it can neither stop nor slow a run,
 
 import contextlib
 import json
-import math
 import os
 import queue
+import re
 import secrets
 import socket
 import sys
@@ -21,8 +21,14 @@ from urllib.request import getproxies
 
 from tqdm import tqdm
 
+from vae_jax.files import plain, replacement, write_text
+from vae_jax.phrases import plural
+
 TIMINGS = ("steps_per_second", "images_per_second", "seconds")
 """Fields of metrics.jsonl that tell of the machine and not of the run: they differ when it is repeated."""
+
+IDENTITY = re.compile(r"[\w-]{1,64}", re.ASCII)
+"""What W&B takes as the id of a run."""
 
 BACKLOG = 10_000
 """Calls that may wait for W&B; when it falls further behind, what comes is left out there."""
@@ -31,44 +37,48 @@ START_SECONDS, FINISH_SECONDS = 10.0, 20.0
 """W&B's own limits on the start of a run and on its last uploads."""
 
 
-def plain(value: Any) -> Any:
-    """NumPy and JAX values as what JSON holds; NaN and infinities as null, which JSON has."""
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0:
-        return [plain(item) for item in value]
-    if isinstance(value, (bool, str, int)) or value is None:
-        return value
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Writes `value` whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    temporary.write_text(json.dumps(plain(value), indent=2) + "\n")
-    os.replace(temporary, file)
-
-
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line cut short by a crash is left out."""
-    records = []
-    for line in file.read_text().splitlines() if file.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    """The records of a metrics.jsonl; a line that is no record is left out."""
+    return [record for line in _read_lines(file) if (record := _parse_record(line)) is not None]
+
+
+def _read_lines(file: Path) -> list[bytes]:
+    """The lines of a file with their ends; none where it is not there."""
+    try:
+        return file.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+
+
+def _parse_record(line: bytes) -> dict[str, Any] | None:
+    """The record of a line of metrics.jsonl; None where it is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
 class MetricsFile:
-    """metrics.jsonl: one JSON object a line, flushed at once; opening it forgets what came after `step`."""
+    """metrics.jsonl: one JSON object a line, flushed at once; opening it forgets what came after `step`.
 
-    def __init__(self, file: Path, step: int):
-        kept = [json.dumps(record) + "\n" for record in read_metrics(file) if record["step"] <= step]
-        temporary = file.with_name(f".{file.name}.tmp")
-        temporary.write_text("".join(kept))
-        os.replace(temporary, file)
+    A last line that a crash cut short is dropped. Any other that is no record is moved to metrics.damaged.jsonl, and
+    `say` is told.
+    """
+
+    def __init__(self, file: Path, step: int, say: Callable[[str], Any] = print):
+        lines = _read_lines(file)
+        cut = lines[-1:] if lines and not lines[-1].endswith(b"\n") else []
+        records = [(line, _parse_record(line)) for line in lines]
+        kept = [line.rstrip(b"\n") + b"\n" for line, record in records if record and record["step"] <= step]
+        damaged = [line for line, record in records if record is None and line.strip() and line not in cut]
+        if damaged:
+            aside = file.with_name(f"{file.stem}.damaged{file.suffix}")
+            with aside.open("ab") as stream:
+                stream.writelines(damaged)
+            say(f"{file}: moved {plural(len(damaged), 'damaged line')} to {aside.name}; every record is kept")
+        with replacement(file) as temporary:
+            temporary.write_bytes(b"".join(kept))
         self._file = file.open("a", buffering=1)
 
     def write(self, record: dict[str, Any]) -> None:
@@ -282,11 +292,14 @@ def _abandon() -> None:
 
 
 def _identity(file: Path) -> str:
-    """The id in `file`, made at the first call."""
-    if not (file.exists() and file.read_text().strip()):
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(secrets.token_hex(4))
-    return file.read_text().strip()
+    """The id in `file`; a new one where there is none, or what is there is none."""
+    known = file.read_bytes().strip().decode(errors="replace") if file.is_file() else ""
+    if IDENTITY.fullmatch(known):
+        return known
+    identity = secrets.token_hex(4)
+    file.parent.mkdir(exist_ok=True)
+    write_text(file, identity)
+    return identity
 
 
 def _reason(error: BaseException) -> str:

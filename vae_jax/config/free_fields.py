@@ -1,0 +1,35 @@
+"""Fields of a config that change no number of a run, and so may change when it is resumed. Imports no jax."""
+
+from collections.abc import Mapping
+from typing import Any
+
+FREE_FIELDS = (
+    *("wandb.", "log.every", "evaluation.metrics", "checkpoint.keep"),
+    *("parallel.heartbeat", "sweep.members_per_device", "data.path"),
+)
+"""Their names, or how they begin. Of data.path that holds as long as the data there are the same."""
+
+
+def is_free(field: str) -> bool:
+    """Whether a field, by its dotted name, changes no number."""
+    return field.startswith(FREE_FIELDS)
+
+
+def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value of nested dicts by its dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        inside = isinstance(value, Mapping)
+        flat |= flatten_tree(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value}
+    return flat
+
+
+def decisive_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that decide the numbers of a run up to any step, by dotted name; of a config as nested dicts.
+
+    How many steps it takes is one of them where the learning rate falls over all of them.
+    """
+    flat = {field: value for field, value in flatten_tree(config).items() if not is_free(field)}
+    if not flat.get("train.cosine"):
+        flat.pop("train.steps", None)
+    return flat

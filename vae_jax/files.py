@@ -80,9 +80,9 @@ def replacement(file: Path) -> Iterator[Path]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Writes `text` whole or not at all."""
+    """Writes `text` whole or not at all; what is no character, as a file's name may hold, is escaped."""
     with replacement(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -19,7 +19,8 @@ from helpers import slurm_cluster
 from vae_jax import cli
 from vae_jax.errors import UserError
 from vae_jax.launch import emit
-from vae_jax.launch.emit._study_plan import cloud_name
+from vae_jax.launch.emit import _yaml
+from vae_jax.launch.emit._study_plan import cloud_name, operand
 from vae_jax.sweeps import study
 
 CONFIG = """
@@ -186,7 +187,7 @@ def test_the_members_are_those_of_a_local_sweep(place, capsys):
     emitted(capsys, "commands", "--config.variant.beta=2")
     for program in programs():
         members = read_members(Path(STUDY, "programs", f"{program}.json"))
-        assert [folder.name for _, folder in members] == [study.run_id(c.to_dict()) for c, _ in members]
+        assert all(folder.name.endswith(study.run_suffix(config.to_dict())) for config, folder in members)
         assert {config.variant.beta for config, _ in members} == {2.0}
 
 
@@ -452,3 +453,122 @@ def test_what_is_wrong_is_said_before_anything_is_written(place):
     refused("4 of 4 points of the sweep are wrong", "commands", "--config.latent_dim=-1")
     with pytest.raises(UserError, match="--to: missing"):
         cli.emit([])
+
+
+WORDS = {
+    "commands": {},
+    "sbatch": {},
+    "gcloud": {"accelerator": "v5litepod-8", "zone": "us-west4-a"},
+    "skypilot": {"bucket": "gs://lab"},
+    "jobset": {"image": "lab/vae", "claim": "disk"},
+    "wandb": {},
+}
+"""What each place cannot do without."""
+
+TEXT_WORDS = [
+    (place, word)
+    for place, module in emit.places().items()
+    for word, default in emit.words_of(module).items()
+    if isinstance(default, str)
+]
+
+
+@pytest.mark.parametrize(("to", "word"), TEXT_WORDS)
+def test_a_word_of_more_than_one_line_is_refused(place, to, word):
+    for evil in ("gpu\ntouch stolen", "a\rb", "a\u2028b", "a\x1b[2J"):
+        match = rf"--{word}: '.*\\.*' is not allowed; give text without line breaks"
+        words = {**WORDS[to], word: evil}
+        refused(match, to, *(f"--{name}={value}" for name, value in words.items()))
+        with pytest.raises(UserError, match=match):
+            emit.emit_sweep(to, words, "config.py", [], Path("study"))
+
+
+def test_what_reaches_a_comment_is_one_line(place):
+    refused("--config.wandb.group: .*is not allowed", "wandb", "--config.wandb.group=a\nb")
+    with pytest.raises(UserError, match=r"--config: 'a.nb' is not allowed"):
+        emit.emit_sweep("wandb", {}, "a\nb", [], Path("study"))
+    with pytest.raises(UserError, match=r"--workdir: .*is not allowed"):
+        emit.emit_sweep("wandb", {}, "config.py", [], Path("a\nb"))
+    refused("--python: '--uid=root' is not allowed", "sbatch", "--python=--uid=root")
+
+
+HOSTILE = ['a: b\'s "c" #d $(touch stolen) `touch stolen` !e \u00e4\u4e16\U0001f600 \\ *f {g}', "-x", "1e3"]
+"""What a shell or YAML would take for something else."""
+
+
+@pytest.mark.parametrize("evil", HOSTILE, ids=["all at once", "option", "number"])
+@pytest.mark.parametrize("to", ["commands", "gcloud", "sbatch"])
+def test_hostile_words_reach_the_programs_of_a_script_as_they_are(place, capsys, to, evil):
+    text = hostile_text(capsys, to, evil)
+    checked = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    for name in ("python", "gcloud", "git", "tar", "srun"):
+        fake(place / "bin", name, RECORD + 'print("ACTIVE")')
+    variables = {"PATH": f"{place / 'bin'}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "0"}
+    ran = shell(text, CALLS=str(place / "calls"), **variables)
+    assert ran.returncode == 0, ran.stderr
+    called = [word for line in (place / "calls").read_text().splitlines() for word in json.loads(line)]
+    if to == "gcloud":
+        assert {f"--zone={evil}", f"--project={evil}", f"--runtime-version={evil}"} <= set(called)
+        assert operand(Path(evil)) in called  # what tar packs
+        remote = [word.removeprefix("--command=") for word in called if "population" in word]
+        called = [word for code in remote for word in shlex.split(code)]
+    assert f"--members={evil}/programs/{programs(evil)[0]}.json" in called
+    options = [line for line in text.splitlines() if line.startswith("#SBATCH")]
+    options = [re.sub(r"\\(.)", r"\1", shlex.split(line)[1]) for line in options]  # SLURM's backslash escapes in quotes
+    assert to != "sbatch" or {f"--partition={evil}", f"--time={evil}", f"--job-name={evil}"} <= set(options)
+    assert not list(place.glob("**/stolen"))
+
+
+@pytest.mark.parametrize("evil", HOSTILE, ids=["all at once", "option", "number"])
+@pytest.mark.parametrize("to", ["jobset", "skypilot", "wandb"])
+def test_hostile_words_are_the_same_text_in_a_manifest(place, capsys, to, evil):
+    text = hostile_text(capsys, to, evil)
+    documents = list(yaml.safe_load_all(text))
+    texts = list(scalars(documents))
+    # Image, claim, root and namespace; the bucket; the study's name.
+    assert texts.count(evil) >= {"jobset": 4, "skypilot": 1, "wandb": 1}[to]
+    if to == "wandb":
+        agent = shlex.split(text.splitlines()[1].removeprefix("# "))
+        assert {"--config=a config.py", f"--workdir={evil}"} <= set(agent)
+    if to == "skypilot":
+        (place / "home/study").mkdir(parents=True)
+        fake(place / "bin", "python", RECORD)
+        variables = {"PATH": f"{place / 'bin'}:{os.environ['PATH']}", "HOME": str(place / "home")}
+        ran = shell(documents[0]["run"], CALLS=str(place / "calls"), PROGRAM="p", **variables)
+        assert ran.returncode == 0, ran.stderr
+        assert (place / evil).resolve() == place / "home/study"
+    assert not list(place.glob("**/stolen"))
+
+
+def hostile_text(capsys, to, evil):
+    """The text for a place of which every word of text is `evil`, the study's folder too."""
+    named = {word: evil for name, word in TEXT_WORDS if name == to and word not in ("python", "accelerator")}
+    Path("a config.py").write_text(CONFIG)
+    words = [f"--{name}={value}" for name, value in {**WORDS[to], **named}.items()]
+    assert cli.emit([f"--to={to}", "--config=a config.py", f"--workdir=./{evil}", *words]) == 0
+    return capsys.readouterr().out
+
+
+def scalars(tree):
+    """The texts in a manifest."""
+    if isinstance(tree, str):
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from scalars(part)
+
+
+def test_text_in_a_manifest_is_quoted_whatever_it_looks_like():
+    values = ["1e3", "on", "0o17", "12:30:00", "null", "a", "~", "=", "a\nb", " a", "a: b", "\u00e4\u2028"]
+    text = _yaml.dump({"values": values, "on": {"1e3": "x"}})
+    assert yaml.safe_load(text) == {"values": values, "on": {"1e3": "x"}}
+    items = [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
+    assert all(item.startswith(('"', "|")) for item in items)
+    assert "values:" in text.splitlines()
+
+
+def test_kubernetes_finds_no_variable_in_what_is_text(place, capsys):
+    words = ["--image=i", "--claim=c", "--config.wandb.mode=offline"]
+    _, jobset, _ = yaml.safe_load_all(emitted(capsys, "jobset", *words, workdir="$(HOME) $$"))
+    container = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["env"] == [{"name": "WANDB_RUN_GROUP", "value": "$$(HOME) $$$$"}]

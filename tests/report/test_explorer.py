@@ -3,6 +3,7 @@ import functools
 import html
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.models import likelihoods
+from vae_jax.plots import spread
 from vae_jax.report import decoder_export, explorer, markup
 from vae_jax.training.step import evaluation_params, initial_state
 
@@ -59,6 +61,12 @@ def some_data(shape=(8, 8, 1), n=30, labels=True):
     draw = np.random.default_rng(2)
     images, label = draw.integers(0, 256, (n, *shape)).astype(np.uint8), np.arange(n) % 10 if labels else None
     return data.from_arrays(images, label, images, label)
+
+
+def on_the_page(dataset, count):
+    """The first images of a page."""
+    indices = spread.spread_positions(dataset.test, np.arange(dataset.test.size), dataset.test.size)
+    return np.asarray(dataset.test.fetch(indices[:count]))
 
 
 def some_codes(run, n=5):
@@ -177,7 +185,7 @@ def test_a_decoder_that_is_too_large_becomes_images(monkeypatch):
     np.testing.assert_allclose(
         tiles(content["grid"], (8, 8, 1))[: len(codes)] / 255, run.decode(codes), atol=0.5 / 255 + 1e-5
     )
-    start = run.encode(np.asarray(dataset.test.fetch(np.arange(1))))[0]
+    start = run.encode(on_the_page(dataset, 1))[0]
     for slider in content["sliders"]:  # each stop of a slider is there
         for value in np.linspace(slider["low"], slider["high"], slider["steps"] + 1):
             stop = start.copy()
@@ -192,9 +200,8 @@ def test_a_decoder_that_is_too_large_becomes_images(monkeypatch):
 
 def test_held_out_images_are_on_the_page():
     content = explorer.exploration(untrained(), some_data(), {}, "run")
-    images = np.asarray(some_data().test.fetch(np.arange(30)))
-    np.testing.assert_array_equal(tiles(content, (8, 8, 1))[:30], images)
-    assert content["labels"] == [i % 10 for i in range(30)]
+    np.testing.assert_array_equal(tiles(content, (8, 8, 1))[:30], on_the_page(some_data(), 30))
+    assert set(content["labels"][:10]) == set(range(10))  # the first show what there is
     assert content["classes"] == [str(i) for i in range(10)]
     colour = explorer.image_sheet(some_data((5, 7, 3)).test.fetch(np.arange(30)) / np.float32(255))
     np.testing.assert_array_equal(
@@ -228,10 +235,46 @@ def test_a_map_is_orthonormal_and_holds_every_code(latents):
         points = codes @ directions.T - np.array(plane["offsets"])
         (left, right), (low, high) = plane["extent"]
         assert np.all((points > [left, low]) & (points < [right, high]))
+        assert right - left == pytest.approx(high - low)  # to scale
+        origin = -np.array(plane["offsets"])  # N(0, I) to two standard deviations
+        assert np.all((origin - 2 > [left, low]) & (origin + 2 < [right, high]))
     if latents == 5:  # the main axes are those of most variance
         points = codes @ np.array(explorer.latent_planes(run, codes, None)[0]["directions"]).T
         values = np.linalg.eigvalsh(np.cov(codes.T))
         np.testing.assert_allclose(np.cov(points.T), np.diag(values[:-3:-1]), atol=1e-4)
+
+
+def test_a_collapsed_run_does_not_fill_its_map():
+    run = untrained()
+    plane = explorer.latent_planes(run, 1e-3 * some_codes(run, 40), None)[0]
+    assert np.diff(plane["extent"]).min() > 4
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 255], [3], list(range(11)), list(range(26))])
+def test_labels_that_occur_have_a_colour_each(labels):
+    names = explorer.class_names(np.array(labels * 2))
+    assert len(set(names["colours"])) == len(names["classes"]) == len(labels)
+    assert names["classes"] == [str(label) for label in labels]
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in names["colours"])
+
+
+def test_two_runs_are_told_apart():
+    run, other = untrained(), untrained(**{"variant.beta": 4.0, "seed": 2})
+    assert explorer.about(run, "") == "beta, seed 0, mlp, 4 latents, step 0"
+    content = explorer.exploration(other, some_data(), {}, "best of its group", "beta4_s2")
+    assert content["about"] == "beta4_s2, beta beta=4, seed 2, mlp, 4 latents, step 0"
+    assert explorer.exploration(run, some_data(), {}, "a", "a")["about"] == explorer.about(run, "")
+
+
+@pytest.mark.parametrize("kl", [None, "0.1", [1.0], [1.0, None, 0.0, 0.0], [1.0, "x", 0.0, 0.0], [1.0, math.nan, 0, 0]])
+def test_a_damaged_kl_is_none(kl):
+    assert explorer.known_kl({"kl": kl}, 4) is None
+    assert explorer.known_kl({"kl": [1.0, 0, 2.5, 0.0]}, 4) == [1.0, 0, 2.5, 0.0]
+
+
+def test_a_kl_that_rounds_to_zero_has_no_sign():
+    run = untrained()
+    assert explorer.latent_sliders(run, some_codes(run), [-1e-4] * 4)[0]["detail"] == "0.00 nats"
 
 
 def test_a_code_beside_the_latents_has_sliders_too():
@@ -256,10 +299,15 @@ addEventListener("load", () => {
     map.setPointerCapture = () => {};
     map.dispatchEvent(new PointerEvent("pointerdown", point));
     map.dispatchEvent(new PointerEvent("pointerup", point));
+    const corner = shown() !== moved;
+    const { reach, unit } = section.explorer.frame();
+    section.explorer.go(code().map(() => -0.001));
+    const numbers = [...section.querySelectorAll("output")].map((output) => output.textContent);
     return {
+      scale: [reach, unit], numbers,
       title: section.querySelector("h3").textContent, difference: Number(section.dataset.difference ?? NaN),
       images: decode ? [0, 1, 2].map((n) => Array.from(decode(codeOf(n)))) : null,
-      moves: first !== moved, at, corner: shown() !== moved, note: section.querySelector(".note").textContent,
+      moves: first !== moved, at, corner, note: section.querySelector(".note").textContent,
     };
   });
   const which = [...document.querySelectorAll("figure input")];
@@ -300,7 +348,7 @@ def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
     assert messages == []
     assert result["fits"]
     assert result["chosen"] == ["7", "7", "7"]  # the same data: where one goes, all go
-    images = np.asarray(dataset.test.fetch(np.arange(8)))
+    images = on_the_page(dataset, 8)
     codes = [run.encode(images) for run in runs]
     drawn = np.reshape(result["drawn"], (3, 2, 8, 8, 1))
     for (decoded, held_out), run, z in zip(drawn, [*runs, runs[0]], [*codes, codes[0]], strict=True):
@@ -312,6 +360,8 @@ def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
         np.testing.assert_allclose(shown["images"], run.decode(z[:3]).reshape(3, -1), atol=decoder_export.TOLERANCE)
         assert shown["moves"]
         assert shown["corner"]
+        assert set(shown["numbers"]) == {"0.00"}
+    assert len({tuple(shown["scale"]) for shown in result["found"]}) == 1  # as many pixels for a unit on every map
     large = result["found"][2]
     assert large["images"] is None
     assert "rendered beforehand" in large["note"]
@@ -341,6 +391,22 @@ def test_the_command_writes_one_page_that_loads_nothing(folder, capsys):
     check = given["check"]
     expected = untrained(latent_dim=3).decode(unpacked(check["codes"]).reshape(-1, 3))
     np.testing.assert_allclose(unpacked(check["images"]), expected.ravel(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (TypeError("no shape\x1b[2J"), r"run: its files are damaged \(TypeError: no shape\\x1b"),
+        (UserError("no run here"), "^no run here$"),
+    ],
+)
+def test_files_that_make_no_run_are_named(tmp_path, monkeypatch, problem, said):
+    def fail(folder):
+        raise problem
+
+    monkeypatch.setattr(explorer, "open_run", fail)
+    with pytest.raises(UserError, match=said):
+        explorer.folder_fragment(tmp_path / "run", "run")
 
 
 def test_what_cannot_be_explored_is_an_error_that_names_it(folder, tmp_path, monkeypatch):

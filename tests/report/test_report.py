@@ -19,7 +19,8 @@ from vae_jax.comparison.results import Difference
 from vae_jax.config.command_line import command
 from vae_jax.config.parse import flatten, parse_config
 from vae_jax.errors import UserError
-from vae_jax.report import explorer, markup, plotly_figures, sentences, study_page
+from vae_jax.report import comparison_files, explorer, markup, plotly_figures, sentences, study_page
+from vae_jax.report.png import read_png
 from vae_jax.sweeps import study
 
 pytest.importorskip("plotly", reason="plotly is not installed; the extra 'compare' brings it")
@@ -136,7 +137,9 @@ def test_nan_and_missing_numbers_are_shown_as_such(tmp_path):
 
 def test_a_group_without_the_score_is_told_of_without_a_number(tmp_path):
     page = Page(write_report(tmp_path, make_comparison()))
-    assert "The highest mean elbo (higher is better) is that of beta beta=4" in page.text
+    assert (
+        "The highest mean elbo (nats per image, higher is better; bounds log p(x)) is that of beta beta=4" in page.text
+    )
     assert "autoencoder" in page.texts
     assert [given["title"] for _, given in page.elements if given.get("title") == "not measured"]
     assert "Without elbo:" in page.text
@@ -166,6 +169,7 @@ def test_verdicts_in_words(change, said):
     ("value", "said"),
     [
         *[(-22.4912, "-22.49"), (16.0, "16"), (0.04348, "0.04348"), (0.0, "0"), (-math.inf, "-∞"), (math.nan, "NaN")],
+        *[(-0.0, "0"), (-0.00012, "-0.0001200")],
         *[(9876.543, "9877"), (12345.6, "12,346"), (1e-7, "1.000e-07"), (1e12, "1.000e+12")],
     ],
 )
@@ -208,6 +212,26 @@ def test_pictures_of_the_best_runs_are_in_the_page_up_to_a_size(tmp_path, monkey
     page = Page(write_report(tmp_path, comparison))
     assert [given["alt"] for name, given in page.elements if name == "img"] == [given["alt"] for given in shown[:4]]
     assert "2 pictures left out for size" in page.text
+    cut = tmp_path / best[0] / "pictures" / f"{study_page.PICTURES[0]}.png"
+    cut.write_bytes(cut.read_bytes()[:40])
+    page = Page(write_report(tmp_path, comparison))
+    assert f"Left out: {cut}: is no whole PNG (40 bytes)." in page.text
+    assert shown[0]["alt"] not in [given["alt"] for name, given in page.elements if name == "img"]
+
+
+def test_a_picture_that_is_cut_is_named(tmp_path):
+    file, whole = tmp_path / "samples.png", png()
+    assert read_png(file) == b""
+    file.write_bytes(whole)
+    assert read_png(file) == whole
+    for damaged in (b"", b"junk", whole[:8], whole[:-3], whole[:-12], whole[:40] + b"x" + whole[41:]):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"samples.png: is no whole PNG"):
+            read_png(file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(UserError, match=r"samples.png: cannot be read"):
+        read_png(file)
 
 
 def test_two_runs_of_one_name_are_two_in_the_report(tmp_path):
@@ -262,6 +286,35 @@ def test_commands_make_the_very_runs_again(tmp_path):
         config = by_folder[workdir.removeprefix("--workdir=")]
         assert study.canonical(flatten(parse_config(words))) == study.canonical(config)
     assert {words[-1].removeprefix("--workdir=") for words in commands} == by_folder.keys()
+
+
+@pytest.mark.parametrize("problem", [UserError("its weights are gone"), TypeError("no\x1b[2J shape")])
+def test_a_damaged_run_has_no_explorer_and_the_report_goes_on(tmp_path, monkeypatch, capsys, problem):
+    def fail(folder):
+        raise problem
+
+    monkeypatch.setattr(explorer, "open_run", fail)
+    comparison = make_comparison(folder=str(tmp_path))
+    monkeypatch.setattr(comparison_files, "FILES", {"report.html": comparison_files.FILES["report.html"]})
+    assert tmp_path / "report.html" in comparison_files.write_files(tmp_path, comparison)
+    printed = capsys.readouterr().out
+    assert "left out: the latent explorer of beta beta=1" in printed
+    assert "\x1b" not in printed
+    assert "Latent explorer" not in Page(tmp_path / "report.html").texts
+
+
+@pytest.mark.parametrize("content", ["config.json", "checkpoints", "evaluation.json"])
+def test_what_a_run_has_lost_is_said(tmp_path, content, capsys):
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.json").write_text('{"config": {"seed": 0}, "image_shape": null}')
+    (folder / "evaluation.json").write_text('{"step": 0')
+    lost = folder / content
+    lost.rmdir() if lost.is_dir() else lost.write_bytes(b"\x00\xff")
+    group = make_comparison().groups[0]
+    run = make_comparison().runs[0]._replace(folder=str(folder))
+    assert comparison_files._explorers([(group, run)]) == []
+    assert "left out: the latent explorer of beta beta=1: " in capsys.readouterr().out
 
 
 def test_a_field_newer_than_a_run_is_no_hindrance():

@@ -1,5 +1,8 @@
 """What a sweep would take."""
 
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
 import pytest
 
 from vae_jax import phrases
@@ -65,3 +68,67 @@ def test_times_come_from_the_record_then_from_a_steps_operations_then_from_the_o
 
 def run_of(config, runs):
     return next(run for run in runs if run.config is config)
+
+
+class SlowAnswer(Connection):
+    """A connection on which the image shape comes after so many seconds."""
+
+    def __init__(self, seconds):
+        self.seconds, self._handle = seconds, None
+
+    def poll(self, timeout):
+        return self.seconds < timeout
+
+    def recv(self):
+        return (8, 8, 1)
+
+
+class NoProcess(BaseProcess):
+    def __init__(self):
+        pass
+
+    def kill(self):
+        pass
+
+    def join(self):
+        pass
+
+
+def test_data_whose_reader_is_imported_for_the_first_time_have_a_shape_all_the_same(tmp_path):
+    groups = group_runs(plan_runs("digits", [], [{}]))
+    digest = plan._section_digest(groups[0])
+    shapes, remarks = plan.image_shapes(groups, tmp_path, {digest: plan.ShapeRequest(NoProcess(), SlowAnswer(9))})
+    assert (shapes, remarks) == ({digest: (8, 8, 1)}, [])
+    shapes, remarks = plan.image_shapes(groups, tmp_path, {digest: plan.ShapeRequest(NoProcess(), SlowAnswer(99))})
+    assert shapes == {}
+    assert remarks == ["no times: the data were not loaded within 15 s"]
+
+
+def test_the_first_program_has_a_time_however_cold_the_start(tmp_path, monkeypatch):
+    runs = plan_runs("digits", [], [{"net.hidden": (width,)} for width in (4, 5)])
+    groups, clock = group_runs(runs), [0.0]
+
+    def slow(result):
+        def measure(*arguments):
+            clock[0] += 30
+            return result
+
+        return measure
+
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: clock[0])
+    for name, result in (("state_bytes", 10), ("step_flops", 5e3), ("matmul_rate", 1e3)):
+        monkeypatch.setattr(plan, name, slow(result))
+    shapes = {plan._section_digest(group): (8, 8, 1) for group in groups}
+    calibration, remarks = plan.calibrate(groups, shapes, [])
+    assert calibration == plan.Calibration({groups[0].id: 10}, {groups[0].id: 5e3}, 1e3)
+    assert remarks == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"image_shape": "abc"}', '{"image_shape": [8, 8]}', "\x00"])
+def test_damaged_records_are_no_records(tmp_path, content):
+    groups = group_runs(plan_runs("digits", [], [{}]))
+    (tmp_path / groups[0].runs[0].id).mkdir(parents=True)
+    (tmp_path / groups[0].runs[0].id / "config.json").write_text(content)
+    assert plan._recorded_shapes(groups, tmp_path) == {}
+    for speed in ({"member_steps": "3", "seconds": 2}, {"member_steps": 3}, {"member_steps": 0, "seconds": 1}, {}):
+        assert plan._recorded_seconds(speed) is None

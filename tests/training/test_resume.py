@@ -11,7 +11,7 @@ from helpers.run_folder import flip_a_byte, newest, results
 from helpers.run_process import reached, wait_for
 from helpers.small_run import words
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[2]
 FIELDS = {
     "train.steps": 3000,

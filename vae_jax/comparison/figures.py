@@ -13,6 +13,8 @@ from vae_jax.comparison.results import ComparedRun, Comparison, Number, Summary
 from vae_jax.comparison.wording import direction, format_value
 from vae_jax.metrics import unit
 from vae_jax.plots import comparison_plots
+from vae_jax.plots.captions import format_fixed
+from vae_jax.plots.comparison_plots import End
 
 FORMATS = ("png", "svg")
 
@@ -32,17 +34,20 @@ def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:
         return []
     count = len(dots) + sum(map(len, rateless.values()))
     pale = dict(zip(dots, intervals.is_dominated(*np.array(dots).T).tolist(), strict=True))
-    ends: dict[str, Sequence[float]] = {
-        f"{group}: {np.mean(distortions):.2f}, no rate": distortions
+    drawn = families(comparison)
+    colours = {group.name: number for number, family in enumerate(drawn) for group in family.groups}
+    ends = {
+        f"{group}: {format_fixed(float(np.mean(distortions)), 2)}, no rate": End(colours[group], distortions)
         for group, distortions in rateless.items()
         if group not in points
     }
     for group in distant_groups({group: float(np.mean(dots, axis=0)[0]) for group, dots in points.items()}):
         rates, distortions = zip(*points.pop(group), strict=True)
-        ends[f"{group}: {np.mean(distortions):.2f}, rate {np.mean(rates):.0f}"] = distortions
+        numbers = f"{format_fixed(float(np.mean(distortions)), 2)}, rate {format_fixed(float(np.mean(rates)), 0)}"
+        ends[f"{group}: {numbers}"] = End(colours[group], distortions)
     curves = [
         _curve(number, family, points, pale)
-        for number, family in enumerate(families(comparison))
+        for number, family in enumerate(drawn)
         if any(group.name in points for group in family.groups)
     ]
     files = [out / f"rate_distortion.{kind}" for kind in FORMATS]

@@ -13,8 +13,9 @@ LARGE = 2**31
 def short_names(names: Sequence[str], width: int) -> dict[str, str]:
     """The names, each in at most `width` characters of one line, no two alike.
 
-    Where one is too long, the words that all of them share go first; then names of fields are cut ("learn.=0.001"), for
-    it is their values that tell names apart; then the middle. What is alike after all that is numbered.
+    Where one is too long, the words that all of them share go first; then of those that still are the names of fields
+    are cut ("learn.=0.001"), for it is their values that tell names apart; then the middle. What is alike after all
+    that is numbered.
     """
     names = list(dict.fromkeys(names))
     texts = numbered([printable(name) for name in names])
@@ -43,14 +44,15 @@ def _without_shared_words(texts: Sequence[str], width: int) -> list[str]:
 
 
 def _with_short_fields(texts: Sequence[str], width: int) -> list[str]:
-    """The names with their fields' names cut to as many letters as fit, as few as tell the fields apart."""
+    """Those that are too long with the names of fields cut to as many letters as fit, as few as tell fields apart."""
     longest = max(len(word.partition("=")[0]) for text in texts for word in text.split(" "))
     shortest = list(texts)
     for letters in range(longest - 1, 0, -1):
         fields = {word.partition("=")[0] for text in texts for word in text.split(" ") if "=" in word}
         if len({_cut_field(field, letters) for field in fields}) < len(fields):
             break
-        shortest = [" ".join(_cut_word(word, letters) for word in text.split(" ")) for text in texts]
+        cut = [" ".join(_cut_word(word, letters) for word in text.split(" ")) for text in texts]
+        shortest = [text if len(text) <= width else shorter for text, shorter in zip(texts, cut, strict=True)]
         if max(map(len, shortest)) <= width:
             break
     return shortest

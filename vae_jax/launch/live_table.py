@@ -1,14 +1,19 @@
 """The state of a launch: redrawn in place in a terminal, a line now and then elsewhere."""
 
+import contextlib
 import io
-import shutil
+import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any, TextIO
 
 from vae_jax.launch.progress import GroupProgress, count_states
-from vae_jax.phrases import format_duration
+from vae_jax.phrases import format_duration, printable
+from vae_jax.sweeps.screen import cells, cut, terminal_size, wrap_line
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED
 
 LINE_SECONDS = 30.0
@@ -16,8 +21,12 @@ LINE_SECONDS = 30.0
 
 MAX_ROWS = 8
 
-CLEAR = "\033[J"
-"""Clears a terminal from the cursor down."""
+INDENT = "    "
+"""Of what a line has no room for, on the next."""
+
+CLEAR = "\033[2K\033[E\033[J\033[F"
+"""Clears a terminal from the cursor's line down; not at once, for what is cleared from the upper left corner on goes
+into the history of some terminals."""
 
 
 class Table:
@@ -26,41 +35,89 @@ class Table:
     def __init__(self, stream: TextIO | io.TextIOBase | None = None):
         self._stream = sys.stdout if stream is None else stream
         self._live = self._stream.isatty()
+        self._rows: list[str] = []
         self._drawn: list[str] = []
+        self._busy, self._resized = False, False
         self._last_time = time.monotonic()
+        self._earlier_handler = self._watch_size()
 
     def print(self, text: str) -> None:
         """Prints lines that stay."""
-        self._erase()
-        print(text, file=self._stream)
-        self._show(self._drawn)
+        with self._undisturbed():
+            self._erase()
+            for line in text.split("\n"):
+                print("\n".join(self._wrapped(line)), file=self._stream)
+            self._show()
 
     def draw(self, groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> None:
         """Shows the state of `groups`, of which `running` have a process; `processes` run at once."""
         rows = table_rows(groups, running, processes)
         if self._live:
-            self._erase()
-            self._show(rows)
+            self._rows = rows
+            self._redraw()
         elif time.monotonic() - self._last_time >= LINE_SECONDS:
             self._last_time = time.monotonic()
             print(rows[-1], file=self._stream, flush=True)
 
     def close(self) -> None:
         """Takes the table away."""
-        self._erase()
-        self._drawn = []
-        self._stream.flush()
+        if self._earlier_handler is not None:
+            signal.signal(signal.SIGWINCH, self._earlier_handler)
+            self._earlier_handler = None
+        self._rows = []
+        self._redraw()
+
+    def _watch_size(self) -> Any:
+        """Asks to be told when the terminal is resized; what was told before, None where nobody can be."""
+        if not self._live or threading.current_thread() is not threading.main_thread():
+            return None
+        return signal.signal(signal.SIGWINCH, self._resize) or signal.SIG_DFL
+
+    def _resize(self, signum: int, frame: FrameType | None) -> None:
+        """Draws the table anew at once, or after what is being written."""
+        self._resized = True
+        if not self._busy:
+            self._redraw()
+
+    def _redraw(self) -> None:
+        with self._undisturbed():
+            self._erase()
+            self._show()
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Keeps the signal of a resize from writing between what is written here."""
+        self._busy, self._resized = True, False
+        try:
+            yield
+        finally:
+            self._busy = False
+        if self._resized:
+            self._redraw()
 
     def _erase(self) -> None:
+        """Takes away what is drawn: a terminal that has become narrower has wrapped its lines."""
         if self._drawn and self._live:
-            self._stream.write(f"\033[{len(self._drawn)}F{CLEAR}")
+            width = terminal_size(self._stream).columns
+            lines = sum(max(1, math.ceil(cells(line) / width)) for line in self._drawn)
+            self._stream.write(f"\033[{lines}F{CLEAR}")
+        self._drawn = []
 
-    def _show(self, rows: list[str]) -> None:
+    def _show(self) -> None:
         if self._live:
-            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be erased
-            self._stream.write("".join(f"{row[:width]}\n" for row in rows))
-            self._drawn = rows
+            size = terminal_size(self._stream)
+            width = max(size.columns - 1, 1)  # a line that wraps could not be erased
+            lines = [cut(line, width) for row in self._rows for line in wrap_line(row, width, INDENT)]
+            self._drawn = lines[-max(size.lines - 1, 1) :]
+            self._stream.write("".join(f"{line}\n" for line in self._drawn))
         self._stream.flush()
+
+    def _wrapped(self, line: str) -> list[str]:
+        """A line that stays, broken between words where this is a terminal."""
+        if not self._live:
+            return [line]
+        indent = line[: len(line) - len(line.lstrip())] + INDENT
+        return wrap_line(line, terminal_size(self._stream).columns, indent)
 
 
 def table_rows(groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> list[str]:
@@ -75,7 +132,9 @@ def _row(group: GroupProgress) -> str:
     counts, steps = count_states([group]), sum(run.steps for run in group.runs)
     share = 1 - group.remaining_steps() / steps
     ended = [f"{counts[state]} {state}" for state in (DONE, FAILED, DROPPED) if counts[state]]
-    return "  ".join([f"  {group.id:<36}", f"{len(group.runs):>4} runs", f"{share:>4.0%}", _pace(group), *ended])
+    return "  ".join(
+        [f"  {printable(group.id):<36}", f"{len(group.runs):>4} runs", f"{share:>4.0%}", _pace(group), *ended]
+    )
 
 
 def _pace(group: GroupProgress) -> str:

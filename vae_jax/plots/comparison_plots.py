@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from vae_jax.plots import label_positions, style
-from vae_jax.plots.style import CLEAR, FAINT, INK
+from vae_jax.plots.captions import format_short
+from vae_jax.plots.style import CLEAR, FAINT
 
 LABEL_SIZE = 8.5
 """Of the names of means, in points."""
@@ -35,16 +36,21 @@ class Curve(NamedTuple):
     labels: Sequence[str]
 
 
+class End(NamedTuple):
+    """Distortions at the right edge, of runs of a family that have no rate or one far out."""
+
+    colour: int
+    distortions: Sequence[float]
+
+
 @matplotlib.rc_context(style.LITERAL_TEXT)
-def rate_distortion(
-    files: Sequence[Path], curves: Sequence[Curve], ends: Mapping[str, Sequence[float]], title: str
-) -> None:
+def rate_distortion(files: Sequence[Path], curves: Sequence[Curve], ends: Mapping[str, End], title: str) -> None:
     """What rate buys in distortion, a curve for each family, over lines of equal ELBO.
 
     Args:
         files: where the picture goes, once in each format.
         curves: nats per image.
-        ends: distortions at the right edge, of runs that have no rate or one far out, under their names.
+        ends: what stands at the right edge, under its name.
         title: above it.
     """
     figure, axes = style.single_axes(title, "rate, nats per image", "distortion, nats per image")
@@ -68,13 +74,13 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
         axes.scatter(points[:, 0], points[:, 1], s=22, alpha=alpha, linewidths=0, zorder=4, **look)
 
 
-def _set_limits(axes: Axes, ends: Mapping[str, Sequence[float]]) -> None:
+def _set_limits(axes: Axes, ends: Mapping[str, End]) -> None:
     """The limits of the runs, with room at the right edge and in height for the ends."""
     axes.margins(0.08)
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     if ends:
-        distortions = np.concatenate(list(ends.values()))
+        distortions = np.concatenate([end.distortions for end in ends.values()])
         bottom, top = min(bottom, distortions.min()), max(top, distortions.max())
         bottom, top = bottom - 0.05 * (top - bottom), top + 0.02 * (top - bottom)
         right += 0.12 * (right - left)
@@ -82,23 +88,25 @@ def _set_limits(axes: Axes, ends: Mapping[str, Sequence[float]]) -> None:
     axes.set_ylim(bottom, top)
 
 
-def _name_ends(axes: Axes, ends: Mapping[str, Sequence[float]]) -> None:
+def _name_ends(axes: Axes, ends: Mapping[str, End]) -> None:
     """Arrows at the right edge, and beyond it their names one below the other, with lines to what they name."""
     right = axes.get_xlim()[1]
-    order = sorted(ends, key=lambda name: float(np.mean(ends[name])))
-    means = np.array([np.mean(ends[name]) for name in order])
+    order = sorted(ends, key=lambda name: float(np.mean(ends[name].distortions)))
+    means = np.array([np.mean(ends[name].distortions) for name in order])
     line = 0.034 * np.ptp(axes.get_ylim())
     for name, mean, height in zip(order, means, label_positions.separate(means, line), strict=True):
-        axes.scatter(np.full(len(ends[name]), right), ends[name], s=12, color=INK, alpha=0.5, linewidths=0, zorder=5)
-        axes.scatter(right, mean, s=60, marker=">", color=INK, zorder=5, clip_on=False)
-        axes.axhline(mean, color=INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=2)
+        number, distortions = ends[name]
+        look: dict[str, Any] = {"color": style.colour(number), "marker": style.marker(number), "linewidths": 0}
+        axes.scatter(np.full(len(distortions), right), distortions, s=12, alpha=0.5, zorder=5, **look)
+        axes.scatter(right, mean, s=60, zorder=5, clip_on=False, **look)
+        axes.axhline(mean, color=style.colour(number), linewidth=0.8, linestyle=(0, (1, 3)), zorder=2)
         axes.annotate(
             name,
             (right, mean),
             (1.03, height),
             textcoords=("axes fraction", "data"),
             fontsize=8,
-            color=INK,
+            color=style.colour(number),
             va="center",
             arrowprops={**LEADER, "relpos": (0, 0.5)},
             annotation_clip=False,
@@ -156,7 +164,7 @@ def _name_level(axes: Axes, rate: float, level: float) -> None:
     axes.text(
         rate,
         level - rate,
-        f"ELBO {-level:g}".replace("-", "\N{MINUS SIGN}"),
+        f"ELBO {format_short(-level)}".replace("-", "\N{MINUS SIGN}"),
         fontsize=6.5,
         color="#8a8a8a",
         rotation=-45,
@@ -195,23 +203,23 @@ def score_by_strength(
 
 
 def _draw_line(axes: Axes, line: Line) -> None:
-    colour = style.colour(line.colour)
+    look: dict[str, Any] = {"color": style.colour(line.colour), "marker": style.marker(line.colour)}
     mean, low, high = line.band.T
-    axes.fill_between(line.strength, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(line.strength, mean, "o-", color=colour, linewidth=1.6, markersize=4.5, label=line.name, zorder=3)
-    axes.scatter(line.runs[:, 0], line.runs[:, 1], s=12, color=colour, alpha=0.35, linewidths=0, zorder=2)
+    axes.fill_between(line.strength, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    axes.plot(line.strength, mean, linewidth=1.6, markersize=4.5, label=line.name, zorder=3, **look)
+    axes.scatter(line.runs[:, 0], line.runs[:, 1], s=12, alpha=0.35, linewidths=0, zorder=2, **look)
 
 
 def _draw_level(axes: Axes, level: Line) -> None:
-    mean, low, high = level.band[0]
-    axes.axhspan(low, high, color=INK, alpha=0.08, linewidth=0)
-    axes.axhline(mean, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    (mean, low, high), colour = level.band[0], style.colour(level.colour)
+    axes.axhspan(low, high, color=colour, alpha=0.08, linewidth=0)
+    axes.axhline(mean, color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.annotate(
         level.name,
         (1, mean),
         (-3, 3),
         fontsize=8,
-        color=INK,
+        color=colour,
         path_effects=CLEAR,
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
@@ -228,7 +236,7 @@ def _set_strengths(axes: Axes, ticks: np.ndarray) -> None:
         else:
             axes.set_xscale("log", base=2)
     if len(ticks) <= MAX_TICKS:
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks(ticks, [format_short(tick) for tick in ticks])
     else:
         axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())

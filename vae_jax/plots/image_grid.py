@@ -3,17 +3,27 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from vae_jax.plots import style
+
 GAP = 0.08
 """Space between tiles, as a share of a tile."""
+
+TILE, MIN_WIDTH, MARGIN = 0.62, 3.0, 0.1
+"""Inches: of a tile's longer side, of a picture at least, and around it."""
+
+NAME_SIZE, LINE = 8.0, 0.16
+"""Of the names of rows and columns, in points, and what a line of text takes, in inches."""
 
 MIN_TILE = 64
 """Pixels of the longer side of a tile, to which small images are magnified."""
 
 
+@matplotlib.rc_context(style.LITERAL_TEXT)
 def image_grid(
     file: Path,
     images: Float[np.ndarray, "rows columns height width channels"],
@@ -28,32 +38,57 @@ def image_grid(
         images: in [0, 1]; what is outside is clipped.
         title: above it.
         rows: names beside the rows.
-        columns: names above the columns.
+        columns: names below the columns.
     """
     picture = _tile(images)
-    height, width = picture.shape[:2]
-    inches_wide = max(0.62 * images.shape[1] * (images.shape[3] / max(images.shape[2:4])), 3.0)
-    inches_high = inches_wide * height / width
+    wide, high = _picture_inches(images.shape, rows, columns)
     # Margins in inches, not a tight box around what is drawn, for which all would be drawn twice.
-    left = 0.1 + (max(1.2, 0.066 * max(map(len, rows))) if rows else 0)
-    bottom, top = 0.1 + (0.2 if columns else 0), 0.35
-    total = (left + inches_wide + 0.1, bottom + inches_high + top)
-    figure = Figure(figsize=total)
-    axes = figure.add_axes((left / total[0], bottom / total[1], inches_wide / total[0], inches_high / total[1]))
+    right = max(MARGIN, _widest(columns) / 2)  # the name of a narrow column at the edge stands out by half
+    left = MARGIN + max(1.2, 0.1 + _widest(rows)) if rows else right
+    bottom = MARGIN + (0.2 if columns else 0)
+    width = left + max(wide, MIN_WIDTH) + right
+    lines = style.wrap_text(title, width - left - right, style.TITLE_SIZE)
+    height = bottom + high + 0.19 + LINE * (lines.count("\n") + 1)
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((left / width, bottom / height, wide / width, high / height))
     axes.imshow(picture, interpolation="nearest", aspect="auto")
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.set_yticks([(i + 0.5) * height / images.shape[0] for i in range(len(rows))], rows, fontsize=8)
-    axes.set_xticks([(j + 0.5) * width / images.shape[1] for j in range(len(columns))], columns, fontsize=8)
+    axes.set_title(lines, fontsize=style.TITLE_SIZE, loc="left")
+    tall, broad = images.shape[2:4]
+    zoom, gap = _zoom_and_gap(tall, broad)
+    middles = [(i + 0.5) * tall * zoom + i * gap - 0.5 for i in range(len(rows))]
+    axes.set_yticks(middles, rows, fontsize=NAME_SIZE)
+    middles = [(j + 0.5) * broad * zoom + j * gap - 0.5 for j in range(len(columns))]
+    axes.set_xticks(middles, columns, fontsize=NAME_SIZE)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.savefig(file, dpi=150)
 
 
+def _picture_inches(shape: Sequence[int], rows: Sequence[str], columns: Sequence[str]) -> tuple[float, float]:
+    """Width and height of the picture: few small tiles are drawn larger, none is narrower or lower than its name."""
+    longer = max(shape[2:4])
+    wide, high = TILE * shape[1] * shape[3] / longer, TILE * shape[0] * shape[2] / longer
+    scale = max(1.0, min(MIN_WIDTH / wide, MIN_WIDTH / high))
+    name_width = shape[1] * (0.06 + _widest(columns))
+    name_height = shape[0] * LINE if rows else 0.0
+    return max(scale * wide, name_width), max(scale * high, name_height)
+
+
+def _widest(names: Sequence[str]) -> float:
+    """Inches that the longest of the names takes."""
+    return max((style.text_width(name, NAME_SIZE) for name in names), default=0.0)
+
+
+def _zoom_and_gap(height: int, width: int) -> tuple[int, int]:
+    """How many times a small image is magnified, and the pixels between two."""
+    zoom = max(1, MIN_TILE // max(height, width))
+    return zoom, max(1, round(GAP * max(height, width) * zoom))
+
+
 def _tile(images: np.ndarray) -> np.ndarray:
     """(rows, columns, height, width, channels) in [0, 1] to one RGB picture, an image's pixel magnified."""
     rows, columns, height, width, channels = images.shape
-    zoom = max(1, MIN_TILE // max(height, width))
-    gap = max(1, round(GAP * max(height, width) * zoom))
+    zoom, gap = _zoom_and_gap(height, width)
     tiles = np.clip(images, 0, 1).repeat(zoom, axis=2).repeat(zoom, axis=3)
     tiles = np.broadcast_to(tiles, (*tiles.shape[:-1], 3)) if channels == 1 else tiles
     picture = np.ones((rows * (height * zoom + gap) - gap, columns * (width * zoom + gap) - gap, 3))

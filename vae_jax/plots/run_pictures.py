@@ -1,5 +1,6 @@
 """The pictures of a run: reconstructions, draws from the prior, latents moved one at a time, codes in the plane."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -7,58 +8,94 @@ from scipy.stats import norm
 
 from vae_jax import data
 from vae_jax.data import Dataset
+from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
-from vae_jax.plots import latent_plots
+from vae_jax.phrases import plural
+from vae_jax.plots import latent_plots, spread
+from vae_jax.plots.captions import format_fixed, run_caption
 from vae_jax.plots.image_grid import image_grid
 from vae_jax.randomness import root_key, stream
+from vae_jax.typing import Key
 
 MAX_CODES = 5000
 """Held-out images that are encoded."""
+
+SHOWN, PAIRS = 16, 6
+"""Held-out images that are shown with their reconstructions, and pairs of them with a line between."""
+
+ROWS, COLUMNS, GRID = 8, 20, 20
+"""Of the grid of draws from the prior; and along a side of that of the latent plane."""
 
 
 def draw(run: TrainedModel, dataset: Dataset, evaluation: dict, folder: Path) -> list[Path]:
     """Writes the pictures of `run` on held-out images into `folder`; their files, in order."""
     folder.mkdir(exist_ok=True)
-    indices = data.sample_indices(dataset.test, MAX_CODES)
-    images = np.asarray(dataset.test.fetch(indices))
-    labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[indices]
+    test = dataset.test
+    indices = spread.add_labels(test, data.sample_indices(test, MAX_CODES))
+    shown = spread.spread_positions(test, indices, SHOWN)
+    images = np.asarray(test.fetch(indices))
+    labels = None if test.labels is None else np.asarray(test.labels)[indices]
     codes = run.encode(images, labels)
-    reconstructions(images, run.decode(codes[:16]), folder / "reconstructions.png")
-    samples(run, folder / "samples.png")
-    interpolations(run, codes, folder / "interpolations.png")
+    reconstructions(run, images[shown], codes[shown], folder / "reconstructions.png")
+    samples(run, dataset.train.labels, folder / "samples.png")
+    interpolations(run, codes[shown], folder / "interpolations.png")
     traversals(run, codes, evaluation, folder / "traversals.png")
-    latent_map(codes[:, : run.latent_dim], labels, folder / "latents.png")
+    latent_map(run, codes[:, : run.latent_dim], labels, folder / "latents.png")
     names = ["reconstructions", "samples", "interpolations", "traversals", "latents"]
     if run.latent_dim == 2:
-        manifold(run, folder / "manifold.png")
+        manifold(run, typical_code(codes), folder / "manifold.png")
         names.append("manifold")
     return [folder / f"{name}.png" for name in names]
 
 
-def reconstructions(images: np.ndarray, decoded: np.ndarray, file: Path) -> None:
+def _titled(run: TrainedModel, text: str) -> str:
+    """The title of a picture, with the run that it is of in its second line."""
+    return f"{text}\n{run_caption(run.config)}"
+
+
+def reconstructions(run: TrainedModel, images: np.ndarray, codes: np.ndarray, file: Path) -> None:
     """Held-out images above what the model makes of them."""
-    pairs = np.stack([images[: len(decoded)] / 255, decoded])
-    image_grid(file, pairs, "Held-out images and their reconstructions", rows=("image", "reconstruction"))
+    pairs = np.stack([images / 255, run.decode(codes)])
+    title = _titled(run, "Held-out images and their reconstructions")
+    image_grid(file, pairs, title, rows=("image", "reconstruction"))
 
 
-def samples(run: TrainedModel, file: Path) -> None:
-    """An 8 x 20 grid of draws from the prior; where draws take ten classes in turn, each has two columns."""
-    key = stream(root_key(run.config["seed"]), "pictures")
-    images = run.sample(key, 160).reshape(8, 20, *run.image_shape)
-    image_grid(file, images, "Decoded draws from the prior")
+def samples(run: TrainedModel, labels: np.ndarray | None, file: Path) -> None:
+    """An 8 x 20 grid of draws from the prior; of one that is asked for a class, columns of those among `labels`."""
+    key, title = stream(root_key(run.config["seed"]), "pictures"), _titled(run, "Decoded draws from the prior")
+    images, classes = _draw_samples(run, key, labels)
+    names = [] if classes is None else [str(label) for label in classes]
+    image_grid(file, images.reshape(ROWS, COLUMNS, *run.image_shape), title, columns=names)
+
+
+def _draw_samples(run: TrainedModel, key: Key, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """(images row by row, the class of each column); None where the prior is the same for every class."""
+    if labels is not None:
+        classes = column_classes(np.asarray(labels))
+        with contextlib.suppress(UserError):  # which says that this prior has no use for labels
+            return run.sample(key, ROWS * COLUMNS, np.tile(classes, ROWS)), classes
+    return run.sample(key, ROWS * COLUMNS), None
+
+
+def column_classes(labels: np.ndarray) -> np.ndarray:
+    """The class of each column: those that occur, as evenly as they go, in order."""
+    classes = np.unique(labels)
+    if len(classes) > COLUMNS:
+        return classes[np.linspace(0, len(classes) - 1, COLUMNS).round().astype(int)]
+    return np.sort(classes[np.arange(COLUMNS) % len(classes)])
 
 
 def interpolations(run: TrainedModel, codes: np.ndarray, file: Path) -> None:
     """Straight lines between the codes of pairs of held-out images."""
-    pairs = min(6, (len(codes) + 1) // 2)
+    pairs = min(PAIRS, (len(codes) + 1) // 2)
     weight = np.linspace(0, 1, 11, dtype=np.float32)[:, None]
     ends = [(codes[2 * i], codes[(2 * i + 1) % len(codes)]) for i in range(pairs)]
     images = np.stack([run.decode((1 - weight) * start + weight * end) for start, end in ends])
-    image_grid(file, images, "Between the codes of two held-out images")
+    image_grid(file, images, _titled(run, "Between the codes of two held-out images"))
 
 
 def traversals(run: TrainedModel, codes: np.ndarray, evaluation: dict, file: Path) -> None:
-    """One latent moved at a time, the most informative first.
+    """One latent of a typical image moved at a time, the most informative first.
 
     By KL from -3 to 3, the prior's own range; without a KL by variance, three standard deviations
     about the mean code.
@@ -67,15 +104,21 @@ def traversals(run: TrainedModel, codes: np.ndarray, evaluation: dict, file: Pat
     if kl is None:
         order = np.argsort(-codes[:, : run.latent_dim].var(0))[:10].tolist()
         ranges = {i: codes[:, i].mean() + codes[:, i].std() * steps for i in order}
-        rows = [f"latent {i}: sd {codes[:, i].std():.2f}" for i in order]
+        rows = [f"latent {i}: sd {format_fixed(codes[:, i].std(), 2)}" for i in order]
         title = "One latent moved at a time, in standard deviations"
     else:
         order = np.argsort(-np.asarray(kl))[:10].tolist()
         ranges = dict.fromkeys(order, steps)
-        rows = [f"latent {i}: {kl[i]:.2f} nats" for i in order]
+        rows = [f"latent {i}: {format_fixed(kl[i], 2)} nats" for i in order]
         title = "One latent moved at a time"
-    images = np.stack([run.decode(_with_latent(codes[0], i, ranges[i])) for i in order])
-    image_grid(file, images, title, rows, [f"{step:+.1f}" for step in steps])
+    code = typical_code(codes)
+    images = np.stack([run.decode(_with_latent(code, i, ranges[i])) for i in order])
+    image_grid(file, images, _titled(run, title), rows, [format_fixed(step, 1, sign=True) for step in steps])
+
+
+def typical_code(codes: np.ndarray) -> np.ndarray:
+    """The code nearest to the mean of all."""
+    return codes[np.square(codes - codes.mean(0)).sum(1).argmin()]
 
 
 def _with_latent(code: np.ndarray, latent: int, values: np.ndarray) -> np.ndarray:
@@ -85,22 +128,30 @@ def _with_latent(code: np.ndarray, latent: int, values: np.ndarray) -> np.ndarra
     return codes
 
 
-def latent_map(codes: np.ndarray, labels: np.ndarray | None, file: Path) -> None:
+def latent_map(run: TrainedModel, codes: np.ndarray, labels: np.ndarray | None, file: Path) -> None:
     """Held-out codes in the plane: the two latents themselves, or the two main axes of more."""
     if codes.shape[1] == 2:
-        latent_plots.scatter_codes(file, codes, labels, "Codes of held-out images", ("latent 0", "latent 1"))
+        title = _titled(run, "Codes of held-out images")
+        latent_plots.scatter_codes(file, codes, labels, title, ("latent 0", "latent 1"))
         return
     centred = codes - codes.mean(0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
     plane = centred @ axes.T
     plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
+    origin = np.pad(-codes.mean(0) @ axes.T, (0, 2 - len(axes)))
     names = ("first principal axis", "second principal axis")
-    latent_plots.scatter_codes(file, plane, labels, f"Codes of held-out images ({codes.shape[1]} latents)", names)
+    title = _titled(run, f"Codes of held-out images ({plural(codes.shape[1], 'latent')})")
+    latent_plots.scatter_codes(file, plane, labels, title, names, origin.tolist())
 
 
-def manifold(run: TrainedModel, file: Path) -> None:
-    """A two-dimensional latent space decoded on a grid, evenly spaced in the prior's probability."""
-    quantiles = norm.ppf(np.linspace(0.02, 0.98, 20)).astype(np.float32)
+def manifold(run: TrainedModel, code: np.ndarray, file: Path) -> None:
+    """A two-dimensional latent space decoded on a grid, evenly spaced in the prior's probability.
+
+    What a code holds beside the latents (a label, say) is that of `code`.
+    """
+    quantiles = norm.ppf(np.linspace(0.02, 0.98, GRID)).astype(np.float32)
     x, y = np.meshgrid(quantiles, quantiles[::-1])
-    images = run.decode(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(20, 20, *run.image_shape)
-    image_grid(file, images, "The latent plane, decoded at the prior's quantiles")
+    codes = np.repeat(code[None], GRID * GRID, axis=0)
+    codes[:, :2] = np.stack([x.ravel(), y.ravel()], axis=1)
+    images = run.decode(codes).reshape(GRID, GRID, *run.image_shape)
+    image_grid(file, images, _titled(run, "The latent plane, decoded at the prior's quantiles"))

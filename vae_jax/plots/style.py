@@ -7,13 +7,14 @@ from typing import Any
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, NullLocator
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a51a3", "#8c564b")
-"""Told apart by eyes of every kind (Okabe and Ito's, two more behind)."""
+from vae_jax.plots import palette
 
-MARKERS = "os^D"
-"""They tell apart what shares a colour."""
+MARKERS = {"circle": "o", "square": "s", "triangle-up": "^", "diamond": "D"}
+"""Matplotlib's, for the palette's symbols."""
 
 INK, FAINT = "#333333", "#b4b4b4"
 
@@ -23,18 +24,55 @@ LITERAL_TEXT: dict[Any, Any] = {"text.parse_math": False, "svg.hashsalt": "vae_j
 CLEAR = (patheffects.withStroke(linewidth=2.5, foreground="white"),)
 """Text that can be read over lines."""
 
+TITLE_SIZE = 10.0
+"""Of a title, in points."""
+
+HINTING = 1.05
+"""How much wider text may be drawn than its outlines are, whose letters begin at whole pixels."""
+
 MAX_COLUMNS = 4
 """Panels side by side."""
 
 
 def colour(number: int) -> str:
     """The colour of the thing of this number."""
-    return COLOURS[number % len(COLOURS)]
+    return palette.colour(number)
 
 
 def marker(number: int) -> str:
     """The marker of the thing of this number."""
-    return MARKERS[number // len(COLOURS) % len(MARKERS)]
+    return MARKERS[palette.symbol(number)]
+
+
+def text_width(text: str, size: float) -> float:
+    """Inches that one line of text of `size` points takes."""
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    return HINTING * float(width) / 72
+
+
+def wrap_text(text: str, inches: float, size: float) -> str:
+    """The text in lines of at most so many inches, broken between words; a longer word is broken where it must be."""
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        lines.append("")
+        for word in paragraph.split(" "):
+            _append_word(lines, word, inches, size)
+    return "\n".join(lines)
+
+
+def _append_word(lines: list[str], word: str, inches: float, size: float) -> None:
+    """Puts a word at the end of the last line, or on the next."""
+    joined = f"{lines[-1]} {word}" if lines[-1] else word
+    if text_width(joined, size) <= inches:
+        lines[-1] = joined
+        return
+    if lines[-1]:
+        lines.append("")
+    while text_width(word, size) > inches and len(word) > 1:
+        fitting = max(1, sum(text_width(word[:end], size) <= inches for end in range(1, len(word))))
+        lines[-1], word = word[:fitting], word[fitting:]
+        lines.append("")
+    lines[-1] = word
 
 
 def plain_axes(axes: Axes) -> None:

@@ -8,8 +8,10 @@ from vae_jax.comparison.ranking import best_runs, ranked_groups
 from vae_jax.comparison.results import ComparedRun, Comparison, Group
 from vae_jax.comparison.tables import group_table, write_csv, write_parquet
 from vae_jax.errors import UserError
+from vae_jax.phrases import printable
 from vae_jax.report import explorer, study_page
 from vae_jax.report.markup import Html
+from vae_jax.sweeps.screen import wrap_text
 from vae_jax.training import writers
 
 
@@ -27,7 +29,7 @@ def write_files(out: Path, comparison: Comparison) -> list[Path]:
             write(out / name, comparison)
             files.append(out / name)
         except UserError as problem:
-            print(f"left out: {problem}")
+            print(wrap_text(printable(f"left out: {problem}")))
     return files
 
 
@@ -52,13 +54,14 @@ FILES: dict[str, Callable[[Path, Comparison], None]] = {
 
 
 def _explorers(runs: Sequence[tuple[Group, ComparedRun]]) -> list[Html]:
-    """The explorers of these runs, side by side; a copied study may lack checkpoints or data."""
+    """The explorers of these runs, side by side; a copied study may lack checkpoints or data, or hold damaged ones."""
     fragments = []
     for group, run in runs:
         try:
             fragments.append(explorer.folder_fragment(Path(run.folder), group.name))
-        except UserError as problem:
-            print(f"left out: the latent explorer of {group.name}: {problem}")
+        except Exception as problem:  # whatever a damaged file makes of a run: the report does without
+            kind = "" if isinstance(problem, UserError) else f"{run.folder}: {type(problem).__name__}: "
+            print(wrap_text(printable(f"left out: the latent explorer of {group.name}: {kind}{problem}")))
     return fragments
 
 

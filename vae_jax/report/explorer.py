@@ -2,10 +2,10 @@
 
     vae-jax explore --workdir=runs/digits [--other=runs/y] [--out=FILE]
 
-A slider for each latent, the most informative first, with the decoded image at once; a map of held-out codes, where a
-click decodes that point and a drag plays the line between two points or images; two runs of the same data follow one
-another from image to image. The page is one file, WORKDIR/explore.html unless --out says otherwise, that loads nothing;
-`fragment` is the same for a page of others.
+A slider for each latent, the most informative first, with the decoded image at once; a map of held-out codes, to the
+same scale for two runs side by side, where a click decodes that point and a drag plays the line between two points or
+images; two runs of the same data follow one another from image to image. The page is one file, WORKDIR/explore.html
+unless --out says otherwise, that loads nothing; `fragment` is the same for a page of others.
 
 The decoder itself runs in the page, from weights that decoder_export.py packs, and says how far it is from JAX's images
 of a few codes (1e-3 is allowed). The operations are this project's own, about 100 lines in decode.js: dense layers, a
@@ -33,8 +33,12 @@ from vae_jax import data, model
 from vae_jax.comparison.results import Number
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
+from vae_jax.files import reason, write_text
 from vae_jax.inference import TrainedModel
-from vae_jax.report import decoder_export, markup
+from vae_jax.phrases import plural
+from vae_jax.plots import palette, spread
+from vae_jax.plots.captions import format_fixed, run_caption
+from vae_jax.report import decoder_export, markup, plotly_traces
 from vae_jax.report.decoder_export import pack_array
 from vae_jax.report.markup import Html, join, tag
 from vae_jax.training.metric_runner import read_evaluation
@@ -42,6 +46,8 @@ from vae_jax.training.open_run import open_run
 
 MAX_IMAGES, MAX_PIXELS = 1000, 2_000_000
 """Held-out images on the map, and the numbers in all of them together."""
+PRIOR_RADIUS = 2.0
+"""Of the circle that a map shows of N(0, I), in its standard deviations."""
 SLIDER_STEPS, MAP_STEPS = 200, 40
 """Of an arrow key from end to end."""
 RENDERED_LATENTS, RENDERED_STEPS, RENDERED_PLANE, RENDERED_IMAGES = 10, 11, 15, 50
@@ -72,15 +78,24 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     fragments = [folder_fragment(folder, name) for folder, name in zip(folders, names, strict=True)]
-    file.write_text(page(f"Latent space of {' and '.join(names)}", fragments), encoding="utf-8")
+    write_text(file, page(f"Latent space of {' and '.join(names)}", fragments))
     return file
 
 
 def folder_fragment(folder: Path, name: str) -> Html:
-    """The fragment of the run in `folder` at its latest checkpoint. Raises UserError where there is none."""
-    run = open_run(folder)
+    """The fragment of the run in `folder` at its latest checkpoint, under the heading `name`.
+
+    Raises UserError where there is none, and where its files do not make one.
+    """
+    try:
+        run = open_run(folder)
+        dataset = model.load_data(run.config["data"])
+    except UserError:
+        raise
+    except (TypeError, KeyError, ValueError, AttributeError, OSError) as error:
+        raise UserError(f"{folder}: its files are damaged ({type(error).__name__}: {reason(error)})") from None
     evaluation = read_evaluation(folder / "evaluation.json", run.step)
-    return fragment(run, model.load_data(run.config["data"]), evaluation, name=name)
+    return fragment(run, dataset, evaluation, name=name, folder=folder.resolve().name)
 
 
 def page(title: str, fragments: Sequence[Html]) -> Html:
@@ -99,7 +114,9 @@ def script() -> str:
     return "".join((ASSETS / name).read_text() for name in ("decode.js", "explore.js"))
 
 
-def fragment(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any] | None = None, *, name: str) -> Html:
+def fragment(
+    run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any] | None = None, *, name: str, folder: str = ""
+) -> Html:
     """The explorer of one run as a piece of HTML; a page of any number of them needs `style` and `script` once.
 
     Those of the same data within one element of class "vae-explorers" follow one another.
@@ -109,31 +126,33 @@ def fragment(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any] | N
         dataset: its held-out images are shown.
         evaluation: what evaluation.json holds, if there is one.
         name: the heading.
+        folder: the name of the run's folder, which is said below a heading that is another.
 
     Raises:
         UserError: where the run's weights or codes are not finite.
     """
-    content = markup.data(f"explorer-{name}", exploration(run, dataset, evaluation or {}, name))
+    content = markup.data(f"explorer-{name}", exploration(run, dataset, evaluation or {}, name, folder))
     fallback = tag("noscript", f"{name}: the latent explorer needs JavaScript.")
     return tag("section", content, fallback, class_="vae-explorer")
 
 
-def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any], name: str) -> dict[str, Any]:
+def exploration(
+    run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any], name: str, folder: str = ""
+) -> dict[str, Any]:
     """What explore.js reads of a run."""
-    count = min(MAX_IMAGES, max(1, MAX_PIXELS // math.prod(run.image_shape)))
-    indices = data.sample_indices(dataset.test, count)
-    images = np.asarray(dataset.test.fetch(indices))
-    labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[indices]
+    test, count = dataset.test, min(MAX_IMAGES, max(1, MAX_PIXELS // math.prod(run.image_shape)))
+    indices = data.sample_indices(test, count)
+    indices = indices[spread.spread_positions(test, indices, count)]  # the first are shown first
+    images = np.asarray(test.fetch(indices))
+    labels = None if test.labels is None else np.asarray(test.labels)[indices]
     check_finite(name, "weights", jax.tree.leaves(run.params["nets"]))
     codes = run.encode(images, labels)
     check_finite(name, "codes", [codes])
-    kl = evaluation.get("kl")
-    kl = None if kl is None or None in kl else kl  # JSON's null is a NaN
+    kl = known_kl(evaluation, run.latent_dim)
     sliders, planes = latent_sliders(run, codes, kl), latent_planes(run, codes, kl)
-    variant, net = run.config["variant"]["name"], run.config["net"]["name"]
     content = {
         "name": name,
-        "about": f"{variant}, {net}, {run.latent_dim} latents, step {run.step}",
+        "about": about(run, "" if folder == name else folder),
         "shape": run.image_shape,
         "size": run.code_dim,
         "codes": pack_array(codes),
@@ -147,12 +166,27 @@ def exploration(run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any],
     return content | {**_decoder(run, codes), "sliders": sliders, "planes": planes, "steps": MAP_STEPS}
 
 
+def about(run: TrainedModel, folder: str) -> str:
+    """What tells a run from another, in a line that begins with its folder, if that is given."""
+    facts = [run_caption(run.config), run.config["net"]["name"], plural(run.latent_dim, "latent"), f"step {run.step}"]
+    return ", ".join([*([folder] if folder else []), *facts])
+
+
+def known_kl(evaluation: dict[str, Any], latent_dim: int) -> list[Number] | None:
+    """The KL of each latent, nats; None where an evaluation does not have it as numbers (JSON's null is a NaN)."""
+    kl = evaluation.get("kl")
+    if not isinstance(kl, list) or len(kl) != latent_dim or not all(map(plotly_traces.is_finite, kl)):
+        return None
+    return kl
+
+
 def class_names(labels: np.ndarray | None) -> dict[str, Any]:
-    """The names of the classes, and which of them each image has."""
+    """The names of the classes that occur, a colour for each, and which of them each image has."""
     if labels is None:
-        return {"classes": [], "labels": None}
+        return {"classes": [], "colours": [palette.LABEL_COLOURS[0]], "labels": None}
     classes, indices = np.unique(labels, return_inverse=True)
-    return {"classes": [str(label) for label in classes], "labels": indices.tolist()}
+    colours = palette.label_colours(len(classes))
+    return {"classes": [str(label) for label in classes], "colours": colours, "labels": indices.tolist()}
 
 
 def _decoder(run: TrainedModel, codes: np.ndarray) -> dict[str, Any]:
@@ -186,7 +220,7 @@ def latent_sliders(run: TrainedModel, codes: np.ndarray, kl: Sequence[Number] | 
     sliders = []
     for i in latents_by_information(run, codes, kl):
         mean, deviation = (codes[:, i].mean(), codes[:, i].std()) if kl is None else (0, 1)
-        detail = f"sd {deviation:.2f}" if kl is None else f"{kl[i]:.2f} nats"
+        detail = f"sd {format_fixed(deviation, 2)}" if kl is None else f"{format_fixed(kl[i], 2)} nats"
         low, high = min(mean - 3 * deviation, codes[:, i].min()), max(mean + 3 * deviation, codes[:, i].max())
         sliders.append(make_slider(i, f"latent {i}", detail, low, high))
     extra = EXTRA_NAMES.get(run.config["variant"]["name"], "number")
@@ -225,12 +259,15 @@ def latent_planes(run: TrainedModel, codes: np.ndarray, kl: Sequence[Number] | N
 def make_plane(
     name: str, axes: list[str], codes: np.ndarray, directions: np.ndarray, origin: np.ndarray
 ) -> dict[str, Any]:
-    """The map z -> D (z - origin) of orthonormal rows D, and the extent of the codes on it."""
+    """The map z -> D (z - origin) of orthonormal rows D, and a square on it that holds the codes and N(0, I)'s 2 sd."""
     points, offsets = (codes - origin[None]) @ directions.T, directions @ origin
-    margin = 0.05 * np.ptp(points, axis=0)
-    extent = [widen(*ends) for ends in zip(points.min(0) - margin, points.max(0) + margin, strict=True)]
+    # The circle of N(0, I), whose centre is the place of the code 0.
+    low = np.minimum(points.min(0), -offsets - PRIOR_RADIUS)
+    high = np.maximum(points.max(0), -offsets + PRIOR_RADIUS)
+    centre, half = (low + high) / 2, 1.05 * float((high - low).max()) / 2
+    extent = [(float(middle) - half, float(middle) + half) for middle in centre]
     numbers = {"directions": directions.tolist(), "offsets": offsets.tolist(), "extent": extent}
-    return {"name": name, "axes": axes, **numbers}
+    return {"name": name, "axes": axes, "radius": PRIOR_RADIUS, **numbers}
 
 
 def rendered_images(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vae_jax.comparison.results import Number
+from vae_jax.plots.captions import unsigned_zero
 
 MINUS = "\N{MINUS SIGN}"
 VOID = ("meta", "img", "br")
@@ -52,12 +53,12 @@ def table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]) ->
 
 
 def four_digits(value: Number) -> str:
-    """A number to four digits."""
+    """A number to four digits; zero has no sign."""
     if not math.isfinite(value):
         return {math.inf: "∞", -math.inf: f"{MINUS}∞"}.get(value, "NaN")
     integral = abs(value) < 1e9 and (abs(value) >= 10_000 or value == int(value))
     text = f"{value:,.0f}" if integral else f"{value:#.4g}".rstrip(".")
-    return text.replace("-", MINUS)
+    return unsigned_zero(text).replace("-", MINUS)
 
 
 def number_cell(value: Number | None, *details: Any, formatter: Callable[[Number], str] = four_digits) -> Html:
@@ -65,7 +66,8 @@ def number_cell(value: Number | None, *details: Any, formatter: Callable[[Number
     if value is None or math.isnan(value):
         word, meaning = ("none", "not measured") if value is None else ("NaN", "not a number")
         return tag("td", word, *details, class_="number missing", title=meaning)
-    return tag("td", formatter(value), *details, class_="number", data_value=str(value).replace("inf", "Infinity"))
+    text, order = unsigned_zero(formatter(value)), str(value).replace("inf", "Infinity")
+    return tag("td", text, *details, class_="number", data_value=order)
 
 
 def page(title: str, style: str, body: Html, script: str, added_scripts: Sequence[str] = ()) -> Html:

@@ -10,12 +10,12 @@ from vae_jax.comparison import intervals
 from vae_jax.comparison.comparability import incomparable_groups
 from vae_jax.comparison.families import Family, distant_groups, families
 from vae_jax.comparison.results import ComparedRun, Comparison, Group, Number, Summary
+from vae_jax.plots import palette
+from vae_jax.plots.captions import format_fixed, format_short
 from vae_jax.report import plotly_traces
 from vae_jax.report.markup import four_digits
 from vae_jax.report.plotly_traces import GREY, Figure, Point
 
-COLOURS = ("#3b7dd8", "#d9762b", "#2f9e67", "#c9473f", "#8a63c9", "#a0703c", "#d361a6", "#7a8591", "#a3a52a", "#28a3b8")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 PALE, FULL = 0.25, 0.95
 LOG_RATIO = 8
 """How many times the smallest strength the largest is from which on the axis is logarithmic."""
@@ -24,9 +24,9 @@ Runs = dict[str, ComparedRun]
 
 
 class Style(NamedTuple):
-    """A group with its colour, and the symbol of its family."""
+    """A family with its colour and its symbol, those of the pictures."""
 
-    group: Group
+    family: Family
     colour: str
     symbol: str
 
@@ -54,14 +54,15 @@ def rate_distortion(comparison: Comparison) -> Figure | None:
     x = plotly_traces.limits([rate for rate, _ in points] or [0.0])
     y = plotly_traces.limits([run.metrics["distortion"] for run in runs.values()])
     lines, names = _elbo_lines(x, y, [rate + distortion for rate, distortion in points])
-    means = [_mean_line(family, rated) for family in families(comparison)]
-    groups = {run.group for run in runs.values()}
-    keys = [plotly_traces.legend_key(*style) for style in styles(comparison) if style.group.name in groups]
+    drawn = styles(comparison, {run.group for run in runs.values()})
+    means = [_mean_line(style, rated) for style in drawn]
+    dots = [trace for style in drawn for trace in _rate_dots(style, runs, rated)]
+    keys = [plotly_traces.legend_key(style.family.name, style.colour, style.symbol) for style in drawn]
     axes = (
         plotly_traces.axis("rate, nats per image", range=x),
         plotly_traces.axis("distortion, nats per image", range=y),
     )
-    dots = _rate_dots(comparison, runs, rated)
+    names += [name for style in drawn for name in _strength_notes(style.family, rated, style.colour)]
     figure = plotly_traces.figure(lines + means + dots + keys, *axes, names=len(keys), annotations=names)
     if len(rated) < len(runs):
         _add_end_axis(figure, [run for name, run in runs.items() if name not in rated])
@@ -72,28 +73,56 @@ def _rate_and_distortion(run: ComparedRun) -> Point:
     return run.metrics["rate"], run.metrics["distortion"]
 
 
-def _rate_dots(comparison: Comparison, runs: Runs, rated: Runs) -> list[Figure]:
-    """The dots of each group: by rate on the first axis, at the end on the second."""
+def _rate_dots(style: Style, runs: Runs, rated: Runs) -> list[Figure]:
+    """The dots of a family's groups: by rate on the first axis, at the end on the second."""
     points = np.array([_rate_and_distortion(run) for run in rated.values()]).reshape(-1, 2)
     dominated = dict(zip(rated, intervals.is_dominated(*points.T), strict=True))
     metrics = ("distortion", "rate")
     traces = []
-    for group, colour, symbol in styles(comparison):
+    for group in style.family.groups:
         near = [runs[name] for name in group.runs if name in rated]
         end = [runs[name] for name in group.runs if name in runs and name not in rated]
         opacity = [PALE if dominated[run.name] else FULL for run in near]
         near_points = [_rate_and_distortion(run) for run in near]
-        traces.append(plotly_traces.dots(group, near, near_points, metrics, colour, symbol, opacity))
+        traces.append(_dots(style, group, near, near_points, metrics, opacity))
         if end:
             end_points = [(0.0, run.metrics["distortion"]) for run in end]
-            traces.append(plotly_traces.dots(group, end, end_points, metrics, colour, symbol) | {"xaxis": "x2"})
+            traces.append(_dots(style, group, end, end_points, metrics) | {"xaxis": "x2"})
     return traces
 
 
-def _mean_line(family: Family, rated: Runs) -> Figure:
+def _dots(
+    style: Style,
+    group: Group,
+    runs: Sequence[ComparedRun],
+    points: Sequence[tuple[Number | None, Number | None]],
+    metrics: Sequence[str],
+    opacity: float | Sequence[float] | None = None,
+) -> Figure:
+    """The dots of a group, in the look of its family, which the legend shows and hides as one."""
+    traces = plotly_traces.dots(group.name, runs, points, metrics, style.colour, style.symbol, opacity)
+    return traces | {"legendgroup": plotly_traces.escaped(style.family.name)}
+
+
+def _mean_line(style: Style, rated: Runs) -> Figure:
     """The means of a family's groups, joined."""
-    groups = [[rated[name] for name in group.runs if name in rated] for group in family.groups]
-    return plotly_traces.line(family.name, [_mean_point(runs) for runs in groups if runs])
+    groups = [[rated[name] for name in group.runs if name in rated] for group in style.family.groups]
+    points = [_mean_point(runs) for runs in groups if runs]
+    return plotly_traces.line(style.family.name, points, style.colour)
+
+
+def _strength_notes(family: Family, rated: Runs, colour: str) -> list[Figure]:
+    """The strengths beside the means of a family's groups, the first with its name."""
+    notes: list[Figure] = []
+    leaf = family.field.rpartition(".")[2]
+    for strength, group in zip(family.strengths, family.groups, strict=True):
+        runs = [rated[name] for name in group.runs if name in rated]
+        if not runs or not family.field:
+            continue
+        text = format_short(strength) if notes else f"{leaf}={format_short(strength)}"
+        look: Figure = {"xanchor": "left", "yanchor": "bottom", "xshift": 4, "font": {"size": 10, "color": colour}}
+        notes.append(plotly_traces.note(*_mean_point(runs), plotly_traces.escaped(text), **look))
+    return notes
 
 
 def _mean_point(runs: Sequence[ComparedRun]) -> Point:
@@ -118,25 +147,24 @@ def score_by_strength(comparison: Comparison) -> Figure | None:
     if not runs:
         return None
     scored = {run.group for run in runs.values()}
-    drawn = [family for family in families(comparison) if any(group.name in scored for group in family.groups)]
+    drawn = styles(comparison, scored)
     groups = [group for group in comparison.groups if group.name in scored]
-    positions, axis = _strength_axis(drawn, scored) or _name_axis(groups)
-    group_styles = {style.group.name: style for style in styles(comparison) if style.group.name in scored}
+    positions, axis = _strength_axis([style.family for style in drawn], scored) or _name_axis(groups)
     traces = []
-    for family in drawn:
-        colour = next(group_styles[group.name].colour for group in family.groups if group.name in scored)
+    for style in drawn:
         summaries = [
             (positions.get(group.name), group.summaries[score])
-            for group in family.groups
+            for group in style.family.groups
             if group.name in scored and score in group.summaries
         ]
-        traces += _family_traces(family, summaries, axis["range"], colour)
-    for group, colour, symbol in group_styles.values():
+        traces += _family_traces(style.family, summaries, axis["range"], style.colour)
+    look = {group.name: style for style in drawn for group in style.family.groups}
+    for group in groups:
         group_runs = [runs[name] for name in group.runs if name in runs]
         points = [(positions.get(group.name, axis["range"][1]), run.metrics[score]) for run in group_runs]
-        traces.append(plotly_traces.dots(group, group_runs, points, (score,), colour, symbol, opacity=0.6))
-    traces += [plotly_traces.legend_key(*style) for style in group_styles.values()]
-    return plotly_traces.figure(traces, axis, plotly_traces.axis(score), names=len(group_styles))
+        traces.append(_dots(look[group.name], group, group_runs, points, (score,), opacity=0.6))
+    traces += [plotly_traces.legend_key(style.family.name, style.colour, style.symbol) for style in drawn]
+    return plotly_traces.figure(traces, axis, plotly_traces.axis(score), names=len(drawn))
 
 
 def _family_traces(
@@ -161,22 +189,24 @@ def correlation(comparison: Comparison) -> Figure | None:
     names = [plotly_traces.escaped(name) for name in comparison.metrics]
     if len(names) < 2:
         return None
+    z = [[value if plotly_traces.is_finite(value) else None for value in row] for row in comparison.correlation]
     heat = {
         "type": "heatmap",
         "x": names,
         "y": names,
-        "z": [[value if plotly_traces.is_finite(value) else None for value in row] for row in comparison.correlation],
+        "z": z,
+        "text": [["" if value is None else format_fixed(value, 2) for value in row] for row in z],
         "zmin": -1,
         "zmax": 1,
         "colorscale": [[0, "#b2382f"], [0.5, "#f3f3f1"], [1, "#2c66b0"]],
-        "hovertemplate": "%{y} and %{x}: %{z:.2f}<extra></extra>",
+        "hovertemplate": "%{y} and %{x}: %{text}<extra></extra>",
         "hoverongaps": False,
         "xgap": 1,
         "ygap": 1,
         "colorbar": {"thickness": 10, "outlinewidth": 0},
     }
     if len(names) <= 8:
-        heat["texttemplate"] = "%{z:.2f}"
+        heat["texttemplate"] = "%{text}"
     axes = (
         plotly_traces.axis("", type="category", showgrid=False),
         plotly_traces.axis("", type="category", showgrid=False, autorange="reversed"),
@@ -186,12 +216,13 @@ def correlation(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def styles(comparison: Comparison) -> list[Style]:
-    """Each group with its colour, and the symbol of its family."""
-    symbols: dict[str, str] = {}
-    for i, family in enumerate(families(comparison)):
-        symbols |= dict.fromkeys((group.name for group in family.groups), SYMBOLS[i % len(SYMBOLS)])
-    return [Style(group, COLOURS[i % len(COLOURS)], symbols[group.name]) for i, group in enumerate(comparison.groups)]
+def styles(comparison: Comparison, shown: Collection[str]) -> list[Style]:
+    """The families that have a group among those `shown`, with the colours and symbols that pictures give them."""
+    return [
+        Style(family, palette.colour(number), palette.symbol(number))
+        for number, family in enumerate(families(comparison))
+        if any(group.name in shown for group in family.groups)
+    ]
 
 
 def _strength_axis(drawn: Sequence[Family], scored: Collection[str]) -> tuple[dict[str, Number], Figure] | None:
@@ -207,7 +238,8 @@ def _strength_axis(drawn: Sequence[Family], scored: Collection[str]) -> tuple[di
         return None
     positions = _positions(sorted(set(strengths.values())))
     values = _spaced_values(positions)
-    ticks = {"tickvals": [positions[value] for value in values], "ticktext": [f"{value:.4g}" for value in values]}
+    names = [format_short(value, 4) for value in values]
+    ticks = {"tickvals": [positions[value] for value in values], "ticktext": names}
     title = ", ".join(dict.fromkeys(family.field for family in drawn if family.field))
     axis = plotly_traces.axis(title, range=plotly_traces.limits(positions.values()), **ticks)
     return {name: positions[strength] for name, strength in strengths.items()}, axis

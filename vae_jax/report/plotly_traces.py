@@ -5,18 +5,19 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
-from vae_jax.comparison.results import ComparedRun, Group, Number, Summary
+from vae_jax.comparison.results import ComparedRun, Number, Summary
+from vae_jax.plots.captions import format_short
 
 GREY = "#858d97"
 MAX_NAMES = 24
-"""Groups that a legend has room for; of more, the text at a dot tells."""
+"""Families that a legend has room for; of more, the text at a dot tells."""
 
 Figure = dict[str, Any]
 Point = tuple[Number, Number]
 
 
 def dots(
-    group: Group,
+    group: str,
     runs: Sequence[ComparedRun],
     points: Sequence[tuple[Number | None, Number | None]],
     metrics: Sequence[str],
@@ -29,25 +30,25 @@ def dots(
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": escaped(group.name),
+        "name": escaped(group),
         "x": [x for x, _ in points],
         "y": [y for _, y in points],
         "marker": marker if opacity is None else marker | {"opacity": opacity},
         "hovertext": [_hover_text(group, run, metrics) for run in runs],
         "hoverinfo": "text",
-        "legendgroup": escaped(group.name),
+        "legendgroup": escaped(group),
         "showlegend": False,
     }
 
 
-def _hover_text(group: Group, run: ComparedRun, metrics: Sequence[str]) -> str:
-    numbers = [f"{name} {run.metrics[name]:.4g}" for name in metrics if name in run.metrics]
-    return "<br>".join(map(escaped, (run.name, group.name, *numbers)))
+def _hover_text(group: str, run: ComparedRun, metrics: Sequence[str]) -> str:
+    numbers = [f"{name} {format_short(run.metrics[name], 4)}" for name in metrics if name in run.metrics]
+    return "<br>".join(map(escaped, (run.name, group, *numbers)))
 
 
-def legend_key(group: Group, colour: str, symbol: str) -> Figure:
-    """The group's mark in the legend, which is not that of a pale dot."""
-    return dots(group, [], [(None, None)], (), colour, symbol) | {"showlegend": True}
+def legend_key(family: str, colour: str, symbol: str) -> Figure:
+    """A family's mark in the legend, which is not that of a pale dot."""
+    return dots(family, [], [(None, None)], (), colour, symbol) | {"showlegend": True}
 
 
 def line(name: str, points: Sequence[Point], colour: str = GREY, **style: Any) -> Figure:

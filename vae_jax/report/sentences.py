@@ -2,6 +2,7 @@
 
 from vae_jax import metrics
 from vae_jax.comparison import wording
+from vae_jax.comparison.comparability import incomparable_groups
 from vae_jax.comparison.ranking import ranked_groups, sign
 from vae_jax.comparison.results import Comparison, Difference, Number
 from vae_jax.phrases import plural
@@ -16,16 +17,19 @@ def interval(low: Number | None, high: Number | None) -> str:
 def best_group(comparison: Comparison) -> str:
     """Which group has the best mean score of choice; that says nothing of how sure its lead is."""
     score = comparison.metrics[0]
-    direction = wording.direction(comparison, score)
     if not sign(comparison, score):
-        return f"Of {score} {direction}: no group is best."
-    ranked = ranked_groups(comparison)
+        return f"Of {score} {wording.direction(comparison, score)}: no group is best."
+    ranked, excluded = ranked_groups(comparison), incomparable_groups(comparison, score)
     if not ranked:
         return f"No group has a finite {score} that can be compared."
+    if excluded and len(ranked) == 1:
+        return f"No group has a finite {score} that can be held against that of {comparison.baseline}."
     summary = ranked[0].summaries[score]
     extreme = "highest" if sign(comparison, score) > 0 else "lowest"
+    among = f" among the {len(ranked)} groups that are comparable" if excluded else ""
     words = [four_digits(summary.mean), interval(summary.low, summary.high), f"over {plural(summary.n, 'seed')}"]
-    return f"The {extreme} mean {score} ({direction}) is that of {ranked[0].name}: {' '.join(filter(None, words))}."
+    numbers, kind = " ".join(filter(None, words)), wording.comparable_heading(comparison, score)
+    return f"The {extreme} mean {score} ({kind}){among} is that of {ranked[0].name}: {numbers}."
 
 
 def verdict(difference: Difference) -> str:

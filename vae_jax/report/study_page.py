@@ -14,15 +14,17 @@ from pathlib import Path
 
 from vae_jax.comparison import intervals, reproduce, wording
 from vae_jax.comparison.comparability import comparable_runs, labelled_values
+from vae_jax.comparison.notes import notes
 from vae_jax.comparison.ranking import best_runs, sign
 from vae_jax.comparison.results import ComparedRun, Comparison, Group, Summary
-from vae_jax.comparison.wording import direction, format_p, format_value
+from vae_jax.comparison.wording import format_correlation, format_p, format_share, format_value
 from vae_jax.errors import UserError
-from vae_jax.metrics import is_log_density
+from vae_jax.files import write_text
 from vae_jax.phrases import plural
 from vae_jax.report import explorer, sentences
 from vae_jax.report.markup import Html, data, four_digits, join, number_cell, page, table, tag
 from vae_jax.report.plotly_figures import figures
+from vae_jax.report.png import read_png
 
 ASSETS = Path(__file__).parent / "assets"
 PICTURES = ("reconstructions", "samples", "traversals", "latents")
@@ -63,7 +65,8 @@ def write(file: Path, comparison: Comparison, explorers: Sequence[Html] = ()) ->
         *(join(tag("h2", name, id=anchors[name]), section) for name, section in sections.items()),
         compressed_script("plotly", library),
     )
-    file.write_text(page(f"Comparison: {comparison.folder}", style, body, script, [library]), encoding="utf-8")
+    text = page(f"Comparison: {comparison.folder}", style, body, script, [library])
+    write_text(file, text)
 
 
 def plotly_source() -> str:
@@ -91,12 +94,12 @@ def header(comparison: Comparison) -> Html:
         f"{wording.status_counts(comparison.runs, comparison.skipped)}. "
         f"The baseline is {comparison.baseline}. The runs of a group are averaged over, seed by seed."
     )
-    notes = [tag("li", note) for note in wording.notes(comparison)]
+    items = [tag("li", note) for note in notes(comparison)]
     return join(
         tag("h1", f"Comparison: {comparison.folder}"),
         tag("p", summary),
         tag("pre", tag("code", comparison.command)),
-        *([tag("ul", *notes)] if notes else []),
+        *([tag("ul", *items)] if items else []),
     )
 
 
@@ -128,9 +131,11 @@ def plots(comparison: Comparison) -> Html:
     """Elements for the plots, with captions; the page's script draws them."""
     drawn = figures(comparison)
     placeholder = "Plots need a browser that runs JavaScript."
-    captions = {name: f"{CAPTIONS[name]} {wording.comparable_share(comparison)}" for name in drawn}
-    if not is_log_density(comparison.metrics[0]):
-        captions["strength"] = CAPTIONS["strength"]
+    shown = {"rate_distortion": ("rate", "distortion"), "strength": comparison.metrics[:1]}
+    captions = {
+        name: f"{CAPTIONS[name]} {wording.comparable_share(comparison, *shown.get(name, ()))}".rstrip()
+        for name in drawn
+    }
     elements = [
         tag("figure", tag("div", placeholder, id=name, class_="plot"), tag("figcaption", captions[name]))
         for name in drawn
@@ -153,8 +158,8 @@ def groups(comparison: Comparison) -> Html:
         )
         for group in comparison.groups
     ]
-    directions = "; ".join(f"{name}: {direction(comparison, name)}" for name in comparison.metrics)
-    note = f"Mean over seeds, its 95% bootstrap interval, and the interquartile mean (IQM). {directions}."
+    headings = ". ".join(f"{name}: {wording.heading(comparison, name)}" for name in comparison.metrics)
+    note = f"Mean over seeds, its 95% bootstrap interval, and the interquartile mean (IQM). {headings}."
     return join(table(["group"], ["done", "failed", *comparison.metrics], rows), tag("p", note, class_="quiet"))
 
 
@@ -192,8 +197,9 @@ def pictures(comparison: Comparison) -> Html | None:
     """The pictures of the best run of each group side by side, as many as there is room for."""
     room, omitted = MAX_PICTURE_BYTES, 0
     elements: dict[str, list[Html]] = {}
+    damaged: list[str] = []
     for kind, (group, run) in itertools.product(PICTURES, best_runs(comparison)):
-        content = _read_picture(run, kind)
+        content = _read_picture(run, kind, damaged)
         if len(content) > room:
             omitted += 1
         elif content:
@@ -210,13 +216,18 @@ def pictures(comparison: Comparison) -> Html | None:
     note = f"Of each group its {best}. A click makes a picture wide."
     if omitted:
         note += f" {plural(omitted, 'picture')} left out for size."
+    if damaged:
+        note += f" Left out: {'; '.join(damaged)}."
     return join(tag("p", note, class_="quiet"), *parts)
 
 
-def _read_picture(run: ComparedRun, kind: str) -> bytes:
-    """A PNG of a run; empty where it has none."""
-    file = Path(run.folder) / "pictures" / f"{kind}.png"
-    return file.read_bytes() if file.is_file() else b""
+def _read_picture(run: ComparedRun, kind: str, damaged: list[str]) -> bytes:
+    """A PNG of a run; empty where it has none. What is wrong with one is added to `damaged`."""
+    try:
+        return read_png(Path(run.folder) / "pictures" / f"{kind}.png")
+    except UserError as error:
+        damaged.append(str(error))
+        return b""
 
 
 def picture(kind: str, group: Group, run: ComparedRun, content: bytes) -> Html:
@@ -278,14 +289,14 @@ def unfinished(comparison: Comparison) -> Html | None:
 
 def variance(comparison: Comparison) -> Html:
     """The share of each metric's variance by variant, its strength and the seed, beside that of pure noise."""
-    comparable = comparable_runs(comparison)
-    rows = []
+    rows, percent = [], functools.partial(format_share, digits=1)
     for metric, shares in comparison.variance_shares.items():
         chance = {}
         if not math.isnan(shares["rest"]):
-            chance = intervals.chance_shares(*labelled_values(comparable, metric)[1:])
-        noise = {part: [tag("small", f"noise {share:.0%}")] for part, share in chance.items()}
-        cells = [number_cell(shares[part], *noise.get(part, []), formatter="{:.1%}".format) for part in intervals.PARTS]
+            runs = comparable_runs(comparison, metric)
+            chance = intervals.chance_shares(*labelled_values(runs, metric)[1:])
+        noise = {part: [tag("small", f"noise {format_share(share)}")] for part, share in chance.items()}
+        cells = [number_cell(shares[part], *noise.get(part, []), formatter=percent) for part in intervals.PARTS]
         rows.append(tag("tr", tag("th", metric, scope="row"), *cells))
     note = (
         f"{wording.comparable_share(comparison)} Strength: what tells groups of a variant apart. "
@@ -297,7 +308,7 @@ def variance(comparison: Comparison) -> Html:
 def correlations(comparison: Comparison) -> Html | None:
     """Spearman's correlations as numbers."""
     rows = [
-        tag("tr", tag("th", name, scope="row"), *(number_cell(value, formatter="{:.2f}".format) for value in values))
+        tag("tr", tag("th", name, scope="row"), *(number_cell(value, formatter=format_correlation) for value in values))
         for name, values in zip(comparison.metrics, comparison.correlation, strict=True)
     ]
     if len(rows) < 2:
@@ -312,12 +323,12 @@ def definitions(comparison: Comparison) -> Html:
         tag(
             "tr",
             tag("th", name, scope="row"),
-            tag("td", direction(comparison, name)),
+            tag("td", wording.heading(comparison, name)),
             tag("td", sentences.definition(name)),
         )
         for name in comparison.metrics
     ]
-    return table(["metric", "which way", "what it is"], [], rows)
+    return table(["metric", "unit, which way, of what", "what it is"], [], rows)
 
 
 def commands(comparison: Comparison) -> Html:

@@ -20,17 +20,21 @@ from ml_collections import ConfigDict
 
 from vae_jax import data, model, randomness
 from vae_jax.errors import UserError
-from vae_jax.phrases import format_bytes, format_duration, plural
+from vae_jax.files import read_json
+from vae_jax.phrases import format_bytes, format_duration, plural, printable
 from vae_jax.sweeps import study
 from vae_jax.sweeps.groups import RunGroup
+from vae_jax.sweeps.screen import wrap_text
 from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
 from vae_jax.typing import AXIS
 
 CALIBRATION_SECONDS = 2.0
-"""What calibration may take: a program that would take it beyond is not begun, but for the first."""
+"""What calibration may take, half for states and half for steps: what would take it beyond is not begun, but for the
+first of each."""
 
-SHAPE_SECONDS = 3.0
-"""How long to wait for the data, of which only the image shape is wanted."""
+SHAPE_SECONDS = 15.0
+"""How long to wait for the data, of which only the image shape is wanted: the first import of what reads them may
+take most of it, on a cold disk or a busy machine."""
 
 PICTURE_BYTES, RECORD_BYTES = 260_000, 620
 """Of a run's pictures and of one record, as measured on runs of digits with 16 latents."""
@@ -39,6 +43,9 @@ RECORDED, LOWER_BOUND, MEAN, UNKNOWN = "recorded in this study", "at least", "li
 """Where the seconds of an estimate come from."""
 
 SIGNS = {RECORDED: "", LOWER_BOUND: "> ", MEAN: "~ "}
+
+INDENT = "    "
+"""Of what a line of a terminal has no room for, on the next."""
 
 Shape = tuple[int, int, int]
 
@@ -111,7 +118,8 @@ def describe(
     rows = [_row(*row) for row in zip(groups, estimates, ended, strict=True)]
     remarks = [*remarks, *(_rounds(group, devices) for group in groups)]
     table = _aligned([("program", "runs", "ended", "time", "disk", "what is swept"), *rows])
-    return "\n".join([*table, "", _totals(groups, estimates, sum(ended), processes), *dict.fromkeys(remarks)])
+    totals = _totals(groups, estimates, sum(ended), processes)
+    return wrap_text("\n".join([*table, "", totals, *dict.fromkeys(map(printable, remarks))]), INDENT)
 
 
 def _row(group: RunGroup, estimate: Estimate, ended: int) -> tuple[str, ...]:
@@ -121,7 +129,7 @@ def _row(group: RunGroup, estimate: Estimate, ended: int) -> tuple[str, ...]:
         duration = SIGNS[estimate.source] + format_duration(estimate.seconds)
     if estimate.run_bytes is not None:
         disk = format_bytes(estimate.run_bytes * len(group.runs))
-    return group.id, f"{len(group.runs):,}", f"{ended:,}", duration, disk, swept
+    return printable(group.id), f"{len(group.runs):,}", f"{ended:,}", duration, disk, printable(swept)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -171,8 +179,8 @@ def estimate_groups(
 ) -> tuple[list[Estimate], list[str]]:
     """What each program takes, and remarks on what is not known. Takes a few seconds at most."""
     known_shapes, shape_remarks = image_shapes(groups, folder, shapes)
-    speeds = {group.id: study.read_json(study.speed_file(folder, group.id)) for group in groups}
-    recorded = [name for name, speed in speeds.items() if speed.get("member_steps")]
+    speeds = {group.id: read_json(study.speed_file(folder, group.id)) for group in groups}
+    recorded = [name for name, speed in speeds.items() if _recorded_seconds(speed)]
     calibration, remarks = calibrate(groups, known_shapes, recorded)
     if calibration.step_flops:
         rate = calibration.flops_per_second / 1e9
@@ -193,14 +201,22 @@ def _estimate(group: RunGroup, folder: Path, speed: Mapping[str, Any], calibrati
             remaining += study.remaining_steps(run, study.last_step(folder / run.id))
     size, flops = calibration.state_bytes.get(group.id), calibration.step_flops
     disk = size and run_bytes(group.config, size)
-    if speed.get("member_steps"):
-        return Estimate(remaining, speed["seconds"] / speed["member_steps"], disk, RECORDED)
+    if seconds := _recorded_seconds(speed):
+        return Estimate(remaining, seconds, disk, RECORDED)
     if not flops:
         return Estimate(remaining, None, disk, UNKNOWN)
     if group.id in flops:
         return Estimate(remaining, flops[group.id] / calibration.flops_per_second, disk, LOWER_BOUND)
     mean = sum(flops.values()) / len(flops)
     return Estimate(remaining, mean / calibration.flops_per_second, disk, MEAN)
+
+
+def _recorded_seconds(speed: Mapping[str, Any]) -> float | None:
+    """Seconds of a member's step as the study has recorded them; None where it has not, or not as numbers."""
+    steps, seconds = speed.get("member_steps"), speed.get("seconds")
+    if not isinstance(steps, (int, float)) or not isinstance(seconds, (int, float)) or steps <= 0 or seconds <= 0:
+        return None
+    return seconds / steps
 
 
 def calibrate(
@@ -213,23 +229,23 @@ def calibrate(
         shapes: the image shape of each data section, by its digest.
         recorded: ids of programs whose speed is known.
     """
-    deadline = time.perf_counter() + CALIBRATION_SECONDS
     groups = [group for group in groups if _section_digest(group) in shapes]
-    sizes, size_remarks = _measure(state_bytes, groups, shapes, deadline)
+    sizes, size_remarks = _measure(state_bytes, groups, shapes)
     groups = [group for group in groups if group.id not in recorded]
-    rate = matmul_rate() if groups and time.perf_counter() <= deadline else math.nan
-    flops, flops_remarks = _measure(step_flops, groups, shapes, deadline)
+    rate = matmul_rate() if groups else math.nan
+    flops, flops_remarks = _measure(step_flops, groups, shapes)
     return Calibration(sizes, flops, rate), [*size_remarks, *flops_remarks]
 
 
 def _measure(
-    measure: Callable[[ConfigDict, Shape], Any],
-    groups: Sequence[RunGroup],
-    shapes: Mapping[str, Shape],
-    deadline: float,
+    measure: Callable[[ConfigDict, Shape], Any], groups: Sequence[RunGroup], shapes: Mapping[str, Shape]
 ) -> tuple[dict[str, Any], list[str]]:
-    """What `measure` gives for each program, as far as time allows, and why it does not for others."""
+    """What `measure` gives for each program, as far as time allows, and why it does not for others.
+
+    The time is its own, so that the first is measured always: what came before may have been cold.
+    """
     values, remarks, longest = {}, [], 0.0
+    deadline = time.perf_counter() + CALIBRATION_SECONDS / 2
     for group in groups:
         start = time.perf_counter()
         if start + longest > deadline:
@@ -278,10 +294,14 @@ def _recorded_shapes(groups: Sequence[RunGroup], folder: Path) -> dict[str, Shap
         digest = _section_digest(group)
         if digest in shapes:
             continue
-        recorded = (study.read_json(folder / run.id / "config.json").get("image_shape") for run in group.runs)
-        if shape := next(filter(None, recorded), None):
+        recorded = (read_json(folder / run.id / "config.json").get("image_shape") for run in group.runs)
+        if shape := next(filter(_is_shape, recorded), None):
             shapes[digest] = tuple(shape)
     return shapes
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(size) is int and size > 0 for size in value)
 
 
 def request_image_shape(section: ConfigDict) -> ShapeRequests:
@@ -303,8 +323,8 @@ def _send_shape(section: ConfigDict, sender: Connection) -> None:
     """Sends the image shape of a data section, or in words why there is none."""
     try:
         sender.send(model.load_data(section).image_shape)
-    except UserError as error:
-        sender.send(str(error))
+    except Exception as error:  # whatever a damaged file makes of its reader
+        sender.send(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
 
 
 def state_bytes(config: ConfigDict, image_shape: Shape) -> int:

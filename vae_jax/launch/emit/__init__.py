@@ -16,6 +16,7 @@ from vae_jax import registry
 from vae_jax.config.command_line import Overrides, switch, text, whole
 from vae_jax.config.parse import load_sweep
 from vae_jax.errors import UserError, unknown_name
+from vae_jax.files import write_text
 from vae_jax.launch.emit._study_plan import StudyPlan
 from vae_jax.launch.progress import (
     GroupProgress,
@@ -25,6 +26,7 @@ from vae_jax.launch.progress import (
     write_members_file,
 )
 from vae_jax.launch.slurm_queue import lock_unqueued
+from vae_jax.phrases import printable
 from vae_jax.sweeps import study
 from vae_jax.sweeps.groups import group_runs, plan_entries, plan_runs
 
@@ -94,8 +96,9 @@ def emit_sweep(
     """
     place = registry.choose("--to", name, places())
     check_words(name, words, words_of(place))
+    check_lines(words, file, overrides, folder)
     points = load_sweep(file)
-    groups = group_runs(plan_runs(file, overrides, points))
+    groups = group_runs(plan_runs(file, overrides, points, folder))
     plan = StudyPlan(folder, file, overrides, points, groups)
     if not getattr(place, "WRITES_STUDY", True):
         emitted = place.emit(plan, **words)
@@ -119,6 +122,14 @@ def check_words(name: str, words: Mapping[str, Any], known: Mapping[str, Any]) -
     for word in words:
         if word not in known:
             raise UserError(f"--to={name}: {unknown_name(f'--{word}', word, [*COMMON_WORDS, *known])}")
+
+
+def check_lines(words: Mapping[str, Any], file: str, overrides: Overrides, folder: Path) -> None:
+    """Raises UserError for what is no single line of text: in a script or a manifest the next might be run."""
+    fields = {f"config.{field}": value for field, value in overrides}
+    for word, value in {**words, "config": file, "workdir": folder.resolve(), **fields}.items():
+        if (line := printable(str(value))) != str(value):
+            raise UserError(f"--{word}: '{line}' is not allowed; give text without line breaks and control characters")
 
 
 def write_study(folder: Path, groups: Sequence[GroupProgress]) -> None:
@@ -145,6 +156,6 @@ def check_output(output: str) -> None:
 def write_output(emitted: str, output: str) -> None:
     """Prints the text, or puts it in the file `output`, which has been checked."""
     if output:
-        Path(output).write_text(emitted)
+        write_text(Path(output), emitted)
     else:
         print(emitted, end="")

@@ -51,7 +51,12 @@ class StudyPlan(NamedTuple):
 
 
 def training_command(python: str, members_file: str) -> list[str]:
-    """The command that trains a program; `python` of the path unless another is named."""
+    """The command that trains a program; `python` of the path unless another is named.
+
+    Raises UserError where what would start it might take that for an option.
+    """
+    if python.startswith("-"):
+        raise UserError(f"--python: {python!r} is not allowed; give the path of a Python")
     return [python or "python", "-m", "vae_jax", "population", f"--members={members_file}"]
 
 
@@ -59,6 +64,11 @@ def cloud_name(text: str, length: int = NAME_LENGTH) -> str:
     """A name as clouds take it: at most `length` lower case letters, digits and dashes, a letter first."""
     dashed = re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
     return (dashed if dashed[:1].isalpha() else f"study-{dashed}")[:length].strip("-")
+
+
+def operand(path: Path) -> str:
+    """A path that no program takes for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def require(word: str, value: str, meaning: str) -> None:

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from vae_jax import registry
-from vae_jax.launch.emit._study_plan import StudyPlan, cloud_name, require, training_command
+from vae_jax.launch.emit._study_plan import StudyPlan, cloud_name, operand, require, training_command
 from vae_jax.phrases import plural
+from vae_jax.sweeps.screen import wrap_text
 
 RUNTIMES = {
     **dict.fromkeys(("v2", "v3", "v4"), "tpu-ubuntu2204-base"),
@@ -91,12 +92,12 @@ def emit(
     tpu = Slice(cloud_name(plan.name), [f"--zone={zone}", *([f"--project={project}"] if project else [])])
     copied = not plan.folder.is_absolute()
     if copied or not plan.splits_batches():
-        print(f"note: {HOSTS}", file=sys.stderr)
+        print(wrap_text(f"note: {HOSTS}", stream=sys.stderr), file=sys.stderr)
     archives = [CODE, STUDY] if copied else [CODE]
     unpack = " && ".join(f"tar -xzf {file} -C vae_jax" for file in archives)
     pack = [f"git archive --format=tar.gz --output={CODE} HEAD"]
     if copied:
-        pack.append(f"tar -czf {STUDY} {shlex.quote(str(plan.folder))}")
+        pack.append(f"tar -czf {STUDY} {shlex.quote(operand(plan.folder))}")
     return SCRIPT.format(
         count=plural(len(plan.groups), "program"),
         hosts=f"{HOSTS[0].upper()}{HOSTS[1:]}",
@@ -114,7 +115,7 @@ def emit(
 def _program_lines(plan: StudyPlan, tpu: Slice, copied: bool) -> list[str]:
     """Trains each program; where the study was `copied` to the slice, its folder comes back after each."""
     exports = "".join(f"export {name}={shlex.quote(value)}; " for name, value in plan.environment().items())
-    source, target = f"{tpu.name}:vae_jax/{plan.folder}", str(plan.folder.parent)
+    source, target = f"{tpu.name}:vae_jax/{plan.folder}", operand(plan.folder.parent)
     fetch = tpu.command("tpu-vm", "scp", "--recurse", "--worker=0", source, target)
     lines = []
     for group in plan.groups:

@@ -143,7 +143,7 @@ def _container(
         "name": "train",
         "image": image,
         "workingDir": root,
-        "command": training_command("python", f"{MEMBERS_FOLDER}/{group.id}.json"),
+        "command": [_literal(word) for word in training_command("python", f"{MEMBERS_FOLDER}/{group.id}.json")],
         "env": [*_variables(plan.environment()), *hosts.environment(name)],
         "resources": hosts.resources(),
         "volumeMounts": [{"name": volume.name, "mountPath": volume.path} for volume in volumes],
@@ -185,4 +185,9 @@ def _jobset(metadata: dict, program: str, pod: dict[str, Any], nodes: int, resta
 
 
 def _variables(environment: dict[str, str]) -> list[dict[str, Any]]:
-    return [{"name": name, "value": value} for name, value in environment.items()]
+    return [{"name": name, "value": _literal(value)} for name, value in environment.items()]
+
+
+def _literal(text: str) -> str:
+    """Text in which Kubernetes finds no $(VARIABLE)."""
+    return text.replace("$", "$$")

@@ -87,5 +87,5 @@ def _srun_command(plan: StudyPlan, cpus: int, python: str) -> str:
 
 
 def _option_value(value: object) -> str:
-    """What stands behind an option's name; SLURM takes quotes as a shell does."""
-    return "" if value is None else f"={shlex.quote(str(value))}"
+    """What stands behind an option's name; SLURM takes quotes as a shell does, but a backslash in them as an escape."""
+    return "" if value is None else "=" + shlex.quote(str(value).replace("\\", "\\\\"))

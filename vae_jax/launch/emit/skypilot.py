@@ -7,7 +7,7 @@ import shlex
 
 from vae_jax.errors import UserError
 from vae_jax.launch.emit import _yaml
-from vae_jax.launch.emit._study_plan import PORT, StudyPlan, cloud_name, require, training_command
+from vae_jax.launch.emit._study_plan import PORT, StudyPlan, cloud_name, operand, require, training_command
 from vae_jax.phrases import plural
 
 PROCESSES = (
@@ -18,7 +18,7 @@ PROCESSES = (
 
 HEAD = """\
 # {count}, a managed job each. From the repository's root:
-# for program in {programs}; do sky jobs launch -y -d -n $program --env PROGRAM=$program THIS_FILE; done
+# for program in {programs}; do sky jobs launch -y -d -n "$program" --env PROGRAM="$program" THIS_FILE; done
 """
 
 
@@ -48,7 +48,7 @@ def emit(plan: StudyPlan, *, bucket: str = "", accelerator: str = "", nodes: int
         "setup": f"pip install -q -c constraints.txt -e '.{extra}'\n",
         "run": _run_script(plan, split=nodes > 1 and extra != "[tpu]"),
     }
-    programs = " ".join(group.id for group in plan.groups)
+    programs = shlex.join(group.id for group in plan.groups)
     return HEAD.format(count=plural(len(plan.groups), "program"), programs=programs) + _yaml.dump(task)
 
 
@@ -61,9 +61,9 @@ def _extra(accelerator: str) -> str:
 
 def _run_script(plan: StudyPlan, split: bool) -> str:
     """Puts the bucket in the place of the study's folder, and trains; `split` over hosts that must find each other."""
-    folder = shlex.quote(str(plan.folder))
+    folder = shlex.quote(operand(plan.folder))
     lines = [
-        f"mkdir -p {shlex.quote(str(plan.folder.parent))}",
+        f"mkdir -p {shlex.quote(operand(plan.folder.parent))}",
         f"[ -L {folder} ] || rm -rf {folder}  # the copy of a study that came with the repository",
         f'ln -sfn "$HOME/study" {folder}',
         *([PROCESSES] if split else []),

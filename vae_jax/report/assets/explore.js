@@ -11,15 +11,23 @@ globalThis.vaeExplorer ??= (() => {
     return element;
   }
 
-  const TABLEAU = "#1f77b4 #ff7f0e #2ca02c #d62728 #9467bd #8c564b #e377c2 #7f7f7f #bcbd22 #17becf".split(" ");
-  const colour = (label, count) => (count <= 10 ? TABLEAU[label] : `hsl(${(360 * label) / count} 65% 50%)`);
+  // What rounds to zero has no sign.
+  const fixed = (value, digits) => {
+    const text = value.toFixed(digits);
+    return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "\u2212");
+  };
+  // The least of 1, 2, 5, 10, 20 ... times a power of ten that cuts a length in at most `parts`.
+  const roundStep = (length, parts) => {
+    const power = 10 ** Math.floor(Math.log10(length / parts));
+    return [1, 2, 5, 10].map((times) => times * power).find((step) => length / step <= parts);
+  };
   const blend = (a, b, t) => a.map((value, i) => (1 - t) * value + t * b[i]);
   const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
   const peers = new Set();
 
   function explorer(section) {
     const given = JSON.parse(section.querySelector("script").textContent);
-    const { shape: [height, width, channels], size, sliders, planes, labels, classes } = given;
+    const { shape: [height, width, channels], size, sliders, planes, labels, classes, colours } = given;
     const all = float32(given.codes), count = all.length / size;
     const codeOf = (index) => all.slice(index * size, (index + 1) * size);
     const decode = given.decoder && decoder(given.decoder);
@@ -50,7 +58,12 @@ globalThis.vaeExplorer ??= (() => {
     const map = make("canvas", { className: "map", tabIndex: 0, role: "application",
       ariaLabel: "map of held-out codes; arrow keys move, Enter takes the nearest held-out image" });
     const axes = make("select", { ariaLabel: "axes of the map",
-      onchange: () => { plane = planes[axes.selectedIndex]; ends = null; draw(); } });
+      onchange: () => {
+        plane = planes[axes.selectedIndex];
+        ends = null;
+        draw();
+        beside().forEach((peer) => peer.drawMap());
+      } });
     axes.append(...planes.map(({ name }) => make("option", { textContent: name })));
     const rows = sliders.map(({ dimension, name, detail, low, high, steps }) => {
       const output = make("output");
@@ -64,13 +77,19 @@ globalThis.vaeExplorer ??= (() => {
       const label = make("label", {}, title, input, output);
       return { dimension, input, output, label };
     });
-    const legend = make("p", { className: "legend" });
-    if (classes.length <= 20)
-      classes.forEach((name, label) => {
-        const mark = make("i");
-        mark.style.background = colour(label, classes.length);
-        legend.append(make("span", {}, mark, ` ${name}`));
-      });
+    const legend = make("p", { className: "legend" }), ramp = make("i", { className: "ramp" });
+    const markOf = (label) => {
+      const mark = make("i");
+      mark.style.background = colours[label];
+      return make("span", {}, mark, ` ${classes[label]}`);
+    };
+    if (classes.length <= 20) legend.append(...classes.map((_, label) => markOf(label)));
+    else {
+      ramp.style.background = `linear-gradient(to right, ${colours.join(", ")})`;
+      legend.append(`${classes.length} labels `, classes[0], ramp, classes.at(-1));
+      const between = [0.25, 0.5, 0.75].map((share) => markOf(Math.round(share * (classes.length - 1))));
+      legend.append(...between);
+    }
     const figure = (picture, ...caption) => make("figure", {}, picture, make("figcaption", {}, ...caption));
     section.append(
       make("h3", { textContent: given.name }), make("p", { textContent: given.about }), proof(),
@@ -82,7 +101,8 @@ globalThis.vaeExplorer ??= (() => {
           make("div", { className: "line" }, "Line from ", from, " to ", to, again, along),
           make("div", {}, "Map: ", axes), map, legend,
           make("p", { className: "hint", textContent: "Click to decode that point, or on a dot to take its whole code; "
-            + "drag from one dot to another for the line between them. What the map does not show stays as it is." }))),
+            + "drag from one dot to another for the line between them. What the map does not show stays as it is. "
+            + "Maps side by side are to one scale; dashed: two standard deviations of N(0, I)." }))),
     );
     const held = make("img", { onload: draw, src: given.images });
     const rendered = given.grid && make("img", { onload: draw, src: given.grid.images });
@@ -152,15 +172,23 @@ globalThis.vaeExplorer ??= (() => {
       return base().map((value, i) =>
         value + plane.directions.reduce((sum, direction, k) => sum + direction[i] * (point[k] - here[k]), 0));
     };
-    const pad = 8;
-    const toMap = ([x, y]) => {
-      const [[left, right], [low, high]] = plane.extent, w = map.clientWidth - 2 * pad, h = map.clientHeight - 2 * pad;
-      return [pad + ((x - left) / (right - left)) * w, pad + (1 - (y - low) / (high - low)) * h];
+    // The explorers whose maps are seen together with this one.
+    function beside() {
+      return [...peers].filter((peer) => peer !== self && peer.room && peer.room === self.room);
+    }
+
+    // To scale: as many pixels for a unit on both axes, and in the maps beside this one.
+    const before = 34, after = 10;
+    const half = () => (plane.extent[0][1] - plane.extent[0][0]) / 2;
+    const frame = () => {
+      const reach = Math.max(half(), ...beside().map((peer) => peer.half()));
+      const centre = plane.extent.map(([low, high]) => (low + high) / 2);
+      return { reach, centre, unit: (Math.min(map.clientWidth, map.clientHeight) - before - after) / (2 * reach) };
     };
-    const fromMap = ([x, y]) => {
-      const [[left, right], [low, high]] = plane.extent, w = map.clientWidth - 2 * pad, h = map.clientHeight - 2 * pad;
-      return [left + ((x - pad) / w) * (right - left), low + (1 - (y - pad) / h) * (high - low)];
-    };
+    const toMap = ([x, y], { reach, centre, unit } = frame()) =>
+      [before + (x - centre[0] + reach) * unit, after + (centre[1] + reach - y) * unit];
+    const fromMap = ([x, y], { reach, centre, unit } = frame()) =>
+      [centre[0] - reach + (x - before) / unit, centre[1] + reach - (y - after) / unit];
     function nearest([x, y], reach) {
       let best = null, least = reach ** 2;
       dots.forEach(([a, b], index) => {
@@ -202,7 +230,7 @@ globalThis.vaeExplorer ??= (() => {
       const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
       if (!move && event.key !== "Enter") return;
       event.preventDefault();
-      const here = project(code), step = plane.extent.map(([low, high]) => (high - low) / given.steps);
+      const here = project(code), step = plane.extent.map(() => (2 * frame().reach) / given.steps);
       if (move) go(at(here.map((value, k) => value + move[k] * step[k])));
       else choose(nearest(toMap(here), Infinity));
     };
@@ -226,12 +254,45 @@ globalThis.vaeExplorer ??= (() => {
       context.drawImage(sheet, x, y, width, height, 0, 0, width, height);
     }
 
+    // Ticks with their numbers at the left and below, and the circle of N(0, I).
+    function drawScale(context, seen) {
+      const { reach, centre, unit } = seen, step = roundStep(2 * reach, 8);
+      const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9)), bottom = after + 2 * reach * unit;
+      const ticks = centre.map((middle) => {
+        const first = Math.ceil((middle - reach) / step), last = Math.floor((middle + reach) / step);
+        return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
+      });
+      context.lineWidth = 1;
+      context.beginPath();
+      context.textAlign = "center";
+      for (const value of ticks[0]) {
+        const [x] = toMap([value, centre[1]], seen);
+        context.moveTo(x, bottom);
+        context.lineTo(x, bottom + 4);
+        context.fillText(fixed(value, digits), x, bottom + 14);
+      }
+      context.textAlign = "right";
+      for (const value of plane.axes[1] ? ticks[1] : []) {
+        const [, y] = toMap([centre[0], value], seen);
+        context.moveTo(before - 4, y);
+        context.lineTo(before, y);
+        context.fillText(fixed(value, digits), before - 6, y + 4);
+      }
+      context.stroke();
+      context.setLineDash([4, 4]);
+      context.beginPath();
+      context.arc(...toMap(plane.offsets.map((offset) => -offset), seen), plane.radius * unit, 0, 2 * Math.PI);
+      context.stroke();
+      context.setLineDash([]);
+    }
+
     function drawMap() {
       const sharp = globalThis.devicePixelRatio || 1, context = map.getContext("2d"), ink = getComputedStyle(map).color;
       [map.width, map.height] = [map.clientWidth * sharp, map.clientHeight * sharp];
       context.scale(sharp, sharp);
       plane.points ??= Array.from({ length: count }, (_, n) => project(codeOf(n)));
-      dots = plane.points.map(toMap);
+      const seen = frame();
+      dots = plane.points.map((point) => toMap(point, seen));
       const ring = ([x, y], radius) => {
         context.beginPath();
         context.arc(x, y, radius, 0, 2 * Math.PI);
@@ -239,7 +300,7 @@ globalThis.vaeExplorer ??= (() => {
       };
       context.globalAlpha = 0.75;
       dots.forEach(([x, y], n) => {
-        context.fillStyle = labels ? colour(labels[n], classes.length) : TABLEAU[0];
+        context.fillStyle = colours[labels ? labels[n] : 0];
         context.fillRect(x - 2, y - 2, 4, 4);
       });
       context.globalAlpha = 1;
@@ -248,7 +309,8 @@ globalThis.vaeExplorer ??= (() => {
       context.textAlign = "right";
       context.fillText(`${plane.axes[0]} →`, map.clientWidth - 6, map.clientHeight - 6);
       context.textAlign = "left";
-      context.fillText(`↑ ${plane.axes[1]}`, 6, 14);
+      if (plane.axes[1]) context.fillText(`↑ ${plane.axes[1]}`, before + 6, after + 10);
+      drawScale(context, seen);
       context.lineWidth = 2;
       const line = press && far(press.start, press.end) ? [press.start, press.end]
         : ends && ends.map((end) => toMap(project(codeAt(end))));
@@ -270,14 +332,15 @@ globalThis.vaeExplorer ??= (() => {
       [from.value, to.value] = ends ? ends.map(({ index }) => index ?? "") : ["", ""];
       for (const { dimension, input, output } of rows) {
         input.value = code[dimension];
-        output.textContent = code[dimension].toFixed(2);
+        output.textContent = fixed(code[dimension], 2);
       }
       drawMap();
     }
 
     const self = { section, key: given.key, room: section.closest(".vae-explorers"), decode, codeOf, go, play, onLine,
-      code: () => code };
+      code: () => code, half, drawMap, frame };
     peers.add(self);
+    beside().forEach((peer) => peer.drawMap());
     new ResizeObserver(drawMap).observe(map);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
     draw();

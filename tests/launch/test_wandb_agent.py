@@ -349,9 +349,9 @@ def test_offline_runs_of_a_population_sync_one_run_a_member_in_one_group(place, 
     offline = ("--config.wandb.mode=offline", "--config.wandb.project=lab")
     run(place, server, 0, "vae_jax", "sweep", "--config=config.py", "--workdir=study", *offline)
     assert not server.operations
-    folders = {folder.name: folder for folder in (place / "study").glob("beta_*")}
+    folders = {file.parent.name: file.parent for file in (place / "study").glob("*/config.json")}
     assert len(folders) == 2
-    kept = [str(path) for path in (place / "study").glob("beta_*/wandb/offline-run-*")]
+    kept = [str(path) for path in (place / "study").glob("*/wandb/offline-run-*")]
     run(place, server, 0, "wandb", "sync", *kept)
     assert sorted(trial.settings["displayName"] for trial in server.runs.values()) == sorted(folders)
     for name, trial in server.runs.items():

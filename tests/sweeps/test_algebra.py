@@ -141,6 +141,12 @@ def test_a_run_is_called_by_what_is_swept(point, name):
     assert run_of(point).id.startswith(name)
 
 
+def test_data_in_two_places_are_two_runs_in_two_programs():
+    runs = plan_runs(DIGITS, [("data.name", "idx")], grid(**{"data.path": ["a", "b"]}))
+    assert [run.id.partition("_s0_")[0] for run in runs] == ["path=a", "path=b"]
+    assert len(group_runs(runs)) == 2
+
+
 def test_a_run_of_the_study_keeps_its_id_whatever_it_is_swept_with(tmp_path):
     run = run_of({"variant.beta": 4})
     (tmp_path / run.id).mkdir()

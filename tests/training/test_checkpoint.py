@@ -81,6 +81,7 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, caplog, damage):
     checkpoints.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of TensorStore's threads, now and then
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000])
 def test_whichever_file_of_the_newest_is_damaged_the_one_before_it_is_taken(tmp_path, content):
     saved(tmp_path / "whole", [-2.0, -1.0]).close()

@@ -18,6 +18,7 @@ from vae_jax import cli, data, model, randomness
 from vae_jax.config.parse import parse_config, static_fields
 from vae_jax.errors import UserError
 from vae_jax.training import executors, population
+from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.memory import FILLED, member_bytes, members_at_once, tree_bytes
 from vae_jax.training.run import TrainingRun
 from vae_jax.training.setup import prepare
@@ -282,6 +283,27 @@ def test_a_restart_runs_the_same_program_whoever_has_ended_and_whatever_is_broke
     assert "metrics.jsonl: is a directory" in shown
     assert "s2: left out: " in shown
     assert not (tmp_path / "s0/failed.json").exists()  # the same command tries it again
+
+
+def test_a_member_that_cannot_be_saved_stops_no_other_and_is_tried_again(three, tmp_path, monkeypatch, capsys):
+    file, save = members_file(tmp_path, seeds(3, **{"sweep.members_per_device": 0})), Checkpoints.save
+
+    def full_disk(checkpoints, step, *arguments):
+        if checkpoints.folder.parent.name == "s1" and step > 20:
+            raise OSError(f"{checkpoints.folder}: cannot be written (no space left on device)")
+        save(checkpoints, step, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", full_disk)
+        assert cli.population([file]) == 1
+    shown = capsys.readouterr().out
+    assert "s1: error: " in shown
+    assert "no space left on device" in shown
+    assert "the last good checkpoint is that of step 20" in shown
+    assert [(tmp_path / name / "evaluation.json").exists() for name in seeds(3)] == [True, False, True]
+    assert cli.population([file]) == 0
+    for name in seeds(3):
+        assert results(tmp_path / name) == results(three / name)
 
 
 def test_room_is_left_for_all_but_those_that_halving_dropped(tmp_path):

@@ -93,6 +93,16 @@ def test_a_run_without_a_data_digest_is_resumed(copy):
     assert "digest" in json.loads((copy / "config.json").read_text())["data"]
 
 
+def test_a_run_of_a_version_without_a_field_is_resumed_where_that_has_its_default(copy):
+    record = json.loads((copy / "config.json").read_text())
+    del record["config"]["train"]["ema"], record["config"]["variant"]["free_bits"]
+    (copy / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"train.ema \(there 'absent', here 0.5\)"):
+        train_small(copy, **{"train.ema": 0.5})
+    assert train_small(copy) == 0
+    assert json.loads((copy / "config.json").read_text())["config"]["train"]["ema"] == 0.0
+
+
 def unfinish(folder):
     """Takes back the end of a run, which then goes on from the checkpoint before it."""
     (folder / "evaluation.json").unlink()
@@ -192,3 +202,39 @@ def test_home_is_expanded_wherever_a_folder_is_named(finished, tmp_path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     with pytest.raises(UserError, match="--workdir: '~nobody_here/x' is not allowed; this machine knows no user"):
         cli.train(["--workdir=~nobody_here/x"])
+
+
+CHANGES = {
+    "image_shape": ["a", 1, 2],
+    "image_shape ": [8, 8],
+    "image_shape  ": "881",
+    "image_shape   ": [8, 8, -1],
+    "image_shape    ": None,
+    "config.seed": "0",
+    "config.latent_dim": "3",
+    "config.latent_dim ": -1,
+    "config.net.hidden": ["a"],
+    "config.net.hidden ": 8,
+    "config.net": 3,
+    "config.variant": [],
+    "config.variant.beta": "x",
+    "config.data.name": None,
+    "config.train": {},
+    "config": [],
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_a_record_that_no_run_has_is_one_line(copy, field):
+    record = json.loads((copy / "config.json").read_text())
+    *parents, leaf = field.strip().split(".")
+    section = record
+    for name in parents:
+        section = section[name]
+    section[leaf] = CHANGES[field]
+    (copy / "config.json").write_text(json.dumps(record))
+    for program in (vae_jax.open_run, train_small):
+        with pytest.raises(UserError) as refused:
+            program(copy)
+        assert "\n" not in str(refused.value)
+        assert "config" in str(refused.value)

@@ -113,6 +113,14 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert json.loads(file.read_text()) == {"elbo": -1.5}
 
 
+@pytest.mark.parametrize(
+    ("room", "shown"),
+    [(99, "train  loss 44.17  rate 0.52"), (28, "train  loss 44.17  rate 0.52"), (27, "train  loss 44.17"), (4, "")],
+)
+def test_what_stands_behind_the_bar_is_cut_at_whole_terms(room, shown):
+    assert writers.whole_terms("train  loss 44.17  rate 0.52", room) == shown
+
+
 # --- progress -------------------------------------------------------------------------------------
 
 

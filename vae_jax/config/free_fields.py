@@ -5,9 +5,9 @@ from typing import Any
 
 FREE_FIELDS = (
     *("wandb.", "log.every", "evaluation.metrics", "checkpoint.keep"),
-    *("parallel.heartbeat", "sweep.members_per_device", "data.path"),
+    *("parallel.heartbeat", "sweep.members_per_device"),
 )
-"""Their names, or how they begin. Of data.path that holds as long as the data there are the same."""
+"""Their names, or how they begin."""
 
 
 def is_free(field: str) -> bool:

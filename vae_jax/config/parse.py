@@ -7,7 +7,7 @@ import inspect
 import math
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -277,6 +277,11 @@ def _known(names: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     return flatten(full_tree(ConfigDict({kind: {"name": name} for kind, name in names})))
 
 
+def default_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field with its default, by dotted name, where sections have the names that a config's have."""
+    return _known(tuple((kind, config[kind]["name"]) for kind in model.SECTIONS))
+
+
 UNREAD = ("wandb.",)
 """Fields that no compiled program reads."""
 
@@ -304,35 +309,46 @@ def _same_items(values: tuple, default: tuple) -> bool:
 def check_config(config: ConfigDict) -> None:
     """Raises UserError for a field that is unknown, missing, of the wrong type or out of range."""
     known, given = _known(_names(config)), flatten(config)
-    for field, value in given.items():
+    for field in given:
         if field not in known:
-            parent = field.rpartition(".")[0]
-            raise unknown_name(
-                f"config.{field}",
-                field.rpartition(".")[2],
-                [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == parent],
-            )
-        kind = type(known[field])
-        if not (type(value) is kind or (kind is float and type(value) is int)):
-            raise UserError(f"config.{field}: {value!r} is not allowed; give {KINDS[kind]}")
-        if kind is tuple and not _same_items(value, known[field]):
-            raise UserError(
-                f"config.{field}: {value!r} is not allowed; give a tuple of {ITEMS[type(known[field][0])]}, as in "
-                f"{known[field]!r}"
-            )
-        if kind is str and printable(value) != value:
-            raise UserError(f"config.{field}: {value!r} is not allowed; give text without control characters")
-        if kind is float and not -FLOAT32_MAX <= value <= FLOAT32_MAX and math.isfinite(value):
-            raise UserError(f"config.{field}: {value!r} is not allowed; give a number that float32 holds")
+            parent, _, leaf = field.rpartition(".")
+            names = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent]
+            raise unknown_name(f"config.{field}", leaf, names)
     for field in known:
         if field not in given:
             raise UserError(f"config.{field}: missing; the default is {known[field]!r}")
+    check_values(config)
+
+
+def check_values(config: ConfigDict) -> None:
+    """Raises UserError for a field of the wrong type or out of range; one that is missing or unknown is let be."""
+    known, given = _known(_names(config)), flatten(config)
+    for field, value in given.items():
+        if field in known:
+            _check_type(f"config.{field}", value, known[field])
     for field, rule in RULES.items():
-        if not rule.holds(given[field]):
+        if field in given and not rule.holds(given[field]):
             raise UserError(f"config.{field}: {given[field]!r} is not allowed; give {rule.words}")
     for field, allowed in CHOICES.items():
-        if given[field] not in allowed:
+        if field in given and given[field] not in allowed:
             raise unknown_name(f"config.{field}", given[field], allowed)
     for name, value in config.variant.items():
         if type(value) in (int, float) and not NOT_NEGATIVE.holds(value):
             raise UserError(f"config.variant.{name}: {value!r} is not allowed; give {NOT_NEGATIVE.words}")
+
+
+def _check_type(field: str, value: Any, default: Any) -> None:
+    """Raises UserError unless a value is of the type of its default, and one that a program can hold."""
+    kind, words = type(default), ""
+    if not (type(value) is kind or (kind is float and type(value) is int)):
+        words = KINDS[kind]
+    elif kind is tuple and not _same_items(value, default):
+        words = f"a tuple of {ITEMS[type(default[0])]}, as in {default!r}"
+    elif kind is str and printable(value) != value:
+        words = "text without control characters"
+    elif kind is float and abs(value) > FLOAT32_MAX and math.isfinite(value):
+        words = "a number that float32 holds"
+    elif kind is int and abs(value) >= 2**32:
+        words = "a whole number below 2^32"
+    if words:
+        raise UserError(f"{field}: {value!r} is not allowed; give {words}")

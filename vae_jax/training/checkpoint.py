@@ -13,6 +13,7 @@ import math
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is raised too, and said in a line
 
+
+GRACE_SECONDS = 0.2
+"""How long what Orbax has begun may fail in silence once a checkpoint is found to be damaged."""
 
 TEMPORARY = ".orbax-checkpoint-tmp"
 """How the folder of a checkpoint ends while Orbax writes it."""
@@ -226,8 +230,9 @@ class Checkpoints:
                 state = self._restore(step, shape)
             except Exception as error:
                 problem = _short_reason(error)
-            if problem:
-                gc.collect()  # Python prints as a task goes
+            if problem:  # Python prints as a task goes, TensorStore's threads a moment later
+                gc.collect()
+                time.sleep(GRACE_SECONDS)
         return state, next(filter(None, self._group.all_gather(problem)), "")
 
     def _restore(self, step: int, shape: Any) -> Any:

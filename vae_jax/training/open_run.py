@@ -1,14 +1,16 @@
 """Opens the folder of a run."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from vae_jax import model
-from vae_jax.config.parse import add_module_folders, tuples
+from vae_jax.config.parse import add_module_folders, check_values, tuples
 from vae_jax.errors import UserError, errors_of
-from vae_jax.files import parse_json, user_path
+from vae_jax.files import parse_json, reason, user_path
 from vae_jax.inference import TrainedModel
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.training.checkpoint import Checkpoints
@@ -32,19 +34,39 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
         raise UserError(f"{folder}: no run here (no config.json); give the --workdir of a training run")
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
+    config, image_shape = _read_config(folder)
     try:
-        saved = parse_json(folder / "config.json")
-        config, image_shape = tuples(saved["config"]), tuple(saved["image_shape"])
-        add_module_folders(folder)
-        model.check_fields(config)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{folder / 'config.json'}: is not a config of this version ({error})") from None
-    built = model.build(config, image_shape)
+        built = model.build(config, image_shape)
+        shape = jax.eval_shape(lambda: initial_state(built, config, image_shape))
+    except UserError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
+        raise _not_of_this_version(folder, error) from None
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    restored = checkpoints.restore(jax.eval_shape(lambda: initial_state(built, config, image_shape)), checkpoint)
+    restored = checkpoints.restore(shape, checkpoint)
     checkpoints.close()
     if restored is None:
         raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
     step, state = restored
     params = jax.tree.map(jnp.asarray, evaluation_params(state))
     return TrainedModel(config, image_shape, built, params, step)
+
+
+def _read_config(folder: Path) -> tuple[dict[str, Any], tuple[int, int, int]]:
+    """The config of a run and the shape of its images. Raises UserError where config.json does not hold them."""
+    try:
+        saved = parse_json(folder / "config.json")
+        config, image_shape = tuples(saved["config"]), tuple(saved["image_shape"])
+        add_module_folders(folder)
+        model.check_fields(config)
+        check_values(ConfigDict(config))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _not_of_this_version(folder, error) from None
+    if len(image_shape) != 3 or not all(type(size) is int and size > 0 for size in image_shape):
+        raise _not_of_this_version(folder, ValueError(f"image_shape {image_shape!r}"))
+    return config, image_shape
+
+
+def _not_of_this_version(folder: Path, error: Exception) -> UserError:
+    problem = f"no {error}" if isinstance(error, KeyError) else reason(error)
+    return UserError(f"{folder / 'config.json'}: is not a config of this version ({problem})")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax.config.free_fields import flatten_tree, is_free
+from vae_jax.config.parse import default_values
 from vae_jax.errors import UserError
 from vae_jax.files import plain, read_json, write_json
 from vae_jax.typing import Config
@@ -101,10 +102,20 @@ def _may_change(field: str, there: dict[str, Any], given: dict[str, Any]) -> boo
     if field == "data.digest":  # older runs have none
         return "data" not in there
     name = field.removeprefix("config.")
+    if name not in flatten_tree(there["config"]):  # of an earlier version, which did what the default does
+        return _is_default(name, given["config"])
     if name == "train.steps":
         before, now = there["config"]["train"], given["config"]["train"]
         return before["steps"] < now["steps"] and not now["cosine"]
-    return is_free(name) and field.startswith("config.")
+    # Elsewhere may be the same data: their digest is in the record too.
+    return (is_free(name) or (name == "data.path" and "data" in there)) and field.startswith("config.")
+
+
+def _is_default(field: str, config: dict[str, Any]) -> bool:
+    """Whether a field of `config` has the value that it has where nobody sets it."""
+    missing = object()
+    value = flatten_tree(config).get(field, missing)
+    return value is not missing and plain(default_values(config).get(field, missing)) == value
 
 
 def withdraw_end(workdir: Path, config: dict[str, Any], fits_after_training: bool) -> None:

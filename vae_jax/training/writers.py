@@ -10,6 +10,7 @@ import os
 import queue
 import re
 import secrets
+import shutil
 import socket
 import sys
 import threading
@@ -26,6 +27,9 @@ from vae_jax.phrases import plural
 
 TIMINGS = ("steps_per_second", "images_per_second", "seconds")
 """Fields of metrics.jsonl that tell of the machine and not of the run: they differ when it is repeated."""
+
+BAR_FORMAT, BAR_CELLS = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}", 20
+"""The bar of a terminal; its least width, for which what is said behind it makes room."""
 
 IDENTITY = re.compile(r"[\w-]{1,64}", re.ASCII)
 """What W&B takes as the id of a run."""
@@ -94,6 +98,14 @@ class MetricsFile:
         self._file.close()
 
 
+def whole_terms(text: str, room: int) -> str:
+    """As many of the terms of a line, which two spaces part, as `room` characters hold."""
+    terms = text.split("  ")
+    while terms and len("  ".join(terms)) > room:
+        terms.pop()
+    return "  ".join(terms)
+
+
 class Progress:
     """A bar in a terminal; elsewhere a plain line at each `report`."""
 
@@ -101,7 +113,7 @@ class Progress:
         self._bar = None
         self._steps = steps
         if sys.stderr.isatty():
-            self._bar = tqdm(initial=start, total=steps, unit=" steps", dynamic_ncols=True, smoothing=0.1)
+            self._bar = tqdm(initial=start, total=steps, dynamic_ncols=True, smoothing=0.1, bar_format=BAR_FORMAT)
 
     def advance(self, step: int) -> None:
         """Moves the bar to `step`."""
@@ -113,7 +125,9 @@ class Progress:
         if self._bar is None or lasting:
             self.say(f"step {step:>{len(str(self._steps))}}/{self._steps}  {text}")
         else:
-            self._bar.set_postfix_str(text, refresh=False)
+            frame = len(f"100%| {self._steps}/{self._steps}, 00:00:00 left, ") + BAR_CELLS
+            room = shutil.get_terminal_size().columns - frame
+            self._bar.set_postfix_str(whole_terms(text, room), refresh=False)
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""

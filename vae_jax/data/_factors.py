@@ -28,6 +28,8 @@ Render = Callable[[Indices], Bytes]
 Mask = Bool[np.ndarray, " image"]
 MAX_IMAGES = 10**8
 """In a grid, of which the splits keep a list."""
+MAX_RESOLUTION = 4096
+"""Of an image that is drawn: a batch of larger ones fits no device."""
 CANDIDATES = 32
 """Candidates for a pair's partner, of which the first that the split allows is taken."""
 
@@ -94,6 +96,14 @@ def check_sizes(sizes: tuple[int, ...]) -> None:
     """Raises UserError for a grid of more images than MAX_IMAGES."""
     if math.prod(sizes) > MAX_IMAGES:
         raise UserError(f"sizes: {sizes} is not allowed; give at most {MAX_IMAGES:,} images, the product")
+
+
+def check_resolution(resolution: int, least: int) -> None:
+    """Raises UserError for images of fewer pixels a side than `least`, and for more than MAX_RESOLUTION."""
+    if resolution < least:
+        raise UserError(f"resolution: {resolution} is not allowed; give at least {least}")
+    if resolution > MAX_RESOLUTION:
+        raise UserError(f"resolution: {resolution} is not allowed; give at most {MAX_RESOLUTION:,}")
 
 
 def change_factors(

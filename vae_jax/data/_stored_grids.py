@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 
 from vae_jax import data
 from vae_jax.data._arrays import level_factor, spread_levels
-from vae_jax.data._factors import Factors
+from vae_jax.data._factors import MAX_RESOLUTION, Factors
 from vae_jax.data._paths import data_path
 from vae_jax.data._resize import resize_image
 from vae_jax.errors import UserError
@@ -102,8 +102,8 @@ def to_factors(stored: StoredGrid, nuisance: tuple[str, ...] = ()) -> Factors:
 
 def resize_grid(stored: StoredGrid, size: int) -> StoredGrid:
     """The same grid of images scaled to size x size, as they are for 0. Raises UserError for other sizes below 8."""
-    if size and size < 8:
-        raise UserError(f"size: {size} is not allowed; give at least 8, or 0 to leave images as they are")
+    if size and not 8 <= size <= MAX_RESOLUTION:
+        raise UserError(f"size: {size} is not allowed; give 8 to {MAX_RESOLUTION}, or 0 to leave images as they are")
     if not size:
         return stored
     chunks = ((np.stack([resize_image(image, size) for image in images]), ids) for images, ids in stored.chunks)

@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float
 
 from vae_jax import data
 from vae_jax.data import Dataset
-from vae_jax.data._factors import Factors, check_sizes, to_classes
+from vae_jax.data._factors import Factors, check_resolution, check_sizes, to_classes
 from vae_jax.errors import UserError
 from vae_jax.typing import Bytes, Indices
 
@@ -225,8 +225,7 @@ def load(
             f"of shapes at most {len(SHAPES)}"
         )
     check_sizes(sizes)
-    if resolution < 16:
-        raise UserError(f"resolution: {resolution} is not allowed; give at least 16")
+    check_resolution(resolution, 16)
     recipe = f"scenes {tuple(sizes)} {resolution}"
     grid = Factors(NAMES, sizes, Partial(partial(render, sizes, resolution)), recipe=recipe)
     return data.from_factors(grid, split, changed)

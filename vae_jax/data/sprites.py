@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from vae_jax import data
 from vae_jax.data import Dataset
-from vae_jax.data._factors import Factors, check_sizes, to_classes
+from vae_jax.data._factors import Factors, check_resolution, check_sizes, to_classes
 from vae_jax.errors import UserError
 from vae_jax.typing import Bytes, Indices
 
@@ -93,8 +93,7 @@ def load(
             "of shapes at most 3"
         )
     check_sizes(sizes)
-    if resolution < 8:
-        raise UserError(f"resolution: {resolution} is not allowed; give at least 8")
+    check_resolution(resolution, 8)
     recipe = f"sprites {tuple(sizes)} {resolution}"
     grid = Factors(NAMES, sizes, Partial(partial(render, sizes, resolution)), recipe=recipe)
     return data.from_factors(grid, split, changed)

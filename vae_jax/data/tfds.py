@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vae_jax.data import Dataset, from_arrays
+from vae_jax.data._factors import MAX_RESOLUTION
 from vae_jax.data._paths import data_path
 from vae_jax.data._resize import resize_image
 from vae_jax.data._stored_grids import Chunk, StoredGrid
@@ -35,8 +36,8 @@ def load(*, dataset: str = "mnist", path: str = "", train: str = "train", test: 
         UserError: where the dataset is unknown, cannot be prepared or read, or has images of several shapes and `size`
             is 0.
     """
-    if size < 0:
-        raise UserError(f"size: {size} is not allowed; give at least 1, or 0 to leave images as they are")
+    if not 0 <= size <= MAX_RESOLUTION:
+        raise UserError(f"size: {size} is not allowed; give 1 to {MAX_RESOLUTION}, or 0 to leave images as they are")
     builder = _prepared_builder(dataset, path)
     if "image" not in builder.info.features:
         raise UserError(f"dataset: {dataset!r} has no 'image'; its features: {', '.join(builder.info.features)}")

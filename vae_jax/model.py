@@ -1,16 +1,17 @@
 """The networks, the variant and the likelihood that a config names; the config is a tree of plain values."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from vae_jax import data, registry, variants
 from vae_jax.errors import UserError, errors_of, unknown_name
-from vae_jax.files import reason
 from vae_jax.models import likelihoods, networks, schedules
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
 from vae_jax.typing import Config
 from vae_jax.variants import Variant
+
+T = TypeVar("T")
 
 
 class Model(NamedTuple):
@@ -33,15 +34,29 @@ def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
     """The model of `config` for images of `image_shape`. Raises UserError naming the field that is wrong."""
     likelihood = _make_likelihood(config)
     variant, floats = _make_variant(config, likelihood)
-    with errors_of("config."):
+    with errors_of("config."), registry.users_code("variant.name", config["variant"]["name"]):
         latents = variant.encoder_outputs(config["latent_dim"])
-    with errors_of("config.net."):
-        make_nets = networks.get(config["net"]["name"])
-        fields = _section_fields(config["net"])
-        nets = make_nets(image_shape, latents, likelihood.channels, likelihood.shared, **fields)
+    nets = _make_nets(config["net"], image_shape, latents, likelihood)
     if variant.wrap_networks is not None:
-        nets = variant.wrap_networks(nets)
+        with registry.users_code("config.variant.name", config["variant"]["name"]):
+            nets = variant.wrap_networks(nets)
     return Model(nets, variant, likelihood, floats)
+
+
+def _make_nets(section: Config, image_shape: tuple[int, int, int], latents: int, likelihood: Likelihood) -> Nets:
+    with errors_of("config.net."):
+        make_nets = networks.get(section["name"])
+        numbers = (image_shape, latents, likelihood.channels, likelihood.shared)
+        return _call_make(section["name"], Nets, make_nets, *numbers, **_section_fields(section))
+
+
+def _call_make(name: str, kind: type[T], make: Callable[..., T], /, *arguments: Any, **fields: Any) -> T:
+    """What `make` of `name` gives, a `kind`. Raises UserError where the user's own raises or gives something else."""
+    with registry.users_code("name", name):
+        made = make(*arguments, **fields)
+    if not isinstance(made, kind):
+        raise UserError(f"name: {name!r} gives {type(made).__name__}; return {kind.__name__}, as ours do")
+    return made
 
 
 def _section_fields(section: Config) -> dict[str, Any]:
@@ -51,7 +66,7 @@ def _section_fields(section: Config) -> dict[str, Any]:
 def _make_likelihood(config: Config) -> Likelihood:
     name, binarize = config["likelihood"]["name"], config["data"]["binarize"]
     with errors_of("config.likelihood."):
-        likelihood = likelihoods.get(name)(**_section_fields(config["likelihood"]))
+        likelihood = _call_make(name, Likelihood, likelihoods.get(name), **_section_fields(config["likelihood"]))
     if binarize not in likelihood.binarize:
         raise UserError(
             f"config.data.binarize: {binarize!r} makes no sense with this {name!r} likelihood, which is of other grey "
@@ -62,11 +77,11 @@ def _make_likelihood(config: Config) -> Likelihood:
 
 def _make_variant(config: Config, likelihood: Likelihood) -> tuple[Variant, dict[str, float]]:
     """The variant, and the floats of its loss."""
-    floats = _section_fields(config["variant"])
+    floats = _section_fields({**defaults("variant", config["variant"]["name"]), **dict(config["variant"].items())})
     with errors_of("config.variant."):
         make_variant = variants.get(config["variant"]["name"])
         static = {name: floats.pop(name) for name in registry.keyword_fields(make_variant)}
-        variant = make_variant(likelihood, **static)
+        variant = _call_make(config["variant"]["name"], Variant, make_variant, likelihood, **static)
     return _with_schedule(variant, config), floats
 
 
@@ -91,20 +106,26 @@ def _with_schedule(variant: Variant, config: Config) -> Variant:
 
 def traced_fields(config: Config) -> set[str]:
     """The fields that are arguments of the compiled program: runs that differ in no other share one."""
-    name = config["variant"]["name"]
-    return {"seed", "train.learning_rate", *(f"variant.{field}" for field in variants.traced(name))}
+    with errors_of("config.variant."):
+        floats = variants.traced(config["variant"]["name"])
+    return {"seed", "train.learning_rate", "train.weight_decay", *(f"variant.{field}" for field in floats)}
+
+
+def logs_bound(config: Config) -> bool:
+    """Whether the variant of a config logs a bound on log p(x), by which runs may be ranked."""
+    return bool(_make_variant(config, _make_likelihood(config))[0].bounds)
 
 
 def check_fields(config: Config) -> None:
-    """Raises UserError unless each named section has its name's own fields, no more and no fewer."""
+    """Raises UserError where a named section has a field that its name has not.
+
+    One that is missing, as a new one is in the config of an earlier version's run, has its default.
+    """
     for section in SECTIONS:
-        known, given = defaults(section, config[section]["name"]), dict(config[section].items())
-        unknown = [name for name in given if name not in known]
-        missing = [name for name in known if name not in given]
+        known = defaults(section, config[section]["name"])
+        unknown = [name for name in dict(config[section].items()) if name not in known]
         if unknown:
             raise unknown_name(f"config.{section}.{unknown[0]}", unknown[0], known)
-        if missing:
-            raise UserError(f"config.{section}.{missing[0]}: missing; the default is {known[missing[0]]!r}")
 
 
 def load_data(section: Config) -> data.Dataset:
@@ -117,14 +138,8 @@ def load_data(section: Config) -> data.Dataset:
 def _call_load(name: str, fields: dict[str, Any]) -> Any:
     """What `load` of the dataset `name` gives. Raises UserError for what the user's own raises."""
     load = data.get(name)
-    try:
+    with registry.users_code("name", name, "cannot be loaded"):
         return load(**fields)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        if "." not in name:  # ours: what it raises is a fault of ours, with its trace
-            raise
-        raise UserError(f"name: {name!r} cannot be loaded ({type(error).__name__}: {reason(error)})") from None
 
 
 def defaults(section: str, name: str) -> dict[str, Any]:
@@ -132,7 +147,7 @@ def defaults(section: str, name: str) -> dict[str, Any]:
 
     Raises UserError for an unknown name.
     """
-    with errors_of(f"config.{section}."):
+    with errors_of(f"config.{section}."), registry.users_code("name", name):
         return SECTIONS[section](name)
 
 

@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from experiments import network_page
 from vae_jax.errors import UserError
 from vae_jax.models import networks
-from vae_jax.models.networks import _convolution, conv, mlp
+from vae_jax.models.networks import _convolution, _residual, conv, from_linen, mlp, resnet
 from vae_jax.models.networks._convolution import TransposedConv, halvings
 from vae_jax.models.networks._layers import ACTIVATIONS
 from vae_jax.models.networks._parts import autoregressive
@@ -20,6 +22,7 @@ WIDTHS_AND_IMAGES = list(itertools.product((2, 4), ((8, 6, 2), (7, 9, 2), (1, 5,
 CHANNELS = [(1, 8), (3, 5)]
 """Few to many, where blocks are shifted before the product, and the other way, where its results are after it."""
 SMALL, BIG = (8, 8, 1), (16, 16, 1)
+SMALL_RESNET = functools.partial(resnet.make, widths=(4, 8), depth=1)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
 
@@ -182,6 +185,7 @@ def scanned_population():
     return members, batches, losses, gradients, last
 
 
+@pytest.mark.full
 def test_members_of_a_population_have_the_gradients_that_they_have_alone():
     members, batches, _, gradients, _ = scanned_population()
     for i in range(2):
@@ -279,7 +283,10 @@ def outputs_of(build):
     return outputs(x), outputs(other), rounded
 
 
-@pytest.mark.parametrize("build", [mlp.make, conv.make])
+BUILDS = {"mlp": mlp.make, "conv": conv.make, "resnet": SMALL_RESNET}
+
+
+@pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
 def test_bfloat16_is_for_computing_and_float32_for_keeping(build):
     half = build(BIG, 3, 1, dtype="bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes(half, BIG, 3))} == {jnp.dtype("float32")}
@@ -374,7 +381,22 @@ def tiny_mlp():
     return nets, params, jax.jit(lambda params, x: jax.value_and_grad(reconstruction(nets, x))(params))
 
 
-@pytest.mark.parametrize("tiny", [tiny_mlp, tiny_conv])
+@functools.cache
+def tiny_gated_mlp():
+    """With gates and norms."""
+    fields = {"hidden": (8, 7), "norm": "layer", "gated": True}
+    nets, params = mlp.make(BIG, 3, 1, **fields), make(mlp.make, BIG, **fields)[1]
+    return nets, params, jax.jit(lambda params, x: jax.value_and_grad(reconstruction(nets, x))(params))
+
+
+@functools.cache
+def tiny_resnet():
+    """As `tiny_conv`, of residual blocks."""
+    nets, params = SMALL_RESNET(BIG, 3, 1), make(SMALL_RESNET, BIG)[1]
+    return nets, params, jax.jit(lambda params, x: jax.value_and_grad(reconstruction(nets, x))(params))
+
+
+@pytest.mark.parametrize("tiny", [tiny_mlp, tiny_gated_mlp, tiny_conv, tiny_resnet])
 def test_gradients_are_finite_and_reach_every_parameter(tiny):
     _, params, gradient = tiny()
     _, gradients = gradient(params, RNG.uniform(size=(2, *BIG)).astype(np.float32))
@@ -383,7 +405,7 @@ def test_gradients_are_finite_and_reach_every_parameter(tiny):
         assert np.any(leaf != 0), path
 
 
-@pytest.mark.parametrize("build", [mlp.make, conv.make])
+@pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
 def test_an_image_is_encoded_and_decoded_without_its_neighbours(build):
     first, second, _ = outputs_of(build)
     for codes, other_codes in zip(first["codes"], second["codes"], strict=True):
@@ -425,6 +447,12 @@ def test_encoder_and_decoder_do_not_begin_alike():
         (mlp.make, SMALL, 2, {"activation": "rellu"}, r"activation: .*did you mean 'relu'\?"),
         (conv.make, BIG, 2, {"activation": "tan"}, r"activation: .*did you mean 'tanh'\?"),
         (mlp.make, SMALL, 2, {"dtype": "float16"}, r"dtype: .*bfloat16"),
+        (mlp.make, SMALL, 2, {"norm": "batch"}, r"norm: 'batch' is unknown; known: layer, none"),
+        (mlp.make, SMALL, 2, {"init": "glorott"}, r"init: .*did you mean 'glorot'\?"),
+        (resnet.make, BIG, 2, {"widths": ()}, r"widths: \(\) is not allowed; give the channels of one scale"),
+        (resnet.make, BIG, 2, {"widths": (8, 0)}, r"widths: \[8, 0\]"),
+        (resnet.make, BIG, 2, {"depth": 0}, r"depth: \[0\]"),
+        (resnet.make, (28, 7, 1), 2, {}, r"widths: \(64, 128, 256\) halves an image 2 times and 28x7 is too small"),
         (conv.make, (15, 28, 1), 2, {}, r"name: .*15x28 is too small"),
         (conv.make, (28, 15, 1), 2, {}, r"name: .*28x15 is too small"),
     ],
@@ -463,3 +491,189 @@ def test_one_latent_depends_on_the_context_alone(key):
     by_z, by_context = slopes(key, z, context)
     np.testing.assert_array_equal(by_z, 0)
     assert np.abs(by_context).sum() > 0
+
+
+def by_hand(params, x):
+    """A gated encoder with layer norm, layer by layer."""
+    h = x.reshape(len(x), -1)
+    for i in range(2):
+        dense, gate, norm = (params[f"{name}_{i}"] for name in ("Dense", "Gate", "LayerNorm"))
+        y = h @ dense["kernel"] + dense["bias"]
+        y = (y - y.mean(1, keepdims=True)) / np.sqrt(y.var(1, keepdims=True) + 1e-6)
+        y = y * norm["scale"] + norm["bias"]
+        h = y / (1 + np.exp(-(h @ gate["kernel"] + gate["bias"])))
+    return h @ params["Dense_2"]["kernel"] + params["Dense_2"]["bias"]
+
+
+def test_a_gated_layer_with_a_norm_is_what_its_equation_says():
+    nets, params, x = make(mlp.make, (5, 4, 1), hidden=(9, 8), norm="layer", gated=True)
+    outputs = np.concatenate(nets.encode(params, x), axis=1)
+    np.testing.assert_allclose(outputs, by_hand(params["encoder"]["body"], x), rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_begin_as_lecun_or_glorot_say():
+    def kernel(**fields):
+        init = jax.jit(mlp.make(BIG, 50, 1, hidden=(), **fields).init)
+        params = init(jax.random.key(0), jnp.zeros((1, *BIG)), jnp.zeros((1, 50)))
+        return np.asarray(params["decoder"]["Dense_0"]["kernel"])
+
+    lecun, glorot = kernel(), kernel(init="glorot")
+    np.testing.assert_array_equal(lecun, kernel(init="lecun"))
+    np.testing.assert_allclose(lecun.var(), 1 / 50, rtol=0.05)
+    np.testing.assert_allclose(glorot.var(), 2 / (50 + 256), rtol=0.05)
+    assert np.abs(glorot).max() <= np.sqrt(6 / (50 + 256))  # uniform
+
+
+def test_a_gradient_keeps_no_windows_of_a_3x3_convolution():
+    x, kernel = normal(8, 5, 6, 2), normal(72, 4)
+    kept = jax.eval_shape(lambda *operands: jax.vjp(_residual.convolve_3x3, *operands)[1], x, kernel)
+    assert count(kept) <= x.size + kernel.size
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(64, 16), (128, 32), (256, 32), (4, 1), (8, 2), (12, 2), (9, 1), (1, 1)]
+)
+def test_groups_are_equal_and_of_four_channels_at_least(channels, groups):
+    assert _residual.group_count(channels) == groups
+    assert channels % groups == 0
+
+
+def block_of_lax(params, x):
+    """A residual block by XLA's own convolution and flax's own group norm, channels last."""
+    h = x
+    for i in range(2):
+        norm = nn.GroupNorm(num_groups=_residual.group_count(x.shape[-1]))
+        h = jax.nn.silu(norm.apply({"params": params[f"GroupNorm_{i}"]}, h))
+        h = in_place_of_lax(params[f"Conv3x3_{i}"], h)
+    return x + h
+
+
+def in_place_of_lax(params, x):
+    kernel = params["kernel"].reshape(3, 3, x.shape[-1], -1)
+    layout = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+    return y + params["bias"].reshape(1, 1, 1, -1)
+
+
+def residual_encoder_of_lax(params, x):
+    h = block_of_lax(params["Block_0"], in_place_of_lax(params["Conv3x3_0"], x))
+    down = params["Conv_0"]
+    h = swap(convolve(swap(h), down["kernel"], 4) + down["bias"].reshape(-1, 1, 1, 1))
+    h = block_of_lax(params["Block_1"], h)
+    h = jax.nn.silu(nn.GroupNorm(num_groups=2).apply({"params": params["GroupNorm_0"]}, h))
+    last = params["Mlp_0"]["Dense_0"]
+    return h.reshape(len(x), -1) @ last["kernel"] + last["bias"][None]
+
+
+def residual_decoder_of_lax(params, z, size):
+    first = params["Mlp_0"]["Dense_0"]
+    h = (z @ first["kernel"] + first["bias"][None]).reshape(len(z), *(-(-s // 2) for s in size), 8)
+    h = block_of_lax(params["Block_0"], h)
+    up = params["TransposedConv_0"]
+    h = swap(convolve_transposed(swap(h), up["Conv_0"]["kernel"], 4, size) + up["bias"].reshape(-1, 1, 1, 1))
+    h = block_of_lax(params["Block_1"], h)
+    h = jax.nn.silu(nn.GroupNorm(num_groups=1).apply({"params": params["GroupNorm_0"]}, h))
+    return in_place_of_lax(params["Conv3x3_0"], h)
+
+
+def test_resnet_is_the_same_network_built_from_lax():
+    shape = (9, 12, 3)
+    nets, params, x = make(SMALL_RESNET, shape, channels=2)
+    z = normal(2, 3)
+    laxs = jax.jit(lambda params, x: residual_encoder_of_lax(params["encoder"], x))(params, x)
+    np.testing.assert_allclose(np.concatenate(nets.encode(params, x), axis=1), laxs, rtol=1e-4, atol=1e-5)
+    laxs = jax.jit(lambda params, z: residual_decoder_of_lax(params["decoder"], z, shape[:2]))(params, z)
+    np.testing.assert_allclose(nets.decode(params, z), laxs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (28, 20, 1), (32, 32, 3), (64, 64, 3), (128, 128, 3), (67, 45, 2)])
+def test_resnet_fits_images_of_the_usual_and_of_odd_sizes(shape):
+    nets, latent = resnet.make(shape, 5, 2, 1, widths=(4, 8, 16, 8), depth=1), 5
+    params = shapes(nets, shape, latent)
+    mean, logvar = jax.eval_shape(nets.encode, params, jnp.zeros((2, *shape)))
+    assert mean.shape == logvar.shape == (2, latent)
+    assert jax.eval_shape(nets.decode, params, mean).shape == (2, *shape[:2], 2 * shape[2] + 1)
+
+
+def test_resnet_members_have_the_gradients_that_they_have_alone_and_compile_no_convolution():
+    nets, params, gradient = tiny_resnet()
+    members = jax.tree.map(lambda leaf: np.stack([leaf, np.float32(1.1) * leaf]), params)
+    x = RNG.uniform(size=(2, *BIG)).astype(np.float32)
+    together = jax.vmap(lambda params, x: jax.value_and_grad(reconstruction(nets, x))(params), (0, None))
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(together)(members, x))
+    losses, gradients = jax.jit(together)(members, x)
+    for i in range(2):
+        loss, alone = gradient(jax.tree.map(lambda leaf, i=i: leaf[i], members), x)
+        np.testing.assert_allclose(losses[i], loss, rtol=1e-5)
+        for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
+def test_the_page_of_networks_says_what_the_code_says():
+    text = network_page.PAGE.read_text()
+    expected = network_page.generate()
+    assert text.partition(network_page.KEPT)[0] == expected, "run: python -m experiments.network_page"
+    total = count(shapes(mlp.make((28, 28, 1), 16, 1), (28, 28, 1), 16))
+    assert f"| all | | {total:,} |" in expected.partition("## mlp")[2].partition("## resnet")[0]
+
+
+class Own(nn.Module):
+    """An encoder or a decoder of the user's own, with a layer that networks may or may not have."""
+
+    outputs: int
+    layer: nn.Module | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(4)(x.reshape(len(x), -1))
+        return nn.Dense(self.outputs)(x if self.layer is None else self.layer(x))
+
+
+OUTPUTS = {"encoder": 6, "decoder": 64}
+
+
+def own_nets(role="encoder", layer=None, outputs=0):
+    """Networks for SMALL images and three latents, one of them with `layer`, or of other `outputs`."""
+    modules = {name: Own(count) for name, count in OUTPUTS.items()}
+    modules[role] = Own(outputs or OUTPUTS[role], layer)
+    return from_linen(modules["encoder"], modules["decoder"], SMALL, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "layer", [None, nn.LayerNorm(), nn.GroupNorm(num_groups=2), nn.Dropout(0.5, deterministic=True)]
+)
+def test_networks_of_two_linen_modules_are_networks(layer):
+    nets = own_nets(layer=layer)
+    params = shapes(nets, SMALL, 3)
+    mean, logvar = jax.eval_shape(nets.encode, params, jnp.zeros((2, *SMALL)))
+    assert mean.shape == logvar.shape == (2, 3)
+    assert jax.eval_shape(nets.decode, params, mean).shape == (2, *SMALL)
+
+
+@pytest.mark.parametrize("role", OUTPUTS)
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.BatchNorm(use_running_average=False), r"its module keeps 'batch_stats' .* take GroupNorm or LayerNorm"),
+        (nn.BatchNorm(use_running_average=True), r"its module keeps 'batch_stats' .* take GroupNorm or LayerNorm"),
+        (nn.BatchNorm(), r"its module keeps 'batch_stats' .* take GroupNorm or LayerNorm"),
+        (nn.Dropout(0.5), r"asks for random numbers, as Dropout does, .* leave Dropout out"),
+        (nn.Dropout(0.5, deterministic=False), r"asks for random numbers, as Dropout does, .* leave Dropout out"),
+    ],
+)
+def test_what_depends_on_the_batch_or_draws_noise_is_refused_with_what_to_use(role, layer, message):
+    with pytest.raises(UserError, match=f"^name: .*{message}") as error:
+        shapes(own_nets(role, layer), SMALL, 3)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("role", "needed"), OUTPUTS.items())
+def test_another_number_of_outputs_is_refused(role, needed):
+    with pytest.raises(UserError, match=f"^name: its {role} gives 7 numbers for an example, and {needed} are needed"):
+        shapes(own_nets(role, outputs=7), SMALL, 3)
+
+
+def test_running_means_are_refused_in_parameters_of_any_make():
+    networks.refuse_collections({"encoder": {"params": {"kernel": np.ones(1)}}, "decoder": [np.ones(1)]})
+    with pytest.raises(UserError, match=r"^name: its module keeps 'batch_stats'"):
+        networks.refuse_collections({"encoder": {"params": {}, "batch_stats": {"mean": np.ones(1)}}})

@@ -18,15 +18,20 @@ def get_config() -> ConfigDict:
     config.latent_dim = 16
 
     # digits, mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset);
+    # folder (of PNG, JPEG, WebP: size, crop, channels, broken), arrays (.npy, .npz, HDF5, .mat: images, labels,
+    # factors, layout, range); both: test (a fraction or a count, held out where they have no test images);
     # with known factors: sprites, scenes (generated: sizes, resolution), dsprites, shapes3d, smallnorb (npz or TFDS),
     # cars3d (its .mat files or an npz).
-    # data.path: the folder of the files, where the dataset takes one.
+    # data.path: the folder of the files, or the file, where the dataset takes one.
     # data.split, data.changed: of factors, which images are held out, and how many factors differ in a pair.
     # data.binarize: none (grey levels), static (threshold at 1/2), dynamic (a Bernoulli draw at each visit).
     config.data = section("data", "digits")
 
-    # mlp: hidden (widths), activation, dtype of compute (float32, bfloat16).
+    # mlp: hidden (widths), activation, dtype of compute (float32, bfloat16), norm (none, layer), gated (layers times
+    # a sigmoid of as many in place of the activation), init (lecun, glorot).
     # conv: hidden (width of the dense layers), activation, dtype; for images of 16 pixels and more.
+    # resnet: widths (channels at each scale, each half as wide and high), depth (residual blocks at each), activation,
+    # dtype. Layers and counts of all: docs/networks.md.
     config.net = section("net", "mlp")
 
     # bernoulli, for binarised images. For grey levels (data.binarize none): gaussian (sigma), laplace (width), each
@@ -51,7 +56,12 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.steps = 10_000
     train.batch_size = 128  # over all devices together
-    train.learning_rate = 1e-3  # of Adam
+    # adam, adamw, adabelief, adamax, amsgrad, lamb, lion, muon, nadam, radam, rmsprop, sgd, yogi: optax's, its fields
+    # at optax's defaults. A rate that suits Adam is far too high for lion (a tenth) and of another scale for sgd.
+    train.optimizer = "adam"
+    train.learning_rate = 1e-3
+    train.weight_decay = 0.0  # of kernels, times the learning rate; with any optimiser but adam, where adamw has it
+    train.momentum = 0.9  # of sgd alone
     train.warmup_steps = 0  # the learning rate rises linearly over these; 0 for none
     train.cosine = False  # the learning rate falls as a half cosine to 0 at the last step
     train.clip = 0.0  # the gradient's largest global norm; 0 for no clipping

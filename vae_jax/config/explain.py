@@ -26,7 +26,7 @@ def explain(config: ConfigDict, built: Model, image_shape: tuple[int, int, int])
     lines += [f"  likelihood {_section(config.likelihood)}; schedule of beta {_section(config.schedule)}"]
     if "beta" in config.variant:
         lines += ["", beta_conventions(config, image_shape)]
-    swept = ["train.learning_rate", "seed", *(f"variant.{field}" for field in built.floats)]
+    swept = sorted(model.traced_fields(config), key=lambda field: (field.startswith("variant."), field))
     lines += ["", f"Sweep without recompiling: {', '.join(swept)}."]
     if static:
         lines += [f"Each value of these is a program of its own: {', '.join(f'variant.{field}' for field in static)}."]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vae_jax import data
+from vae_jax.models.optimizers import OPTIMIZERS
 
 
 class Rule(NamedTuple):
@@ -30,8 +31,8 @@ FRACTION = Rule(lambda v: 0 <= v < 1, "a number from 0 to below 1")
 
 
 def has_none_in(characters: str, longest: int) -> Callable[[Any], bool]:
-    """Whether a text is at most so long and has none of these characters."""
-    return lambda text: len(text) <= longest and not set(text) & set(characters)
+    """Whether a text is at most so long, not of blanks alone, and has none of these characters."""
+    return lambda text: len(text) <= longest and not text.isspace() and not set(text) & set(characters)
 
 
 RULES = {
@@ -40,10 +41,12 @@ RULES = {
     "train.steps": AT_LEAST_1,
     "train.batch_size": AT_LEAST_1,
     "train.learning_rate": POSITIVE,
+    "train.weight_decay": NOT_NEGATIVE,
+    "train.momentum": FRACTION,
     "train.warmup_steps": AT_LEAST_0,
     "train.clip": NOT_NEGATIVE,
     "train.ema": FRACTION,
-    "train.dispatch": AT_LEAST_1,
+    "train.dispatch": Rule(lambda v: 1 <= v <= 10_000, "a whole number from 1 to 10,000"),
     "log.every": AT_LEAST_1,
     "evaluation.every": AT_LEAST_1,
     "evaluation.batch_size": AT_LEAST_1,
@@ -53,12 +56,14 @@ RULES = {
     "parallel.heartbeat": AT_LEAST_1,
     "sweep.members_per_device": AT_LEAST_0,
     # What W&B would refuse, once the run trains and nobody looks.
-    "wandb.project": Rule(has_none_in(r"/\#?%:", 128), r"at most 128 characters without / \ # ? % and :"),
+    "wandb.project": Rule(
+        has_none_in(r"/\#?%:", 128), r"at most 128 characters without / \ # ? % and :, not all blank"
+    ),
     "wandb.entity": Rule(has_none_in(r"/\#?%: ", 128), r"a user or a team, without / \ # ? % : and spaces"),
-    "wandb.group": Rule(has_none_in("", 128), "at most 128 characters"),
-    "wandb.name": Rule(has_none_in("", 128), "at most 128 characters"),
+    "wandb.group": Rule(has_none_in("", 128), "at most 128 characters, not all blank"),
+    "wandb.name": Rule(has_none_in("", 128), "at most 128 characters, not all blank"),
     "wandb.tags": Rule(
-        lambda v: all(isinstance(tag, str) and 0 < len(tag) <= 64 for tag in v),
+        lambda v: all(isinstance(tag, str) and len(tag) <= 64 and tag.strip() for tag in v),
         "words with commas between, of 1 to 64 characters each",
     ),
     "sweep.halving": Rule(
@@ -69,6 +74,7 @@ RULES = {
 
 
 CHOICES = {
+    "train.optimizer": tuple(OPTIMIZERS),
     "wandb.mode": ("disabled", "offline", "online"),
     "parallel.mode": ("auto", "data", "members"),
     "data.binarize": tuple(data.BINARIZERS),
@@ -85,3 +91,7 @@ KINDS = {
 
 
 ITEMS = {bool: "truth values", int: "whole numbers", float: "numbers", str: "words"}
+
+
+ITEM_KINDS = {"wandb.tags": str, "sweep.halving": int}
+"""Of what the items of a tuple are whose default has none to tell it by."""

@@ -1,17 +1,96 @@
-"""Adam with a traced learning rate, a warm-up and a cosine; and a variant's own optimiser beside it."""
+"""Optax's optimisers by name, with a traced learning rate and weight decay; and a variant's own optimiser beside them.
+
+Each is what optax calls so, its fields at optax's defaults. The learning rate falls and rises with the schedule;
+weight decay is decoupled from the gradient (Loshchilov & Hutter 2019): beside the update u of the optimiser,
+
+    p <- p - learning_rate * schedule(step) * (u + weight_decay * p)      for kernels;  without the last term for others
+
+A kernel is a matrix or a filter of the networks, or of a network of a variant's own. Biases, the scales of norms,
+the likelihood's shared numbers and what else a variant learns (a codebook, pseudo-inputs) do not decay.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from vae_jax import registry
+from vae_jax.errors import UserError
+from vae_jax.typing import Params
 
-def make_optimizer(*, warmup_steps: int = 0, cosine_steps: int = 0, clip: float = 0.0) -> optax.GradientTransformation:
-    """Adam: clip by global norm, scale by Adam, then by minus the learning rate and the schedule.
+Path = tuple[Any, ...]
 
-    `update` takes `learning_rate` as an argument, so that it may be traced. The
-    schedule rises linearly over `warmup_steps` and falls as a cosine to 0 at `cosine_steps`; 0 leaves
-    a part out.
+
+def _sgd(momentum: float) -> optax.GradientTransformation:
+    return optax.trace(momentum) if momentum else optax.identity()
+
+
+def _muon(momentum: float) -> optax.GradientTransformation:
+    """Muon (Jordan et al. 2024) for kernels that are matrices, Adam for all else."""
+
+    def dimensions(params: Params) -> Params:
+        numbers = optax.contrib.MuonDimensionNumbers()
+        return _map_with_path(lambda path, leaf: numbers if is_kernel(path, leaf) and leaf.ndim == 2 else None, params)
+
+    descent = optax.contrib.muon(1.0, muon_weight_dimension_numbers=dimensions)
+    return optax.chain(descent, optax.scale(-1.0))
+
+
+def _plain(scale: Callable[[], optax.GradientTransformation]) -> Callable[[float], optax.GradientTransformation]:
+    return lambda momentum: scale()
+
+
+OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "adabelief": _plain(optax.scale_by_belief),
+    "adam": _plain(optax.scale_by_adam),
+    "adamax": _plain(optax.scale_by_adamax),
+    "adamw": _plain(optax.scale_by_adam),
+    "amsgrad": _plain(optax.scale_by_amsgrad),
+    "lamb": _plain(partial(optax.scale_by_adam, eps=1e-6)),
+    "lion": _plain(optax.scale_by_lion),
+    "muon": _muon,
+    "nadam": _plain(partial(optax.scale_by_adam, nesterov=True)),
+    "radam": _plain(optax.scale_by_radam),
+    "rmsprop": _plain(optax.scale_by_rms),
+    "sgd": _sgd,
+    "yogi": _plain(optax.scale_by_yogi),
+}
+"""name -> (momentum, which SGD alone has) -> the update before weight decay and learning rate."""
+
+AFTER_DECAY: dict[str, Callable[[], optax.GradientTransformation]] = {"lamb": optax.scale_by_trust_ratio}
+"""What is done to update and decay together, where that is something (You et al. 2020, algorithm 2)."""
+
+WITHOUT_DECAY = ("adam",)
+"""Adam with weight decay is AdamW."""
+
+
+def make_optimizer(
+    *,
+    name: str = "adam",
+    momentum: float = 0.9,
+    warmup_steps: int = 0,
+    cosine_steps: int = 0,
+    clip: float = 0.0,
+) -> optax.GradientTransformation:
+    """Clips by global norm, scales as the optimiser `name` does, then by minus the learning rate and the schedule.
+
+    `update` takes `learning_rate` and `weight_decay` (0 where it is left out) as arguments, so that they may be
+    traced.
+
+    Args:
+        name: one of OPTIMIZERS.
+        momentum: of "sgd"; 0 for none.
+        warmup_steps: the schedule rises linearly over these; 0 for none.
+        cosine_steps: it falls as a cosine to 0 at this step; 0 for never.
+        clip: the largest global norm of the gradient; 0 for no clipping.
+
+    Raises:
+        UserError: for an unknown name, with the nearest.
     """
+    scale = registry.choose("optimizer", name, OPTIMIZERS)(momentum)
     warmup = (
         optax.linear_schedule(1 / (warmup_steps + 1), 1.0, warmup_steps)
         if warmup_steps
@@ -20,9 +99,43 @@ def make_optimizer(*, warmup_steps: int = 0, cosine_steps: int = 0, clip: float 
     cosine = optax.cosine_decay_schedule(1.0, cosine_steps) if cosine_steps else optax.constant_schedule(1.0)
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
-        optax.scale_by_adam(),
+        scale,
+        *([] if name in WITHOUT_DECAY else [_decay_kernels(), AFTER_DECAY.get(name, optax.identity)()]),
         _descend(lambda step: warmup(step) * cosine(step)),
     )
+
+
+def check_decay(name: str, weight_decay: float) -> None:
+    """Raises UserError for a weight decay that the optimiser `name` would not read."""
+    if weight_decay and name in WITHOUT_DECAY:
+        raise UserError(f"weight_decay: {weight_decay} is not read by the optimizer {name!r}; take 'adamw', or 0")
+
+
+def is_kernel(path: Path, leaf: Any) -> bool:
+    """Whether a parameter is a kernel, by its path in {"nets", "own"}, of which the second is a variant's own.
+
+    In the networks every array of two and more dimensions is one, whoever wrote them and whatever it is called.
+    """
+    if leaf.ndim < 2:
+        return False
+    names = [str(getattr(entry, "key", entry)) for entry in path]
+    return names[:1] != ["own"] or names[-1].startswith("kernel")
+
+
+def _map_with_path(function: Callable[[Path, Any], Any], params: Params) -> Params:
+    return jax.tree_util.tree_map_with_path(function, params)
+
+
+def _decay_kernels() -> optax.GradientTransformationExtraArgs:
+    """Adds weight_decay * p to the update of each kernel p."""
+
+    def update(updates, state, params=None, *, weight_decay=0.0, **extra):
+        def decay(path, u, p):
+            return u + weight_decay * p if is_kernel(path, p) else u
+
+        return jax.tree_util.tree_map_with_path(decay, updates, params), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
 def _descend(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:

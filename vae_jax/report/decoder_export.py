@@ -90,6 +90,8 @@ def missing_support(run: TrainedModel) -> str:
         return "this variant does more to decode than its network's layers"
     if net["name"] not in NETWORKS:
         return f"the network {net['name']!r} has no counterpart in the browser"
+    if net.get("gated") or net.get("norm", "none") != "none":
+        return "gated and normalised layers have no counterpart in the browser"
     if net["dtype"] != "float32":
         return f"it computes in {net['dtype']}, which a browser does not"
     if likelihood not in MEAN_KINDS:

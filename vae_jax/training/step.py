@@ -5,18 +5,20 @@ Both run under the named axis AXIS; executors.py lifts them over devices and ste
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Int
 
 from vae_jax import data, randomness
+from vae_jax.errors import errors_of
 from vae_jax.model import Model
 from vae_jax.models.collectives import all_gather, batch_positions, mean_over_devices
-from vae_jax.models.networks import Nets
-from vae_jax.models.optimizers import make_optimizer, partition_optimizers
+from vae_jax.models.networks import Nets, refuse_collections
+from vae_jax.models.optimizers import check_decay, make_optimizer, partition_optimizers
 from vae_jax.typing import Batch, Config, Indices, Key, Metrics, Params, Scalar
 from vae_jax.variants import Variant
 
@@ -38,6 +40,7 @@ class Hyper(NamedTuple):
 
     learning_rate: Scalar
     variant: dict[str, Scalar]
+    weight_decay: Scalar | np.float32 = np.float32(0.0)
 
 
 def init_state(
@@ -52,7 +55,10 @@ def init_state(
     """The state before the first step, a function of the root key alone."""
     nets_key, own_key = jax.random.split(randomness.stream(key, "init"))
     dummy_inputs = variant.dummy_inputs(image_shape, latent_dim)
-    params = {"nets": nets.init(nets_key, *dummy_inputs), "own": variant.init(own_key, image_shape, latent_dim)}
+    with errors_of("config.net."):
+        nets_params = nets.init(nets_key, *dummy_inputs)
+        refuse_collections(nets_params)
+    params = {"nets": nets_params, "own": variant.init(own_key, image_shape, latent_dim)}
     # Weak types, which constants without a dtype have, would become strong in a step: another program to compile.
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), params)
     average = jax.tree.map(jnp.copy, params) if ema else None
@@ -101,9 +107,8 @@ def make_train_step(
 
         (loss, terms), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
         loss, gradient = mean_over_devices((loss, gradient))
-        updates, optimizer_state = optimizer.update(
-            gradient, state.optimizer, state.params, learning_rate=hyper.learning_rate
-        )
+        rates = {"learning_rate": hyper.learning_rate, "weight_decay": hyper.weight_decay}
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params, **rates)
         params = optax.apply_updates(state.params, updates)
         metrics = summarize_terms(terms) | {"loss": loss}
         return TrainState(state.step + 1, params, optimizer_state, _average(state, params, ema)), metrics
@@ -127,14 +132,32 @@ def make_eval_step(nets: Nets, variant: Variant, fetch: Fetch) -> Callable[..., 
     return step
 
 
+EARLIER: dict[str, Any] = {"optimizer": "adam", "momentum": 0.9, "weight_decay": 0.0}
+"""What runs did whose configs, of an earlier version, do not say so."""
+
+
+def train_section(config: Config) -> dict[str, Any]:
+    """The fields of config.train, those of an earlier version's too. Raises UserError where two of them clash."""
+    section = EARLIER | dict(config["train"].items())
+    with errors_of("config.train."):
+        check_decay(section["optimizer"], section["weight_decay"])
+    return section
+
+
 def optimizer_for(config: Config, variant: Variant) -> optax.GradientTransformation:
-    """The optimiser that a config asks for, beside the variant's own where that has one."""
-    section = config["train"]
-    shared = make_optimizer(
-        warmup_steps=section["warmup_steps"],
-        cosine_steps=section["steps"] if section["cosine"] else 0,
-        clip=section["clip"],
-    )
+    """The optimiser that a config asks for, beside the variant's own where that has one.
+
+    Raises UserError for an optimiser that is unknown or would not read the weight decay.
+    """
+    section = train_section(config)
+    with errors_of("config.train."):
+        shared = make_optimizer(
+            name=section["optimizer"],
+            momentum=section["momentum"],
+            warmup_steps=section["warmup_steps"],
+            cosine_steps=section["steps"] if section["cosine"] else 0,
+            clip=section["clip"],
+        )
     return partition_optimizers(shared, variant.own_optimizer)
 
 
@@ -148,9 +171,11 @@ def initial_state(
 
 
 def make_hyper(config: Config, model: Model) -> Hyper:
-    """The traced numbers of a run."""
-    floats = {name: jnp.asarray(config["variant"][name], jnp.float32) for name in model.floats}
-    return Hyper(jnp.asarray(config["train"]["learning_rate"], jnp.float32), floats)
+    """The traced numbers of a run. Raises UserError for a weight decay that its optimiser would not read."""
+    section, given = train_section(config), dict(config["variant"].items())
+    floats = {name: jnp.asarray(given.get(name, value), jnp.float32) for name, value in model.floats.items()}
+    rate, decay = (jnp.asarray(section[name], jnp.float32) for name in ("learning_rate", "weight_decay"))
+    return Hyper(rate, floats, decay)
 
 
 def fetch_fn(config: Config) -> Callable[[data.Split], Fetch]:

@@ -2,30 +2,18 @@
 
 A file has `make(image_shape, latent_dim, channels, shared=0, **fields) -> Nets`; its fields are the keyword-only
 parameters of `make`. Networks of the user's own are a module with such a `make`, chosen by its dotted name; what is
-inside is theirs (flax, another library or plain jax.numpy). An encoder ends in the mean and the log variance of
-q(z | x), a decoder in likelihood parameters. Parameters are float32; `dtype` is what the layers compute in; what they
-return is float32.
+inside is theirs (flax, another library or plain jax.numpy); `from_linen` makes them of two flax modules. An encoder
+ends in the mean and the log variance of q(z | x), a decoder in likelihood parameters. Parameters are float32; `dtype`
+is what the layers compute in; what they return is float32.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from vae_jax import registry
-from vae_jax.typing import Codes, Images, Key, Params, Pixels
+from vae_jax.models.networks._nets import Nets, refuse_collections
 
-
-class Nets(NamedTuple):
-    """An encoder and a decoder.
-
-    Attributes:
-        init: (key, image, code) -> params; input widths are those of this image and this code, batches of one.
-        encode: (params, x) -> (mean, log variance) of q(z | x), (batch, latent) each.
-        decode: (params, z) -> the likelihood's parameters, (batch, height, width, numbers of a pixel).
-    """
-
-    init: Callable[[Key, Images, Codes], Params]
-    encode: Callable[[Params, Images], tuple[Codes, Codes]]
-    decode: Callable[[Params, Codes], Pixels]
+__all__ = ["Nets", "defaults", "from_linen", "get", "refuse_collections"]
 
 
 def get(name: str) -> Callable[..., Nets]:
@@ -36,3 +24,29 @@ def get(name: str) -> Callable[..., Nets]:
 def defaults(name: str) -> dict[str, Any]:
     """The config section of the network `name`: its name and its fields. Raises UserError for an unknown name."""
     return {"name": name, **registry.keyword_fields(get(name))}
+
+
+def from_linen(
+    encoder: Any,
+    decoder: Any,
+    image_shape: tuple[int, int, int],
+    latent_dim: int,
+    channels: int,
+    shared: int = 0,
+) -> Nets:
+    """The networks of two flax linen modules: what a `make` of one's own returns (docs/networks.md has an example).
+
+    Args:
+        encoder: images (batch, height, width, colours) -> (batch, 2 * latent_dim), means and then log variances.
+        decoder: codes (batch, latents) -> height * width * colours * channels numbers for each, in any shape.
+        image_shape: (height, width, colours).
+        latent_dim: how many means and log variances the encoder gives.
+        channels: the likelihood's numbers for each channel of a pixel.
+        shared: its learned numbers that are the same for all pixels.
+
+    `init` of the networks raises UserError for a module that keeps more than parameters (BatchNorm), asks for random
+    numbers (Dropout) or gives another number of outputs.
+    """
+    from vae_jax.models.networks import _linen  # brings flax, which whoever reads a config can do without
+
+    return _linen.from_linen(encoder, decoder, image_shape, latent_dim, channels, shared)

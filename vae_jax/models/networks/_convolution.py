@@ -12,7 +12,7 @@ from vae_jax.models.networks._layers import Mlp
 from vae_jax.typing import Params
 
 
-def _swap_batch(x: Float[Array, "a h w d"]) -> Float[Array, "d h w a"]:
+def swap_batch(x: Float[Array, "a h w d"]) -> Float[Array, "d h w a"]:
     """From the batch first and channels last, as images are, to channels first and the batch last, or back."""
     return x.transpose(3, 1, 2, 0)
 
@@ -71,6 +71,19 @@ def convolve_transposed(
     return jax.linear_transpose(lambda x: convolve(x, kernel.T, width), image)(y)[0]
 
 
+@jax.checkpoint
+def convolve_3x3(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"]) -> Float[Array, "n h w b"]:
+    """A 3x3 convolution at stride 1 with SAME padding, as one matrix product.
+
+    `kernel` has its rows in the order (row of the window, column, channel). The nine shifted images are made again for
+    the gradient: kept, they would be nine times what the layer is given.
+    """
+    height, breadth = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = [padded[:, i : i + height, j : j + breadth] for i in range(3) for j in range(3)]
+    return _multiply(jnp.concatenate(windows), kernel)
+
+
 def halvings(size: int, times: int) -> list[int]:
     """`size`, and the size after each stride-2 layer: 28 -> [28, 14, 7, 4, 2]."""
     sizes = [size]
@@ -126,10 +139,10 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = _swap_batch(x)
+        x = swap_batch(x)
         for i, (channels, width) in enumerate(self.layers):
             x = self.activation(Conv(channels, width, self.dtype, name=_layer_name(self, i))(x))
-        return Mlp((self.hidden, self.outputs), self.activation, self.dtype)(_swap_batch(x).reshape(x.shape[-1], -1))
+        return Mlp((self.hidden, self.outputs), self.activation, self.dtype)(swap_batch(x).reshape(x.shape[-1], -1))
 
 
 class Kernel(nn.Module):
@@ -173,7 +186,7 @@ class ConvDecoder(nn.Module):
     def __call__(self, z):
         height, width = self.sizes[-1]
         x = Mlp((self.hidden, height * width * self.channels[0]), self.activation, self.dtype)(z)
-        x = _swap_batch(x.reshape(len(x), height, width, self.channels[0]))
+        x = swap_batch(x.reshape(len(x), height, width, self.channels[0]))
         for size, channels in zip(self.sizes[-2::-1], self.channels[1:], strict=True):
             x = TransposedConv(channels, size, self.dtype)(self.activation(x))
-        return _swap_batch(x)
+        return swap_batch(x)

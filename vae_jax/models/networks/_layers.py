@@ -10,25 +10,45 @@ from jaxtyping import Array
 
 from vae_jax import registry
 from vae_jax.errors import UserError
-from vae_jax.models.networks import Nets
+from vae_jax.models.networks._nets import Nets
 from vae_jax.typing import Codes, Images, Key, Params, Pixels
 
 ACTIVATIONS = {name: getattr(nn, name) for name in ("relu", "tanh", "gelu", "silu", "elu", "leaky_relu", "softplus")}
 DTYPES = {name: jnp.dtype(name) for name in ("float32", "bfloat16")}
+INITS = {"lecun": nn.initializers.lecun_normal(), "glorot": nn.initializers.glorot_uniform()}
+NORMS = {"none": False, "layer": True}
 
 
 class Mlp(nn.Module):
-    """Dense layers of the given widths, an activation after each but the last."""
+    """Dense layers of the given widths, an activation after each but the last.
+
+    Attributes:
+        widths: of the layers.
+        activation: after each but the last.
+        dtype: what the layers compute in.
+        layer_norm: whether each but the last is normalised before its activation (Ba et al. 2016).
+        gated: whether each but the last is (Wx + b) * sigmoid(Vx + c) in place of an activation.
+        kernel_init: how kernels begin.
+    """
 
     widths: Sequence[int]
     activation: Callable
     dtype: jnp.dtype
+    layer_norm: bool = False
+    gated: bool = False
+    kernel_init: Callable = INITS["lecun"]
 
     @nn.compact
     def __call__(self, x):
-        for width in self.widths[:-1]:
-            x = self.activation(nn.Dense(width, dtype=self.dtype)(x))
-        return nn.Dense(self.widths[-1], dtype=self.dtype)(x)
+        for i, width in enumerate(self.widths[:-1]):
+            h = self.dense(width)(x)
+            h = nn.LayerNorm(dtype=self.dtype)(h) if self.layer_norm else h
+            x = h * nn.sigmoid(self.dense(width, f"Gate_{i}")(x)) if self.gated else self.activation(h)
+        return self.dense(self.widths[-1])(x)
+
+    def dense(self, width: int, name: str | None = None) -> nn.Dense:
+        """A layer of `width`."""
+        return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name=name)
 
 
 def apply_module(module: nn.Module, params: Params, *inputs: Array) -> Array:

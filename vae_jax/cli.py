@@ -37,6 +37,7 @@ def train(argv: Sequence[str]) -> int:
     """
     from vae_jax.config.explain import explain_config
     from vae_jax.config.parse import checked_config, run_name
+    from vae_jax.training.start import recorded_start
     from vae_jax.training.train_run import train_in_folder
 
     parser = Parser("train", train.__doc__, config=True)
@@ -50,7 +51,8 @@ def train(argv: Sequence[str]) -> int:
     if flags.explain:
         print(explain_config(config))
         return 0
-    return train_in_folder(config, workdir, _given_processes(flags), getattr(flags, "from"))
+    start = getattr(flags, "from") or recorded_start(flags.config)
+    return train_in_folder(config, workdir, _given_processes(flags), start)
 
 
 def explain(argv: Sequence[str]) -> int:

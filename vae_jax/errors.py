@@ -2,10 +2,14 @@
 
 import contextlib
 import difflib
+import errno
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from vae_jax.phrases import printable
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the operating system that room on the disk mends."""
 
 
 class UserError(ValueError):
@@ -16,7 +20,8 @@ def message_of(error: BaseException) -> str:
     """What an error says, as one tells it to a person: of one of the operating system with the file's name first."""
     if isinstance(error, OSError) and error.strerror:
         names = [printable(str(name)) for name in (error.filename, error.filename2) if name is not None]
-        return ": ".join([*names[:1], error.strerror.lower()])
+        remedy = "; free some space and give the same command again" if error.errno in FULL else ""
+        return ": ".join([*names[:1], error.strerror.lower()]) + remedy
     return str(error) or type(error).__name__
 
 

@@ -69,14 +69,26 @@ def plain(value: Any) -> Any:
 @contextlib.contextmanager
 def replacement(file: Path) -> Iterator[Path]:
     """A path beside `file` to write to, which takes its place at the end; where the write fails, nothing is left."""
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    temporary = file.with_name(f".{secrets.token_hex(4)}.{file.name}")
     try:
-        yield temporary
-        os.replace(temporary, file)
+        with named_errors(file):
+            yield temporary
+            os.replace(temporary, file)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+@contextlib.contextmanager
+def named_errors(file: Path) -> Iterator[None]:
+    """Gives an OSError the name of the file that was being written, which that of a full disk does not have."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename is not None and Path(str(error.filename)).name[:1] != "."):
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def write_text(file: Path, text: str) -> None:
@@ -87,4 +99,9 @@ def write_text(file: Path, text: str) -> None:
 
 def write_json(file: Path, value: Any) -> None:
     """Writes `value` whole or not at all."""
-    write_text(file, json.dumps(plain(value), indent=2) + "\n")
+    write_text(file, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """The text of a JSON file."""
+    return json.dumps(plain(value), indent=2) + "\n"

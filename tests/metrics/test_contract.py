@@ -145,6 +145,14 @@ def test_a_metric_of_the_users_own_is_computed_by_its_dotted_name(own, key):
     assert (wide.metric.unit, wide.label) == ("miles", "lab_of_a_test/spread/WIDE")
 
 
+def test_a_whole_number_of_a_metric_is_read_like_those_of_a_config():
+    (request,) = parse_requests("likelihood:k=1e2")
+    assert request.parameters["k"] == 100
+    assert request.protocol.startswith("k=100 ")
+    with pytest.raises(UserError, match=r"--metrics=likelihood:k=1.5: '1.5' is not allowed; k is like \d+"):
+        parse_requests("likelihood:k=1.5")
+
+
 def test_what_is_known_of_a_metric_of_the_users_own_is_read_from_its_file(own):
     for label in ("lab_of_a_test/spread", "lab_of_a_test/spread:bins=30", "lab_of_a_test/spread:share=0.25"):
         assert metrics.is_metric(label)

@@ -246,6 +246,7 @@ def refuse(*_):
     raise AssertionError("trained once more")
 
 
+@pytest.mark.full
 def test_digits_are_told_and_the_cache_is_used(cache, monkeypatch):
     dataset = digits.load()
     first = _feature_classifier.load_or_train(dataset, SECTION)

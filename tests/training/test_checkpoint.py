@@ -82,25 +82,33 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, caplog, damage):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of TensorStore's threads, now and then
-@pytest.mark.parametrize("content", [b"", b"[" * 100_000])
-def test_whichever_file_of_the_newest_is_damaged_the_one_before_it_is_taken(tmp_path, content):
+def test_whichever_file_of_the_newest_is_emptied_the_one_before_it_is_taken(tmp_path):
     saved(tmp_path / "whole", [-2.0, -1.0]).close()
     files = [file for file in (tmp_path / "whole" / "10").rglob("*") if file.is_file()]
     harmless = []
     for file in (file.relative_to(tmp_path / "whole") for file in files):
         shutil.copytree(tmp_path / "whole", tmp_path / "copy")
-        (tmp_path / "copy" / file).write_bytes(content)
-        try:
-            checkpoints = Checkpoints(tmp_path / "copy", read_only=True)
-        except UserError:  # in one line: Orbax reads this file of its own before anything is asked for
-            assert (file.name, len(content)) == ("_CHECKPOINT_METADATA", 100_000)
-        else:
-            step, restored = checkpoints.restore(tiny_vae.state(ema=0.9))
-            jax.tree.map(np.testing.assert_array_equal, restored, states(2)[step // 10])
-            harmless += [file] if step == 10 else []
-            checkpoints.close()
+        (tmp_path / "copy" / file).write_bytes(b"")
+        checkpoints = Checkpoints(tmp_path / "copy", read_only=True)
+        step, restored = checkpoints.restore(tiny_vae.state(ema=0.9))
+        jax.tree.map(np.testing.assert_array_equal, restored, states(2)[step // 10])
+        harmless += [file] if step == 10 else []
+        checkpoints.close()
         shutil.rmtree(tmp_path / "copy")
     assert len(harmless) < len(files)
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "[" * 100_000])
+def test_what_keeps_orbax_from_opening_the_folder_is_set_aside(tmp_path, caplog, content):
+    saved(tmp_path, [-2.0, -1.0]).close()
+    (tmp_path / "10" / "_CHECKPOINT_METADATA").write_text(content)
+    with pytest.raises(UserError, match="remove 10"):
+        Checkpoints(tmp_path, read_only=True)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore(tiny_vae.state(ema=0.9))[0] == 0
+    assert "checkpoint 10 in" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "10.damaged"]
+    checkpoints.close()
 
 
 def test_a_checkpoint_under_the_name_of_another_step_is_not_believed(tmp_path, caplog):

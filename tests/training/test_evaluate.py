@@ -4,17 +4,21 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from vae_jax import cli, metrics, registry
+from vae_jax.config.parse import load_config
 from vae_jax.errors import UserError
 from vae_jax.metrics import sap
 from vae_jax.metrics._requests import parse_requests
 from vae_jax.training import evaluate_run, writers
+from vae_jax.training.evaluation import held_out_table
 from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
+from vae_jax.training.recorder import Recorder, report_population
 from vae_jax.training.train_run import finished
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +131,34 @@ def test_a_metric_that_cannot_be_computed_does_not_stop_the_others(run_folder, m
     assert "could not be computed: sap" in shown.err
     assert "mig:points=300" in results(run_folder)
     assert "sap" not in results(run_folder)
+
+
+def test_numbers_that_round_to_zero_have_no_sign(run_folder, tmp_path, monkeypatch, capsys):
+    def compute(context, key, *, train: int = 10, test: int = 10):
+        return {"sap": -1e-9}
+
+    monkeypatch.setattr(sap, "METRIC", dataclasses.replace(sap.METRIC, compute=compute))
+    assert cli.evaluate([f"--workdir={run_folder}", "--metrics=sap"]) == 0
+    recorder = Recorder(load_config("digits"), tmp_path, 0, Spoken(), print)
+    recorder.test(5, {"loss": -1e-9, "elbo": -0.001, "rate": -0.0})
+    recorder.close(0)
+    report_population(Spoken(), 5, [{"elbo": -1e-9}] * 2)
+    print(held_out_table({"elbo": -1e-9, "rate": -0.0, "active_units": 0}))
+    shown = capsys.readouterr().out
+    assert "sap = 0.0000 " in shown
+    assert "loss 0.00  elbo 0.00  rate 0.00" in shown
+    assert "elbo 0.00 (0.00 to 0.00)" in shown
+    assert not re.search(r"-0\.0+\b(?![1-9])", shown)
+
+
+class Spoken(writers.Progress):
+    """Progress that prints every line."""
+
+    def __init__(self):
+        pass
+
+    def report(self, step, text, lasting=True):
+        print(text)
 
 
 OWN_METRIC = """

@@ -55,8 +55,8 @@ def trained(executor, make_step, states, indices, keys, hyper, alive):
     return executor.to_host(state), executor.to_host(metrics)
 
 
-IN_SHORT = ("beta", "factor")
-"""The simplest; with a network and an optimiser of its own, and codes that are shuffled over the batch."""
+IN_SHORT = ("beta",)
+"""The simplest."""
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,7 @@ def stop_after(monkeypatch, step):
     monkeypatch.setattr(data, "index_stream", stream)
 
 
+@pytest.mark.full
 def test_members_that_stand_apart_meet_and_end_the_same(three, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         stop_after(patched, 30)
@@ -285,6 +286,7 @@ def test_a_restart_runs_the_same_program_whoever_has_ended_and_whatever_is_broke
     assert not (tmp_path / "s0/failed.json").exists()  # the same command tries it again
 
 
+@pytest.mark.full
 def test_a_member_that_cannot_be_saved_stops_no_other_and_is_tried_again(three, tmp_path, monkeypatch, capsys):
     file, save = members_file(tmp_path, seeds(3, **{"sweep.members_per_device": 0})), Checkpoints.save
 
@@ -304,6 +306,44 @@ def test_a_member_that_cannot_be_saved_stops_no_other_and_is_tried_again(three, 
     assert cli.population([file]) == 0
     for name in seeds(3):
         assert results(tmp_path / name) == results(three / name)
+
+
+def test_flags_that_would_change_digits_stop_a_member_and_do_not_end_it(three, tmp_path, capsys):
+    shutil.copytree(three / "s0", tmp_path / "s0")
+    unfinish(tmp_path / "s0")
+    environment = tmp_path / "s0/environment.json"
+    honest = environment.read_text()
+    environment.write_text(honest.replace('"flags": {', '"flags": {"jax_disable_jit": "True",'))
+    file = members_file(tmp_path, seeds(1, **{"sweep.members_per_device": 0}))
+    assert cli.population([file]) == 1
+    assert "jax_disable_jit: 'unset' here" in capsys.readouterr().out
+    environment.write_text(honest)
+    assert cli.population([file]) == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", '{"loss": null}', '{"elbo": "x"}', '{"elbo": null, "loss": 1}', '{"bound": [1]}']
+)
+def test_a_record_without_a_score_ranks_nobody(tmp_path, line):
+    record = json.loads(line) | {"step": 30, "split": "test"}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    assert population.bound_at(tmp_path, 30) is None
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").mkdir()
+    assert population.bound_at(tmp_path, 30) is None
+
+
+def test_a_damaged_drop_counts_from_its_last_record(tmp_path):
+    (tmp_path / "dropped.json").write_text("{")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 20}\n')
+    assert [population.Room([tmp_path], 4).after(step) for step in (10, 20)] == [1, 0]
+
+
+def test_halving_by_losses_that_weigh_other_things_is_refused(tmp_path):
+    fields = {"variant.name": "rae", "sweep.halving": "(20,)"}
+    members = {f"m{i}": fields | {"variant.beta_z": i} for i in range(2)}
+    with pytest.raises(UserError, match=r"sweep.halving: ranks these members by their loss.*variant.beta_z=0.0 and 1"):
+        cli.population([members_file(tmp_path, members)])
 
 
 def test_room_is_left_for_all_but_those_that_halving_dropped(tmp_path):
@@ -372,6 +412,7 @@ def test_halving_at_the_last_step_drops_nobody(tmp_path):
     assert not any((tmp_path / name / "dropped.json").exists() for name in seeds(2))
 
 
+@pytest.mark.full
 def test_halving_drops_who_is_behind(tmp_path):
     rates = {"fast": 1e-2, "slow": 1e-5, "slower": 1e-6}
     members = {name: {"train.learning_rate": rate, "sweep.halving": "(20,)"} for name, rate in rates.items()}
@@ -414,6 +455,7 @@ def test_what_needs_another_program_is_refused_by_name(tmp_path):
         cli.population([f"--members={tmp_path / 'absent.json'}"])
 
 
+@pytest.mark.full
 def test_as_many_members_as_memory_allows(monkeypatch):
     config = parse_config(small_words(**FIELDS | {"sweep.members_per_device": 0}))
     setup = prepare(config)

@@ -11,10 +11,12 @@ from helpers.small_run import SMALL, train_small
 
 import vae_jax
 from vae_jax import cli
+from vae_jax.comparison.load_runs import load_runs
+from vae_jax.comparison.reproduce import training_words
 from vae_jax.config.parse import load_config
 from vae_jax.errors import UserError
 from vae_jax.training.setup import prepare
-from vae_jax.training.start import begin_from, read_start
+from vae_jax.training.start import begin_from, read_start, recorded_start
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,21 @@ def test_what_changes_no_number_may_change_and_a_new_metric_is_computed(copy, ca
     after = json.loads((copy / "evaluation.json").read_text())
     assert after.keys() - before.keys() >= {"active_units:images=50"}
     assert before.items() <= after.items()
+
+
+def test_all_metrics_may_be_asked_of_a_finished_run(copy, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "vae_jax.training.evaluate_run.run_metrics", lambda words, *rest: (asked.append(words), ({}, []))[1]
+    )
+    assert train_small(copy, **{"evaluation.metrics": "all"}) == 0
+    assert "gaussian_tc" in asked[0].split(",")
+
+
+def test_checkpoints_without_a_config_are_not_taken_for_another_runs(copy):
+    (copy / "config.json").unlink()
+    with pytest.raises(UserError, match=r"holds checkpoints and no config\.json"):
+        train_small(copy, **{"variant.beta": 4})
 
 
 def test_other_data_under_the_same_name_are_refused(copy):
@@ -175,6 +192,12 @@ def test_a_run_begins_with_the_weights_of_another(finished, tmp_path):
     source = vae_jax.open_run(finished, "best")
     jax.tree.map(np.testing.assert_array_equal, state.params, source.params)
     assert int(state.step) == 0
+    (run,), _ = load_runs([folder])
+    assert run.config["from"].startswith(f"{finished}:best ")
+    assert f"--from={finished}:best" in training_words(run)
+    assert recorded_start(str(folder / "config.json")) == f"{finished}:best"
+    with pytest.raises(UserError, match="is the run itself"):
+        read_start(f"{folder}/.", folder)
     shutil.move(finished, tmp_path / "moved")
     try:
         train_small(folder, **{"train.steps": 10, "train.learning_rate": 1e-4})  # which needs it no longer
@@ -204,34 +227,34 @@ def test_home_is_expanded_wherever_a_folder_is_named(finished, tmp_path, monkeyp
         cli.train(["--workdir=~nobody_here/x"])
 
 
-CHANGES = {
-    "image_shape": ["a", 1, 2],
-    "image_shape ": [8, 8],
-    "image_shape  ": "881",
-    "image_shape   ": [8, 8, -1],
-    "image_shape    ": None,
-    "config.seed": "0",
-    "config.latent_dim": "3",
-    "config.latent_dim ": -1,
-    "config.net.hidden": ["a"],
-    "config.net.hidden ": 8,
-    "config.net": 3,
-    "config.variant": [],
-    "config.variant.beta": "x",
-    "config.data.name": None,
-    "config.train": {},
-    "config": [],
-}
+CHANGES = [
+    ("image_shape", ["a", 1, 2]),
+    ("image_shape", [8, 8]),
+    ("image_shape", "881"),
+    ("image_shape", [8, 8, -1]),
+    ("image_shape", None),
+    ("config.seed", "0"),
+    ("config.latent_dim", "3"),
+    ("config.latent_dim", -1),
+    ("config.net.hidden", ["a"]),
+    ("config.net.hidden", 8),
+    ("config.net", 3),
+    ("config.variant", []),
+    ("config.variant.beta", "x"),
+    ("config.data.name", None),
+    ("config.train", {}),
+    ("config", []),
+]
 
 
-@pytest.mark.parametrize("field", CHANGES)
-def test_a_record_that_no_run_has_is_one_line(copy, field):
+@pytest.mark.parametrize(("field", "value"), CHANGES)
+def test_a_record_that_no_run_has_is_one_line(copy, field, value):
     record = json.loads((copy / "config.json").read_text())
-    *parents, leaf = field.strip().split(".")
+    *parents, leaf = field.split(".")
     section = record
     for name in parents:
         section = section[name]
-    section[leaf] = CHANGES[field]
+    section[leaf] = value
     (copy / "config.json").write_text(json.dumps(record))
     for program in (vae_jax.open_run, train_small):
         with pytest.raises(UserError) as refused:

@@ -282,6 +282,7 @@ def test_a_second_start_keeps_the_id(tmp_path, monkeypatch):
     assert lines == ["wandb: mirror stopped (no W&B today); metrics.jsonl has everything"] * 3
 
 
+@pytest.mark.full
 def test_without_a_key_the_run_is_kept_offline(tmp_path):
     (line,) = said(start(tmp_path, "online"))
     assert "no API key" in line
@@ -289,6 +290,7 @@ def test_without_a_key_the_run_is_kept_offline(tmp_path):
     check_offline(tmp_path / "run")
 
 
+@pytest.mark.full
 def test_without_a_network_the_run_is_kept_offline(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"

@@ -169,7 +169,7 @@ def informed(codes, classes):
     return np.array(explained)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_pairs_lead_latents_to_single_factors():
     # Places of one shape: with pairs each latent answers to one of x and y, without them to both alike.
     steps, dataset = 1200, sprites.load(sizes=(1, 1, 1, 16, 16), resolution=16, split="random 0.1")

@@ -279,6 +279,7 @@ def collapsed_runs(steps, count):
     return runs
 
 
+@pytest.mark.slow  # the short form too takes most of a minute
 @pytest.mark.parametrize("length", trained_digits.LENGTHS)
 def test_warm_up_keeps_both_layers_in_use_on_digits(length):
     # One seed in four keeps both without it, and which one depends on rounding.

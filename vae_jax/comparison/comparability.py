@@ -45,6 +45,14 @@ def _likelihood(config: Config) -> str:
     return _text(config, LIKELIHOOD_FIELDS)
 
 
+def _binarize(config: Config) -> str:
+    return _text(config, ["data.binarize"])
+
+
+def _labels(config: Config) -> str:
+    return "given" if "|y" in variant_facts(config).bounds else "not given"
+
+
 def _bound(config: Config) -> str:
     bound = bound_in_words(config)
     return f"{bound} {_text(config, [PAIR_FIELD])}" if is_of_pairs(config) else bound
@@ -83,6 +91,8 @@ KINDS: dict[str, Callable[[Config], str]] = {
     "likelihood": _likelihood,
     "bound": _bound,
     "density": _density,
+    "binarize": _binarize,
+    "labels": _labels,
     "variant": _variant,
     "weights": _weights,
 }

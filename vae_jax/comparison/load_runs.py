@@ -33,6 +33,10 @@ TAIL_BYTES = 32_768
 """The end of metrics.jsonl that is read: 25 records or more."""
 
 
+START_FIELD = "from"
+"""Of a run that began with the weights of another."""
+
+
 class NotARun(Exception):
     """Why a folder is not that of a run."""
 
@@ -161,7 +165,15 @@ def _flat_config(content: Mapping[str, Any]) -> dict[str, Any]:
     for field, value in config.items():
         if not _is_small(value):
             raise NotARun(f"config.json has a number in {field} that is too large")
-    return config
+    return config | _start(content.get("from"))
+
+
+def _start(recorded: Any) -> dict[str, str]:
+    """The field "from" of a run that began with another's weights: that run, its checkpoint, their digest."""
+    if not isinstance(recorded, dict):
+        return {}
+    run, checkpoint, digest = (str(recorded.get(name)) for name in ("run", "checkpoint", "digest"))
+    return {START_FIELD: f"{run}:{checkpoint} {digest[:8]}"}
 
 
 def _is_small(value: Any) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax import model
+from vae_jax.comparison.load_runs import START_FIELD
 from vae_jax.comparison.results import ComparedRun
 from vae_jax.config import defaults
 from vae_jax.config.command_line import command
@@ -36,17 +37,19 @@ def training_words(run: ComparedRun, planned: Sequence[str] | None = None) -> li
 
     Those of its study's plan, or what its config has beside the defaults; None where neither gives its config any more.
     """
-    for words in _candidates(run, planned):
-        if _gives(words, run.config):
-            return [*words, f"--workdir={run.folder}"]
+    config = {field: value for field, value in run.config.items() if field != START_FIELD}
+    start = str(run.config.get(START_FIELD, "")).rpartition(" ")[0]
+    for words in _candidates(config, planned):
+        if _gives(words, config):
+            return [*words, *([f"--from={start}"] if start else []), f"--workdir={run.folder}"]
     return None
 
 
-def _candidates(run: ComparedRun, planned: Sequence[str] | None) -> Iterator[Sequence[str]]:
+def _candidates(config: Mapping[str, Any], planned: Sequence[str] | None) -> Iterator[Sequence[str]]:
     if planned:
         yield planned
     try:
-        yield words_of_config(run.config)
+        yield words_of_config(config)
     except (ValueError, TypeError):  # a variant, network or dataset that is no more, or is something else
         return
 

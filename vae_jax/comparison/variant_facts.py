@@ -60,5 +60,5 @@ def _facts(name: str, static: str) -> VariantFacts:
     try:
         variant = make(bernoulli.make(), **fields)
         return VariantFacts(variant.bounds, variant.density, frozenset(variants.floats(variant)))
-    except Exception:  # the code may be the user's, and the fields those of another version
+    except (Exception, SystemExit):  # the code may be the user's, and the fields those of another version
         return unknown

@@ -7,6 +7,8 @@ AGREEMENTS = {
     "likelihood": "the likelihood and how the data are binarised: what a nat is of",
     "bound": "Variant.bounds: what the variant's ELBO is a bound of",
     "density": "Variant.density: what importance sampling estimates",
+    "binarize": "how the data are binarised: which images others are compared with",
+    "labels": "whether labels are given: samples are then of those that the held-out images have",
     "variant": "the variant and its static fields",
     "weights": "the floats of the variant's loss and their schedule",
 }

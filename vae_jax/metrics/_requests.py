@@ -9,6 +9,7 @@ from vae_jax.errors import UserError, unknown_name
 from vae_jax.metrics import EvaluationContext, Metric, missing_requirement
 from vae_jax.metrics._result_names import metric_name, result_label
 from vae_jax.model import Model
+from vae_jax.phrases import whole_number
 from vae_jax.typing import Key
 
 
@@ -70,8 +71,9 @@ def _parse_request(word: str) -> Request:
 
 
 def _parse_value(word: str, name: str, text: str, default: Any) -> Any:
+    kind = whole_number if type(default) is int else type(default)
     try:
-        return type(default)(text)
+        return kind(text)
     except ValueError:
         raise UserError(f"--metrics={word}: {text!r} is not allowed; {name} is like {default!r}") from None
 

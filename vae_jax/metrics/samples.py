@@ -286,6 +286,7 @@ METRIC = Metric(
     compute,
     requires=("classes",),
     higher_is_better=False,
+    agreement=("binarize", "labels"),
     details={"precision": True, "recall": True, "density": True, "coverage": True, "near_copies": False},
     minimum={"images": 0, "training": 0, "k": 1, "density_k": 1},
 )

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from vae_jax.files import replacement
 from vae_jax.plots import style
 
 GAP = 0.08
@@ -61,7 +62,8 @@ def image_grid(
     axes.set_xticks(middles, columns, fontsize=NAME_SIZE)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.savefig(file, dpi=150)
+    with replacement(file) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
 
 
 def _picture_inches(shape: Sequence[int], rows: Sequence[str], columns: Sequence[str]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from matplotlib.colors import ListedColormap, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
+from vae_jax.files import replacement
 from vae_jax.plots import palette, style
 from vae_jax.plots.captions import Real
 
@@ -52,7 +53,8 @@ def scatter_codes(
     axes.set_ylabel(axis_names[1])
     axes.set_aspect("equal", adjustable="datalim")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=150)
+    with replacement(file) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
 
 
 def prior_circle(origin: Sequence[Real], label: str = "") -> Circle:

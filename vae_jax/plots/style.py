@@ -11,6 +11,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, NullLocator
 
+from vae_jax.files import replacement
 from vae_jax.plots import palette
 
 MARKERS = {"circle": "o", "square": "s", "triangle-up": "^", "diamond": "D"}
@@ -117,4 +118,5 @@ def save(figure: Figure, files: Sequence[Path]) -> None:
     """Writes the figure: the same bytes for the same picture."""
     for file in files:
         undated: dict[str, Any] = {"metadata": {"Date": None}} if file.suffix == ".svg" else {}
-        figure.savefig(file, dpi=150, bbox_inches="tight", **undated)
+        with replacement(file) as temporary:
+            figure.savefig(temporary, dpi=150, bbox_inches="tight", format=file.suffix[1:], **undated)

@@ -24,14 +24,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from vae_jax.errors import UserError
-from vae_jax.files import reason
+from vae_jax.files import read_json, reason
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is raised too, and said in a line
 
 
 GRACE_SECONDS = 0.2
-"""How long what Orbax has begun may fail in silence once a checkpoint is found to be damaged."""
+"""How long what Orbax has begun may fail in silence once something of it has failed."""
 
 TEMPORARY = ".orbax-checkpoint-tmp"
 """How the folder of a checkpoint ends while Orbax writes it."""
@@ -67,6 +67,10 @@ def _silent_tasks() -> Iterator[None]:
     sys.unraisablehook = lambda raised: None
     try:
         yield
+    except Exception:  # it is printed as a task goes, and from TensorStore's threads a moment later
+        gc.collect()
+        time.sleep(GRACE_SECONDS)
+        raise
     finally:
         logger.setLevel(level)
         sys.unraisablehook = hook
@@ -143,12 +147,7 @@ class Checkpoints:
         if not read_only:
             group.broadcast_first(lambda: _make_folder(folder))
             group.assert_equal({f"--workdir: what all hosts must see in {folder}": self._listed()})
-        try:
-            self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
-        except Exception as error:  # nothing of Orbax's own that is damaged may end in its words alone
-            raise UserError(
-                f"{folder}: cannot be read ({_short_reason(error)}); remove what is damaged there"
-            ) from None
+        self._manager = self._open_manager(options)
         # Each reads for itself: who fails would never come to Orbax's barrier, and the others wait there.
         self._reader = ocp.Checkpointer(
             ocp.CompositeCheckpointHandler(),
@@ -156,6 +155,23 @@ class Checkpoints:
                 primary_host=group.index, active_processes={group.index}
             ),
         )
+
+    def _open_manager(self, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+        """Orbax's manager. What keeps it from being made is set aside, or named in a UserError where it may not be."""
+        try:
+            return ocp.CheckpointManager(self.folder.resolve(), options=options)
+        except Exception as error:
+            steps = [self.folder / name for name in self._listed()]
+            damaged = [path for path in steps if not read_json(path / "_CHECKPOINT_METADATA")]
+            if self._read_only or not damaged:
+                names = ", ".join(path.name for path in damaged) or "what is damaged there"
+                raise UserError(f"{self.folder}: cannot be read ({_short_reason(error)}); remove {names}") from None
+        log = logging.getLogger(__name__)
+        for path in damaged if self._group.index == 0 else ():
+            log.warning("checkpoint %s in %s is damaged; set aside as %s.damaged", path.name, self.folder, path.name)
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        self._group.all_gather(None)  # the others look once it is gone
+        return self._open_manager(options)
 
     def _read(self, step: int, **items: ocp.args.CheckpointArgs) -> Any:
         return self._reader.restore(Path(self.folder).resolve() / str(step), args=ocp.args.Composite(**items))
@@ -179,7 +195,8 @@ class Checkpoints:
     def _write_errors(self) -> Iterator[None]:
         """Whatever keeps Orbax from writing, as an OSError of one line that says what to do."""
         try:
-            yield
+            with _silent_tasks():
+                yield
         except Exception as error:
             for unfinished in self.folder.glob(f"*{TEMPORARY}") if self._group.index == 0 else ():
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -225,14 +242,11 @@ class Checkpoints:
     def _try_restore(self, step: int, shape: Any) -> tuple[Any, str]:
         """The state of a step, or why one of the group could not restore it."""
         state, problem = None, ""
-        with _silent_tasks():
-            try:
+        try:
+            with _silent_tasks():
                 state = self._restore(step, shape)
-            except Exception as error:
-                problem = _short_reason(error)
-            if problem:  # Python prints as a task goes, TensorStore's threads a moment later
-                gc.collect()
-                time.sleep(GRACE_SECONDS)
+        except Exception as error:
+            problem = _short_reason(error)
         return state, next(filter(None, self._group.all_gather(problem)), "")
 
     def _restore(self, step: int, shape: Any) -> Any:

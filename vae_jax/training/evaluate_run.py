@@ -11,6 +11,7 @@ from vae_jax import data, model
 from vae_jax.files import write_json
 from vae_jax.inference import TrainedModel
 from vae_jax.jax_flags import pinned_flags
+from vae_jax.metrics._requests import parse_requests
 from vae_jax.training import writers
 from vae_jax.training.evaluation import held_out_table, make_evaluation, training_codes
 from vae_jax.training.executors import DataParallel, local_devices
@@ -22,7 +23,9 @@ from vae_jax.typing import Config
 
 
 @pinned_flags()
-def evaluate_run(folder: Path, checkpoint: str = "latest", metrics: str = "") -> tuple[dict[str, Any], list[str]]:
+def evaluate_run(
+    folder: Path, checkpoint: str = "latest", metrics: str = "", missing_only: bool = False
+) -> tuple[dict[str, Any], list[str]]:
     """The numbers of a run's checkpoint, written beside those that its folder has, and its pictures.
 
     The last step's checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/,
@@ -32,6 +35,7 @@ def evaluate_run(folder: Path, checkpoint: str = "latest", metrics: str = "") ->
         folder: the folder of a run.
         checkpoint: "latest" or "best".
         metrics: in place of the held-out numbers and pictures: "mig,likelihood:k=5000", or "all".
+        missing_only: whether metrics that are in the file already are left as they are.
 
     Returns:
         All that is known of the checkpoint (nats per image), and the metrics that could not be computed.
@@ -48,6 +52,11 @@ def evaluate_run(folder: Path, checkpoint: str = "latest", metrics: str = "") ->
     unfinished = "" if finished else f"_{run.step}"
     suffix = unfinished if checkpoint == "latest" else f"_{checkpoint}"
     file = folder / f"evaluation{suffix}.json"
+    if missing_only:
+        known = read_evaluation(file, run.step)
+        words = ",".join(request.word for request in parse_requests(words) if request.label not in known)
+        if not words:
+            return known, []
     print(f"{folder} at step {run.step} ({checkpoint} checkpoint), into {file}", flush=True)
     if words:
         evaluation, failed = run_metrics(words, run, dataset, file, partial(print, flush=True))

@@ -12,6 +12,7 @@ import numpy as np
 from vae_jax import data
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics.active_units import count_active_units
+from vae_jax.plots.captions import format_fixed
 from vae_jax.randomness import root_key, stream
 from vae_jax.training.executors import Executor
 from vae_jax.training.setup import Setup
@@ -109,4 +110,4 @@ def held_out_table(numbers: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | int) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+    return str(value) if isinstance(value, int) else format_fixed(value, 3)

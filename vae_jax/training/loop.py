@@ -1,5 +1,6 @@
 """The loop: take steps, record them, evaluate, save. Runs that train together go through it as one."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -169,4 +170,16 @@ def alive(runs: Sequence[TrainingRun], values: Iterable[T]) -> Iterator[tuple[Tr
 
 def checkpoint_score(held_out: dict[str, Any]) -> float:
     """What the best checkpoint is best by: the tightest bound that is logged; the loss where there is none."""
-    return held_out.get("bound", held_out.get("elbo", -held_out["loss"]))
+    for name in ("bound", "elbo"):
+        if name in held_out:
+            return held_out[name]
+    return -held_out["loss"]
+
+
+def finite_score(record: dict[str, Any]) -> float | None:
+    """The score of a record that was read back; None where it has none that is a finite number."""
+    try:
+        score = float(checkpoint_score(record))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return score if math.isfinite(score) else None

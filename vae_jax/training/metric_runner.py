@@ -16,6 +16,7 @@ from vae_jax.inference import TrainedModel
 from vae_jax.metrics import EvaluationContext
 from vae_jax.metrics._requests import parse_requests
 from vae_jax.model import Model
+from vae_jax.plots.captions import format_fixed
 from vae_jax.randomness import stream
 from vae_jax.training import writers
 
@@ -66,7 +67,7 @@ def run_metrics(
             say(f"{position} {label}: error: {error}")
             continue
         merge_evaluation(file, label, {**scores, f"{label}.protocol": request.protocol}, run.step)
-        say(f"{position} {label} = {scores[label]:.4f}   ({time.perf_counter() - began:.1f} s)")
+        say(f"{position} {label} = {format_fixed(scores[label], 4)}   ({time.perf_counter() - began:.1f} s)")
     return read_evaluation(file, run.step), failed
 
 

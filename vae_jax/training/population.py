@@ -23,7 +23,7 @@ from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import plural, printable
 from vae_jax.training import processes, workdir
 from vae_jax.training.executors import Devices, MemberParallel, all_devices, check_divides, local_devices
-from vae_jax.training.loop import checkpoint_score, train_until
+from vae_jax.training.loop import finite_score, train_until
 from vae_jax.training.memory import members_at_once
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.run import TrainingRun, versions
@@ -55,6 +55,7 @@ def train_members(file: Path, process_flags: Mapping[str, str] = MappingProxyTyp
     members = read_members(file)
     config = members[0].config
     check_one_program([member.config for member in members])
+    check_halving([member.config for member in members])
     data_parallel = config.parallel.mode == "data"
     group = processes.join(process_flags, config.parallel.heartbeat, separate=not data_parallel)
     group.assert_equal(versions() | {"--members": hashlib.sha256(file.read_bytes()).hexdigest()})
@@ -122,6 +123,20 @@ def check_one_program(configs: Sequence[ConfigDict]) -> None:
             raise UserError(
                 f"config.{field}: {other.get(field)!r} and {first.get(field)!r} do not fit in one program; in a "
                 f"population only {', '.join(sorted(model.traced_fields(configs[0])))} may differ"
+            )
+
+
+def check_halving(configs: Sequence[ConfigDict]) -> None:
+    """Raises UserError where halving would rank losses that weigh other things: without a bound it goes by the loss."""
+    first = configs[0]
+    if not first.sweep.halving or model.logs_bound(first):
+        return
+    for field in first.variant:
+        values = list(dict.fromkeys(config.variant[field] for config in configs))
+        if len(values) > 1:
+            raise UserError(
+                f"config.sweep.halving: ranks these members by their loss, which weighs other things at "
+                f"variant.{field}={values[0]!r} and {values[1]!r}; leave it empty"
             )
 
 
@@ -320,8 +335,13 @@ class Room:
 
 def _dropped_at(folder: Path) -> float:
     """The step at which halving dropped a member; infinity for one that goes on."""
-    step = read_json(folder / "dropped.json").get("step")
-    return float(step) if type(step) is int else math.inf
+    file = folder / "dropped.json"
+    if not file.exists():
+        return math.inf
+    step = read_json(file).get("step")
+    if type(step) is not int:  # a damaged file: no record is later
+        step = max((record["step"] for record in read_metrics(folder / "metrics.jsonl")), default=0)
+    return float(step)
 
 
 @dataclass(frozen=True)
@@ -366,7 +386,11 @@ def drop(run: TrainingRun, reason: dict[str, Any]) -> None:
 
 def bound_at(folder: Path, step: int) -> float | None:
     """The score of a member's evaluation at `step`; None where it was not evaluated there."""
-    for record in read_metrics(folder / "metrics.jsonl"):
+    try:
+        records = read_metrics(folder / "metrics.jsonl")
+    except OSError:
+        return None
+    for record in records:
         if record["step"] == step and record.get("split") == "test":
-            return checkpoint_score(record)
+            return finite_score(record)
     return None

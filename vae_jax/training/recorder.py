@@ -14,6 +14,7 @@ from vae_jax import data
 from vae_jax.config.command_line import command
 from vae_jax.config.explain import beta_conventions
 from vae_jax.phrases import plural
+from vae_jax.plots.captions import format_fixed
 from vae_jax.training import executors, writers
 from vae_jax.training.evaluation import held_out_table, log_metrics
 
@@ -58,9 +59,9 @@ def report_population(progress: writers.Progress, step: int, held_out: Sequence[
         return
     name = next(name for name in ("bound", "elbo", "loss") if name in held_out[0])
     values = np.array([numbers[name] for numbers in held_out])
-    best, median, worst = (np.nanquantile(values, q) for q in (1, 0.5, 0))
+    best, median, worst = (format_fixed(np.nanquantile(values, q), 2) for q in (1, 0.5, 0))
     diverged = f", {np.isnan(values).sum()} diverged" if np.isnan(values).any() else ""
-    text = f"test   {len(values)} members: {name} {median:.2f} ({worst:.2f} to {best:.2f}){diverged}"
+    text = f"test   {len(values)} members: {name} {median} ({worst} to {best}){diverged}"
     progress.report(step, text, lasting=True)
 
 
@@ -119,7 +120,8 @@ class Recorder:
         self.mirror.metrics(record)
         if self.progress is None:
             return
-        words = [f"{name} {record[name]:.2f}" for name in ("loss", "elbo", "distortion", "rate") if name in record]
+        names = [name for name in ("loss", "elbo", "distortion", "rate") if name in record]
+        words = [f"{name} {format_fixed(record[name], 2)}" for name in names]
         if "images_per_second" in record:
             words.append(f"{record['images_per_second']:,.0f} images/s")
         self.progress.report(record["step"], f"{record['split']:<5}  " + "  ".join(words), lasting)

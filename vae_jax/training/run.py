@@ -5,6 +5,7 @@ import functools
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,18 @@ def environment(config: ConfigDict) -> dict[str, Any]:
     return known | ({"module_folders": MODULE_FOLDERS} if dotted else {})
 
 
+class OtherFlags(UserError):
+    """This process would not go on with a run's numbers, and another may."""
+
+
 def check_flags(folder: Path) -> None:
-    """Raises UserError where a run began under flags that change last digits and this process has others."""
+    """Raises OtherFlags where a run began under flags that change last digits and this process has others."""
     flags = read_json(folder / "environment.json").get("flags")
     here = recorded_flags()
     if not isinstance(flags, dict) or flags == here:
         return
     name = next(name for name in sorted(flags.keys() | here.keys()) if flags.get(name) != here.get(name))
-    raise UserError(
+    raise OtherFlags(
         f"{name}: {here.get(name, 'unset')!r} here, and {flags.get(name, 'unset')!r} where {folder} began to train, "
         "so that its last digits would change on the way; set it as it was, or give another workdir"
     )
@@ -130,7 +135,7 @@ class TrainingRun:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """Ends this run. Of what the machine has run out of nothing is written: the same command tries it again."""
+        """Ends this run. Where the machine is at fault nothing is written: the same command tries it again."""
         self.alive = False
         with contextlib.suppress(OSError):
             self.checkpoints.wait()
@@ -138,7 +143,7 @@ class TrainingRun:
         kept = f"the last good checkpoint is that of step {saved}" if saved else "no checkpoint was saved yet"
         expected = isinstance(error, (Diverged, UserError, OSError))
         reason = message_of(error) if expected else f"{type(error).__name__}: {error}"
-        if self.writes and not isinstance(error, OSError):
+        if self.writes and not isinstance(error, (OSError, OtherFlags)):
             with contextlib.suppress(OSError):
                 write_json(self.folder / "failed.json", {"step": saved, "error": reason})
         self.say(f"error: {printable(reason)}; training stopped, {kept}")
@@ -174,6 +179,6 @@ class TrainingRun:
 
     def close(self, status: int) -> None:
         """Lets go of its files, once all is written."""
-        self.recorder.close(status)
-        with contextlib.suppress(OSError):  # of a run that ended with it, and has said so
-            self.checkpoints.close()
+        for close in (partial(self.recorder.close, status), self.checkpoints.close):
+            with contextlib.suppress(OSError):  # of a run that ended with it, and has said so
+                close()

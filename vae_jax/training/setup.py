@@ -9,7 +9,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from vae_jax import data, model
+from vae_jax import data, model, registry
 from vae_jax.errors import UserError, errors_of
 from vae_jax.inference import TrainedModel
 from vae_jax.model import Model
@@ -87,7 +87,7 @@ def prepare(config: ConfigDict) -> Setup:
             f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}"
         )
     for split in (dataset.train, dataset.test):
-        with errors_of("config."):
+        with errors_of("config."), registry.users_code("variant.name", config.variant.name):
             setup.model.variant.check(split)
     expand_metrics(config.evaluation.metrics, setup.model, dataset)
     _check_size(setup)
@@ -96,13 +96,14 @@ def prepare(config: ConfigDict) -> Setup:
 
 def _check_size(setup: Setup) -> None:
     """Raises UserError where the state of one run, with a gradient beside it, is more than a device has free."""
-    state = setup.state_shape
+    with registry.users_code("config.net.name", setup.config.net.name):
+        state = setup.state_shape
     needed, free = tree_bytes(state) + tree_bytes(state.params), free_bytes(local_devices()[:1])
     if needed > free:
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         raise UserError(
-            f"config.latent_dim: {setup.config.latent_dim} with config.net makes {count:,} parameters, which take "
-            f"{needed / 2**30:,.1f} GiB to train, and {free / 2**30:,.1f} GiB are free; make either smaller"
+            f"this config makes {count:,} parameters, which take {needed / 2**30:,.1f} GiB to train, and "
+            f"{free / 2**30:,.1f} GiB are free; make config.latent_dim, config.net or the images smaller"
         )
 
 

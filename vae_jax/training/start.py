@@ -40,8 +40,18 @@ def read_start(words: str, folder: Path) -> Start | None:
     known = _recorded_start(folder)
     if known is not None and (known.run, known.checkpoint) == (name, checkpoint):
         return known
+    if _run_folder(name).resolve() == folder.resolve():
+        raise UserError(f"--from: {name!r} is the run itself, which goes on without that word")
     source = open_run(_run_folder(name), checkpoint)
     return Start(name, checkpoint, source.step, digest(source.params))
+
+
+def recorded_start(config: str) -> str:
+    """What the run began from whose config.json is given as a config, as --from takes it; empty for any other."""
+    recorded = read_json(user_path(config)).get("from") if config.endswith(".json") else None
+    if not isinstance(recorded, dict):
+        return ""
+    return f"{recorded.get('run')}:{recorded.get('checkpoint')}"
 
 
 def has_begun(folder: Path) -> bool:

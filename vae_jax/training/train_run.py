@@ -11,9 +11,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.config.parse import flatten
 from vae_jax.errors import UserError
-from vae_jax.files import read_json
 from vae_jax.jax_flags import pinned_flags
-from vae_jax.metrics._requests import parse_requests
 from vae_jax.training import processes, workdir
 from vae_jax.training.evaluate_run import evaluate_run
 from vae_jax.training.executors import DataParallel, Devices, all_devices, check_divides
@@ -82,11 +80,9 @@ def train_in_folder(
 
 def add_metrics(folder: Path, words: str) -> int:
     """Computes the metrics of `words` that a finished run has not; the exit status."""
-    known = read_json(folder / "evaluation.json")
-    missing = [request.word for request in parse_requests(words) if request.label not in known]
-    if not missing:
+    if not words:
         return 0
-    _, failed = evaluate_run(folder, metrics=",".join(missing))
+    _, failed = evaluate_run(folder, metrics=words, missing_only=True)
     return int(bool(failed))
 
 

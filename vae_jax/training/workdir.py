@@ -12,7 +12,7 @@ from typing import Any
 from vae_jax.config.free_fields import flatten_tree, is_free
 from vae_jax.config.parse import default_values
 from vae_jax.errors import UserError
-from vae_jax.files import plain, read_json, write_json
+from vae_jax.files import plain, read_json, replacement, to_json, write_json
 from vae_jax.typing import Config
 
 TRIES = 3
@@ -67,11 +67,12 @@ def _same_run(workdir: Path, given: dict[str, Any], fits_after_training: bool) -
     """Writes config.json, or what of it may change. Raises UserError where the folder is another run's."""
     file = workdir / "config.json"
     if not file.exists():
+        _check_unused(workdir)
         write_json(file, given)
         return
     there = read_record(file)
-    if "from" in there:  # a run is resumed without the word that says where it began
-        given = {**given, "from": given.get("from", there["from"])}
+    if "from" in there:
+        given = {**given, "from": _same_start(there["from"], given.get("from"))}
     before, now = flatten_tree(there), flatten_tree(given)
     differ = sorted(field for field in before.keys() | now.keys() if before.get(field) != now.get(field))
     changes = [
@@ -83,10 +84,29 @@ def _same_run(workdir: Path, given: dict[str, Any], fits_after_training: bool) -
         raise UserError(
             f"--workdir: {str(workdir)!r} holds a run of another config: {', '.join(changes)}; give another workdir"
         )
-    if "config.train.steps" in differ:
-        withdraw_end(workdir, there["config"], fits_after_training)
-    if differ:
-        write_json(file, given)
+    if not differ:
+        return
+    with replacement(file) as temporary:  # before anything is taken back: the disk may be full
+        temporary.write_text(to_json(given))
+        if "config.train.steps" in differ:
+            withdraw_end(workdir, there["config"], fits_after_training)
+
+
+def _check_unused(workdir: Path) -> None:
+    """Raises UserError where a folder without a config holds checkpoints, of whatever run they are."""
+    checkpoints = workdir / "checkpoints"
+    if checkpoints.is_dir() and any(path.name.isdecimal() for path in checkpoints.iterdir()):
+        raise UserError(
+            f"--workdir: {str(workdir)!r} holds checkpoints and no config.json, which says of which run; put it back "
+            "or give another workdir"
+        )
+
+
+def _same_start(there: Any, given: Any) -> Any:
+    """What a run began from: as it is recorded, where it is resumed without the word or by another path to the same."""
+    if given is None or (isinstance(there, dict) and there.get("digest") == given["digest"]):
+        return there
+    return given
 
 
 def read_record(file: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from urllib.request import getproxies
 
 from tqdm import tqdm
 
-from vae_jax.files import plain, replacement, write_text
+from vae_jax.files import named_errors, plain, replacement, write_text
 from vae_jax.phrases import plural
 
 TIMINGS = ("steps_per_second", "images_per_second", "seconds")
@@ -83,15 +83,18 @@ class MetricsFile:
             say(f"{file}: moved {plural(len(damaged), 'damaged line')} to {aside.name}; every record is kept")
         with replacement(file) as temporary:
             temporary.write_bytes(b"".join(kept))
+        self._path = file
         self._file = file.open("a", buffering=1)
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends one record."""
-        self._file.write(json.dumps(plain(record)) + "\n")
+        with named_errors(self._path):
+            self._file.write(json.dumps(plain(record)) + "\n")
 
     def sync(self) -> None:
         """Returns once all records are on disk, as what is saved after them will be."""
-        os.fsync(self._file.fileno())
+        with named_errors(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file."""

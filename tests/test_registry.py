@@ -129,6 +129,9 @@ BROKEN = {
     "own_empty.nets": "'own_empty.nets' cannot be imported; give a module .* that has make, or a name in such a module",
     "own_raises.nets": r"'own_raises.nets' cannot be imported \(ZeroDivisionError: division by zero\)",
     "own_needs.nets": "'own_needs.nets' needs the module 'no_such_library', which is not installed",
+    "own_exits.nets": r"'own_exits.nets' cannot be imported \(SystemExit: 0\)",
+    "own_value.nets": r"'own_value.nets' cannot be imported \(ValueError: mine\)",
+    "math.pi": r"'math.pi' fails \(Type\w*Error: ",
     "a..b": "'a..b' cannot be imported; give a module",
     ".nets": "'.nets' cannot be imported; give a module",
 }
@@ -136,11 +139,48 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_dotted_name_that_cannot_be_imported_is_refused_in_one_line(name, own_modules):
-    write(own_modules, own_empty="", own_raises="1 / 0", own_needs="import no_such_library")
+    exits, value = "raise SystemExit(0)", "raise ValueError('mine')"
+    write(own_modules, own_empty="", own_raises="1 / 0", own_needs="import no_such_library", own_exits=exits)
+    write(own_modules, own_value=value)
     sys.path.append(str(own_modules))
     with pytest.raises(UserError, match=rf"^config\.net\.name: {BROKEN[name]}") as error:
         load_config("digits", **{"net.name": name})
     assert "\n" not in str(error.value)
+
+
+def load_and_build(names):
+    """What a run begins with."""
+    config = load_config("digits", **names)
+    model.load_data(config.data)
+    model.build(config, (8, 8, 1))
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('no luck')", "SystemExit('no luck')"])
+@pytest.mark.parametrize("section", ["data", "net", "likelihood", "variant"])
+def test_what_a_users_own_function_raises_is_said_in_a_line(section, error, own_modules):
+    write(own_modules, own_fails=f"def make(*_):\n    raise {error}")
+    sys.path.append(str(own_modules))
+    with pytest.raises(UserError) as refused:
+        load_and_build({f"{section}.name": "own_fails.make"})
+    what = "cannot be loaded" if section == "data" else "fails"
+    kind = error.partition("(")[0]
+    assert str(refused.value) == f"config.{section}.name: 'own_fails.make' {what} ({kind}: no luck)"
+
+
+def test_a_users_own_error_of_use_passes_as_it_is_and_a_fault_of_ours_has_its_trace():
+    with pytest.raises(UserError, match="width: 0"), registry.users_code("name", "my_lab.make"):
+        raise UserError("width: 0 is not allowed")
+    with pytest.raises(RuntimeError, match="ours"), registry.users_code("name", "mlp"):
+        raise RuntimeError("ours")
+
+
+@pytest.mark.parametrize(("section", "gives"), [("net", "Nets"), ("likelihood", "Likelihood")])
+def test_a_users_own_function_that_gives_something_else_is_said_in_a_line(section, gives, own_modules):
+    write(own_modules, own_nothing="def make(*_):\n    pass")
+    sys.path.append(str(own_modules))
+    message = rf"^config\.{section}\.name: 'own_nothing.make' gives NoneType; return {gives}, as ours do$"
+    with pytest.raises(UserError, match=message):
+        model.build(load_config("digits", **{f"{section}.name": "own_nothing.make"}), (8, 8, 1))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +200,7 @@ def test_a_misspelt_plain_name_is_answered_with_the_nearest(section, name, neare
 
 
 def test_files_that_begin_with_an_underscore_are_no_names():
-    assert registry.file_names(NETWORKS) == ["conv", "mlp"]
+    assert registry.file_names(NETWORKS) == ["conv", "mlp", "resnet"]
     for name in ("_layers", "_convolution"):
         with pytest.raises(UserError, match=rf"^name: '{name}' is unknown"):
             registry.find("name", name, NETWORKS, "make")

@@ -8,6 +8,12 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories of characters that a terminal acts on, or that cannot be written."""
 
+JOINERS = "\u200c\u200d"
+"""Characters of ACTING that do no more than join letters or not: Persian words and many emoji have them."""
+
+MESSAGE_LENGTH = 1000
+"""Characters of an error's line that are shown."""
+
 
 def plural(count: int, noun: str) -> str:
     """The count and its noun: "1 run", "2,000 runs"."""
@@ -45,6 +51,32 @@ def printable(text: str) -> str:
 
     Control and format characters, line separators and lone surrogates are such; accents, Greek and emoji are not.
     """
-    return "".join(
-        repr(character)[1:-1] if unicodedata.category(character) in ACTING else character for character in text
-    )
+    if text.isprintable():  # what nearly every text is
+        return text
+    return "".join(repr(character)[1:-1] if _acts(character) else character for character in text)
+
+
+def _acts(character: str) -> bool:
+    return unicodedata.category(character) in ACTING and character not in JOINERS
+
+
+def shorten(text: str, length: int = MESSAGE_LENGTH) -> str:
+    """The text, or of a longer one as much of its beginning and its end as make `length` characters, with ... between.
+
+    A value of a person's file may be of any length, and a message with it too.
+    """
+    if len(text) <= length:
+        return text
+    end = (length - 5) // 3
+    return f"{text[: length - 5 - end]} ... {text[-end:]}"
+
+
+def whole_number(text: str) -> int:
+    """The whole number that a text is: "500", "20_000", "1e4". Raises ValueError where it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+    if not number.is_integer():  # nor is an infinity
+        raise ValueError(f"{text!r} is no whole number")
+    return int(number)

@@ -1,13 +1,15 @@
 """Names in a config to code: a file's name in one of our folders, or a dotted name of the user's own."""
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 from vae_jax.errors import UserError, unknown_name
+from vae_jax.files import reason
 
 
 def choose(field: str, value: str, table: dict[str, Any]) -> Any:
@@ -58,16 +60,42 @@ def _import_attribute(field: str, name: str, attribute: str) -> Any:
 
 def _import_module(field: str, name: str, module_name: str) -> ModuleType | None:
     """The module called `module_name`, None where there is none. Raises UserError for what its code raises."""
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            return None
-        raise UserError(f"{field}: {name!r} needs the module {error.name!r}, which is not installed") from None
-    except (ValueError, TypeError):  # "a..b", ".a"
+    if not all(module_name.split(".")):  # "a..b", ".a"
         return None
-    except Exception as error:  # it is the user's code: what it raises is said in a line
-        raise UserError(f"{field}: {name!r} cannot be imported ({type(error).__name__}: {error})") from None
+    with users_code(field, name, "cannot be imported"):
+        try:
+            return importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            _check_is_itself(field, name, module_name, error.name or "")
+            return None
+
+
+def _check_is_itself(field: str, name: str, module_name: str, missing: str) -> None:
+    """Raises UserError unless the missing module is the one that was asked for, or a package that it would be in."""
+    if not missing or not f"{module_name}.".startswith(f"{missing}."):
+        raise UserError(f"{field}: {name!r} needs the module {missing!r}, which is not installed") from None
+
+
+@contextlib.contextmanager
+def users_code(field: str, name: str, what: str = "fails") -> Iterator[None]:
+    """Says in a line what the user's own code raises, that of a dotted `name`; what ours raises is a fault of ours.
+
+    Args:
+        field: what the name was given as, for the message ("name").
+        name: of what is called.
+        what: happens to it, for the message ("cannot be loaded").
+
+    Raises:
+        UserError: that of the code as it is; in place of any other, and of an exit.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if "." not in name:
+            raise
+        raise UserError(f"{field}: {name!r} {what} ({type(error).__name__}: {reason(error)})") from None
 
 
 def keyword_fields(function: Callable) -> dict[str, Any]:

@@ -206,6 +206,14 @@ def test_a_workdir_that_cannot_be_one_is_refused(tmp_path, leave):
         (["--config.net.hidden=64,32"], "net.hidden", (64, 32)),
         (["--config.net.hidden=64"], "net.hidden", (64,)),
         (["--config.sweep.halving=()"], "sweep.halving", ()),
+        (["--config.sweep.halving=3e1,1e2"], "sweep.halving", (30, 100)),
+        (["--config.net.hidden=1e1,8"], "net.hidden", (10, 8)),
+        (["--config.net.hidden=(1e1, 8)"], "net.hidden", (10, 8)),
+        (["--config.wandb.tags=2024,baseline"], "wandb.tags", ("2024", "baseline")),
+        (["--config.wandb.tags=v1.0,3.50"], "wandb.tags", ("v1.0", "3.50")),
+        (["--config.wandb.tags=1e2,3.50"], "wandb.tags", ("1e2", "3.50")),
+        (["--config.wandb.tags=2024"], "wandb.tags", ("2024",)),
+        (["--config.wandb.tags='a,b'"], "wandb.tags", ("a,b",)),
     ],
 )
 def test_values_are_read_as_people_type_them(words, field, value):
@@ -227,6 +235,11 @@ def test_values_are_read_as_people_type_them(words, field, value):
         ("wandb.tags=" + "x" * 80, "of 1 to 64 characters each"),
         ("wandb.name=" + "x" * 200, "at most 128 characters"),
         ("wandb.entity=a b", "a user or a team"),
+        ("wandb.project=  ", "not all blank"),
+        ("wandb.tags=('  ',)", "of 1 to 64 characters each"),
+        ("wandb.tags=('a\\nb',)", "words without control characters"),
+        ("wandb.tags=(2024, 'a')", "words with commas between"),
+        ("net.hidden=1.5,8", "give a tuple of whole numbers, as in"),
         ("wandb.name=a\nb", "without control characters"),
         ("wandb.group=a\x1b[2J", "without control characters"),
     ],
@@ -271,6 +284,7 @@ def test_a_section_that_is_none_is_said_in_a_line(tmp_path, section):
         ("config.yaml", "seed: 0", "give a .py file"),
         ("config.json", "{}", "is no run's config.json"),
         ("config.json", "[" * 100_000, "is no run's config.json"),
+        ("config.json", '{"config": {"a":' + '{"a":' * 700 + "0" + "}" * 702, "missing|nested too deep"),
         ("metrics.jsonl", "{}", "give a .py file"),
     ],
 )
@@ -280,10 +294,17 @@ def test_a_config_of_another_kind_is_said_in_a_line(tmp_path, name, content, mes
         parse_config([f"--config={tmp_path / name}"])
 
 
+def test_a_runs_config_json_takes_no_argument(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"config.json' takes no argument, and 'foo' was given"):
+        parse_config([f"--config={tmp_path / 'config.json'}:foo"])
+
+
 def test_a_network_beyond_the_memory_is_refused_before_anything_is_written(tmp_path, leave):
     status, _, errors = leave(f"--workdir={tmp_path / 'run'}", "--config.latent_dim=1e8")
     assert status == 2
-    assert re.fullmatch(r"error: config.latent_dim: 100000000 .* GiB to train, .* make either smaller\n", errors)
+    message = r"error: this config makes [\d,]+ parameters, .* GiB to train, .*; make config.latent_dim, .* smaller\n"
+    assert re.fullmatch(message, errors)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -291,8 +312,10 @@ def test_a_network_beyond_the_memory_is_refused_before_anything_is_written(tmp_p
     ("error", "status", "message"),
     [
         (FileNotFoundError(2, "No such file or directory", "runs/x"), 2, "error: runs/x: no such file or directory\n"),
-        (OSError(28, "No space left on device", "a\nb"), 2, "error: a\\nb: no space left on device\n"),
+        (OSError(28, "No space left on device", "a\nb"), 2, "error: a\\nb: no space left on device; free some"),
         (UserError("two\nlines \x1b[31m"), 2, "error: two\nlines \\x1b[31m\n"),
+        (UserError(f"seed: {'9' * 900} x; give one"), 2, f"error: seed: {'9' * 900} x; give one\n"),
+        (UserError(f"seed: {'9' * 5000} x; give one"), 2, f"error: seed: {'9' * 658} ... {'9' * 319} x; give one\n"),
         (MemoryError(), 2, "error: this machine's memory is full"),
         (RuntimeError("RESOURCE_EXHAUSTED: 9 GiB"), 2, "error: the device's memory is full (RESOURCE_EXHAUSTED"),
         (KeyboardInterrupt(), 130, ""),

@@ -259,6 +259,7 @@ for word in sys.argv:
 )
 
 
+@pytest.mark.full
 def test_the_commands_for_a_tpu_slice_reach_its_shell_whole(place, capsys):
     words = ["--accelerator=v5litepod-8", "--zone=us-west4-a", "--spot", "--config.wandb.mode=offline"]
     assert cli.emit(["--to=gcloud", "--config=config.py", f"--workdir={STUDY}", *words]) == 0
@@ -490,6 +491,11 @@ def test_what_reaches_a_comment_is_one_line(place):
     with pytest.raises(UserError, match=r"--workdir: .*is not allowed"):
         emit.emit_sweep("wandb", {}, "config.py", [], Path("a\nb"))
     refused("--python: '--uid=root' is not allowed", "sbatch", "--python=--uid=root")
+
+
+@pytest.mark.parametrize("to", ["commands", "sbatch"])
+def test_a_home_that_no_shell_would_expand_is_refused(place, to):
+    refused("--python: '~/venv/bin/python' is not allowed; give the whole path", to, "--python=~/venv/bin/python")
 
 
 HOSTILE = ['a: b\'s "c" #d $(touch stolen) `touch stolen` !e \u00e4\u4e16\U0001f600 \\ *f {g}', "-x", "1e3"]

@@ -12,7 +12,7 @@ from vae_jax import cli
 from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
 from vae_jax.launch.live_table import CLEAR, Table, remaining_seconds, table_rows
-from vae_jax.launch.progress import GroupProgress
+from vae_jax.launch.progress import GroupProgress, record_speed, report_crash, report_end
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.sweeps import study
 from vae_jax.sweeps.groups import plan_runs
@@ -106,6 +106,31 @@ def test_the_table_tells_programs_runs_and_the_time_that_remains():
     assert remaining_seconds([progress("a", [0])], 1) is None
 
 
+def test_a_damaged_speed_is_replaced(tmp_path):
+    (tmp_path / "programs").mkdir()
+    group = progress("a", [50])
+    for damaged in ("x", None):
+        study.speed_file(tmp_path, "a").write_text(json.dumps({"member_steps": damaged, "seconds": 1}))
+        record_speed(group, tmp_path, 1)
+        assert study.read_speed(tmp_path, "a")[0] == 50
+
+
+def test_what_a_program_printed_reaches_no_terminal_as_a_command(tmp_path):
+    group, lines = progress("a", [50], ended={"a0": "failed"}), []
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs/a.log").write_text("first\n\tred \x1b[31m\x1b]0;title\x07\n" + "x" * 5000)
+    (tmp_path / "a0").mkdir()
+    (tmp_path / "a0/failed.json").write_text(json.dumps({"error": "loss\x1b[2J\nfailed: b"}))
+    report_end(group, tmp_path, lines.append)
+    report_crash(group, "ended", tmp_path, lines.append)
+    failed, _, crash = lines
+    assert failed == "failed: a0: loss\\x1b[2J\\nfailed: b"
+    _, first, red, long = crash.split("\n")
+    assert (first, red) == ("  first", "          red \\x1b[31m\\x1b]0;title\\x07")
+    assert len(long) < 1100
+    assert study.error_file(tmp_path, "a").read_text() == crash + "\n"
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -123,8 +148,8 @@ def test_the_table_is_redrawn_in_place_below_what_is_said():
     table = Table(plain)
     table.draw([progress("a", [5])], [], 1)
     assert plain.getvalue() == ""  # not yet
-    table.print("crashed")
-    assert plain.getvalue() == "crashed\n"
+    table.print("crashed: \x1b[2J\nas said")
+    assert plain.getvalue() == "crashed: \\x1b[2J\nas said\n"
 
 
 def screen(text):

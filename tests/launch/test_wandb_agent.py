@@ -207,9 +207,26 @@ def test_a_trial_that_has_failed_is_not_tried_again_and_one_that_crashes_is(tria
     monkeypatch.setenv("STATUS", "0")
     assert trials({}) == 0  # it goes on before others are asked for
     assert f"{folder.name}: goes on, as the trial crash" in capfd.readouterr().out
-    (folder / "failed.json").write_text('{"error": "loss not finite"}')
+    (folder / "failed.json").write_text(json.dumps({"error": "loss\x1b[2J\nnot finite"}))
     assert trials({"diverged": {"seed": 1}}) == 1
-    assert "has failed before (loss not finite); remove its failed.json" in capfd.readouterr().err
+    assert "has failed before (loss\\x1b[2J\\nnot finite); remove its failed.json" in capfd.readouterr().err
+
+
+def test_why_a_trial_has_failed_is_one_line_of_a_terminal(trials, capfd, monkeypatch):
+    plan_runs = wandb_agent.plan_runs
+
+    def refuse(file, overrides, points, *folder):
+        if folder:
+            raise UserError("red \x1b[31m")
+        return plan_runs(file, overrides, points)
+
+    assert trials({"wrong": {"variant.b\x1b[2J\na": 4}}) == 1
+    errors = capfd.readouterr().err
+    assert "\x1b" not in errors
+    assert "error: trial wrong: config.variant.b\\x1b[2J\\na: 'b\\x1b[2J\\na' is unknown" in errors
+    monkeypatch.setattr(wandb_agent, "plan_runs", refuse)
+    assert trials({"wrong": {}}) == 1
+    assert "error: trial wrong: red \\x1b[31m" in capfd.readouterr().err
 
 
 def test_three_failures_in_a_row_end_the_agent(trials, capfd):
@@ -287,6 +304,8 @@ def test_a_trial_that_another_process_still_trains_is_left_to_it(tmp_path, capsy
         assert wandb_agent.unfinished_trials(tmp_path, "abc") == []
     assert f"{run.id}: another process trains it, as the trial slow" in capsys.readouterr().out
     assert wandb_agent.unfinished_trials(tmp_path, "abc") == [(run, variables)]
+    write_json(wandb_agent.trial_file(tmp_path, run.id), {"WANDB_SWEEP_ID": "abc"})  # damaged
+    assert wandb_agent.unfinished_trials(tmp_path, "abc") == []
 
 
 @pytest.mark.parametrize(

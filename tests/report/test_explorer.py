@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.made_up_comparison import make_comparison
+from helpers.strict_promotion import strict_promotion
 from PIL import Image
 
 from vae_jax import cli, data, model
@@ -20,7 +22,7 @@ from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.models import likelihoods
 from vae_jax.plots import spread
-from vae_jax.report import decoder_export, explorer, markup
+from vae_jax.report import comparison_files, decoder_export, explorer, markup
 from vae_jax.training.step import evaluation_params, initial_state
 
 NODE = shutil.which("node")
@@ -407,6 +409,22 @@ def test_files_that_make_no_run_are_named(tmp_path, monkeypatch, problem, said):
     monkeypatch.setattr(explorer, "open_run", fail)
     with pytest.raises(UserError, match=said):
         explorer.folder_fragment(tmp_path / "run", "run")
+
+
+def test_jaxs_flags_change_no_page(tmp_path, monkeypatch):
+    flags = []
+
+    def note_flag(*_):
+        flags.append(jax.config.jax_numpy_dtype_promotion)
+        return markup.tag("p", "")
+
+    monkeypatch.setattr(explorer, "folder_fragment", note_flag)
+    monkeypatch.setattr(comparison_files, "FILES", {"report.html": note_flag})
+    monkeypatch.setattr("vae_jax.comparison.figures.draw", lambda comparison, out: [])
+    with strict_promotion():
+        explorer.write([tmp_path])
+        comparison_files.write_files(tmp_path, make_comparison())
+    assert flags == ["standard"] * 2
 
 
 def test_what_cannot_be_explored_is_an_error_that_names_it(folder, tmp_path, monkeypatch):

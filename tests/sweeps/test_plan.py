@@ -3,7 +3,9 @@
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+import jax
 import pytest
+from helpers.strict_promotion import strict_promotion
 
 from vae_jax import phrases
 from vae_jax.config.parse import load_sweep
@@ -124,11 +126,16 @@ def test_the_first_program_has_a_time_however_cold_the_start(tmp_path, monkeypat
     assert remarks == []
 
 
+def test_jaxs_flags_take_no_time_from_a_plan():
+    (run,) = plan_runs("digits", [("net.hidden", "(4,)")], [{}])
+    with strict_promotion():
+        assert plan.step_flops(run.config, (8, 8, 1)) > 0
+        assert jax.config.jax_numpy_dtype_promotion == "strict"
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"image_shape": "abc"}', '{"image_shape": [8, 8]}', "\x00"])
 def test_damaged_records_are_no_records(tmp_path, content):
     groups = group_runs(plan_runs("digits", [], [{}]))
     (tmp_path / groups[0].runs[0].id).mkdir(parents=True)
     (tmp_path / groups[0].runs[0].id / "config.json").write_text(content)
     assert plan._recorded_shapes(groups, tmp_path) == {}
-    for speed in ({"member_steps": "3", "seconds": 2}, {"member_steps": 3}, {"member_steps": 0, "seconds": 1}, {}):
-        assert plan._recorded_seconds(speed) is None

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from vae_jax.errors import UserError, message_of, unknown_name
 from vae_jax.files import user_path
-from vae_jax.phrases import printable
+from vae_jax.phrases import printable, shorten, whole_number
 
 Overrides = list[tuple[str, str]]
 """(field, text) of each --config.field=text, in their order."""
@@ -69,12 +69,16 @@ def paths(value: str) -> tuple[Path, ...]:
 def whole(minimum: int, meaning_of_0: str = "") -> Callable[[str], int]:
     """A flag that is a whole number of at least `minimum`."""
 
+    allowed = f"a whole number, or 0 for {meaning_of_0}" if meaning_of_0 else f"a whole number of at least {minimum}"
+
     def read(value: str) -> int:
-        if not text(value).isdecimal() or int(value) < minimum:
-            allowed = f"a whole number, or 0 for {meaning_of_0}" if meaning_of_0 else ""
-            allowed = allowed or f"a whole number of at least {minimum}"
+        try:
+            number = whole_number(text(value))
+        except ValueError:
+            number = minimum - 1
+        if number < minimum:
             raise argparse.ArgumentTypeError(f"{value!r} is not allowed; give {allowed}")
-        return int(value)
+        return number
 
     return read
 
@@ -178,7 +182,7 @@ def run_program(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
 
 
 def _leave(message: str) -> NoReturn:
-    lines = [printable(line) for line in message.split("\n")]
+    lines = [shorten(printable(line)) for line in message.split("\n")]
     print("\n".join(["error: " + lines[0], *lines[1:]]), file=sys.stderr)
     sys.exit(2)
 

@@ -18,10 +18,10 @@ from ml_collections import ConfigDict, config_flags
 from vae_jax import model
 from vae_jax.config import defaults
 from vae_jax.config.command_line import Overrides, split_overrides
-from vae_jax.config.rules import CHOICES, ITEMS, KINDS, NOT_NEGATIVE, RULES
+from vae_jax.config.rules import CHOICES, ITEM_KINDS, ITEMS, KINDS, NOT_NEGATIVE, RULES
 from vae_jax.errors import UserError, errors_of, unknown_name
 from vae_jax.files import read_json, reason, user_path
-from vae_jax.phrases import printable
+from vae_jax.phrases import printable, whole_number
 
 FLOAT32_MAX = 3.4028234663852886e38
 
@@ -82,12 +82,15 @@ def _defaults(kind: str, name: str) -> dict[str, Any]:
 def read_config(argument: str) -> ConfigDict:
     """What NAME|FILE.py[:ARGUMENT] gives, not checked. Raises UserError where there is no such file or get_config."""
     file, _, variant = argument.partition(":")
+    no_argument = UserError(f"--config: {file!r} takes no argument, and {variant!r} was given")
     if file.endswith(".json"):
+        if variant:
+            raise no_argument
         return _recorded_config(config_file(file))
 
     def call(get_config: Callable) -> ConfigDict:
         if variant and not inspect.signature(get_config).parameters:
-            raise UserError(f"--config: {file!r} takes no argument, and {variant!r} was given")
+            raise no_argument
         return _checked_tree(file, get_config(variant) if variant else get_config())
 
     return _from_file(file, "get_config", call)
@@ -118,7 +121,10 @@ def _recorded_config(file: Path) -> ConfigDict:
     if not isinstance(tree, dict):
         raise UserError(f"--config: {str(file)!r} is no run's config.json; give a .py file with get_config()")
     add_module_folders(file.parent)
-    return _checked_tree(str(file), tuples(tree))
+    try:
+        return _checked_tree(str(file), tuples(tree))
+    except RecursionError:
+        raise UserError(f"--config: {str(file)!r} is damaged (its values are nested too deep)") from None
 
 
 def tuples(tree: Any) -> Any:
@@ -144,7 +150,7 @@ def run_name(argument: str) -> str:
     """What a run of NAME|FILE.py[:ARGUMENT] is called where nobody names it."""
     file, _, variant = argument.partition(":")
     path = Path(file)
-    stem = path.absolute().parent.name if path.suffix == ".json" else path.stem
+    stem = f"{path.absolute().parent.name}_again" if path.suffix == ".json" else path.stem
     return stem + (f"_{variant}" if variant else "")
 
 
@@ -205,13 +211,13 @@ def _override(config: ConfigDict, field: str, value: str) -> None:
         if not isinstance(node, ConfigDict):
             raise UserError(f"{path}: {node!r} is a value and has no field {name!r}")
         if name not in node:
-            raise unknown_name(f"{path}.{name}", name, node.keys())
+            raise unknown_name(f"{path}.{printable(name)}", name, node.keys())
         parent, node, path = node, node[name], f"{path}.{name}"
     if isinstance(node, ConfigDict):
         raise unknown_name(path, value, [f"{path}.{name}" for name in node])
     try:
         kind: Any = type(node)
-        parent[leaf] = _read_text(kind, value)
+        parent[leaf] = _read_tuple(value, _item_kind(field, node)) if kind is tuple else _read_text(kind, value)
     except (flags.Error, ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise UserError(f"{path}: {value!r} is not allowed; give {KINDS[type(node)]}") from None
 
@@ -220,12 +226,10 @@ def _override(config: ConfigDict, field: str, value: str) -> None:
 def _read_text(kind: Any, text: str) -> Any:
     """`text` as a flag of a field of type `kind` reads it; a sweep gives the same few thousands of times.
 
-    1e4 is a whole number too, and words with commas between are a tuple: "a,b" as "('a', 'b')".
+    1e4 is a whole number too.
     """
-    if kind is int and (number := float(text.replace("_", ""))).is_integer() and not text.strip("+-_ ").isdecimal():
-        return int(number)
-    if kind is tuple:
-        return _read_tuple(text)
+    if kind is int:
+        return whole_number(text)
     holder, values = ConfigDict({"field": kind()}), flags.FlagValues()
     words = [sys.argv[0], f"--config.field={text}"]
     config_flags.DEFINE_config_dict("config", holder, flag_values=values, lock_config=False, sys_argv=words)
@@ -233,14 +237,33 @@ def _read_text(kind: Any, text: str) -> Any:
     return holder.field
 
 
-def _read_tuple(text: str) -> tuple[Any, ...]:
+def _item_kind(field: str, default: tuple) -> type | None:
+    """Of what the items of a tuple are; None where it may be anything."""
+    return type(default[0]) if default else ITEM_KINDS.get(field)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_tuple(text: str, kind: type | None) -> tuple[Any, ...]:
+    """`text` as a tuple of items of `kind`: "(8, 4)", and also with nothing but commas between: "8,4", "a,b".
+
+    Of texts are the items as they are typed, and 2024 is one too.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         if text.lstrip().startswith(("(", "[")):
             raise
-        return tuple(_read_item(word.strip()) for word in text.split(",") if word.strip())
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        return tuple(words) if kind is str else tuple(_as_kind(_read_item(word), kind) for word in words)
+    items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if kind is str and not text.lstrip().startswith(("(", "[")) and not all(isinstance(item, str) for item in items):
+        return tuple(words)
+    return tuple(_as_kind(item, kind) for item in items)
+
+
+def _as_kind(item: Any, kind: type | None) -> Any:
+    """The item, as a whole number where items are such and it is one: 1e4."""
+    return int(item) if kind is int and isinstance(item, float) and item.is_integer() else item
 
 
 def _read_item(word: str) -> Any:
@@ -344,6 +367,8 @@ def _check_type(field: str, value: Any, default: Any) -> None:
         words = KINDS[kind]
     elif kind is tuple and not _same_items(value, default):
         words = f"a tuple of {ITEMS[type(default[0])]}, as in {default!r}"
+    elif kind is tuple and any(isinstance(item, str) and printable(item) != item for item in value):
+        words = "words without control characters"
     elif kind is str and printable(value) != value:
         words = "text without control characters"
     elif kind is float and abs(value) > FLOAT32_MAX and math.isfinite(value):

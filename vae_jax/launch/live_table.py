@@ -42,11 +42,11 @@ class Table:
         self._earlier_handler = self._watch_size()
 
     def print(self, text: str) -> None:
-        """Prints lines that stay."""
+        """Prints lines that stay, whatever they hold as what it is and not as commands to the terminal."""
         with self._undisturbed():
             self._erase()
             for line in text.split("\n"):
-                print("\n".join(self._wrapped(line)), file=self._stream)
+                print("\n".join(self._wrapped(printable(line))), file=self._stream)
             self._show()
 
     def draw(self, groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> None:

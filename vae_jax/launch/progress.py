@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from vae_jax.files import read_json, write_json
+from vae_jax.files import write_json
 from vae_jax.launch.stopping import StopSignals
-from vae_jax.phrases import join_names, plural
+from vae_jax.phrases import join_names, plural, printable, shorten
 from vae_jax.sweeps import study
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, PlanEntry
 
@@ -131,7 +131,7 @@ def record_speed(group: GroupProgress, folder: Path, processes: int) -> None:
     Seconds are of the whole machine: those of a program that ran beside others are divided by `processes`.
     """
     file, steps = study.speed_file(folder, group.id), group.total_steps - group.start_steps
-    if steps > read_json(file).get("member_steps", 0):  # a launch of a moment does not replace a long one
+    if steps > study.read_speed(folder, group.id)[0]:  # a launch of a moment does not replace a long one
         seconds = (time.monotonic() - group.start_time) / processes
         write_json(file, {"member_steps": steps, "seconds": seconds})
 
@@ -141,7 +141,7 @@ def report_end(group: GroupProgress, folder: Path, print_line: PrintLine) -> Non
     counts = count_states([group])
     failed = [run.id for run in group.runs if group.end_states.get(run.id) == FAILED]
     for name in failed[:SHOWN_FAILURES]:
-        print_line(f"failed: {name}: {study.failure_reason(folder / name)}")
+        print_line(f"failed: {name}: {shorten(study.failure_reason(folder / name))}")
     if group.complete:
         print_line(f"{group.id}: ended; {_counts_text(counts)}")
 
@@ -151,7 +151,8 @@ def report_crash(group: GroupProgress, what: str, folder: Path, print_line: Prin
     group.crashed = True
     log = folder / "programs" / f"{group.id}.log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    tail = [f"  {line}" for line in lines if not STACK_FRAME.match(line)][-LOG_LINES:]
+    lines = [line for line in lines if not STACK_FRAME.match(line)][-LOG_LINES:]
+    tail = [f"  {shorten(printable(line.expandtabs()))}" for line in lines]
     text = "\n".join([f"{group.id}: {what} before its runs had ended; the end of {log}:", *tail])
     study.error_file(folder, group.id).write_text(text + "\n")
     print_line(text)

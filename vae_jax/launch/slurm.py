@@ -32,7 +32,7 @@ from vae_jax.launch.progress import (
 )
 from vae_jax.launch.slurm_queue import ask_queue, in_one_line
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
-from vae_jax.phrases import plural
+from vae_jax.phrases import plural, printable
 from vae_jax.sweeps import plan, study
 from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_runs
 
@@ -364,7 +364,7 @@ def report_job_end(group: GroupProgress, folder: Path, table: Table) -> None:
     group.crashed = True
     error = study.error_file(folder, group.id)
     table.print(
-        error.read_text().rstrip()
+        "\n".join(map(printable, error.read_text(errors="replace").splitlines()))
         if error.exists()
         else f"{group.id}: has left the queue before its runs had ended: cancelled, or ended by SLURM; see {folder}/"
         f"programs/{group.id}.log and {folder}/programs/slurm"

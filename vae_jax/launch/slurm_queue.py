@@ -50,7 +50,8 @@ def write_submission(folder: Path, program: str, job: str, runs: list[str]) -> N
 
 def submitted_runs(folder: Path, program: str) -> list[str]:
     """The runs with which a program was last submitted."""
-    return read_json(submission_file(folder, program)).get("runs", [])
+    runs = read_json(submission_file(folder, program)).get("runs")
+    return [run for run in runs if study.is_file_name(run)] if isinstance(runs, list) else []
 
 
 def submitted_jobs(folder: Path) -> dict[str, str]:

@@ -20,6 +20,7 @@ from vae_jax.errors import UserError
 from vae_jax.files import read_json, write_json
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
+from vae_jax.phrases import printable, shorten
 from vae_jax.sweeps import study
 from vae_jax.sweeps.algebra import Point
 from vae_jax.sweeps.groups import PlannedRun, group_runs, plan_runs
@@ -141,6 +142,7 @@ class Agent:
 
     def fail(self, name: str, reason: str) -> bool:
         """Says why a trial has failed, here and to W&B; False, for it has."""
+        name, reason = printable(name), shorten(printable(reason))
         print(f"error: trial {name}: {reason}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             mirror = writers.WandbMirror(Path(folder), self.template.wandb.to_dict() | {"name": name}, {})
@@ -160,7 +162,7 @@ def request_trials(sweep_path: str, config: ConfigDict, folder: Path, count: int
             raise UserError("SWEEP_ID: W&B has no API key here; wandb login keeps one")
         wandb.agent(sweep_path, function=run, entity=entity, project=project, count=count or None)
     except (wandb.errors.Error, wandb.errors.UsageError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = printable(str(error).strip().partition("\n")[0])
         raise UserError(f"SWEEP_ID: {sweep_path!r}: W&B does not give its trials ({reason}); see wandb sweep") from None
 
 
@@ -171,8 +173,11 @@ def unfinished_trials(folder: Path, sweep_id: str) -> list[tuple[PlanEntry, dict
     """
     trials = []
     for run in study.read_plan(folder) if study.has_plan(folder) else ():
-        environment = read_json(trial_file(folder, run.id))
-        if environment.get("WANDB_SWEEP_ID") != sweep_id or study.end_state(folder / run.id, run.steps) is not None:
+        recorded = read_json(trial_file(folder, run.id))
+        environment = {name: value for name, value in recorded.items() if isinstance(value, str)}
+        if environment.get("WANDB_SWEEP_ID") != sweep_id or "WANDB_RUN_ID" not in environment:
+            continue
+        if study.end_state(folder / run.id, run.steps) is not None:
             continue
         if study.is_locked(folder / run.id):
             print(f"{run.id}: another process trains it, as the trial {environment['WANDB_RUN_ID']}; left to it")

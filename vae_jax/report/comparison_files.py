@@ -8,6 +8,7 @@ from vae_jax.comparison.ranking import best_runs, ranked_groups
 from vae_jax.comparison.results import ComparedRun, Comparison, Group
 from vae_jax.comparison.tables import group_table, write_csv, write_parquet
 from vae_jax.errors import UserError
+from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import printable
 from vae_jax.report import explorer, study_page
 from vae_jax.report.markup import Html
@@ -15,6 +16,7 @@ from vae_jax.sweeps.screen import wrap_text
 from vae_jax.training import writers
 
 
+@pinned_flags()
 def write_files(out: Path, comparison: Comparison) -> list[Path]:
     """Tables, figures and the report into the folder `out`, as far as what they need is installed; their files."""
     from vae_jax.comparison import figures  # brings matplotlib

@@ -35,6 +35,7 @@ from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.files import reason, write_text
 from vae_jax.inference import TrainedModel
+from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import plural
 from vae_jax.plots import palette, spread
 from vae_jax.plots.captions import format_fixed, run_caption
@@ -66,6 +67,7 @@ h1 { font-size: 1.3rem; overflow-wrap: anywhere; }
 """
 
 
+@pinned_flags()
 def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Writes the page of the runs in `folders`, one or two, side by side; its file, explore.html in the first.
 

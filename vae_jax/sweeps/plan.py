@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from vae_jax import data, model, randomness
 from vae_jax.errors import UserError
 from vae_jax.files import read_json
+from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import format_bytes, format_duration, plural, printable
 from vae_jax.sweeps import study
 from vae_jax.sweeps.groups import RunGroup
@@ -101,6 +102,7 @@ class Calibration(NamedTuple):
     flops_per_second: float
 
 
+@pinned_flags()
 def describe(
     groups: Sequence[RunGroup], folder: Path, processes: int, devices: int | None, shapes: ShapeRequests
 ) -> str:
@@ -179,8 +181,8 @@ def estimate_groups(
 ) -> tuple[list[Estimate], list[str]]:
     """What each program takes, and remarks on what is not known. Takes a few seconds at most."""
     known_shapes, shape_remarks = image_shapes(groups, folder, shapes)
-    speeds = {group.id: read_json(study.speed_file(folder, group.id)) for group in groups}
-    recorded = [name for name, speed in speeds.items() if _recorded_seconds(speed)]
+    speeds = {group.id: study.read_speed(folder, group.id) for group in groups}
+    recorded = [name for name, (steps, _) in speeds.items() if steps]
     calibration, remarks = calibrate(groups, known_shapes, recorded)
     if calibration.step_flops:
         rate = calibration.flops_per_second / 1e9
@@ -194,29 +196,22 @@ def estimate_groups(
     return estimates, [*shape_remarks, *remarks]
 
 
-def _estimate(group: RunGroup, folder: Path, speed: Mapping[str, Any], calibration: Calibration) -> Estimate:
+def _estimate(group: RunGroup, folder: Path, speed: tuple[float, float], calibration: Calibration) -> Estimate:
     remaining = 0.0
     for run in group.entries():
         if study.end_state(folder / run.id, run.steps) is None:
             remaining += study.remaining_steps(run, study.last_step(folder / run.id))
     size, flops = calibration.state_bytes.get(group.id), calibration.step_flops
     disk = size and run_bytes(group.config, size)
-    if seconds := _recorded_seconds(speed):
-        return Estimate(remaining, seconds, disk, RECORDED)
+    steps, seconds = speed
+    if steps:
+        return Estimate(remaining, seconds / steps, disk, RECORDED)
     if not flops:
         return Estimate(remaining, None, disk, UNKNOWN)
     if group.id in flops:
         return Estimate(remaining, flops[group.id] / calibration.flops_per_second, disk, LOWER_BOUND)
     mean = sum(flops.values()) / len(flops)
     return Estimate(remaining, mean / calibration.flops_per_second, disk, MEAN)
-
-
-def _recorded_seconds(speed: Mapping[str, Any]) -> float | None:
-    """Seconds of a member's step as the study has recorded them; None where it has not, or not as numbers."""
-    steps, seconds = speed.get("member_steps"), speed.get("seconds")
-    if not isinstance(steps, (int, float)) or not isinstance(seconds, (int, float)) or steps <= 0 or seconds <= 0:
-        return None
-    return seconds / steps
 
 
 def calibrate(
@@ -319,6 +314,7 @@ def request_image_shape(section: ConfigDict) -> ShapeRequests:
     return {study.digest(section.to_dict()): ShapeRequest(process, answer)}
 
 
+@pinned_flags()
 def _send_shape(section: ConfigDict, sender: Connection) -> None:
     """Sends the image shape of a data section, or in words why there is none."""
     try:
@@ -327,6 +323,7 @@ def _send_shape(section: ConfigDict, sender: Connection) -> None:
         sender.send(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
 
 
+@pinned_flags()
 def state_bytes(config: ConfigDict, image_shape: Shape) -> int:
     """Bytes of what a checkpoint holds."""
     import jax
@@ -344,6 +341,7 @@ def run_bytes(config: ConfigDict, state: int) -> int:
     return min(config.checkpoint.keep + 1, saved) * state + records * RECORD_BYTES + PICTURE_BYTES
 
 
+@pinned_flags()
 def step_flops(config: ConfigDict, image_shape: Shape) -> float:
     """Floating-point operations of one step of one member, of the lowered program: compiling would take minutes."""
     import jax
@@ -375,6 +373,7 @@ def stand_in(image_shape: Shape) -> data.Split:
     return data.Split(black_images, jnp.zeros(1, jnp.int32), 1, factors, black_images)
 
 
+@pinned_flags()
 def matmul_rate() -> float:
     """FLOP/s of a product of two 1024 x 1024 matrices on all of this machine's devices."""
     import jax

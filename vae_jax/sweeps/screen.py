@@ -8,6 +8,8 @@ import unicodedata
 from io import TextIOBase
 from typing import TextIO
 
+from vae_jax.phrases import JOINERS
+
 WORD = re.compile(r"\s*\S+")
 """A word with the spaces before it."""
 
@@ -27,7 +29,7 @@ def cells(text: str) -> int:
 
 
 def _character_cells(character: str) -> int:
-    if unicodedata.combining(character):
+    if unicodedata.combining(character) or character in JOINERS:
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 

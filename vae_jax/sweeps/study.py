@@ -27,12 +27,19 @@ from vae_jax.config.command_line import command
 from vae_jax.config.free_fields import decisive_fields
 from vae_jax.errors import UserError
 from vae_jax.files import parse_json, read_json, write_json
+from vae_jax.phrases import printable, shorten
 
 SUFFIX_DIGITS = 8
 """Of the digest in a run's id: among 10,000 runs of a seed two are alike with a chance of one in a hundred."""
 
 NAME_LENGTH = 80
 """Characters of a run's id before its suffix, at most."""
+
+FILE_NAME_BYTES = 200
+"""Of a name to which endings are put, at most: file systems take 255."""
+
+WORDS_LENGTH = 200
+"""Characters that are shown of what a damaged file holds."""
 
 DONE, FAILED, DROPPED, RUNNING, MISSING = "done", "failed", "dropped", "running", "missing"
 """The states of a run; in the first three nothing remains to be done for it."""
@@ -138,6 +145,19 @@ def speed_file(folder: Path, program: str) -> Path:
     return folder / "programs" / f"{program}.speed.json"
 
 
+def read_speed(folder: Path, program: str) -> tuple[float, float]:
+    """Steps of all members of a program together and their seconds, as recorded; zeros where that is not known."""
+    recorded = read_json(speed_file(folder, program))
+    steps, seconds = (_positive(recorded.get(name)) for name in ("member_steps", "seconds"))
+    return (steps, seconds) if steps and seconds else (0.0, 0.0)
+
+
+def _positive(value: Any) -> float:
+    """A positive number of a file; 0 for anything else."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < 2**63 else 0.0
+
+
 def has_plan(folder: Path) -> bool:
     """Whether a study was planned in this folder."""
     return (folder / "plan.json").exists()
@@ -149,12 +169,42 @@ def read_plan(folder: Path) -> list[PlanEntry]:
     if not file.is_file():
         raise UserError(f"{folder}: has no plan.json; give the folder of a study, as vae-jax sweep makes it")
     try:
-        return [
-            PlanEntry(run["id"], run["program"], int(run["steps"]), tuple(run["halving"]), run["words"])
-            for run in parse_json(file)["runs"]
-        ]
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file}: is damaged ({error!r}); remove it, and vae-jax sweep writes it anew") from None
+        return [_plan_entry(run) for run in parse_json(file)["runs"]]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        why = str(error).removeprefix(f"{file}: ") if isinstance(error, ValueError) else repr(error)
+        why = shorten(printable(why), WORDS_LENGTH)
+        raise UserError(f"{file}: is damaged ({why}); remove it, and vae-jax sweep writes it anew") from None
+
+
+def _plan_entry(run: Mapping[str, Any]) -> PlanEntry:
+    """A run of plan.json. Raises ValueError, TypeError or KeyError for what no launcher writes there.
+
+    Its id and its program are names of files, and must not lead anywhere else.
+    """
+    entry = PlanEntry(run["id"], run["program"], run["steps"], tuple(run["halving"]), run["words"])
+    holds = {
+        "id": is_file_name(entry.id),
+        "program": is_file_name(entry.program),
+        "steps": _is_count(entry.steps),
+        "halving": all(map(_is_count, entry.halving)),
+        "words": isinstance(entry.words, list) and all(isinstance(word, str) for word in entry.words),
+    }
+    for field, right in holds.items():
+        if not right:
+            raise ValueError(f"{field} of a run: {run[field]!r}")
+    return entry
+
+
+def is_file_name(value: Any) -> bool:
+    """Whether it is the plain name of a file or a folder."""
+    if not isinstance(value, str) or value in ("", ".", "..") or "/" in value or printable(value) != value:
+        return False
+    return len(value.encode()) <= FILE_NAME_BYTES
+
+
+def _is_count(value: Any) -> bool:
+    """Whether it is a whole number of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
 
 
 def write_plan(folder: Path, entries: Sequence[PlanEntry], queued: Collection[str] = ()) -> None:
@@ -179,8 +229,9 @@ def end_state(folder: Path, steps: int) -> str | None:
 
 
 def failure_reason(folder: Path) -> str:
-    """Why a run has failed, as its failed.json says."""
-    return read_json(folder / "failed.json").get("error", "it does not say why")
+    """Why a run has failed, as its failed.json says, in one line."""
+    reason = read_json(folder / "failed.json").get("error")
+    return printable(reason) if isinstance(reason, str) else "it does not say why"
 
 
 def run_state(folder: Path, steps: int) -> str:
@@ -225,9 +276,10 @@ def _last_step(file: BinaryIO) -> int:
 def _step_of_record(line: bytes) -> int:
     """The step of one line of metrics.jsonl; 0 where it is cut short. Records begin at step 1."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
+        step = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
         return 0
+    return step if _is_count(step) else 0
 
 
 def remaining_steps(run: PlanEntry, step: int) -> float:
@@ -247,10 +299,10 @@ def problem(folder: Path) -> str | None:
         return None if not any(folder.iterdir()) else "has no config.json"
     try:
         suffix = run_suffix(read_json(file)["config"])
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, OverflowError):
         return "has a damaged config.json"
     if not folder.name.endswith(suffix):
-        return f"holds another run (...{suffix})"
+        return f"holds another run (...{shorten(printable(suffix), WORDS_LENGTH)})"
     evaluation = folder / "evaluation.json"
     return "has a damaged evaluation.json" if evaluation.exists() and not read_json(evaluation) else None
 

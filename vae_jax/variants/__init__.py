@@ -170,8 +170,9 @@ def floats(variant: Variant) -> dict[str, float]:
 
 
 def traced(name: str) -> dict[str, float]:
-    """The traced floats of the variant `name`, with their defaults."""
-    return floats(get(name)(bernoulli.make()))
+    """The traced floats of the variant `name`, with their defaults. Raises UserError where the user's own raises."""
+    with registry.users_code("name", name):
+        return floats(get(name)(bernoulli.make()))
 
 
 def defaults(name: str) -> dict[str, Any]:

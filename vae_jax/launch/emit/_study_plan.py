@@ -57,6 +57,8 @@ def training_command(python: str, members_file: str) -> list[str]:
     """
     if python.startswith("-"):
         raise UserError(f"--python: {python!r} is not allowed; give the path of a Python")
+    if python.startswith("~"):  # quoted, as it has to be, no shell there knows it for a home
+        raise UserError(f"--python: {python!r} is not allowed; give the whole path, as it is on the other machine")
     return [python or "python", "-m", "vae_jax", "population", f"--members={members_file}"]
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,15 @@ def user_path(path: str | Path) -> Path:
     except RuntimeError:
         user = text.partition("/")[0]
         raise UserError(f"{text!r} is not allowed; this machine knows no user {user.removeprefix('~')!r}") from None
+
+
+def cache_folder(name: str) -> Path:
+    """Where things of that name are kept for this user: below XDG_CACHE_HOME, ~/.cache, or /tmp without a home."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        home = Path(tempfile.gettempdir()) / f"cache_{os.getuid()}"
+    return home / "vae_jax" / name
 
 
 def reason(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vae_jax.errors import UserError, message_of, unknown_name
-from vae_jax.files import user_path
+from vae_jax.files import cache_folder, user_path
 from vae_jax.phrases import printable, shorten, whole_number
 
 Overrides = list[tuple[str, str]]
@@ -209,9 +209,7 @@ def use_compilation_cache() -> None:
     """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache folder."""
     import jax
 
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    jax.config.update(
-        "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "vae_jax" / "xla"))
-    )
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_folder("xla"))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -32,6 +32,7 @@ from jaxtyping import Array, Float, Int
 from vae_jax import data, randomness
 from vae_jax.data import Dataset, Split
 from vae_jax.errors import UserError
+from vae_jax.files import cache_folder
 from vae_jax.metrics import Progress, no_progress
 from vae_jax.models.networks import _convolution
 from vae_jax.models.networks._parts import convolutions, dense
@@ -228,7 +229,7 @@ def load_or_train(dataset: Dataset, section: Config, *, seed: int = 0, progress:
 
 def folder() -> Path:
     """Where classifiers are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vae_jax" / "classifiers"
+    return cache_folder("classifiers")
 
 
 def digest(dataset: Dataset, section: Config, seed: int) -> str:

@@ -47,10 +47,7 @@ def print_summary(config: ConfigDict, folder: Path, held_out: dict, steps: int, 
     print(f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints\n")
     print(f"pictures       {folder / 'pictures'}")
     print(f"in Python      run = vae_jax.open_run({str(folder)!r})")
-    print(
-        f"best instead   {command('evaluate')} --workdir={folder} --checkpoint=best",
-        flush=True,
-    )
+    print(f"best instead   {command('evaluate', [f'--workdir={folder}', '--checkpoint=best'])}", flush=True)
 
 
 def report_population(progress: writers.Progress, step: int, held_out: Sequence[dict[str, Any]]) -> None:

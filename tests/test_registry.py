@@ -102,6 +102,7 @@ def test_data_networks_and_a_likelihood_beside_the_config_file_train(own_modules
     np.testing.assert_allclose(numbers["distortion"], 2 * 20 * np.log(2), rtol=0.1)
 
 
+@pytest.mark.full
 def test_modules_of_a_package_on_the_path_train_by_their_dotted_names(own_modules, monkeypatch):
     lab = own_modules / "somewhere" / "my_lab"
     lab.mkdir(parents=True)

@@ -75,7 +75,9 @@ def small(mnist_files, sprites_file):
     return lambda name: fields.get(load_config(name).data.name, {})
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.full) if "_" in name else name for name in CONFIGS]
+)
 def test_every_config_has_a_step_and_an_evaluation(name, small):
     config = load_config(name, **small(name))
     setup = prepare(config)
@@ -96,7 +98,7 @@ CONVOLUTIONAL = ("dsprites", "mnist_conv", "scenes")
 
 
 @pytest.mark.parametrize(
-    "name", ["sprites", *(pytest.param(name, marks=pytest.mark.full) for name in ("why_vae", *CONVOLUTIONAL))]
+    "name", [pytest.param(name, marks=pytest.mark.full) for name in ("sprites", "why_vae", *CONVOLUTIONAL)]
 )
 def test_configs_of_every_network_and_data_train_two_steps(name, tmp_path, small):
     hidden = 8 if name in CONVOLUTIONAL else "(8,)"
@@ -119,8 +121,8 @@ def train_variant(tmp_path_factory):
     return train_variant
 
 
-IN_SHORT = ("autoencoder", "factor", "rae")
-"""Without a rate; with an optimiser of its own; with what is fitted after the last step."""
+IN_SHORT = ("factor", "rae")
+"""With an optimiser of its own; with what is fitted after the last step."""
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,7 @@ def test_grey_levels_under_a_gaussian(tmp_path):
     assert "bits_per_dim" not in evaluation
 
 
+@pytest.mark.full
 def test_the_default_config_trains_two_steps_on_all_eight_devices(tmp_path, capsys):
     assert train(tmp_path, "default", **TWO_STEPS | {"parallel.devices": 0}) == 0
     assert "8 cpu devices" in capsys.readouterr().out

@@ -181,6 +181,7 @@ def test_another_resolution_is_the_closed_form_too():
         assert (np.abs(found - oracle(row, 17)[0]).max(axis=-1) > 2).sum() <= 3
 
 
+@pytest.mark.full
 def test_every_step_of_every_factor_moves_the_image(images):
     """Each value against the next one, from random scenes of every shape: by more than round-off, in many pixels."""
     for i, size in enumerate(SIZES):

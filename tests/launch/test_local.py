@@ -118,6 +118,7 @@ def test_a_second_ctrl_c_does_not_wait(launcher, folder):
     assert all(has_ended(child[3]) for child in children(folder))
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
 def test_a_killed_launcher_leaves_no_orphan(launcher, folder, tmp_path):
     (tmp_path / "other").mkdir()

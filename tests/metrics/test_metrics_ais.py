@@ -47,6 +47,7 @@ def test_the_estimate_is_the_exact_likelihood_within_its_error():
     np.testing.assert_allclose(ais.log_mean(log_w).mean(), LOG_P.mean(), atol=0.05)
 
 
+@pytest.mark.full
 def test_weights_are_without_bias_at_few_temperatures():
     """The mean of w is p(x), not merely near it where chains have settled."""
     ratios = np.concatenate([np.exp(forward(10, seed)[0] - LOG_P[:, None]) for seed in range(20)], axis=1)

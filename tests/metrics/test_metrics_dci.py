@@ -28,6 +28,7 @@ def blobs(count, seed=0):
     return rows.astype(np.float32), np.stack([label, label > 0], axis=1).astype(np.int32)
 
 
+@pytest.mark.full
 def test_trees_are_those_of_sklearn_where_every_row_has_its_own_bin():
     from sklearn.ensemble import GradientBoostingClassifier
 

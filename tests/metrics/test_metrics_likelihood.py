@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from helpers.linear_gaussian import BATCH, LOG_P, bound, compiled, linear
 
 from vae_jax import metrics
@@ -21,6 +22,7 @@ def test_the_bound_rises_with_k_to_the_exact_likelihood():
     np.testing.assert_allclose(found[2000].mean(axis=0), LOG_P, atol=0.05)
 
 
+@pytest.mark.full
 def test_draws_that_are_streamed_are_those_taken_at_once():
     whole, effective = bound(100, 100)
     for at_once in (1, 7, 100):  # 7 does not divide 100: what is over counts for nothing

@@ -132,6 +132,7 @@ def of_patterns(count, seed):
     return np.clip(grey + random.uniform(0, 40, size=grey.shape), 0, 255).astype(np.uint8)
 
 
+@pytest.mark.full
 def test_near_copies_are_copies_and_not_what_is_soft(monkeypatch):
     monkeypatch.setattr(samples, "VALUES", 64 * 500)
     taught, held_out, fresh = (of_patterns(count, i) for i, count in enumerate((2000, 1000, 1000)))
@@ -335,6 +336,7 @@ def measured(metric, run, dataset, **parameters):
     return metric.compute(metrics.EvaluationContext(run, dataset), randomness.root_key(0), **parameters)
 
 
+@pytest.mark.full
 def test_a_model_before_training_has_samples_far_from_data(untrained, cache):
     found = measured(samples, *untrained)
     assert found["samples.images"] == 300

@@ -149,7 +149,12 @@ def test_numbers_that_round_to_zero_have_no_sign(grids, tmp_path):
 def saved(monkeypatch):
     """The figures that would be written."""
     figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, file, **options: figures.append(self))
+
+    def save(figure, file, **options):
+        figures.append(figure)
+        file.touch()
+
+    monkeypatch.setattr(Figure, "savefig", save)
     return figures
 
 

@@ -81,6 +81,7 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, caplog, damage):
     checkpoints.close()
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of TensorStore's threads, now and then
 def test_whichever_file_of_the_newest_is_emptied_the_one_before_it_is_taken(tmp_path):
     saved(tmp_path / "whole", [-2.0, -1.0]).close()

@@ -123,6 +123,7 @@ def test_a_signal_during_an_evaluation_is_saved(stopped):
     assert [step.name for step in (folder / "checkpoints").iterdir()] == ["20"]
 
 
+@pytest.mark.full
 def test_evaluating_an_unfinished_run_does_not_finish_it(stopped, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(stopped[0], folder)

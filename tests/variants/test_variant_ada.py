@@ -128,7 +128,8 @@ def test_shared_latents_are_equal_for_the_two_images_and_others_their_own(averag
     assert 0 < same.sum() < same.size
 
 
-@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.full), 4])
+@pytest.mark.full
+@pytest.mark.parametrize("devices", [2, 4])
 def test_devices_agree_with_one(devices):
     variant = VARIANTS["group"]
     one = evaluate(variant, IMAGES[1], beta=2.0, free_bits=0.1)

@@ -65,7 +65,8 @@ def test_below_the_target_the_rate_is_pushed_up_as_hard_as_it_is_pushed_down_abo
     assert_close(above, jax.tree.map(np.negative, below))
 
 
-@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.full), 4])
+@pytest.mark.full
+@pytest.mark.parametrize("devices", [2, 4])
 def test_the_kl_is_the_mean_of_the_whole_batch(devices):
     # A target between the shares' means: |mean over the batch| is not the mean of |shares|.
     rates = evaluate(CAPACITY.loss, PARAMS, {})[1]["rate"][0]

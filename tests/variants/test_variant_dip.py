@@ -106,7 +106,8 @@ def test_only_type_two_moves_the_variance(kind, moves):
     assert (np.max(change[:, LATENT:]) > 1e-2) if moves else (np.max(change[:, LATENT:]) < 1e-7)
 
 
-@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.full), 4])
+@pytest.mark.full
+@pytest.mark.parametrize("devices", [2, 4])
 @pytest.mark.parametrize("kind", dip.KINDS)
 def test_an_axis_of_several_equals_an_axis_of_one(kind, devices):
     floats = {"lambda_od": 5.0, "lambda_d": 50.0}

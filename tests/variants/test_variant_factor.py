@@ -96,7 +96,8 @@ def test_the_adversary_is_asked_about_both_kinds(params):
     assert np.std(of_permuted) > 0.02
 
 
-@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.full), 4])
+@pytest.mark.full
+@pytest.mark.parametrize("devices", [2, 4])
 def test_devices_agree_with_one(params, devices):
     one, many = (evaluated(VARIANT.loss, params, floats(5.0), devices=d) for d in (1, devices))
     assert_close(one, many, rtol=1e-4, atol=1e-4)

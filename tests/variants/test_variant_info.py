@@ -98,7 +98,8 @@ def test_a_single_code_says_nothing():
     assert info.mmd(info.mean_kernel("rbf", (1.0,)), jnp.ones((1, 2)), jnp.zeros((1, 2))) == 0
 
 
-@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.full), 4])
+@pytest.mark.full
+@pytest.mark.parametrize("devices", [2, 4])
 @pytest.mark.parametrize("kernel", info.KERNELS)
 def test_an_axis_of_several_equals_an_axis_of_one(kernel, devices):
     floats = {"beta": 0.5, "free_bits": 0.0, "lambda_mmd": 100.0}

@@ -89,7 +89,8 @@ def test_one_probe_is_the_jacobians_squared_norm_in_expectation():
     assert np.max(np.abs(np.sum(np.square(summed), axis=1) / exact - 1)) > 0.4
 
 
-@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.full), 4])
+@pytest.mark.full
+@pytest.mark.parametrize("devices", [2, 4])
 def test_the_probe_belongs_to_the_example(devices):
     floats = {"beta_z": 0.1, "lambda_reg": 2}
     one, many = (evaluate(VARIANTS["gradient"], devices=count, **floats) for count in (1, devices))

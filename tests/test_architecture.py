@@ -16,7 +16,7 @@ PACKAGES = {"vae_jax": "vae_jax", "vae_jax.configs": "configs", "experiments": "
 
 FLOORS = (
     ("errors", "phrases", "typing"),
-    ("files",),
+    ("files", "screen"),
     ("jax_flags", "randomness", "registry"),
     ("models",),
     ("data",),

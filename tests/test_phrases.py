@@ -4,7 +4,7 @@ import pytest
 
 from vae_jax.files import user_path
 from vae_jax.phrases import printable, shorten, whole_number
-from vae_jax.sweeps.screen import cells
+from vae_jax.screen import cells
 
 PERSIAN, FAMILY = "\u0645\u06cc\u200c\u062e\u0648\u0645", "\U0001f469\u200d\U0001f467"
 """Text whose letters are kept apart, and an emoji whose parts are joined."""

@@ -13,6 +13,7 @@ import vae_jax
 from vae_jax.config.command_line import Parser, command, path, paths, run_program, text, whole, words
 from vae_jax.errors import UserError, unknown_name
 from vae_jax.phrases import printable
+from vae_jax.screen import wrap_text
 
 
 def _process_flags(parser: Parser) -> None:
@@ -49,7 +50,7 @@ def train(argv: Sequence[str]) -> int:
     config = checked_config(flags.config, overrides)
     workdir = flags.workdir or Path("runs") / run_name(flags.config)
     if flags.explain:
-        print(explain_config(config))
+        print(wrap_text(explain_config(config), "    "))
         return 0
     start = getattr(flags, "from") or recorded_start(flags.config)
     return train_in_folder(config, workdir, _given_processes(flags), start)
@@ -62,7 +63,7 @@ def explain(argv: Sequence[str]) -> int:
 
     parser = Parser("explain", explain.__doc__, config=True)
     flags, overrides = parser.parse(argv)
-    print(explain_config(checked_config(flags.config, overrides)))
+    print(wrap_text(explain_config(checked_config(flags.config, overrides)), "    "))
     return 0
 
 

@@ -8,11 +8,11 @@ import signal
 
 import pytest
 
+from vae_jax import screen
 from vae_jax.launch import live_table
 from vae_jax.launch.live_table import CLEAR, Table, table_rows
 from vae_jax.launch.progress import GroupProgress
-from vae_jax.sweeps import screen
-from vae_jax.sweeps.screen import cells
+from vae_jax.screen import cells
 from vae_jax.sweeps.study import PlanEntry
 
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from vae_jax.errors import UserError, message_of, unknown_name
 from vae_jax.files import cache_folder, user_path
 from vae_jax.phrases import printable, shorten, whole_number
+from vae_jax.screen import wrap_text
 
 Overrides = list[tuple[str, str]]
 """(field, text) of each --config.field=text, in their order."""
@@ -183,7 +184,7 @@ def run_program(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
 
 def _leave(message: str) -> NoReturn:
     lines = [shorten(printable(line)) for line in message.split("\n")]
-    print("\n".join(["error: " + lines[0], *lines[1:]]), file=sys.stderr)
+    print(wrap_text("\n".join(["error: " + lines[0], *lines[1:]]), stream=sys.stderr), file=sys.stderr)
     sys.exit(2)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from vae_jax.launch.progress import GroupProgress, count_states
 from vae_jax.phrases import format_duration, printable
-from vae_jax.sweeps.screen import cells, cut, terminal_size, wrap_line
+from vae_jax.screen import cells, cut, terminal_size, wrap_line
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED
 
 LINE_SECONDS = 30.0

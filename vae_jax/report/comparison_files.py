@@ -12,7 +12,7 @@ from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import printable
 from vae_jax.report import explorer, study_page
 from vae_jax.report.markup import Html
-from vae_jax.sweeps.screen import wrap_text
+from vae_jax.screen import wrap_text
 from vae_jax.training import writers
 
 

@@ -23,9 +23,9 @@ from vae_jax.errors import UserError
 from vae_jax.files import read_json
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import format_bytes, format_duration, plural, printable
+from vae_jax.screen import wrap_text
 from vae_jax.sweeps import study
 from vae_jax.sweeps.groups import RunGroup
-from vae_jax.sweeps.screen import wrap_text
 from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
 from vae_jax.typing import AXIS
 

@@ -12,6 +12,7 @@ from vae_jax.files import write_json
 from vae_jax.inference import TrainedModel
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.metrics._requests import parse_requests
+from vae_jax.screen import wrap_text
 from vae_jax.training import writers
 from vae_jax.training.evaluation import held_out_table, make_evaluation, training_codes
 from vae_jax.training.executors import DataParallel, local_devices
@@ -57,7 +58,7 @@ def evaluate_run(
         words = ",".join(request.word for request in parse_requests(words) if request.label not in known)
         if not words:
             return known, []
-    print(f"{folder} at step {run.step} ({checkpoint} checkpoint), into {file}", flush=True)
+    print(wrap_text(f"{folder} at step {run.step} ({checkpoint} checkpoint), into {file}"), flush=True)
     if words:
         evaluation, failed = run_metrics(words, run, dataset, file, partial(print, flush=True))
     else:

@@ -1,6 +1,5 @@
 """What a training run tells the world: terminal, metrics.jsonl and W&B; and that it diverged."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from vae_jax.config.command_line import command
 from vae_jax.config.explain import beta_conventions
 from vae_jax.phrases import plural
 from vae_jax.plots.captions import format_fixed
+from vae_jax.screen import wrap_text
 from vae_jax.training import executors, writers
 from vae_jax.training.evaluation import held_out_table, log_metrics
 
@@ -28,23 +28,24 @@ def print_header(
     processes = len({device.process_index for device in devices})
     machines = plural(len(devices), f"{devices[0].platform} device")
     machines += f" of {processes} processes" if processes > 1 else ""
-    print(
+    lines = [
         f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training, {dataset.test.size:,} held-out "
         f"images of {shape}), {config.net.name} of {count:,} parameters, {config.latent_dim} latents; "
         f"{machines}; in {folder}"
-    )
+    ]
     if "beta" in config.variant:
-        print(beta_conventions(config, dataset.image_shape))
+        lines.append(beta_conventions(config, dataset.image_shape))
     if first:
-        print(f"resuming at step {first} of {config.train.steps}")
-    sys.stdout.flush()
+        lines.append(f"resuming at step {first} of {config.train.steps}")
+    print(wrap_text("\n".join(lines)), flush=True)
 
 
 def print_summary(config: ConfigDict, folder: Path, held_out: dict, steps: int, seconds: float) -> None:
     """Prints the table of held-out numbers, and where to look further."""
     rate = steps * config.train.batch_size / seconds
     print(f"\n{held_out_table(held_out)}")
-    print(f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints\n")
+    speed = f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints"
+    print(f"{wrap_text(speed)}\n")
     print(f"pictures       {folder / 'pictures'}")
     print(f"in Python      run = vae_jax.open_run({str(folder)!r})")
     print(f"best instead   {command('evaluate', [f'--workdir={folder}', '--checkpoint=best'])}", flush=True)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from vae_jax.config.parse import flatten
 from vae_jax.errors import UserError
 from vae_jax.jax_flags import pinned_flags
+from vae_jax.screen import wrap_text
 from vae_jax.training import processes, workdir
 from vae_jax.training.evaluate_run import evaluate_run
 from vae_jax.training.executors import DataParallel, Devices, all_devices, check_divides
@@ -72,7 +73,7 @@ def train_in_folder(
             return finished(folder, config.train.steps)
 
         if group.broadcast_first(claim):
-            print(f"{folder}: this run has finished ({config.train.steps} steps); its results are there")
+            print(wrap_text(f"{folder}: this run has finished ({config.train.steps} steps); its results are there"))
             return add_metrics(folder, config.evaluation.metrics) if group.index == 0 else 0
         stop = claims.enter_context(stop_signals(group.all_max))
         return train_run(TrainingRun(config, folder, group=group), setup, devices, stop, group, first_state=state)

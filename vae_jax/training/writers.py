@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from vae_jax.files import named_errors, plain, replacement, write_text
 from vae_jax.phrases import plural
+from vae_jax.screen import wrap_text
 
 TIMINGS = ("steps_per_second", "images_per_second", "seconds")
 """Fields of metrics.jsonl that tell of the machine and not of the run: they differ when it is repeated."""
@@ -134,7 +135,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""
-        tqdm.write(line) if self._bar is not None else print(line, flush=True)
+        tqdm.write(wrap_text(line)) if self._bar is not None else print(wrap_text(line), flush=True)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from vae_jax import registry
 from vae_jax.launch.emit._study_plan import StudyPlan, cloud_name, operand, require, training_command
 from vae_jax.phrases import plural
-from vae_jax.sweeps.screen import wrap_text
+from vae_jax.screen import wrap_text
 
 RUNTIMES = {
     **dict.fromkeys(("v2", "v3", "v4"), "tpu-ubuntu2204-base"),

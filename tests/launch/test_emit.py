@@ -92,7 +92,7 @@ with open(os.environ["CALLS"], "a") as file:
 # --- commands -------------------------------------------------------------------------------------
 
 
-@pytest.mark.full
+@pytest.mark.slow  # more than a minute; test_local has real programs in the full run
 def test_commands_end_with_the_same_numbers_as_a_local_sweep(place, capsys):
     Path("config.py").write_text(CONFIG.replace("range(2)", "[1]"))
     text = emitted(capsys, "commands", f"--python={sys.executable}")

@@ -63,6 +63,7 @@ def _import_module(field: str, name: str, module_name: str) -> ModuleType | None
     if not all(module_name.split(".")):  # "a..b", ".a"
         return None
     with users_code(field, name, "cannot be imported"):
+        importlib.invalidate_caches()  # a file that was written a moment ago is there too
         try:
             return importlib.import_module(module_name)
         except ModuleNotFoundError as error:

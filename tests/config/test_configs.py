@@ -121,8 +121,8 @@ def train_variant(tmp_path_factory):
     return train_variant
 
 
-IN_SHORT = ("factor", "rae")
-"""With an optimiser of its own; with what is fitted after the last step."""
+IN_SHORT = ("factor",)
+"""With an optimiser of its own."""
 
 
 @pytest.mark.parametrize(

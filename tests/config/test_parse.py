@@ -167,6 +167,7 @@ def test_bad_input_leaves_with_status_2_one_line_and_nothing_written(tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_a_process_that_is_given_bad_input_says_one_line_and_leaves_with_status_2(tmp_path):
     """What JAX itself would print, or a home that is not there, adds nothing."""
     message = "config.train.batch_size: 7 does not divide over 2 devices"

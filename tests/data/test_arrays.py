@@ -242,6 +242,7 @@ def test_fingerprints_of_other_data_differ():
     assert len({data.fingerprint(data.from_arrays(*arrays)) for arrays in others}) == len(others)
 
 
+@pytest.mark.full
 def test_a_grid_that_code_draws_has_the_fingerprint_of_its_recipe():
     def grid(split="random 0.3", resolution=16, sizes=(3, 2, 2, 2, 2)):
         return sprites.load(sizes=sizes, resolution=resolution, split=split)

@@ -157,6 +157,7 @@ def test_nothing_is_launched_where_a_point_is_wrong_or_the_folder_is_a_runs(laun
         cli.sweep([f"--config={folder / 'config.py'}", "--processes=two"])
 
 
+@pytest.mark.full
 def test_a_dry_run_writes_nothing(launcher, folder):  # the last to ask this launcher, as it starts jax there
     output = launcher.launch(0, folder, "--dry_run")
     assert "6 runs in 3 programs, at most 2 in one; 0 ended before; 1 program at once" in output

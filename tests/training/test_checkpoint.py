@@ -150,6 +150,7 @@ def test_what_cannot_be_saved_is_said_in_a_line_and_leaves_nothing_half_written(
     checkpoints.close()
 
 
+@pytest.mark.full
 def test_another_dtype_is_noticed(tmp_path):
     checkpoints = saved(tmp_path, [None])
     other = jax.tree.map(
@@ -162,6 +163,7 @@ def test_another_dtype_is_noticed(tmp_path):
     checkpoints.close()
 
 
+@pytest.mark.full
 def test_another_shape_or_tree_is_noticed(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(0, {"a": np.ones(3, np.float32)}, None)

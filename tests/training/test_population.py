@@ -227,6 +227,7 @@ def test_a_member_that_diverges_is_reported_and_the_others_go_on(three, tmp_path
     assert "3 members, 3 of them ended before" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_what_is_broken_of_one_member_stops_no_other(three, tmp_path, monkeypatch, capsys):
     file = members_file(tmp_path, seeds(3))
     with monkeypatch.context() as patched:
@@ -308,6 +309,7 @@ def test_a_member_that_cannot_be_saved_stops_no_other_and_is_tried_again(three, 
         assert results(tmp_path / name) == results(three / name)
 
 
+@pytest.mark.full
 def test_flags_that_would_change_digits_stop_a_member_and_do_not_end_it(three, tmp_path, capsys):
     shutil.copytree(three / "s0", tmp_path / "s0")
     unfinish(tmp_path / "s0")

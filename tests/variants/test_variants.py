@@ -204,6 +204,7 @@ def lab(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.full
 def test_a_variant_of_the_users_own_trains_with_its_floats_swept(lab):
     weights = (3.0, 5.0)
     members = [

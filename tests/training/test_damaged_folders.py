@@ -62,6 +62,7 @@ def test_each_program_ends_well_or_says_why_whatever_is_damaged(finished, tmp_pa
             assert open_run(folder).step in (20, 40)
         else:
             ends_well(cli.compare, [f"--runs={study}"])
+            assert ends_well(cli.explore, [f"--workdir={folder}"]) or fatal, file
             assert ends_well(cli.evaluate, [f"--workdir={folder}", "--metrics=active_units"]) or fatal, file
             (folder / "evaluation.json").unlink(missing_ok=True)  # so that it goes on from what is whole
             assert ends_well(partial(train_small, folder, **FIELDS)) or fatal, file

@@ -15,6 +15,7 @@ from typing import Any
 
 from vae_jax import model
 from vae_jax.comparison.results import ComparedRun, Number
+from vae_jax.config.free_fields import flatten_tree
 from vae_jax.errors import UserError
 from vae_jax.files import read_json, reason
 from vae_jax.sweeps import study
@@ -202,15 +203,10 @@ def _missing_config(folder: Path) -> str:
     return "has no config.json" if any(folder.iterdir()) else "is empty"
 
 
-def flatten_config(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_config(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Every value of nested dicts by its dotted name, lists as tuples."""
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(flatten_config(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = tuple(value) if isinstance(value, list) else value
-    return flat
+    flat = flatten_tree(tree)
+    return {field: tuple(value) if isinstance(value, list) else value for field, value in flat.items()}
 
 
 def numeric_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:

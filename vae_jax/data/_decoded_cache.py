@@ -4,7 +4,6 @@ It is known by the names, sizes and times of the files in the folder, and replac
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from vae_jax.data._arrays import warn_once
 from vae_jax.data._decoding import Form
 from vae_jax.data._image_files import ImageFile
 from vae_jax.errors import UserError
-from vae_jax.files import reason, replacement
+from vae_jax.files import cache_folder, reason, replacement
 
 VERSION = 1
 """Of how images are decoded: what an earlier one kept is decoded anew."""
@@ -36,14 +35,10 @@ class Pictures(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def cache_file(folder: Path, form: Form) -> Path | None:
-    """Where the images of that folder and form are kept; None where this user has no cache folder."""
+def cache_file(folder: Path, form: Form) -> Path:
+    """Where the images of that folder and form are kept."""
     name = hashlib.sha256(f"{folder.resolve()}\0{tuple(form)}".encode(errors="surrogateescape")).hexdigest()[:24]
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        return None
-    return home / "vae_jax" / "folders" / f"{name}.npz"
+    return cache_folder("folders") / f"{name}.npz"
 
 
 def content_digest(files: Sequence[ImageFile]) -> str:

@@ -64,11 +64,10 @@ def load(
     files = find_images(folder)
     _split_numbers(files, test)  # what is wrong with it is said before minutes of decoding
     file, content = _decoded_cache.cache_file(folder, Form(size, crop, channels)), _decoded_cache.content_digest(files)
-    pictures = _decoded_cache.read_pictures(file, content) if file else None
+    pictures = _decoded_cache.read_pictures(file, content)
     if pictures is None or (broken == "refuse" and not pictures.kept.all()):
         pictures = _decode(files, Form(size, crop, channels), broken)
-        if file:
-            _decoded_cache.write_pictures(file, content, pictures)
+        _decoded_cache.write_pictures(file, content, pictures)
     for remark in pictures.remarks:
         warn_once(remark)
     kept = [file for file, is_kept in zip(files, pictures.kept, strict=True) if is_kept]

@@ -3,7 +3,8 @@
 Command    python -m experiments.train --config=configs/digits_sigma.py --workdir=runs/digits_sigma
            (configs/digits_sigma.py:fixed --config.likelihood.sigma=0.3 and so on for the others)
 Time       2,000 steps in 3 s on 2 CPU cores that others were using (jax 0.10.2)
-Measured   seed 0, held-out 300 images, nats per image, a density of grey levels in [0, 1]:
+Measured   with --config.data.validation=0, so that all but the test images are trained on:
+           seed 0, 300 test images, nats per image, a density of grey levels in [0, 1]:
 
     scale     sigma              elbo     distortion   rate     active units
     fixed     1                 -61.23     61.22        0.01     0 of 16
@@ -15,6 +16,7 @@ Measured   seed 0, held-out 300 images, nats per image, a density of grey levels
     shared    learned            28.52    -57.85       29.33    16 of 16
     pixel     learned            51.30    -85.78       34.48    16 of 16
 
+The decoder's mean is linear here; --config.likelihood.mean=sigmoid keeps it in [0, 1].
 One learned number finds what the search finds. A sigma of 1, half the squared error, teaches nothing: the rate is 0.
 Train on, and the learned sigma goes on falling on the training images: 2,000 steps are where the held-out ELBO is best.
 """
@@ -26,6 +28,6 @@ def get_config(scale: str = "shared"):
     """A run on grey levels; the argument is the gaussian likelihood's scale: fixed, shared or pixel."""
     config = defaults.get_config()
     config.data.binarize = "none"
-    config.likelihood = defaults.section("likelihood", "gaussian", scale=scale)
+    config.likelihood = defaults.section("likelihood", "gaussian", scale=scale, mean="linear")
     config.train.steps = 2000
     return config

@@ -26,7 +26,7 @@ def get_config(variant: str = "rae"):
     config.latent_dim = 16
     config.data = defaults.section("data", "mnist")
     config.data.binarize = "none"
-    config.likelihood = defaults.section("likelihood", "gaussian", sigma=math.sqrt(0.5))
+    config.likelihood = defaults.section("likelihood", "gaussian", sigma=math.sqrt(0.5), mean="linear")
     config.net = defaults.section("net", "conv")
     config.variant = defaults.section("variant", variant)
     if variant == "rae":

@@ -31,7 +31,7 @@ STRENGTHS = [0.03, 0.1, 0.185]
 def get_config(name: str = "digits"):
     """A run of the study on "digits" or "mnist": the VAE."""
     config = defaults.get_config()
-    config.data = defaults.section("data", name)
+    config.data = defaults.section("data", name, validation=0)
     if name == "mnist":
         config.latent_dim = 20
         config.net = defaults.section("net", "mlp", hidden=(400,))
@@ -49,6 +49,7 @@ def sweep():
     betas = grid(**{"variant.beta": [0.0, 0.25, 1.0, 4.0, 16.0]})
     regularised = zipped(**{"variant.beta_z": STRENGTHS, "variant.lambda_reg": STRENGTHS})
     learned_sigmas = {"data.binarize": "none", "likelihood.name": "gaussian", "likelihood.scale": "pixel"}
+    learned_sigmas |= {"likelihood.mean": "linear"}
     return product(
         chain(
             [point | of_points for point in autoencoders],

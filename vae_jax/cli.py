@@ -88,7 +88,7 @@ def population(argv: Sequence[str]) -> int:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """A run's checkpoint to its held-out numbers and pictures.
+    """A run's checkpoint to its test numbers and pictures.
 
     The last step's checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/,
     the latest of a run that has not finished evaluation_<step>.json and pictures_<step>/. With --metrics
@@ -100,7 +100,7 @@ def evaluate(argv: Sequence[str]) -> int:
     parser = Parser("evaluate", evaluate.__doc__)
     parser.flag("workdir", path, None, "FOLDER", "the folder of a run")
     parser.flag("checkpoint", text, "latest", "latest|best", "which checkpoint")
-    parser.flag("metrics", text, "", "NAME[:FIELD=VALUE],...", "metrics to compute in place of held-out numbers")
+    parser.flag("metrics", text, "", "NAME[:FIELD=VALUE],...", "metrics to compute in place of the splits' numbers")
     flags, _ = parser.parse(argv)
     if flags.workdir is None:
         raise UserError("--workdir: give the folder of a run, and no other config than its own")
@@ -115,7 +115,8 @@ def compare(argv: Sequence[str]) -> int:
 
     --runs is a folder of runs (a study's, or any that holds some), or several with commas between. Runs that agree in
     the fields of --by are a group, and its seeds are averaged over; by default the fields are those in which the runs
-    differ. The first of --metrics is the score of choice. Into --out (runs/study/comparison) go runs.csv and
+    differ. All numbers are of the test split; a group's run that is shown is chosen by the validation split. The first
+    of --metrics is the score of choice. Into --out (runs/study/comparison) go runs.csv and
     runs.parquet, every run with its config, metrics, speed and versions; rate_distortion and score, pictures as .png
     and .svg; and report.html.
 
@@ -134,13 +135,19 @@ def compare(argv: Sequence[str]) -> int:
     parser.flag("by", words, (), "FIELD,...", "fields that make the groups (default: those in which the runs differ)")
     parser.flag("metrics", words, (), "NAME,...", "the metrics, the score of choice first")
     parser.flag("baseline", text, None, "GROUP", "what the others are held against (default: the VAE)")
+    parser.flag("checkpoint", text, "latest", "latest|best", "the last step's numbers, or the best by validation")
     parser.flag("out", path, None, "FOLDER", "where the files go (default: the first of --runs, comparison/)")
     parser.switch("wandb", "sends table and report to W&B")
     flags, _ = parser.parse(argv)
     if not flags.runs:
         raise UserError("--runs: give the folder of a study, or of runs; configs are those of the runs")
     comparison = compare_folders(
-        [str(folder) for folder in flags.runs], flags.by, flags.metrics, flags.baseline, command("compare", argv)
+        [str(folder) for folder in flags.runs],
+        flags.by,
+        flags.metrics,
+        flags.baseline,
+        command("compare", argv),
+        flags.checkpoint,
     )
     print("\n".join(comparison_lines(comparison)) + "\n", flush=True)
     out = flags.out or flags.runs[0] / "comparison"

@@ -129,10 +129,19 @@ def check_fields(config: Config) -> None:
 
 
 def load_data(section: Config) -> data.Dataset:
-    """The dataset of a config's `data` section, checked. Raises UserError naming what is wrong."""
-    fields = {name: value for name, value in _section_fields(section).items() if name != "binarize"}
+    """The dataset of a config's `data` section, checked, with its validation split.
+
+    Raises UserError naming what is wrong.
+    """
     with errors_of("config.data."):
-        return data.check_dataset(_call_load(section["name"], fields))
+        own = registry.keyword_fields(data.get(section["name"]))
+        fields = {name: value for name, value in _section_fields(section).items() if name in own or name not in SHARED}
+        dataset = data.check_dataset(_call_load(section["name"], fields))
+        return data.with_validation(dataset, dict(section.items()).get("validation", 0))
+
+
+SHARED = ("binarize", "validation")
+"""Fields of the section data that every dataset has; its loader gets those alone that it has by itself."""
 
 
 def _call_load(name: str, fields: dict[str, Any]) -> Any:

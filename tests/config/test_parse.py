@@ -65,7 +65,7 @@ def test_a_config_takes_an_argument():
     [
         ("--config.variant.name=bta", "config.variant.name: 'bta' is unknown; known: ada.*mean 'beta'"),
         ("--config.data.name=mnits", "config.data.name: 'mnits' is unknown.*mean 'mnist'"),
-        ("--config.net.name=mpl", "config.net.name: 'mpl' is unknown; known: conv, mlp.*mean 'mlp'"),
+        ("--config.net.name=mpl", "config.net.name: 'mpl' is unknown; known: conv, grid, mlp.*mean 'mlp'"),
         ("--config.likelihood.name=bernouli", "config.likelihood.name: 'bernouli' is unknown.*mean 'bernoulli'"),
         ("--config.train.stesp=5", "config.train.stesp: 'stesp' is unknown.*mean 'steps'"),
         ("--config.train=5", "config.train: '5' is unknown"),
@@ -148,7 +148,7 @@ def test_beta_reads_in_the_other_conventions():
 
 BAD = {
     "config.variant.name": ["--config.variant.name=bta"],
-    "config.train.batch_size: 5000 is more than the 1497 training images": ["--config.train.batch_size=5000"],
+    "config.train.batch_size: 5000 is more than the 1347 training images": ["--config.train.batch_size=5000"],
     "config.train.batch_size: 7 does not divide over 2 devices": ["--config.train.batch_size=7"],
     "config.data.path: '/nowhere' is not a folder": ["--config.data.name=idx", "--config.data.path=/nowhere"],
     "config.net.name: 'conv'": ["--config.net.name=conv"],

@@ -80,7 +80,7 @@ def test_images_of_0_and_1_are_black_and_white_and_that_is_said_once(said, dtype
 def test_one_image_beyond_1_makes_a_set_of_grey_levels(said):
     dataset = data.from_arrays(MASK, None, GREY, None)
     np.testing.assert_array_equal(levels(dataset.train), MASK)
-    assert dataset.test.fetch.args[0] is GREY
+    assert dataset.test.fetch.images is GREY
     mixed = data.from_arrays(MASK.astype(bool), None, GREY, None)
     np.testing.assert_array_equal(levels(mixed.train), 255 * MASK)
     assert said() == []
@@ -266,3 +266,76 @@ def test_a_grid_that_code_draws_has_the_fingerprint_of_its_recipe():
 
 def _rest(split):
     return split.labels, split.size, split.factors, split.partner
+
+
+# The validation split
+
+
+def numbered(split):
+    """The numbers of a split's images, which are constant."""
+    return np.asarray(split.fetch(np.arange(split.size)))[:, 0, 0, 0].tolist()
+
+
+@pytest.fixture(scope="module")
+def hundred():
+    """A hundred constant images of levels 0 to 99 with their numbers as labels, and two test images."""
+    images = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 2, 2, 1))
+    return data.from_arrays(images, np.arange(100), images[:2], np.arange(2))
+
+
+@pytest.mark.parametrize(("amount", "count"), [(0.1, 10), (25, 25), (25.0, 25), (0.001, 1)])
+def test_training_images_validate_by_a_fixed_permutation(hundred, amount, count):
+    dataset = data.with_validation(hundred, amount)
+    train, validation = numbered(dataset.train), numbered(dataset.validation)
+    assert len(validation) == count
+    assert sorted(train + validation) == list(range(100))
+    assert dataset.train.labels.tolist() == train
+    assert dataset.validation.labels.tolist() == validation
+    assert validation == numbered(data.with_validation(hundred, amount).validation)
+    assert count == 1 or validation != list(range(100 - count, 100))
+    assert dataset.test is hundred.test
+
+
+def test_a_set_keeps_its_own_validation_split_and_0_leaves_it_out(hundred):
+    own = hundred._replace(validation=hundred.test)
+    assert data.with_validation(own, 0.1) is own
+    assert data.with_validation(own, 0).validation is None
+    assert data.with_validation(hundred, 0).splits.keys() == {"train", "test"}
+    assert data.fingerprint(own) != data.fingerprint(hundred)
+
+
+def test_the_last_images_validate_where_papers_have_it_so(hundred):
+    dataset = data.last_as_validation(hundred, 30.0)
+    assert numbered(dataset.validation) == list(range(70, 100))
+    assert numbered(dataset.train) == list(range(70))
+    assert data.last_as_validation(hundred, 0) is hundred
+
+
+@pytest.mark.parametrize("amount", [1.5, -0.1, 100, 101])
+def test_an_amount_that_leaves_nothing_or_means_nothing_is_refused(hundred, amount):
+    for split_off in (data.with_validation, data.last_as_validation):
+        with pytest.raises(UserError, match=f"^validation: {amount:g} "):
+            split_off(hundred, amount)
+
+
+def test_a_split_of_the_users_own_functions_is_parted_too():
+    images = np.arange(40, dtype=np.uint8).reshape(10, 2, 2, 1)
+    split = data.Split(
+        Partial(own_images, images), np.arange(10, dtype=np.int32), 10, partner=Partial(own_partner, images)
+    )
+    dataset = data.with_validation(data.check_dataset(data.Dataset((2, 2, 1), split, split)), 3)
+    for part in (dataset.train, dataset.validation):
+        np.testing.assert_array_equal(part.fetch(np.arange(part.size)), images[part.labels])
+        pairs = part.partner(np.arange(part.size), np.arange(part.size), None)
+        np.testing.assert_array_equal(pairs, images[part.labels][:, ::-1])
+    assert (dataset.train.size, dataset.validation.size) == (7, 3)
+
+
+def own_images(images, indices):
+    """What a user's own loader has."""
+    return jnp.asarray(images)[indices]
+
+
+def own_partner(images, indices, index, key):
+    """The image upside down."""
+    return jnp.asarray(images)[indices][:, ::-1]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vae_jax import data, randomness
-from vae_jax.data import cars3d, digits, dsprites, fashion_mnist, idx, mnist, tfds
+from vae_jax.data import _splits, cars3d, digits, dsprites, fashion_mnist, idx, mnist, tfds
 from vae_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +141,7 @@ def test_images_that_are_no_dataset_are_refused(monkeypatch):
         data.make_split(images, np.arange(3))
     with refused(r"images: train has shape \(2, 2, 1\), test has \(2, 1, 1\)"):
         data.from_arrays(images, None, images[:, :, :1], None)
-    monkeypatch.setattr(data, "MAX_BYTES", 15)
+    monkeypatch.setattr(_splits, "MAX_BYTES", 15)
     with refused("images: .*GiB"):
         data.make_split(images)
 
@@ -162,7 +162,12 @@ def test_a_dataset_is_one_new_file(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(data, "__path__", [*data.__path__, str(tmp_path)])
     assert data.get("toy_stripes")(width=5).image_shape == (2, 5, 1)
-    assert data.defaults("toy_stripes") == {"name": "toy_stripes", "binarize": "dynamic", "width": 4}
+    assert data.defaults("toy_stripes") == {
+        "name": "toy_stripes",
+        "binarize": "dynamic",
+        "validation": 0.1,
+        "width": 4,
+    }
     with refused(r"did you mean 'toy_stripes'\?"):
         data.get("toy_stripe")
 
@@ -186,7 +191,7 @@ def folder(request, tmp_path):
 
 @pytest.mark.parametrize("module", [idx, mnist, fashion_mnist])
 def test_idx_files_are_read_gzipped_or_not(folder, module):
-    loaded = module.load(path=str(folder))
+    loaded = module.load(path=str(folder)) if module is idx else module.load(path=str(folder), validation=0)
     assert loaded.image_shape == (3, 4, 1)
     for split, n in ((loaded.train, 5), (loaded.test, 3)):
         np.testing.assert_array_equal(split.fetch(np.arange(n))[..., 0], IMAGES[:n])
@@ -327,8 +332,15 @@ def test_a_path_that_names_no_file_is_refused_in_a_line(load, path):
 
 @pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="no MNIST in ../shared/data/mnist")
 def test_mnist_is_mnist():
-    loaded = mnist.load(path=str(SHARED / "mnist"))
+    protocol = mnist.load(path=str(SHARED / "mnist"))
+    loaded = mnist.load(path=str(SHARED / "mnist"), validation=0)
     assert (loaded.train.size, loaded.test.size, loaded.image_shape) == (60_000, 10_000, (28, 28, 1))
+    assert {name: split.size for name, split in protocol.splits.items()} == {
+        "train": 50_000,
+        "validation": 10_000,
+        "test": 10_000,
+    }
+    np.testing.assert_array_equal(protocol.validation.labels, loaded.train.labels[50_000:])
     histogram = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(loaded.train.labels).tolist() == histogram
     assert np.bincount(loaded.test.labels).sum() == 10_000

@@ -15,7 +15,7 @@ from helpers.small_run import train_small
 from PIL import Image, ImageCms
 
 from vae_jax import api, cli, data, model
-from vae_jax.data import _arrays, _decoded_cache, _decoding, _random_split, arrays, folder
+from vae_jax.data import _arrays, _decoded_cache, _decoding, _random_split, _splits, arrays, folder
 from vae_jax.errors import UserError
 
 SHARED = Path(__file__).parents[2].parent / "shared/data"
@@ -194,16 +194,16 @@ def test_labels_are_numbers_names_or_one_hot(tmp_path, said):
     assert "3 names of classes" in said()
 
 
-def test_validation_images_are_trained_on_and_that_is_said(tmp_path, said):
+def test_validation_images_are_a_split(tmp_path):
     np.savez(
         tmp_path / "set.npz",
         **{"train_images": GREY[:10], "val_images": GREY[10:14], "test_images": GREY[14:]},
         **{"train_labels": LABELS[:10], "val_labels": LABELS[10:14], "test_labels": LABELS[14:]},
     )
     loaded = arrays.load(path=str(tmp_path / "set.npz"))
-    np.testing.assert_array_equal(levels(loaded.train)[..., 0], GREY[:14])
-    np.testing.assert_array_equal(loaded.train.labels, LABELS[:14])
-    assert "the validation split (4 images) is trained on too" in said()
+    for part, wanted in ((loaded.train, slice(10)), (loaded.validation, slice(10, 14)), (loaded.test, slice(14, None))):
+        np.testing.assert_array_equal(levels(part)[..., 0], GREY[wanted])
+        np.testing.assert_array_equal(part.labels, LABELS[wanted])
 
 
 RANGED = {
@@ -452,7 +452,7 @@ def test_a_file_and_a_folder_are_not_taken_for_one_another(tmp_path):
 @pytest.mark.skipif(not (SHARED / "frey_faces").is_dir(), reason="no Frey faces in ../shared/data/frey_faces")
 def test_frey_faces_are_read():
     loaded = model.load_data(
-        {**data.defaults("arrays"), "path": str(SHARED / "frey_faces/frey_faces.npy"), "test": 400}
+        {**data.defaults("arrays"), "path": str(SHARED / "frey_faces/frey_faces.npy"), "test": 400, "validation": 0}
     )
     assert (loaded.image_shape, loaded.train.size, loaded.test.size) == ((28, 20, 1), 1565, 400)
     images = whole(loaded)
@@ -514,13 +514,13 @@ def test_subfolders_are_classes(pictures):
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
-def test_subfolders_are_splits(pictures, said, validation):
+def test_subfolders_are_splits(pictures, validation):
     fill(pictures, "train/1.png", "train/2.png", f"{validation}/1.png", "test/1.png", "test/2.png")
     loaded = folder.load(path=str(pictures))
-    assert sorted(first_levels(loaded.train)) == [10, 20, 30]
+    assert first_levels(loaded.train) == [10, 20]
+    assert first_levels(loaded.validation) == [30]
     assert first_levels(loaded.test) == [40, 50]
     assert loaded.train.labels is None
-    assert "the validation split (1 image) is trained on too" in said()
 
 
 def test_subfolders_are_classes_in_splits_and_a_lone_one_is_entered(pictures):
@@ -659,7 +659,7 @@ def test_an_image_of_more_pixels_than_it_may_have_is_not_decoded(pictures, monke
 
 def test_pictures_that_do_not_fit_a_device_are_refused(pictures, monkeypatch):
     fill(pictures, "a.png", "b.png")
-    monkeypatch.setattr(data, "MAX_BYTES", 59)
+    monkeypatch.setattr(_splits, "MAX_BYTES", 59)
     with refused(r"^size: 0 makes 2 images of \(6, 5, 1\) .* give a smaller one"):
         folder.load(path=str(pictures))
 

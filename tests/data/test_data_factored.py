@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from vae_jax import data, metrics
-from vae_jax.data import _factors, _stored_grids, cars3d, dsprites, shapes3d, smallnorb
+from vae_jax.data import _factors, _splits, _stored_grids, cars3d, dsprites, shapes3d, smallnorb
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics import irs, mig, mig_sampled
@@ -127,7 +127,7 @@ def test_every_image_lands_at_its_factors(name, load):
         ids = np.ravel_multi_index(classes.T, tuple(FEATURES[name].values()))
         np.testing.assert_array_equal(part.fetch(places), expected[ids])
         # All parts look into one array, which is on the device already.
-        assert part.fetch.args[1].args[0] is grid.render.args[0]
+        assert part.fetch.render.args[0] is grid.render.args[0]
     assert isinstance(grid.render.args[0], jax.Array)
 
 
@@ -402,7 +402,7 @@ def test_what_is_no_zip_at_all_is_refused_with_its_name(tmp_path, monkeypatch):
 def test_more_than_a_device_holds_is_refused_before_memory_is_asked_for(tmp_path, monkeypatch):
     np.savez(tmp_path / "grid.npz", imgs=IMGS, latents_classes=CLASSES)
     stored = _stored_grids.read_npz(tmp_path / "grid.npz")
-    monkeypatch.setattr(data, "MAX_BYTES", 31)
+    monkeypatch.setattr(_splits, "MAX_BYTES", 31)
     with refused("^path: .* GiB of images; at most 0 GiB fit"):
         _stored_grids.to_factors(stored)
 

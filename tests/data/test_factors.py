@@ -289,3 +289,18 @@ def test_a_batch_holds_the_factors_and_a_pair(key):
     np.testing.assert_array_equal(batch["factors"], classes_of(loaded.train, np.arange(7)))
     assert batch["pair"].shape == batch["image"].shape == (7, 32, 32, 1)
     assert (batch["pair"] != batch["image"]).any(axis=(1, 2, 3)).all()
+
+
+def test_partners_of_training_images_are_none_that_validate(key):
+    images = jnp.arange(120, dtype=jnp.uint8)[:, None, None, None]
+    grid = _factors.Factors(("a", "b", "c"), (6, 5, 4), Partial(_stored_grids.take_images, images))
+    dataset = data.with_validation(data.from_factors(grid, "random 0.2", 1), 0.25)
+    parts = {name: set(np.asarray(split.fetch.ids).tolist()) for name, split in dataset.splits.items()}
+    assert not parts["train"] & parts["validation"]
+    indices = np.arange(dataset.train.size)
+    pairs = dataset.train.partner(indices, indices, key)
+    assert set(np.asarray(pairs)[:, 0, 0, 0].tolist()) <= parts["train"]
+    at = np.arange(dataset.validation.size)
+    others = set(np.asarray(dataset.validation.partner(at, at, key))[:, 0, 0, 0].tolist())
+    assert others <= parts["train"] | parts["validation"]
+    assert others & parts["train"]

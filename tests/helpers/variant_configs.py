@@ -55,5 +55,5 @@ def split_with_factors():
     """The tiny split with a factor, its label, and as each image's partner the next one."""
     split = tiny_vae.split()
     factors = jax.tree_util.Partial(label_as_factor, split.labels)
-    partner = jax.tree_util.Partial(next_image, split.fetch.args[0])
+    partner = jax.tree_util.Partial(next_image, split.fetch.images)
     return dataclasses.replace(split, factors=factors, partner=partner)

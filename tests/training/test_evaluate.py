@@ -16,9 +16,9 @@ from vae_jax.errors import UserError
 from vae_jax.metrics import sap
 from vae_jax.metrics._requests import parse_requests
 from vae_jax.training import evaluate_run, writers
-from vae_jax.training.evaluation import held_out_table
 from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
 from vae_jax.training.recorder import Recorder, report_population
+from vae_jax.training.run_results import numbers_table
 from vae_jax.training.train_run import finished
 
 ROOT = Path(__file__).parents[2]
@@ -140,10 +140,10 @@ def test_numbers_that_round_to_zero_have_no_sign(run_folder, tmp_path, monkeypat
     monkeypatch.setattr(sap, "METRIC", dataclasses.replace(sap.METRIC, compute=compute))
     assert cli.evaluate([f"--workdir={run_folder}", "--metrics=sap"]) == 0
     recorder = Recorder(load_config("digits"), tmp_path, 0, Spoken(), print)
-    recorder.test(5, {"loss": -1e-9, "elbo": -0.001, "rate": -0.0})
+    recorder.evaluation(5, "validation", {"loss": -1e-9, "elbo": -0.001, "rate": -0.0})
     recorder.close(0)
     report_population(Spoken(), 5, [{"elbo": -1e-9}] * 2)
-    print(held_out_table({"elbo": -1e-9, "rate": -0.0, "active_units": 0}))
+    print(numbers_table({"step 5": {"elbo": -1e-9, "rate": -0.0, "active_units": 0}}))
     shown = capsys.readouterr().out
     assert "sap = 0.0000 " in shown
     assert "loss 0.00  elbo 0.00  rate 0.00" in shown

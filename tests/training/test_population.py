@@ -327,7 +327,7 @@ def test_flags_that_would_change_digits_stop_a_member_and_do_not_end_it(three, t
     "line", ["{}", '{"loss": null}', '{"elbo": "x"}', '{"elbo": null, "loss": 1}', '{"bound": [1]}']
 )
 def test_a_record_without_a_score_ranks_nobody(tmp_path, line):
-    record = json.loads(line) | {"step": 30, "split": "test"}
+    record = json.loads(line) | {"step": 30, "split": "validation"}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     assert population.bound_at(tmp_path, 30) is None
     (tmp_path / "metrics.jsonl").unlink()

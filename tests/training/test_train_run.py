@@ -110,7 +110,7 @@ def stopped(tmp_path_factory):
     """(folder, exit status) of a run that a signal stopped during its evaluation at step 20 of 40."""
     folder = tmp_path_factory.mktemp("stopped")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recorder, "test", lambda *arguments: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(Recorder, "evaluation", lambda *arguments: signal.raise_signal(signal.SIGTERM))
         return folder, train_small(folder, **STOPPED)
 
 
@@ -149,8 +149,8 @@ def test_a_run_that_diverges_names_step_and_term_and_keeps_the_last_good_checkpo
 
 
 def test_held_out_numbers_that_are_not_finite_stop_a_run():
-    with pytest.raises(Diverged, match="step 7: held-out rate not finite"):
-        check_finite({"loss": np.array([1.0]), "rate": np.array([np.nan])}, 6, "held-out ")
+    with pytest.raises(Diverged, match="step 7: validation rate not finite"):
+        check_finite({"loss": np.array([1.0]), "rate": np.array([np.nan])}, 6, "validation ")
 
 
 def test_dispatches_end_wherever_anything_is_due():

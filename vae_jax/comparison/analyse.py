@@ -39,13 +39,14 @@ def compare_folders(
     metrics: tuple[str, ...] = (),
     baseline: str | None = None,
     command: str = "",
+    checkpoint: str = "latest",
 ) -> Comparison:
     """The comparison of the runs in `folders`, studies or single runs; arguments as in `compare_runs`.
 
     Raises UserError as `compare_runs` does, and where one is no folder.
     """
-    runs, skipped = load_runs([Path(folder) for folder in folders])
-    return compare_runs(",".join(map(str, folders)), command, runs, skipped, by, metrics, baseline)
+    runs, skipped = load_runs([Path(folder) for folder in folders], checkpoint)
+    return compare_runs(",".join(map(str, folders)), command, runs, skipped, by, metrics, baseline, checkpoint)
 
 
 def compare_runs(
@@ -56,6 +57,7 @@ def compare_runs(
     by: tuple[str, ...] = (),
     metrics: tuple[str, ...] = (),
     baseline: str | None = None,
+    checkpoint: str = "latest",
 ) -> Comparison:
     """All that is computed of `runs`.
 
@@ -67,6 +69,7 @@ def compare_runs(
         by: fields whose values make the groups; empty: those in which the runs differ.
         metrics: the score of choice first; empty: the ELBO, its parts and what was evaluated.
         baseline: the group that the others are held against; None: the VAE's.
+        checkpoint: that of which the runs' numbers are, "latest" or "best".
 
     Raises:
         UserError: for a field, metric or group that no run has, and where none has finished.
@@ -91,6 +94,7 @@ def compare_runs(
         correlation=[],
         variance_shares={},
         skipped=skipped,
+        checkpoint=checkpoint,
     )
     untested = () if metrics else [name for name in names if comparison.higher_is_better[name] is None]
     incomparable = {name: incomparable_groups(comparison, name) for name in names}

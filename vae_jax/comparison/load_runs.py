@@ -16,9 +16,10 @@ from typing import Any
 from vae_jax import model
 from vae_jax.comparison.results import ComparedRun, Number
 from vae_jax.config.free_fields import flatten_tree
-from vae_jax.errors import UserError
+from vae_jax.errors import UserError, unknown_name
 from vae_jax.files import read_json, reason
 from vae_jax.sweeps import study
+from vae_jax.training.run_results import VALIDATION
 
 STUDY_FILES = ("plan.json", "programs", "comparison")
 """What a study's folder holds beside runs."""
@@ -34,6 +35,9 @@ TAIL_BYTES = 32_768
 """The end of metrics.jsonl that is read: 25 records or more."""
 
 
+EVALUATIONS = {"latest": "evaluation.json", "best": "evaluation_best.json"}
+"""The file of each checkpoint's numbers."""
+
 START_FIELD = "from"
 """Of a run that began with the weights of another."""
 
@@ -42,13 +46,23 @@ class NotARun(Exception):
     """Why a folder is not that of a run."""
 
 
-def load_runs(roots: Sequence[Path]) -> tuple[list[ComparedRun], list[tuple[str, str]]]:
-    """(runs, what was skipped and why) of folders of runs, or of one run. Raises UserError where one is no folder."""
+def load_runs(roots: Sequence[Path], checkpoint: str = "latest") -> tuple[list[ComparedRun], list[tuple[str, str]]]:
+    """(runs, what was skipped and why) of folders of runs, or of one run.
+
+    Args:
+        roots: the folders.
+        checkpoint: whose numbers: "latest", of the last step, or "best" by the validation split.
+
+    Raises:
+        UserError: where one is no folder, and for another checkpoint.
+    """
+    if checkpoint not in EVALUATIONS:
+        raise unknown_name("checkpoint", checkpoint, EVALUATIONS)
     runs: dict[tuple[str, str], ComparedRun] = {}
     skipped = []
     for name, folder in _named_folders(roots):
         try:
-            run = read_run(name, folder)
+            run = read_run(name, folder, checkpoint)
             identity = study.digest(run.config), run.data
         except NotARun as problem:
             skipped.append((name, str(problem)))
@@ -114,8 +128,8 @@ def _not_begun(root: Path) -> list[Path]:
         return []
 
 
-def read_run(name: str, folder: Path) -> ComparedRun:
-    """The run of a folder. Raises NotARun where it is none, or is damaged."""
+def read_run(name: str, folder: Path, checkpoint: str = "latest") -> ComparedRun:
+    """The run of a folder. Raises NotARun where it is none, is damaged, or has no best checkpoint and that is asked."""
     content = _read_content(folder)
     config = _flat_config(content)
     file = folder / "evaluation.json"
@@ -123,22 +137,33 @@ def read_run(name: str, folder: Path) -> ComparedRun:
     if file.exists() and not evaluation:
         raise NotARun("evaluation.json is damaged")
     status = study.run_state(folder, config["train.steps"])
-    metrics = numeric_metrics(evaluation) if status == study.DONE else {}
-    if status == study.DONE and "loss" not in metrics:
-        raise NotARun("evaluation.json is damaged")
+    numbers = _read_numbers(folder / EVALUATIONS[checkpoint]) if status == study.DONE else {}
     return ComparedRun(
         name=name,
         folder=str(folder),
         group="",
         seed=config["seed"],
         config=config,
-        metrics=metrics,
+        metrics={metric: value for metric, value in numbers.items() if not metric.startswith(VALIDATION)},
         status=status,
         error=_read_error(folder) if status == study.FAILED else "",
         environment=_plain_values(read_json(folder / "environment.json")),
         steps_per_second=median_speed(folder / "metrics.jsonl"),
         data=_data_digest(content),
+        validation={
+            metric.removeprefix(VALIDATION): value for metric, value in numbers.items() if metric.startswith(VALIDATION)
+        },
     )
+
+
+def _read_numbers(file: Path) -> dict[str, float]:
+    """The numbers of a finished run's checkpoint."""
+    if not file.exists():
+        raise NotARun(f"has no {file.name}: it had no validation split to choose by")
+    numbers = numeric_metrics(read_json(file))
+    if "loss" not in numbers:
+        raise NotARun(f"{file.name} is damaged")
+    return numbers
 
 
 def _read_content(folder: Path) -> dict[str, Any]:

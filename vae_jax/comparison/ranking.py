@@ -1,4 +1,8 @@
-"""Which groups and which runs are best in the score of choice, the first metric of a comparison."""
+"""Which groups and which runs are best in the score of choice, the first metric of a comparison.
+
+Groups stand in the order of what is reported of them. A run is chosen by the validation split, never by what is
+reported of it.
+"""
 
 import math
 
@@ -26,16 +30,16 @@ def _has_mean(group: Group, metric: str) -> bool:
 
 
 def best_runs(comparison: Comparison) -> list[tuple[Group, ComparedRun]]:
-    """Of each group the finished run with the best score.
+    """Of each group the finished run with the best score on the validation split.
 
-    The first, where none has it, neither way is better, or the group's scores are of several quantities.
+    The first, where none has it there, neither way is better, or the group's scores are of several quantities.
     """
     score = comparison.metrics[0]
     finished = {run.name: run for run in comparison.runs if run.status == "done"}
     mixed = mixed_groups(comparison, score)
 
     def merit(run: ComparedRun) -> Number:
-        value = sign(comparison, score) * run.metrics.get(score, math.nan)
+        value = sign(comparison, score) * run.validation.get(score, math.nan)
         return value if math.isfinite(value) else -math.inf
 
     best = []

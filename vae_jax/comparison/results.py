@@ -1,13 +1,16 @@
 """The results of a comparison of runs: plain values, which analyse.py computes and vae_jax.report shows."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 Number = int | float
 
 
 class ComparedRun(NamedTuple):
-    """One run folder. `config` is flat, by dotted name; `metrics` those of evaluation.json that are numbers.
+    """One run folder. `config` is flat, by dotted name; `metrics` those of its evaluation that are numbers.
 
+    They are of the test split; `validation` has those of the validation split, by which runs are chosen.
     `status` is done, failed, dropped, running or missing; `error` says why it failed. `environment` is that of
     environment.json (versions, git hash, devices), `steps_per_second` the median of its records. `data` is the digest
     of the data that it was trained on, empty where that is not known.
@@ -24,6 +27,7 @@ class ComparedRun(NamedTuple):
     environment: dict[str, Any]
     steps_per_second: float | None
     data: str = ""
+    validation: Mapping[str, float] = MappingProxyType({})
 
 
 class Summary(NamedTuple):
@@ -71,6 +75,8 @@ class Difference(NamedTuple):
 class Comparison(NamedTuple):
     """All of it. The first of `metrics` is the score of choice; `skipped` are folders and why.
 
+    `checkpoint` is that of each run which is compared: "latest", of the last step, or "best" by the validation split.
+
     `correlation` is Spearman's between metrics over runs, in their order; `variance_shares` the share of each metric's
     variance by "variant", "strength" and "seed", and the "rest"; both over the runs that are comparable with the
     baseline in the metric, or in both. `higher_is_better` is None where neither way is. `command` is what made it.
@@ -88,3 +94,4 @@ class Comparison(NamedTuple):
     correlation: list[list[float]]
     variance_shares: dict[str, dict[str, float]]
     skipped: list[tuple[str, str]]
+    checkpoint: str = "latest"

@@ -12,6 +12,7 @@ from vae_jax.comparison.notes import notes
 from vae_jax.comparison.results import Comparison, Difference, Summary
 from vae_jax.comparison.short_names import cut_middle, short_names
 from vae_jax.comparison.wording import (
+    checkpoint_phrase,
     comparable_share,
     decimals,
     format_correlation,
@@ -123,6 +124,7 @@ def header(comparison: Comparison, width: int, paint: Paint) -> list[str]:
     return [
         *(paint(line, BOLD) for line in title),
         *wrap(f"{plural(len(comparison.groups), 'group')} by {by}; against {comparison.baseline}", width),
+        *wrap(checkpoint_phrase(comparison), width),
     ]
 
 

@@ -36,6 +36,12 @@ def status_counts(runs: Sequence[ComparedRun], skipped: Sequence[tuple[str, str]
     return ", ".join(parts)
 
 
+def checkpoint_phrase(comparison: Comparison) -> str:
+    """Of what the numbers are: which split, at which checkpoint."""
+    which = {"latest": "at the last step", "best": "of the checkpoint that was best by validation"}
+    return f"test split, {which[comparison.checkpoint]}"
+
+
 def direction(comparison: Comparison, metric: str) -> str:
     """Which way is better."""
     return DIRECTIONS[comparison.higher_is_better[metric]]

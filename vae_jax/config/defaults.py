@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     # cars3d (its .mat files or an npz).
     # data.path: the folder of the files, or the file, where the dataset takes one.
     # data.split, data.changed: of factors, which images are held out, and how many factors differ in a pair.
+    # data.validation: which training images decide what is best, a fraction or a count; 0: nothing is decided.
     # data.binarize: none (grey levels), static (threshold at 1/2), dynamic (a Bernoulli draw at each visit).
     config.data = section("data", "digits")
 
@@ -31,12 +32,14 @@ def get_config() -> ConfigDict:
     # a sigmoid of as many in place of the activation), init (lecun, glorot).
     # conv: hidden (width of the dense layers), activation, dtype; for images of 16 pixels and more.
     # resnet: widths (channels at each scale, each half as wide and high), depth (residual blocks at each), activation,
-    # dtype. Layers and counts of all: docs/networks.md.
+    # dtype.
+    # grid: halvings, width, depth, activation, dtype; latents stay on a grid, 7x7 places for 28 pixels: codes of vq.
+    # Layers and counts of all: docs/networks.md.
     config.net = section("net", "mlp")
 
     # bernoulli, for binarised images. For grey levels (data.binarize none): gaussian (sigma), laplace (width), each
-    # with scale fixed, shared (learned, one for all) or pixel (from the decoder); continuous_bernoulli; and for
-    # 256 levels discretized_logistic, logistic_mixture (components).
+    # with scale fixed, shared (learned, one for all) or pixel (from the decoder), and mean sigmoid (in [0, 1]) or
+    # linear; continuous_bernoulli; and for 256 levels discretized_logistic, logistic_mixture (components).
     config.likelihood = section("likelihood", "bernoulli")
 
     # beta (beta = 1 is the VAE), autoencoder, capacity, tcvae, factor, dip, info, iwae, vamp, vq, rae, conditional,
@@ -64,8 +67,14 @@ def _train() -> ConfigDict:
     train.momentum = 0.9  # of sgd alone
     train.warmup_steps = 0  # the learning rate rises linearly over these; 0 for none
     train.cosine = False  # the learning rate falls as a half cosine to 0 at the last step
+    # constant, cosine, warmup_cosine (the cosine begins where the warm-up ends), steps (times schedule_factor at each
+    # of schedule_steps), exponential (times schedule_factor over as many steps, smoothly); "": what train.cosine says.
+    train.schedule = ""
+    train.schedule_steps = ()
+    train.schedule_factor = 0.1
     train.clip = 0.0  # the gradient's largest global norm; 0 for no clipping
     train.ema = 0.0  # decay of a moving average of the weights, used in evaluation and samples; 0 for none
+    train.patience = 0  # evaluations in a row that are not better, after which a run ends; 0 for no limit
     train.dispatch = 100  # at most this many steps in one compiled call; signals are heard between calls
     return train
 
@@ -78,7 +87,7 @@ def _log() -> ConfigDict:
 
 def _evaluation() -> ConfigDict:
     evaluation = ConfigDict()
-    evaluation.every = 1000  # steps between passes over the whole held-out split
+    evaluation.every = 1000  # steps between passes over the whole validation split; the test split is read at the end
     evaluation.batch_size = 500  # at most, over all devices; only batch-coupled terms depend on it
     evaluation.metrics = ""  # computed after the last step, as in "mig,likelihood:k=5000"; docs/metrics.md
     return evaluation
@@ -87,7 +96,7 @@ def _evaluation() -> ConfigDict:
 def _checkpoint() -> ConfigDict:
     checkpoint = ConfigDict()
     checkpoint.every = 1000  # steps
-    checkpoint.keep = 2  # the newest; the best by held-out bound, of those evaluated, is kept beside them
+    checkpoint.keep = 2  # the newest; the best by validation, of those evaluated, is kept beside them
     return checkpoint
 
 
@@ -116,7 +125,7 @@ def _parallel() -> ConfigDict:
 def _sweep() -> ConfigDict:
     sweep = ConfigDict()  # for runs that are launched together (docs/sweeps.md)
     sweep.members_per_device = 0  # at once in a program; 0: as many as the memory of a device allows
-    sweep.halving = ()  # steps at which the half of the members with the lower held-out bound stops
+    sweep.halving = ()  # steps at which the half of the members with the lower validation bound stops
     return sweep
 
 

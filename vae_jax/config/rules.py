@@ -45,6 +45,8 @@ RULES = {
     "train.momentum": FRACTION,
     "train.warmup_steps": AT_LEAST_0,
     "train.clip": NOT_NEGATIVE,
+    "train.patience": AT_LEAST_0,
+    "data.validation": NOT_NEGATIVE,
     "train.ema": FRACTION,
     "train.dispatch": Rule(lambda v: 1 <= v <= 10_000, "a whole number from 1 to 10,000"),
     "log.every": AT_LEAST_1,

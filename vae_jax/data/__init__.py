@@ -1,103 +1,51 @@
-"""Datasets: what one is, the index stream, and how a batch is made from indices. A file here is a config's name.
+"""Datasets: what one is, its splits, the index stream, and how a batch is made. A file here is a config's name.
 
 A file has `load(**fields) -> Dataset`; its fields are the keyword-only parameters of `load`. A dataset of the user's
 own is a module with such a `load`, chosen by its dotted name. Images are uint8, on the device, and are gathered and
 scaled or binarised inside the step.
+
+Validation decides, test reports: what is best, what stops and what is dropped is chosen on the validation split, and
+the test split is read once a run has ended. A set that has none gets one, of its training images (`with_validation`).
 """
 
 import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
-from jax.tree_util import Partial
-from jaxtyping import Int
-from numpy.typing import ArrayLike
 
 from vae_jax import registry
-from vae_jax.data import _factors
-from vae_jax.data._arrays import check_images, check_labels, grey_levels, is_whole
+from vae_jax.data._arrays import check_labels, is_whole
 from vae_jax.data._factors import Factors
+from vae_jax.data._splits import (
+    Dataset,
+    Split,
+    from_arrays,
+    from_factors,
+    last_as_validation,
+    make_split,
+    with_validation,
+)
 from vae_jax.errors import UserError, errors_of
 from vae_jax.files import reason
 from vae_jax.randomness import example_keys, root_key, stream
 from vae_jax.typing import Batch, Bytes, Images, Indices, Key
 
-MAX_BYTES = 8 * 2**30
-"""Bytes of images above which a set is refused: it would not fit beside a model on most devices."""
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["fetch", "labels", "factors", "partner"], meta_fields=["size"]
-)
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """One part of a dataset: a pytree, which `jax.device_put` sends to a device and a compiled step takes whole.
-
-    Attributes:
-        fetch: indices -> uint8 images (batch, height, width, channels), from 0 to 255.
-        labels: (size,) class numbers, None where there are none.
-        size: how many images there are.
-        factors: indices -> the classes of the factors that made the images; None where nobody knows them.
-        partner: (indices, index, key) -> images that share some factors with those at `indices`, drawn with the
-            noise of the examples `index`; None where `factors` is.
-    """
-
-    fetch: Callable[[Indices | np.ndarray], Bytes]
-    labels: Any
-    size: int
-    factors: Callable[[Indices], Int[jax.Array, "batch factor"]] | None = None
-    partner: Callable[[Indices, Indices, Key], Bytes] | None = None
-
-
-class Dataset(NamedTuple):
-    """Images of one shape in two splits.
-
-    Attributes:
-        image_shape: (height, width, channels).
-        train: the images that are trained on.
-        test: those that never are.
-        factors: the whole grid, where the images are of one.
-    """
-
-    image_shape: tuple[int, int, int]
-    train: Split
-    test: Split
-    factors: Factors | None = None
-
-
-def _take_images(images: Any, indices: Any) -> Any:
-    return images[indices]
-
-
-def make_split(images: ArrayLike, labels: ArrayLike | None = None) -> Split:
-    """A split of images held whole in memory.
-
-    Args:
-        images: uint8 (n, height, width, channels), of 1 or 3 channels. Where all values are 0 or 1, and for bool, they
-            are black and white.
-        labels: (n,) class numbers, or None.
-
-    Raises:
-        UserError: for another dtype or shape, for labels that are not one whole number for each image, and for too
-            many bytes.
-    """
-    (spread,) = grey_levels(check_images(images))
-    return _hold(spread, labels)
-
-
-def _hold(images: np.ndarray, labels: ArrayLike | None) -> Split:
-    if images.nbytes > MAX_BYTES:
-        raise UserError(
-            f"images: {images.nbytes / 2**30:.1f} GiB as uint8; at most {MAX_BYTES // 2**30} GiB fit on a device"
-        )
-    numbers = None if labels is None else check_labels(labels, len(images))
-    return Split(Partial(_take_images, images), numbers, len(images))
+__all__ = [
+    "Dataset",
+    "Split",
+    "from_arrays",
+    "from_factors",
+    "last_as_validation",
+    "make_split",
+    "with_validation",
+]
+"""What a loader is written with; the other public functions of this file are the training's."""
 
 
 def sample_indices(split: Split, maximum: int) -> np.ndarray:
@@ -105,65 +53,6 @@ def sample_indices(split: Split, maximum: int) -> np.ndarray:
     if split.size <= maximum:
         return np.arange(split.size)
     return np.sort(np.random.Generator(np.random.Philox(key=3)).permutation(split.size)[:maximum])
-
-
-def from_arrays(
-    train_images: ArrayLike,
-    train_labels: ArrayLike | None,
-    test_images: ArrayLike,
-    test_labels: ArrayLike | None,
-) -> Dataset:
-    """A dataset of arrays in memory, each as `make_split` takes it; black and white is what both parts are.
-
-    Raises UserError as `make_split` does, and where the shapes of train and test differ.
-    """
-    with errors_of("train_"):
-        train = check_images(train_images)
-    with errors_of("test_"):
-        test = check_images(test_images)
-    if train.shape[1:] != test.shape[1:]:
-        raise UserError(f"images: train has shape {train.shape[1:]}, test has {test.shape[1:]}")
-    train, test = grey_levels(train, test)
-    with errors_of("train_"):
-        train_split = _hold(train, train_labels)
-    with errors_of("test_"):
-        test_split = _hold(test, test_labels)
-    return Dataset(train.shape[1:], train_split, test_split)
-
-
-def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
-    """The dataset of a complete grid of factors.
-
-    The partner of a training image is a training image, that of a held-out one any image of the grid.
-
-    Args:
-        grid: all images by their factors.
-        split: which are held out: "random 0.1", "without shape=2 x>=16" or "correlated x y 0.2"
-            (`_factors.split_masks` says what each means).
-        changed: in how many factors a pair's partner differs, nuisance factors not counted and drawn anew; 0: from one
-            to all but one, drawn for each pair.
-
-    Raises:
-        UserError: where `split` or `changed` cannot be.
-    """
-    nuisance = tuple(name in grid.nuisance for name in grid.names)
-    varying = sum(size > 1 for size, noise in zip(grid.sizes, nuisance, strict=True) if not noise)
-    if not 0 <= changed <= varying:
-        raise UserError(f"changed: {changed} is not allowed; give 0 (drawn for each pair) to {varying}")
-    train, test = _factors.split_masks(grid, split)
-    shape = jax.eval_shape(lambda render, ids: render(ids), grid.render, np.zeros(1, np.int32)).shape[1:]
-
-    def split_of(mask: np.ndarray, allowed: np.ndarray) -> Split:
-        ids = np.flatnonzero(mask).astype(np.int32)
-        return Split(
-            fetch=Partial(_factors.fetch_images, ids, grid.render),
-            labels=None,
-            size=len(ids),
-            factors=Partial(_factors.fetch_classes, ids, grid.sizes),
-            partner=Partial(_factors.fetch_partners, ids, allowed, grid.sizes, changed, grid.render, nuisance),
-        )
-
-    return Dataset(tuple(shape), split_of(train, train), split_of(test, np.ones_like(test)), grid)
 
 
 def check_dataset(dataset: Any) -> Dataset:
@@ -187,10 +76,10 @@ def check_dataset(dataset: Any) -> Dataset:
         height, width, channels = map(int, shape)
         if channels not in (1, 3):
             raise UserError(f"image_shape: {channels} channels are not allowed; give images of 1 or 3")
-        train, test = (
-            _check_split(part, getattr(dataset, part), (height, width, channels)) for part in ("train", "test")
-        )
-        return dataset._replace(image_shape=(height, width, channels), train=train, test=test)
+        image_shape = (height, width, channels)
+        parts = ("train", "test") if dataset.validation is None else ("train", "test", "validation")
+        splits: dict[str, Any] = {part: _check_split(part, getattr(dataset, part), image_shape) for part in parts}
+        return dataset._replace(image_shape=image_shape, **splits)
 
 
 def _check_split(part: str, split: Any, image_shape: tuple[int, int, int]) -> Split:
@@ -237,12 +126,12 @@ def _check_trace(field: str, call: Callable, split: Split, dtype: type, shape: t
 def fingerprint(dataset: Dataset) -> str:
     """16 hexadecimal digits that are the same for the same images and labels, wherever they lie, and others for others.
 
-    A digest of the image shape, of the sizes of both splits, of up to 4,096 labels and 256 images of each. Of a grid
-    that code draws, the recipe and the factors stand for the images: pixels on an edge differ between devices.
+    A digest of the image shape, of the splits' sizes, of up to 4,096 labels and 256 images of each. Of a grid that code
+    draws, the recipe and the factors stand for the images: pixels on an edge differ between devices.
     """
     total = hashlib.sha256(repr(tuple(map(int, dataset.image_shape))).encode())
     recipe = "" if dataset.factors is None else dataset.factors.recipe
-    for split in (dataset.train, dataset.test):
+    for split in (dataset.train, dataset.test, *([] if dataset.validation is None else [dataset.validation])):
         total.update(f"{split.size} {split.labels is not None} {recipe}".encode())
         if split.labels is not None:
             labels = np.asarray(split.labels)[sample_indices(split, 4096)]
@@ -264,8 +153,8 @@ def get(name: str) -> Callable[..., Dataset]:
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """The config section of the dataset `name`: its name, how it is binarised, and its fields."""
-    return {"name": name, "binarize": "dynamic", **registry.keyword_fields(get(name))}
+    """The config section of the dataset `name`: its name, how it is binarised, its validation split, its fields."""
+    return {"name": name, "binarize": "dynamic", "validation": 0.1, **registry.keyword_fields(get(name))}
 
 
 @functools.lru_cache(maxsize=4)

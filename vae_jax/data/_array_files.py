@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from vae_jax import data
+from vae_jax.data import _splits
 from vae_jax.errors import UserError
 from vae_jax.files import reason
 from vae_jax.phrases import printable
@@ -94,10 +94,10 @@ def read_array(source: str, array: StoredArray) -> np.ndarray:
         source: where it is, field first, as an error says it ("path: 'set.npz': x_train").
         array: what to read.
     """
-    if math.prod(array.shape) > data.MAX_BYTES:
+    if math.prod(array.shape) > _splits.MAX_BYTES:
         raise UserError(
             f"{source} of {array.dtype} {array.shape} has {math.prod(array.shape) / 2**30:,.1f} GiB of pixels; at most "
-            f"{data.MAX_BYTES // 2**30} GiB fit on a device"
+            f"{_splits.MAX_BYTES // 2**30} GiB fit on a device"
         )
     with _reading_errors(source):
         return array.read()

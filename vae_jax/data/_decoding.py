@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_jax import data
+from vae_jax.data import _splits
 from vae_jax.data._image_files import ImageFile
 from vae_jax.data._resize import resize_image
 from vae_jax.errors import UserError
@@ -146,10 +146,10 @@ def decode_images(files: Sequence[ImageFile], form: Form) -> Decoded:
 def _decode_images(files: Sequence[ImageFile], form: Form) -> Decoded:
     first, image, broken = _first_image(files, form)
     shape = image.pixels.shape
-    if len(files) * image.pixels.size > data.MAX_BYTES:
+    if len(files) * image.pixels.size > _splits.MAX_BYTES:
         raise UserError(
             f"size: {form.size} makes {len(files):,} images of {shape} {len(files) * image.pixels.size / 2**30:,.1f} "
-            f"GiB; at most {data.MAX_BYTES // 2**30} GiB fit on a device; give a smaller one"
+            f"GiB; at most {_splits.MAX_BYTES // 2**30} GiB fit on a device; give a smaller one"
         )
     form = form._replace(channels=shape[-1])
     images, kept = np.empty((len(files), *shape), np.uint8), np.zeros(len(files), bool)

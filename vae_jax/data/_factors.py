@@ -4,6 +4,8 @@ An image's id is its position in the grid, row-major in the factors' order; its 
 its factors' values. Everything is a function of ids and keys and runs inside a compiled step.
 """
 
+import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -130,49 +132,85 @@ def change_factors(
     return jnp.where(moves, (classes + shift) % jnp.asarray(sizes), classes)
 
 
-def fetch_images(split_ids: SplitIds, render: Render, indices: Positions) -> Bytes:
-    """The images of a split at `indices`."""
-    return render(jnp.asarray(split_ids)[indices])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["ids", "render"], meta_fields=[])
+@dataclasses.dataclass(frozen=True, eq=False)
+class GridImages:
+    """indices -> the images of a split whose images have these ids."""
+
+    ids: SplitIds
+    render: Render
+
+    def __call__(self, indices: Positions) -> Bytes:
+        return self.render(jnp.asarray(self.ids)[indices])
+
+    def take(self, positions: np.ndarray) -> "GridImages":
+        """Of the images at these positions alone."""
+        return dataclasses.replace(self, ids=self.ids[positions])
 
 
-def fetch_classes(split_ids: SplitIds, sizes: Sizes, indices: Positions) -> Classes:
-    """The classes of a split's images at `indices`."""
-    return to_classes(sizes, jnp.asarray(split_ids)[indices])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["ids", "sizes"], meta_fields=[])
+@dataclasses.dataclass(frozen=True, eq=False)
+class GridClasses:
+    """indices -> the classes of a split's images."""
+
+    ids: SplitIds
+    sizes: Sizes
+
+    def __call__(self, indices: Positions) -> Classes:
+        return to_classes(self.sizes, jnp.asarray(self.ids)[indices])
+
+    def take(self, positions: np.ndarray) -> "GridClasses":
+        """Of the images at these positions alone."""
+        return dataclasses.replace(self, ids=self.ids[positions])
 
 
-def fetch_partners(
-    split_ids: SplitIds,
-    allowed: Any,
-    sizes: Sizes,
-    changed: Any,
-    render: Render,
-    nuisance: tuple[Any, ...],
-    indices: Positions,
-    index: Positions,
-    key: Key,
-) -> Bytes:
-    """Images that differ from those at `indices` as `change_factors` says.
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["ids", "allowed", "sizes", "changed", "render", "nuisance"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class GridPartners:
+    """(indices, index, key) -> images that differ from those at `indices` as `change_factors` says.
 
-    Args:
-        split_ids: the ids of the split's images.
+    `index` is each example's number in the batch, which its draw follows from; `key` is of this use of randomness.
+
+    Attributes:
+        ids: of the split's images.
         allowed: whether each id of the grid may be a partner; where no candidate may, the partner is the image itself.
         sizes, changed, nuisance: as in `change_factors`.
         render: ids -> images.
-        indices: which images of the split.
-        index: each example's number in the batch, which its draw follows from.
-        key: of this use of randomness.
     """
-    ids, allowed = jnp.asarray(split_ids)[indices], jnp.asarray(allowed)
 
-    def partner_id(key: Key, classes: Int[Array, " factor"], image_id: Int[Array, ""]) -> Int[Array, ""]:
-        def candidate(i: Int[Array, ""]) -> Int[Array, " factor"]:
-            return change_factors(jax.random.fold_in(key, i), sizes, changed, classes, nuisance)
+    ids: SplitIds
+    allowed: Any
+    sizes: Sizes
+    changed: Any
+    render: Render
+    nuisance: tuple[Any, ...]
 
-        candidates = to_ids(sizes, jax.vmap(candidate)(jnp.arange(CANDIDATES)))
-        fits = allowed[candidates]
-        return jnp.where(fits.any(), candidates[jnp.argmax(fits)], image_id)
+    def __call__(self, indices: Positions, index: Positions, key: Key) -> Bytes:
+        sizes, ids, allowed = self.sizes, jnp.asarray(self.ids)[indices], jnp.asarray(self.allowed)
 
-    return render(jax.vmap(partner_id)(example_keys(key, jnp.asarray(index)), to_classes(sizes, ids), ids))
+        def partner_id(key: Key, classes: Int[Array, " factor"], image_id: Int[Array, ""]) -> Int[Array, ""]:
+            def candidate(i: Int[Array, ""]) -> Int[Array, " factor"]:
+                return change_factors(jax.random.fold_in(key, i), sizes, self.changed, classes, self.nuisance)
+
+            candidates = to_ids(sizes, jax.vmap(candidate)(jnp.arange(CANDIDATES)))
+            fits = allowed[candidates]
+            return jnp.where(fits.any(), candidates[jnp.argmax(fits)], image_id)
+
+        return self.render(jax.vmap(partner_id)(example_keys(key, jnp.asarray(index)), to_classes(sizes, ids), ids))
+
+    def take(self, positions: np.ndarray) -> "GridPartners":
+        """Of the images at these positions; their partners are from where they were."""
+        return dataclasses.replace(self, ids=self.ids[positions])
+
+    def among_own(self) -> "GridPartners":
+        """Of the same images, whose partners are such images too."""
+        allowed = np.zeros_like(self.allowed)
+        allowed[self.ids] = True
+        return dataclasses.replace(self, allowed=allowed)
 
 
 def split_masks(factors: Factors, split: str) -> tuple[Mask, Mask]:

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Int, UInt8
 from numpy.lib import format as npy
 
-from vae_jax import data
+from vae_jax.data import _splits
 from vae_jax.data._arrays import level_factor, spread_levels
 from vae_jax.data._factors import MAX_RESOLUTION, Factors
 from vae_jax.data._paths import data_path
@@ -61,10 +61,10 @@ def _read_by_id(stored: StoredGrid) -> UInt8[np.ndarray, "image ..."]:
     count, image_bytes = math.prod(stored.sizes), math.prod(stored.shape)
     if stored.size != count:
         raise _incomplete_grid(stored, "")
-    if count * image_bytes > data.MAX_BYTES:
+    if count * image_bytes > _splits.MAX_BYTES:
         raise UserError(
             f"{stored.source} has {count * image_bytes / 2**30:.1f} GiB of images; "
-            f"at most {data.MAX_BYTES // 2**30} GiB fit on a device"
+            f"at most {_splits.MAX_BYTES // 2**30} GiB fit on a device"
         )
     memory = np.empty(count * image_bytes + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
@@ -141,8 +141,8 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         claimed, stored = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy").file_size - member.tell()
     if dtype.kind not in "biuf":
         raise ValueError(f"{name} of {dtype}, which are no numbers")
-    if claimed > data.MAX_BYTES:
-        raise ValueError(f"{name} of {dtype} {shape}, which are more than {data.MAX_BYTES // 2**30} GiB")
+    if claimed > _splits.MAX_BYTES:
+        raise ValueError(f"{name} of {dtype} {shape}, which are more than {_splits.MAX_BYTES // 2**30} GiB")
     if claimed != stored:
         raise ValueError(f"{name} of {dtype} {shape}, which are {claimed} bytes where the file has {stored}")
     with archive.open(f"{name}.npy") as member:

@@ -3,7 +3,6 @@
 Arrays are found by their names (x_train, y_train, x_test, y_test; train_images, test_images; images, labels; ...), or
 by being the only one that can be images, or are named in the config. uint8 stays as it is; uint16, floats and other
 integers are scaled and rounded to 256 levels. Where a file has no test images, a fixed permutation holds some out.
-Images of a validation split are trained on too, for now.
 """
 
 import math
@@ -76,11 +75,17 @@ def load(
     names = [roles[name, "images"] for name in splits]
     by_split = dict(zip(splits, _read_images(source, arrays, names, layout, interval), strict=True))
     numbers = _read_labels(source, arrays, roles, by_split)
-    _join_validation(by_split, numbers)
+    if "test" not in by_split:
+        _hold_out(by_split, numbers, test)
     with errors_of(f"{source}: "):
-        if "test" in by_split:
-            return data.from_arrays(by_split["train"], numbers.get("train"), by_split["test"], numbers.get("test"))
-    return _hold_out(source, by_split["train"], numbers.get("train"), test)
+        return data.from_arrays(
+            by_split["train"],
+            numbers.get("train"),
+            by_split["test"],
+            numbers.get("test"),
+            by_split.get("validation"),
+            numbers.get("validation"),
+        )
 
 
 def _files_beside(file: Path, arrays: Arrays, named: Mapping[str, str]) -> Arrays:
@@ -132,28 +137,12 @@ def _label_column(labels: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _join_validation(images: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> None:
-    """Makes the validation images training images."""
-    if "validation" not in images:
-        return
-    joined = images.pop("validation")
-    if joined.shape[1:] != images["train"].shape[1:]:
-        raise UserError(f"path: images to train on are {images['train'].shape[1:]}, to validate {joined.shape[1:]}")
-    warn_once(f"data: the validation split ({plural(len(joined), 'image')}) is trained on too")
-    images["train"] = np.concatenate([images["train"], joined])
-    if "validation" in labels:
-        labels["train"] = np.concatenate([labels["train"], labels.pop("validation")])
-
-
-def _hold_out(source: str, images: np.ndarray, labels: np.ndarray | None, test: float | int) -> Dataset:
-    train, held_out = hold_out(len(images), test)
-    with errors_of(f"{source}: "):
-        return data.from_arrays(
-            images[train],
-            None if labels is None else labels[train],
-            images[held_out],
-            None if labels is None else labels[held_out],
-        )
+def _hold_out(images: dict[str, np.ndarray], labels: dict[str, np.ndarray], test: float | int) -> None:
+    """Makes some of the training images test images."""
+    train, held_out = hold_out(len(images["train"]), test)
+    for arrays in (images, labels):
+        if "train" in arrays:
+            arrays["train"], arrays["test"] = arrays["train"][train], arrays["train"][held_out]
 
 
 def _grid_arrays(source: str, arrays: Arrays, images: str, factors: str) -> tuple[str, dict[str, np.ndarray]]:

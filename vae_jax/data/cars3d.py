@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vae_jax import data
-from vae_jax.data import Dataset, _stored_grids
+from vae_jax.data import Dataset, _splits, _stored_grids
 from vae_jax.data._paths import data_path
 from vae_jax.data._stored_grids import Chunk, StoredGrid
 from vae_jax.errors import UserError
@@ -79,8 +79,8 @@ def _read_matrix(file: Path) -> Any:
 
     try:
         shapes = {name: shape for name, shape, _ in whosmat(file)}
-        if "im" in shapes and math.prod(shapes["im"]) > data.MAX_BYTES:
-            raise ValueError(f"its im is of {shapes['im']}, more than {data.MAX_BYTES // 2**30} GiB")
+        if "im" in shapes and math.prod(shapes["im"]) > _splits.MAX_BYTES:
+            raise ValueError(f"its im is of {shapes['im']}, more than {_splits.MAX_BYTES // 2**30} GiB")
         return loadmat(file, variable_names=["im"])["im"]
     except Exception as error:  # a damaged file raises what comes
         raise UserError(f"path: {str(file)!r} is not in the format of Cars3D ({reason(error)})") from None

@@ -2,7 +2,7 @@
 
     FOLDER/*.jpg                 images without labels
     FOLDER/CLASS/*.jpg           a class each; names sorted are the labels 0, 1, ...
-    FOLDER/train/*.jpg, test/    splits; val (or valid, validation) is trained on too, for now
+    FOLDER/train/*.jpg, test/    splits; val too (or valid, validation)
     FOLDER/train/CLASS/*.jpg     both
 
 Where there is no folder test, a fixed permutation holds images out. Images are turned as their EXIF says; what is
@@ -96,19 +96,22 @@ def _decode(files: Sequence[ImageFile], form: Form, broken: str) -> Pictures:
 
 def _make_dataset(images: np.ndarray, files: Sequence[ImageFile], test: float | int) -> Dataset:
     """The dataset of the images, each from the file of its number."""
-    labels = _class_numbers(files)
-    validation = sum(file.split == "validation" for file in files)
-    if validation:
-        warn_once(f"data: the validation split ({plural(validation, 'image')}) is trained on too")
-    parts = [(images[part], None if labels is None else labels[part]) for part in _split_numbers(files, test)]
+    labels, numbers = _class_numbers(files), _split_numbers(files, test)
+    parts = {split: (images[part], None if labels is None else labels[part]) for split, part in numbers.items()}
+    if not numbers["validation"].size:
+        del parts["validation"]
     with errors_of("path: "):
-        return data.from_arrays(*parts[0], *parts[1])
+        return data.from_arrays(*parts["train"], *parts["test"], *parts.get("validation", (None, None)))
 
 
-def _split_numbers(files: Sequence[ImageFile], test: float | int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the files to train on and to hold out: those of the folder test, or of a permutation."""
-    is_test = np.array([file.split == "test" for file in files])
-    return (np.flatnonzero(~is_test), np.flatnonzero(is_test)) if is_test.any() else hold_out(len(files), test)
+def _split_numbers(files: Sequence[ImageFile], test: float | int) -> dict[str, np.ndarray]:
+    """The numbers of the files of each split: those of its folder; without a folder test, those of a permutation."""
+    splits = np.array([file.split or "train" for file in files])
+    numbers = {split: np.flatnonzero(splits == split) for split in ("train", "validation", "test")}
+    if not numbers["test"].size:
+        kept, held_out = hold_out(numbers["train"].size, test)
+        numbers |= {"train": numbers["train"][kept], "test": numbers["train"][held_out]}
+    return numbers
 
 
 def _class_numbers(files: Sequence[ImageFile]) -> np.ndarray | None:

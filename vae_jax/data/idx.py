@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax import data
-from vae_jax.data import Dataset
+from vae_jax.data import Dataset, _splits
 from vae_jax.data._paths import data_path
 from vae_jax.errors import UserError, errors_of
 from vae_jax.files import reason
@@ -91,10 +91,10 @@ def _read_stream(stream: io.BufferedIOBase, file: Path) -> np.ndarray:
         )
     shape = tuple(int.from_bytes(lengths[i : i + 4], "big") for i in range(0, len(lengths), 4))
     size, claim = math.prod(shape), " x ".join(map(str, shape))
-    if size > data.MAX_BYTES:
+    if size > _splits.MAX_BYTES:
         raise UserError(
-            f"path: {name}: its header says {claim}, more than the {data.MAX_BYTES // 2**30} GiB that fit on a device; "
-            "the file is damaged, or holds too much"
+            f"path: {name}: its header says {claim}, more than the {_splits.MAX_BYTES // 2**30} GiB that fit on a "
+            "device; the file is damaged, or holds too much"
         )
     if not size:
         raise UserError(f"path: {name}: its header says {claim}, which is nothing; give at least one")

@@ -226,6 +226,7 @@ def upload(folder: Path, config: ConfigDict) -> None:
         mirror.metrics(record)
     for picture in sorted((folder / "pictures").glob("*.png")):
         mirror.picture(picture, config.train.steps)
-    evaluation = read_json(folder / "evaluation.json")
-    mirror.summary({field: value for field, value in evaluation.items() if field != "step"})
+    for checkpoint, name in (("final", "evaluation.json"), ("best", "evaluation_best.json")):
+        evaluation = read_json(folder / name)
+        mirror.summary({field: value for field, value in evaluation.items() if field != "step"}, checkpoint)
     mirror.close(0)

@@ -92,7 +92,8 @@ def header(comparison: Comparison) -> Html:
     summary = (
         f"{runs} in {groups} by {', '.join(comparison.by) or 'nothing but the seed'}: "
         f"{wording.status_counts(comparison.runs, comparison.skipped)}. "
-        f"The baseline is {comparison.baseline}. The runs of a group are averaged over, seed by seed."
+        f"The baseline is {comparison.baseline}. The runs of a group are averaged over, seed by seed. "
+        f"Numbers are of the {wording.checkpoint_phrase(comparison)}."
     )
     items = [tag("li", note) for note in notes(comparison)]
     return join(
@@ -212,8 +213,8 @@ def pictures(comparison: Comparison) -> Html | None:
         for kind, images in elements.items()
     ]
     score = comparison.metrics[0]
-    best = f"best run by {score}, or its first where none has it" if sign(comparison, score) else "first run"
-    note = f"Of each group its {best}. A click makes a picture wide."
+    best = f"best run by validation {score}, or its first where none has it" if sign(comparison, score) else "first run"
+    note = f"Of each group its {best}, at its last step. A click makes a picture wide."
     if omitted:
         note += f" {plural(omitted, 'picture')} left out for size."
     if damaged:

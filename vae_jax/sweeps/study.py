@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from vae_jax.config.command_line import command
 from vae_jax.config.free_fields import decisive_fields
+from vae_jax.config.run_end import has_ended
 from vae_jax.errors import UserError
 from vae_jax.files import parse_json, read_json, write_json
 from vae_jax.phrases import printable, shorten
@@ -225,7 +226,7 @@ def end_state(folder: Path, steps: int) -> str | None:
     if (folder / "dropped.json").exists():
         return DROPPED
     evaluation = read_json(folder / "evaluation.json")
-    return DONE if "loss" in evaluation and evaluation.get("step") == steps else None
+    return DONE if has_ended(evaluation, steps) else None
 
 
 def failure_reason(folder: Path) -> str:

@@ -206,7 +206,7 @@ class Checkpoints:
             ) from None
 
     def restore(self, shape: Any, which: str | int = "latest") -> tuple[int, Any] | None:
-        """The newest whole state of this `shape` and its step, the best by score, or that of a step; None where none.
+        """The newest whole state of this `shape` and its step, that of a step, or the best that has a score; else None.
 
         A damaged one is named in a warning, of the first process, and the one before it (or next best) is taken; in a
         folder open for writing it is deleted once another is found whole. Raises UserError where none is.
@@ -214,7 +214,8 @@ class Checkpoints:
         self.wait()
         steps = self.steps()[::-1]
         if which == "best":
-            steps = sorted(steps, key=lambda step: (self._score(step), step), reverse=True)
+            scored = [step for step in steps if math.isfinite(self._score(step))]
+            steps = sorted(scored, key=lambda step: (self._score(step), step), reverse=True)
         elif which != "latest":
             steps = [step for step in steps if step == which]
         damaged: list[int] = []

@@ -14,10 +14,11 @@ from vae_jax.jax_flags import pinned_flags
 from vae_jax.metrics._requests import parse_requests
 from vae_jax.screen import wrap_text
 from vae_jax.training import writers
-from vae_jax.training.evaluation import held_out_table, make_evaluation, training_codes
+from vae_jax.training.evaluation import make_evaluation, training_codes
 from vae_jax.training.executors import DataParallel, local_devices
 from vae_jax.training.metric_runner import expand_metrics, read_evaluation, run_metrics
 from vae_jax.training.open_run import open_run
+from vae_jax.training.run_results import merge_splits, numbers_table
 from vae_jax.training.setup import Setup
 from vae_jax.training.step import optimizer_for
 from vae_jax.typing import Config
@@ -35,7 +36,7 @@ def evaluate_run(
     Args:
         folder: the folder of a run.
         checkpoint: "latest" or "best".
-        metrics: in place of the held-out numbers and pictures: "mig,likelihood:k=5000", or "all".
+        metrics: in place of the numbers of the splits and pictures: "mig,likelihood:k=5000", or "all".
         missing_only: whether metrics that are in the file already are left as they are.
 
     Returns:
@@ -69,16 +70,20 @@ def evaluate_run(
 
 
 def evaluate_held_out(run: TrainedModel, dataset: data.Dataset, file: Path, folder: Path) -> dict[str, Any]:
-    """The held-out numbers of a run into `file`, beside what is there, and its pictures into `folder`."""
+    """The test numbers of a run into `file`, those of validation beside them, and its pictures into `folder`."""
     from vae_jax.plots import run_pictures  # brings matplotlib
 
     executor = DataParallel(local_devices()[:1])
     setup = Setup(ConfigDict(run.config), dataset, run.model, optimizer_for(run.config, run.model.variant))
-    evaluation = make_evaluation(setup, [run.config], dataset.test, executor)
-    (numbers,) = evaluation(*executor.to_devices([(run.params, jnp.int32(run.step))]))
-    write_json(file, read_evaluation(file, run.step) | numbers | {"step": run.step})
+    state = executor.to_devices([(run.params, jnp.int32(run.step))])
+    by_split = {}
+    for name, split in dataset.splits.items():
+        if name != "train":
+            (by_split[name],) = make_evaluation(setup, [run.config], split, executor)(*state)
+    numbers = merge_splits(by_split["test"], by_split.get("validation"), run.step)
+    write_json(file, read_evaluation(file, run.step) | numbers)
     run_pictures.draw(run, dataset, numbers, folder)
-    print(f"{held_out_table(numbers)}\npictures in {folder}")
+    print(f"{numbers_table({f'step {run.step}': numbers})}\npictures in {folder}")
     return read_evaluation(file, run.step)
 
 

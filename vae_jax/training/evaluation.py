@@ -1,4 +1,4 @@
-"""The numbers of a held-out split, and what a variant fits after the last step."""
+"""The numbers of a split that is not trained on, what is reported of them, and what is fitted after the last step."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,6 @@ import numpy as np
 from vae_jax import data
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics.active_units import count_active_units
-from vae_jax.plots.captions import format_fixed
 from vae_jax.randomness import root_key, stream
 from vae_jax.training.executors import Executor
 from vae_jax.training.setup import Setup
@@ -27,7 +26,7 @@ def member_constants(setup: Setup, configs: Sequence[Config], executor: Executor
 
 @dataclass(frozen=True)
 class Evaluation:
-    """(params, step) -> each member's numbers of the whole held-out split: loss, elbo, distortion, rate, ...
+    """(params, step) -> each member's numbers of the whole split: loss, elbo, distortion, rate, ...
 
     `metrics` is an executor's evaluation of the split; `bits_per_dim` is nats an image to bits a dimension, None where
     the likelihood is no probability of the values that a pixel has.
@@ -72,13 +71,17 @@ def training_codes(run: TrainedModel, split: data.Split) -> np.ndarray:
     return run.encode(np.asarray(images), None if split.labels is None else np.asarray(split.labels)[indices])
 
 
-def fit_after_training(setup: Setup, configs: Sequence[Config], state: TrainState, executor: Executor) -> TrainState:
-    """The state of members after the last step, with what the variant fits to each one's training codes."""
+def fit_after_training(
+    setup: Setup, configs: Sequence[Config], state: TrainState, executor: Executor, ended: Sequence[bool]
+) -> TrainState:
+    """The state of members, of those that have `ended` with what the variant fits to each one's training codes."""
     fit = setup.model.variant.fit_after_training
-    if fit is None:
+    if fit is None or not any(ended):
         return state
-    states = zip(configs, executor.to_host(state)[: len(configs)], strict=True)
-    return executor.to_devices([_fitted(setup, fit, config, state) for config, state in states])
+    states = zip(configs, executor.to_host(state)[: len(configs)], ended, strict=True)
+    return executor.to_devices(
+        [_fitted(setup, fit, config, state) if ends else state for config, state, ends in states]
+    )
 
 
 def _fitted(setup: Setup, fit: Callable, config: Config, state: TrainState) -> TrainState:
@@ -99,15 +102,3 @@ def log_metrics(terms: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics as they are logged: the codes' variances become the number of active units."""
     logged = {name: value for name, value in terms.items() if name not in ("code_mean", "code_variance")}
     return logged | {"active_units": count_active_units(terms["code_variance"])}
-
-
-def held_out_table(numbers: Mapping[str, Any]) -> str:
-    """The held-out numbers as a few aligned lines."""
-    units = {"active_units": "latents", "bits_per_dim": "bits/dim"}
-    rows = [name for name in ("elbo", "distortion", "rate", "loss", "active_units", "bits_per_dim") if name in numbers]
-    lines = [f"  {name:<13}{_number(numbers[name]):>10}  {units.get(name, 'nats per image')}" for name in rows]
-    return "\n".join(["held-out split", *lines])
-
-
-def _number(value: float | int) -> str:
-    return str(value) if isinstance(value, int) else format_fixed(value, 3)

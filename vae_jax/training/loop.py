@@ -1,6 +1,6 @@
-"""The loop: take steps, record them, evaluate, save. Runs that train together go through it as one."""
+"""The loop: take steps, record them, evaluate, save, report. Runs that train together go through it as one."""
 
-import math
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +14,8 @@ from vae_jax.training.evaluation import Evaluation, fit_after_training, make_eva
 from vae_jax.training.executors import Executor, StepProgram, replicate
 from vae_jax.training.recorder import Diverged, report_population
 from vae_jax.training.run import TrainingRun
+from vae_jax.training.run_results import Results, merge_splits
+from vae_jax.training.selection import checkpoint_score
 from vae_jax.training.setup import Setup
 from vae_jax.training.signals import StopSignal
 from vae_jax.training.step import Hyper, TrainState, evaluation_params
@@ -31,19 +33,19 @@ def train_until(
     saved before it is known to be finite. Where each run stands is then in its `step` and `state`, and saved.
 
     Returns:
-        The held-out numbers of each run if the last step was evaluated, else None.
+        What is reported of each run, where one of them is complete, else None of all.
     """
     config, first = setup.config, runs[0].step
     program = compile_program(setup, [run.config for run in runs], executor)
     state = executor.to_devices([run.state or jax.device_get(setup.initial_state(run.root_key)) for run in runs])
     for run in runs:
         run.open_records(progress if len(runs) == 1 else None)
-    step, unread, held_out = first, None, unevaluated(runs)
+    step, unread = first, None
 
     for start, step in dispatches(first, until, config):
         state, metrics = program.train_steps(runs, state, start, step)
         record_steps(runs, executor, progress, unread)
-        unread, held_out = (start, step, metrics), unevaluated(runs)
+        unread, numbers = (start, step, metrics), unevaluated(runs)
 
         last, halving = step == config.train.steps, step in config.sweep.halving
         evaluation_due = last or halving or step % config.evaluation.every == 0
@@ -51,34 +53,66 @@ def train_until(
             record_steps(runs, executor, progress, unread)
             unread = None
         if last:
-            state = fit_after_training(setup, program.configs, state, executor)
-        if evaluation_due:
-            held_out = program.evaluate(state)
-            record_evaluation(runs, step, held_out, progress)
+            state = fit_after_training(setup, program.configs, state, executor, [run.active for run in runs])
+        if evaluation_due and program.validation is not None:
+            numbers = program.validate(state)
+            record_validation(runs, step, numbers, progress)
+        ending = [not last and run.stop_early() for run in runs]
+        state = fit_after_training(setup, program.configs, state, executor, ending)
 
         stopping = stop.requested()  # once a call: what is said to be saved must be what is saved
         regular = last or halving or step % config.checkpoint.every == 0
-        if regular or stopping or step == until:
+        if regular or stopping or step == until or any(ending):
             record_steps(runs, executor, progress, unread)
             unread = None
             # Which is the best must not depend on where a run was stopped.
-            save(runs, step, executor.to_host(state), held_out if regular else unevaluated(runs))
-        if stopping or not any(run.alive for run in runs):
+            save(runs, step, executor.to_host(state), numbers if regular else unevaluated(runs))
+        if stopping or not any(run.active for run in runs):
             break
 
-    if step == config.train.steps and held_out == unevaluated(runs):  # ended before all was written
-        held_out = program.evaluate(state)
     for run, host_state in zip(runs, executor.to_host(state), strict=False):
-        run.step, run.state = step, jax.tree.map(np.array, host_state)
+        run.state = jax.tree.map(np.array, host_state)
+        run.step = int(run.state.step)
     for run in runs:
         with run.isolate_failure(OSError):
             run.checkpoints.wait()
-    return held_out
+    if not any(run.alive and run.complete for run in runs):
+        return unevaluated(runs)
+    return report_results(runs, setup, program, executor, state)
 
 
 def unevaluated(runs: Sequence[TrainingRun]) -> list[Any]:
-    """No held-out numbers of any run."""
+    """No numbers of any run."""
     return [None] * len(runs)
+
+
+def report_results(
+    runs: Sequence[TrainingRun], setup: Setup, program: "CompiledProgram", executor: Executor, state: TrainState
+) -> list[Results]:
+    """What is reported of runs that have ended: the test split is read here, once, and nothing is chosen by it."""
+    test = make_evaluation(setup, program.configs, setup.dataset.test, executor)
+    steps = [run.step for run in runs]
+    latest = program.merged_numbers(test, state, steps)
+    if program.validation is None:
+        results = [Results(numbers, None) for numbers in latest]
+    else:
+        best_steps, best_state = best_states(runs, setup, executor)
+        best = latest if best_steps == steps else program.merged_numbers(test, best_state, best_steps)
+        pairs = zip(latest, best, strict=True)
+        results = [Results(last, last if last["step"] == other["step"] else other) for last, other in pairs]
+    ended = [(run, result) for run, result in zip(runs, results, strict=True) if run.alive and run.complete]
+    for run, result in ended:
+        with run.isolate_failure((Diverged, OSError)):
+            run.record_results(result)
+    return results
+
+
+def best_states(runs: Sequence[TrainingRun], setup: Setup, executor: Executor) -> tuple[list[int], TrainState]:
+    """The steps of the best checkpoints by validation, and their states, on the devices."""
+    steps, states = zip(*[run.best_checkpoint(setup.state_shape) for run in runs], strict=True)
+    earlier = [step != run.step for step, run in zip(steps, runs, strict=True)]
+    configs, state = [run.config for run in runs], executor.to_devices(states)
+    return list(steps), fit_after_training(setup, configs, state, executor, earlier)
 
 
 @dataclass(frozen=True)
@@ -87,7 +121,7 @@ class CompiledProgram:
 
     configs: Sequence[ConfigDict]
     steps: StepProgram
-    evaluation: Evaluation
+    validation: Evaluation | None
     split: data.Split
     key: jax.Array
     hyper: Hyper
@@ -95,30 +129,38 @@ class CompiledProgram:
     def train_steps(
         self, runs: Sequence[TrainingRun], state: TrainState, start: int, end: int
     ) -> tuple[TrainState, Any]:
-        """The state after the steps from `start` to `end`, and their metrics; runs that diverged stay as they are."""
+        """The state after the steps from `start` to `end`, and their metrics; runs that have ended stay as they are."""
         size, batch = self.split.size, self.configs[0].train.batch_size
         streams = {
             seed: data.index_stream(seed, start, end - start, size, batch)
             for seed in dict.fromkeys(config.seed for config in self.configs)
         }
         indices = np.stack([streams[config.seed] for config in self.configs])
-        alive = np.array([run.alive for run in runs])
-        return self.steps(self.split, state, indices, self.key, self.hyper, alive)
+        active = np.array([run.active for run in runs])
+        return self.steps(self.split, state, indices, self.key, self.hyper, active)
 
-    def evaluate(self, state: TrainState) -> list[Any]:
-        """The held-out numbers of each run."""
-        return self.evaluation(evaluation_params(state), state.step)[: len(self.configs)]
+    def validate(self, state: TrainState) -> list[Any]:
+        """The validation numbers of each run; None where there is no such split."""
+        if self.validation is None:
+            return [None] * len(self.configs)
+        return self.validation(evaluation_params(state), state.step)[: len(self.configs)]
+
+    def merged_numbers(self, test: Evaluation, state: TrainState, steps: Sequence[int]) -> list[dict[str, Any]]:
+        """The test numbers of each run, and beside them those of the validation split."""
+        numbers = test(evaluation_params(state), state.step)[: len(self.configs)]
+        return [merge_splits(*each) for each in zip(numbers, self.validate(state), steps, strict=True)]
 
 
 def compile_program(setup: Setup, configs: Sequence[ConfigDict], executor: Executor) -> CompiledProgram:
-    """The train steps and the evaluation, lifted; the data on each device, each run's key and numbers where it lies.
+    """The train steps and the validation, lifted; the data on each device, each run's key and numbers where it lies.
 
     Of the configs only the seed and the numbers that are traced may differ.
     """
     steps = executor.train_steps(setup.train_step, setup.config.train.dispatch)
-    evaluation = make_evaluation(setup, configs, setup.dataset.test, executor)
+    held_out = setup.dataset.validation
+    validation = None if held_out is None else make_evaluation(setup, configs, held_out, executor)
     split = replicate(setup.dataset.train, executor.devices)
-    return CompiledProgram(configs, steps, evaluation, split, *member_constants(setup, configs, executor))
+    return CompiledProgram(configs, steps, validation, split, *member_constants(setup, configs, executor))
 
 
 def dispatches(first: int, until: int, config: ConfigDict) -> Iterator[tuple[int, int]]:
@@ -140,46 +182,30 @@ def record_steps(
         return
     start, end, metrics = unread
     progress.advance(end)
-    for run, rows in alive(runs, executor.to_host(metrics)):
+    for run, rows in active(runs, executor.to_host(metrics)):
         with run.isolate_failure((Diverged, OSError)):
             run.recorder.train(start, end, rows)
 
 
-def record_evaluation(runs: Sequence[TrainingRun], step: int, held_out: Sequence[Any], progress: Progress) -> None:
-    """Records an evaluation in every run; ends those that have diverged."""
-    for run, numbers in alive(runs, held_out):
+def record_validation(runs: Sequence[TrainingRun], step: int, numbers: Sequence[Any], progress: Progress) -> None:
+    """Records an evaluation of the validation split in every run; ends those that have diverged."""
+    for run, own in active(runs, numbers):
         with run.isolate_failure((Diverged, OSError)):
-            run.recorder.test(step, numbers)
-    report_population(progress, step, held_out)
+            run.record_validation(step, own)
+    report_population(progress, step, numbers)
 
 
 def save(
-    runs: Sequence[TrainingRun], step: int, states: Sequence[TrainState], held_out: Sequence[dict[str, Any] | None]
+    runs: Sequence[TrainingRun], step: int, states: Sequence[TrainState], numbers: Sequence[dict[str, Any] | None]
 ) -> None:
-    """Saves every run with the score of its held-out numbers; ends those whose parameters are not finite."""
-    scores = [None if numbers is None else checkpoint_score(numbers) for numbers in held_out]
-    for run, (state, score) in alive(runs, zip(states, scores, strict=False)):
+    """Saves every run that stands at `step`, with the score of its numbers; ends those with no finite parameters."""
+    scores = [None if own is None else checkpoint_score(own) for own in numbers]
+    standing = [run.alive and run.stopped_at in (None, step) for run in runs]
+    for run, state, score in itertools.compress(zip(runs, states, scores, strict=False), standing):
         with run.isolate_failure((Diverged, OSError)):
             run.save(step, state, score)
 
 
-def alive(runs: Sequence[TrainingRun], values: Iterable[T]) -> Iterator[tuple[TrainingRun, T]]:
-    """The runs that have not diverged, each with its value; values beyond are of copies that fill up a device."""
-    return ((run, value) for run, value in zip(runs, values, strict=False) if run.alive)
-
-
-def checkpoint_score(held_out: dict[str, Any]) -> float:
-    """What the best checkpoint is best by: the tightest bound that is logged; the loss where there is none."""
-    for name in ("bound", "elbo"):
-        if name in held_out:
-            return held_out[name]
-    return -held_out["loss"]
-
-
-def finite_score(record: dict[str, Any]) -> float | None:
-    """The score of a record that was read back; None where it has none that is a finite number."""
-    try:
-        score = float(checkpoint_score(record))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return score if math.isfinite(score) else None
+def active(runs: Sequence[TrainingRun], values: Iterable[T]) -> Iterator[tuple[TrainingRun, T]]:
+    """The runs that still train, each with its value; values beyond are of copies that fill up a device."""
+    return ((run, value) for run, value in zip(runs, values, strict=False) if run.active)

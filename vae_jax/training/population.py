@@ -23,10 +23,12 @@ from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import plural, printable
 from vae_jax.training import processes, workdir
 from vae_jax.training.executors import Devices, MemberParallel, all_devices, check_divides, local_devices
-from vae_jax.training.loop import finite_score, train_until
+from vae_jax.training.loop import train_until
 from vae_jax.training.memory import members_at_once
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.run import TrainingRun, versions
+from vae_jax.training.run_results import Results
+from vae_jax.training.selection import finite_score
 from vae_jax.training.setup import Setup, prepare
 from vae_jax.training.signals import StopSignal, stop_signals
 from vae_jax.training.train_run import config_record, finished, isolate, train_run
@@ -289,12 +291,12 @@ class Population:
                 run.open_records(self.progress if len(cohort) == 1 else None)
         if any(run.step != step or not run.alive for run in cohort):
             return True  # the newest checkpoint of one was damaged
-        until = self._next_stop(step, unfinished)
+        until = self._next_stop(step, unfinished) if any(run.active for run in cohort) else step
         executor = dataclasses.replace(self.executor, room=self.room.after(step))
-        held_out = train_until(cohort, until, self.setup, executor, self.progress, self.stop)
-        for run, numbers in zip(cohort, held_out, strict=True):
+        results = train_until(cohort, until, self.setup, executor, self.progress, self.stop)
+        for run, own in zip(cohort, results, strict=True):
             if not self.stop.requested() and run.alive and run.complete:
-                self._write_results(run, numbers)
+                self._write_results(run, own)
         return True
 
     def _next_stop(self, step: int, unfinished: Sequence[TrainingRun]) -> int:
@@ -302,9 +304,9 @@ class Population:
         rungs = [rung for rung in config.sweep.halving if rung > step]
         return min([*rungs, *(run.step for run in unfinished if run.step > step), config.train.steps])
 
-    def _write_results(self, run: TrainingRun, held_out: dict[str, Any] | None) -> None:
+    def _write_results(self, run: TrainingRun, results: Results | None) -> None:
         with run.isolate_failure(Exception):
-            run.write_results(self.setup, held_out)
+            run.write_results(self.setup, results)
         run.close(int(not run.alive))
 
     def _header(self) -> str:
@@ -346,7 +348,7 @@ def _dropped_at(folder: Path) -> float:
 
 @dataclass(frozen=True)
 class Halving:
-    """Drops the half with the lower held-out bound at each of the steps `rungs`.
+    """Drops the half with the lower bound of the validation split at each of the steps `rungs`.
 
     `folders` are those of all members, those that ended before too. A function of what their files say, so that a
     restart decides the same. `all_reach(rung)` waits for other processes; False where they will not come.
@@ -391,6 +393,6 @@ def bound_at(folder: Path, step: int) -> float | None:
     except OSError:
         return None
     for record in records:
-        if record["step"] == step and record.get("split") == "test":
+        if record["step"] == step and record.get("split") == "validation":
             return finite_score(record)
     return None

@@ -1,5 +1,6 @@
 """What a training run tells the world: terminal, metrics.jsonl and W&B; and that it diverged."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from vae_jax.phrases import plural
 from vae_jax.plots.captions import format_fixed
 from vae_jax.screen import wrap_text
 from vae_jax.training import executors, writers
-from vae_jax.training.evaluation import held_out_table, log_metrics
+from vae_jax.training.evaluation import log_metrics
+from vae_jax.training.run_results import Results, results_table
 
 
 def print_header(
@@ -29,9 +31,8 @@ def print_header(
     machines = plural(len(devices), f"{devices[0].platform} device")
     machines += f" of {processes} processes" if processes > 1 else ""
     lines = [
-        f"{config.variant.name} on {config.data.name} ({dataset.train.size:,} training, {dataset.test.size:,} held-out "
-        f"images of {shape}), {config.net.name} of {count:,} parameters, {config.latent_dim} latents; "
-        f"{machines}; in {folder}"
+        f"{config.variant.name} on {config.data.name} ({split_sizes(dataset)} images of {shape}), {config.net.name} of "
+        f"{count:,} parameters, {config.latent_dim} latents; {machines}; in {folder}"
     ]
     if "beta" in config.variant:
         lines.append(beta_conventions(config, dataset.image_shape))
@@ -40,15 +41,23 @@ def print_header(
     print(wrap_text("\n".join(lines)), flush=True)
 
 
-def print_summary(config: ConfigDict, folder: Path, held_out: dict, steps: int, seconds: float) -> None:
-    """Prints the table of held-out numbers, and where to look further."""
+def split_sizes(dataset: data.Dataset) -> str:
+    """How many images each split has, in words."""
+    named = {"train": "training"}
+    return ", ".join(f"{split.size:,} {named.get(name, name)}" for name, split in dataset.splits.items())
+
+
+def print_summary(config: ConfigDict, folder: Path, results: Results, steps: int, seconds: float) -> None:
+    """Prints the table of test numbers, and where to look further."""
     rate = steps * config.train.batch_size / seconds
-    print(f"\n{held_out_table(held_out)}")
+    print(f"\n{results_table(results)}")
     speed = f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints"
     print(f"{wrap_text(speed)}\n")
     print(f"pictures       {folder / 'pictures'}")
     print(f"in Python      run = vae_jax.open_run({str(folder)!r})")
-    print(f"best instead   {command('evaluate', [f'--workdir={folder}', '--checkpoint=best'])}", flush=True)
+    if results.best is not None and results.best["step"] != results.latest["step"]:
+        print(f"of the best    {command('evaluate', [f'--workdir={folder}', '--checkpoint=best'])}")
+    sys.stdout.flush()
 
 
 def report_population(progress: writers.Progress, step: int, held_out: Sequence[dict[str, Any]]) -> None:
@@ -59,7 +68,7 @@ def report_population(progress: writers.Progress, step: int, held_out: Sequence[
     values = np.array([numbers[name] for numbers in held_out])
     best, median, worst = (format_fixed(np.nanquantile(values, q), 2) for q in (1, 0.5, 0))
     diverged = f", {np.isnan(values).sum()} diverged" if np.isnan(values).any() else ""
-    text = f"test   {len(values)} members: {name} {median} ({worst} to {best}){diverged}"
+    text = f"validation  {len(values)} members: {name} {median} ({worst} to {best}){diverged}"
     progress.report(step, text, lasting=True)
 
 
@@ -97,10 +106,10 @@ class Recorder:
         self.last_time, self.last_step = now, end
         self._write(record, lasting=False)
 
-    def test(self, step: int, metrics: dict[str, Any]) -> None:
-        """Records an evaluation; its time does not count in steps per second. Raises Diverged."""
-        check_test(step, metrics)
-        self._write({"step": step, "split": "test"} | metrics, lasting=True)
+    def evaluation(self, step: int, split: str, metrics: dict[str, Any]) -> None:
+        """Records an evaluation of a split; its time does not count in steps per second. Raises Diverged."""
+        check_evaluation(step, split, metrics)
+        self._write({"step": step, "split": split} | metrics, lasting=True)
         self.last_time = time.perf_counter()
 
     def sync(self) -> None:
@@ -122,7 +131,7 @@ class Recorder:
         words = [f"{name} {format_fixed(record[name], 2)}" for name in names]
         if "images_per_second" in record:
             words.append(f"{record['images_per_second']:,.0f} images/s")
-        self.progress.report(record["step"], f"{record['split']:<5}  " + "  ".join(words), lasting)
+        self.progress.report(record["step"], f"{record['split']:<10}  " + "  ".join(words), lasting)
 
 
 class SilentRecorder:
@@ -132,9 +141,9 @@ class SilentRecorder:
         """Raises Diverged."""
         check_train(start, metrics)
 
-    def test(self, step: int, metrics: dict[str, Any]) -> None:
+    def evaluation(self, step: int, split: str, metrics: dict[str, Any]) -> None:
         """Raises Diverged."""
-        check_test(step, metrics)
+        check_evaluation(step, split, metrics)
 
     def sync(self) -> None:
         """There are no records."""
@@ -150,9 +159,9 @@ def check_train(start: int, metrics: Any) -> dict[str, np.ndarray]:
     return metrics
 
 
-def check_test(step: int, metrics: dict[str, Any]) -> None:
+def check_evaluation(step: int, split: str, metrics: dict[str, Any]) -> None:
     """Raises Diverged where an evaluation is not finite."""
-    check_finite({name: np.asarray(value)[None] for name, value in metrics.items()}, step - 1, "held-out ")
+    check_finite({name: np.asarray(value)[None] for name, value in metrics.items()}, step - 1, f"{split} ")
 
 
 def check_finite(metrics: dict[str, np.ndarray], start: int, where: str = "") -> None:

@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 
 from vae_jax import model
 from vae_jax.config.parse import MODULE_FOLDERS
+from vae_jax.config.run_end import STOPPED_EARLY
 from vae_jax.errors import UserError, message_of
 from vae_jax.files import read_json, write_json
 from vae_jax.jax_flags import recorded_flags
-from vae_jax.phrases import printable
+from vae_jax.phrases import plural, printable
 from vae_jax.randomness import root_key
 from vae_jax.training import workdir
 from vae_jax.training.checkpoint import Checkpoints
@@ -27,9 +28,11 @@ from vae_jax.training.executors import device_kinds
 from vae_jax.training.metric_runner import expand_metrics, run_metrics
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.recorder import Diverged, Recorder, SilentRecorder, check_parameters
+from vae_jax.training.run_results import VALIDATION, Results
+from vae_jax.training.selection import checkpoint_score, decline, finite_score, patience_step
 from vae_jax.training.setup import Setup
 from vae_jax.training.step import TrainState, evaluation_params
-from vae_jax.training.writers import Progress
+from vae_jax.training.writers import Progress, read_metrics
 from vae_jax.typing import Key
 
 Errors = type[Exception] | tuple[type[Exception], ...]
@@ -81,7 +84,8 @@ class TrainingRun:
     """One of the runs that train together; a run of its own is the only one.
 
     `step` and `state` are where it stands, the state on the host and None at the start; `alive` is False once it
-    has diverged. Of the processes that train it, `group`, the first `writes` its folder.
+    has diverged; `stopped_at` is the step at which its patience ran out, `scores` are those of its evaluations by their
+    steps. Of the processes that train it, `group`, the first `writes` its folder.
     """
 
     def __init__(
@@ -99,6 +103,8 @@ class TrainingRun:
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep, group=group, regular=regular)
         self.step = max(self.checkpoints.steps(), default=0)
         self.state: TrainState | None = None
+        self.stopped_at: int | None = None
+        self.scores: dict[int, float] = {}
         self.recorder: Recorder | SilentRecorder = SilentRecorder()
 
     @property
@@ -108,8 +114,13 @@ class TrainingRun:
 
     @property
     def complete(self) -> bool:
-        """Whether it stands at its last step."""
-        return self.step == self.config.train.steps
+        """Whether it stands at its last step, be it that its patience ran out."""
+        return self.step == self.config.train.steps or self.step == self.stopped_at
+
+    @property
+    def active(self) -> bool:
+        """Whether it takes further steps where others of its program do."""
+        return self.alive and self.stopped_at is None
 
     def restore(self, shape: TrainState) -> None:
         """Reads the newest whole checkpoint, of this `shape`, which may be an earlier one than there seemed to be.
@@ -119,6 +130,8 @@ class TrainingRun:
         if self.state is None and self.step:
             check_flags(self.folder)
             self.step, self.state = self.checkpoints.restore(shape) or (0, None)
+            self.scores = _read_scores(self.folder / "metrics.jsonl", self.step)
+            self.stop_early()
 
     def open_records(self, progress: Progress | None) -> None:
         """Opens its records where it stands, once; what came after is forgotten. They are shown in `progress`."""
@@ -148,28 +161,61 @@ class TrainingRun:
                 write_json(self.folder / "failed.json", {"step": saved, "error": reason})
         self.say(f"error: {printable(reason)}; training stopped, {kept}")
 
+    def record_validation(self, step: int, numbers: dict[str, Any]) -> None:
+        """Records an evaluation of the validation split. Raises Diverged where it is not finite."""
+        self.recorder.evaluation(step, "validation", numbers)
+        self.scores[step] = checkpoint_score(numbers)
+
+    def stop_early(self) -> bool:
+        """Whether its patience runs out at its last evaluation, after which it takes no further step."""
+        step = patience_step(self.scores, self.config.train.patience) if self.active else None
+        if step is None or step != max(self.scores):
+            return False
+        self.stopped_at = step
+        self.say(
+            f"stopped at step {step}: train.patience, {plural(self.config.train.patience, 'evaluation')} "
+            "in a row were not better"
+        )
+        return True
+
+    def best_checkpoint(self, shape: TrainState) -> tuple[int, TrainState]:
+        """The step and the state of the best checkpoint by the validation split; where it stands if it has failed."""
+        assert self.state is not None
+        found = self.checkpoints.restore(shape, "best") if self.alive else None
+        return found or (self.step, self.state)
+
+    def record_results(self, results: Results) -> None:
+        """Records what is reported of it, and says where validation has fallen for long. Raises Diverged."""
+        test = {name: value for name, value in results.latest.items() if not name.startswith(VALIDATION)}
+        self.recorder.evaluation(self.step, "test", {name: test[name] for name in test if name != "step"})
+        if results.best is not None and (line := decline(self.scores, results.best["step"])):
+            self.say(line)
+
     def save(self, step: int, state: TrainState, score: float | None) -> None:
         """Starts to save a state of the host. Raises Diverged where its parameters are not finite."""
         check_parameters(step, state.params)
         self.recorder.sync()
         self.checkpoints.save(step, state, score)
 
-    def write_results(self, setup: Setup, held_out: dict[str, Any] | None) -> None:
-        """Pictures, metrics, then evaluation.json, whose presence says that the run is complete."""
+    def write_results(self, setup: Setup, results: Results | None) -> None:
+        """Pictures, the best checkpoint's numbers, metrics, then evaluation.json: it says that the run is complete."""
         from vae_jax.plots import run_pictures  # brings matplotlib
 
         # Of a run that writes its folder and has come to its last step, where it was evaluated.
         assert isinstance(self.recorder, Recorder)
         assert self.state is not None
-        assert held_out is not None
+        assert results is not None
         config, mirror = self.config, self.recorder.mirror
         params = jax.tree.map(jnp.asarray, evaluation_params(self.state))
         trained = setup.template.with_params(config.to_dict(), params, self.step)
-        for file in run_pictures.draw(trained, setup.dataset, held_out, self.folder / "pictures"):
+        for file in run_pictures.draw(trained, setup.dataset, results.latest, self.folder / "pictures"):
             mirror.picture(file, self.step)
+        if results.best is not None:
+            write_json(self.folder / "evaluation_best.json", results.best)
+            mirror.summary(results.best, "best")
         # Under another name until it is complete.
         file = self.folder / "evaluation.unfinished.json"
-        write_json(file, held_out | {"step": self.step})
+        write_json(file, results.latest | ({STOPPED_EARLY: True} if self.stopped_at else {}))
         words = expand_metrics(config.evaluation.metrics, trained.model, setup.dataset, self.say)
         evaluation, _ = run_metrics(words, trained, setup.dataset, file, self.say)
         mirror.summary(evaluation)
@@ -182,3 +228,11 @@ class TrainingRun:
         for close in (partial(self.recorder.close, status), self.checkpoints.close):
             with contextlib.suppress(OSError):  # of a run that ended with it, and has said so
                 close()
+
+
+def _read_scores(file: Path, step: int) -> dict[int, float]:
+    """The scores of the evaluations up to `step`, by their steps."""
+    records = [
+        record for record in read_metrics(file) if record["step"] <= step and record.get("split") == "validation"
+    ]
+    return {record["step"]: score for record in records if (score := finite_score(record)) is not None}

@@ -86,12 +86,24 @@ def prepare(config: ConfigDict) -> Setup:
         raise UserError(
             f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}"
         )
-    for split in (dataset.train, dataset.test):
+    if dataset.validation is None:
+        _check_nothing_decides(config)
+    for split in dataset.splits.values():
         with errors_of("config."), registry.users_code("variant.name", config.variant.name):
             setup.model.variant.check(split)
     expand_metrics(config.evaluation.metrics, setup.model, dataset)
     _check_size(setup)
     return setup
+
+
+def _check_nothing_decides(config: ConfigDict) -> None:
+    """Raises UserError where something would go by a validation split that is not there."""
+    for field, value in {"sweep.halving": config.sweep.halving, "train.patience": config.train.patience}.items():
+        if value:
+            raise UserError(
+                f"config.{field}: {value} goes by the validation split, which config.data.validation=0 leaves out; "
+                "give a fraction or a count there"
+            )
 
 
 def _check_size(setup: Setup) -> None:

@@ -17,6 +17,7 @@ from vae_jax import data, randomness
 from vae_jax.errors import errors_of
 from vae_jax.model import Model
 from vae_jax.models.collectives import all_gather, batch_positions, mean_over_devices
+from vae_jax.models.learning_rates import make_schedule
 from vae_jax.models.networks import Nets, refuse_collections
 from vae_jax.models.optimizers import check_decay, make_optimizer, partition_optimizers
 from vae_jax.typing import Batch, Config, Indices, Key, Metrics, Params, Scalar
@@ -154,8 +155,7 @@ def optimizer_for(config: Config, variant: Variant) -> optax.GradientTransformat
         shared = make_optimizer(
             name=section["optimizer"],
             momentum=section["momentum"],
-            warmup_steps=section["warmup_steps"],
-            cosine_steps=section["steps"] if section["cosine"] else 0,
+            schedule=make_schedule(**section),
             clip=section["clip"],
         )
     return partition_optimizers(shared, variant.own_optimizer)

@@ -10,14 +10,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vae_jax.config.parse import flatten
+from vae_jax.config.run_end import has_ended
 from vae_jax.errors import UserError
+from vae_jax.files import read_json
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.screen import wrap_text
 from vae_jax.training import processes, workdir
 from vae_jax.training.evaluate_run import evaluate_run
 from vae_jax.training.executors import DataParallel, Devices, all_devices, check_divides
 from vae_jax.training.loop import train_until
-from vae_jax.training.metric_runner import read_evaluation
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.recorder import print_header, print_summary
 from vae_jax.training.run import Errors, TrainingRun, versions
@@ -73,7 +74,7 @@ def train_in_folder(
             return finished(folder, config.train.steps)
 
         if group.broadcast_first(claim):
-            print(wrap_text(f"{folder}: this run has finished ({config.train.steps} steps); its results are there"))
+            print(wrap_text(f"{folder}: this run has finished; its results are there"))
             return add_metrics(folder, config.evaluation.metrics) if group.index == 0 else 0
         stop = claims.enter_context(stop_signals(group.all_max))
         return train_run(TrainingRun(config, folder, group=group), setup, devices, stop, group, first_state=state)
@@ -123,16 +124,16 @@ def _train_to_end(run: TrainingRun, setup: Setup, devices: Devices, stop: StopSi
             run.open_records(progress)
         if not run.alive:
             return 1
-        (held_out,) = train_until([run], steps, setup, DataParallel(devices), progress, stop)
+        (results,) = train_until([run], steps, setup, DataParallel(devices), progress, stop)
         if run.alive and not run.complete:
             progress.say(f"stopped by a signal at step {run.step}, saved; the same command goes on from here")
             return 128 + stop.signal
     seconds = time.perf_counter() - start
     if run.alive and run.writes:
         with failures(run, Exception):
-            run.write_results(setup, held_out)
+            run.write_results(setup, results)
         if run.alive:
-            print_summary(run.config, run.folder, held_out, steps - first, seconds)
+            print_summary(run.config, run.folder, results, run.step - first, seconds)
     return 0 if run.alive else 1
 
 
@@ -142,5 +143,5 @@ def config_record(config: ConfigDict, setup: Setup, start: Start | None = None) 
 
 
 def finished(folder: Path, steps: int) -> bool:
-    """Whether the run in `folder` has been evaluated at its last step; metrics alone, asked for later, do not count."""
-    return "loss" in read_evaluation(folder / "evaluation.json", steps)
+    """Whether the run in `folder` has ended and been evaluated."""
+    return has_ended(read_json(folder / "evaluation.json"), steps)

@@ -15,6 +15,9 @@ from vae_jax.errors import UserError
 from vae_jax.files import plain, read_json, replacement, to_json, write_json
 from vae_jax.typing import Config
 
+EARLIER = {"data.validation": 0}
+"""What runs did before there was a field whose default does something else."""
+
 TRIES = 3
 """How often a folder is asked for."""
 
@@ -123,7 +126,8 @@ def _may_change(field: str, there: dict[str, Any], given: dict[str, Any]) -> boo
         return "data" not in there
     name = field.removeprefix("config.")
     if name not in flatten_tree(there["config"]):  # of an earlier version, which did what the default does
-        return _is_default(name, given["config"])
+        earlier = flatten_tree(given["config"]).get(name) == EARLIER[name] if name in EARLIER else None
+        return _is_default(name, given["config"]) if earlier is None else earlier
     if name == "train.steps":
         before, now = there["config"]["train"], given["config"]["train"]
         return before["steps"] < now["steps"] and not now["cosine"]
@@ -145,7 +149,7 @@ def withdraw_end(workdir: Path, config: dict[str, Any], fits_after_training: boo
     saved the same there: with nothing fitted to it, and where all that is due is due there too.
     """
     step = config["train"]["steps"]
-    for name in ("evaluation.json", "pictures"):
+    for name in ("evaluation.json", "evaluation_best.json", "pictures"):
         if (path := workdir / name).exists():
             aside = path.with_name(f"{path.stem}_{step}{path.suffix}")
             shutil.rmtree(aside, ignore_errors=True)

@@ -67,7 +67,8 @@ def _parse_record(line: bytes) -> dict[str, Any] | None:
 class MetricsFile:
     """metrics.jsonl: one JSON object a line, flushed at once; opening it forgets what came after `step`.
 
-    A last line that a crash cut short is dropped. Any other that is no record is moved to metrics.damaged.jsonl, and
+    So it does what was reported at `step`: a run reports at its end, which was elsewhere, or comes once more. A last
+    line that a crash cut short is dropped. Any other that is no record is moved to metrics.damaged.jsonl, and
     `say` is told.
     """
 
@@ -75,7 +76,7 @@ class MetricsFile:
         lines = _read_lines(file)
         cut = lines[-1:] if lines and not lines[-1].endswith(b"\n") else []
         records = [(line, _parse_record(line)) for line in lines]
-        kept = [line.rstrip(b"\n") + b"\n" for line, record in records if record and record["step"] <= step]
+        kept = [line.rstrip(b"\n") + b"\n" for line, record in records if record and _comes_before(record, step)]
         damaged = [line for line, record in records if record is None and line.strip() and line not in cut]
         if damaged:
             aside = file.with_name(f"{file.stem}.damaged{file.suffix}")
@@ -100,6 +101,11 @@ class MetricsFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _comes_before(record: Mapping[str, Any], step: int) -> bool:
+    """Whether a record was written before a run that goes on from `step`."""
+    return record["step"] < step or (record["step"] == step and record.get("split") != "test")
 
 
 def whole_terms(text: str, room: int) -> str:

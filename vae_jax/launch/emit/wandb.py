@@ -4,6 +4,9 @@ import math
 import shlex
 from typing import Any
 
+from ml_collections import ConfigDict
+
+from vae_jax import model
 from vae_jax.errors import UserError
 from vae_jax.launch.emit import _yaml
 from vae_jax.launch.emit._study_plan import StudyPlan
@@ -29,11 +32,21 @@ def emit(plan: StudyPlan) -> str:
         **{field: section[field] for field in ("project", "entity") if section[field]},
         "program": "vae-jax",
         "method": "grid",
+        **_metric(plan.groups[0].config),
         "parameters": {
             field: {"values": [_yaml_value(value) for value in values]} for field, values in columns.items()
         },
     }
     return HEAD.format(agent=shlex.join(agent)) + _yaml.dump(sweep)
+
+
+def _metric(config: ConfigDict) -> dict[str, Any]:
+    """What the trials are shown by: the validation split's ELBO, or its loss; nothing where there is no such split."""
+    if not config.data.validation:
+        return {}
+    bounded = model.logs_bound(config)
+    name, goal = ("validation/elbo", "maximize") if bounded else ("validation/loss", "minimize")
+    return {"metric": {"name": name, "goal": goal}}
 
 
 def grid_columns(points: Sweep) -> dict[str, list]:

@@ -1,0 +1,189 @@
+"""Validation decides, test reports: on data whose two splits disagree, nothing is chosen by the test split."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.run_folder import digest, records, steps
+from helpers.small_run import small_words
+
+import vae_jax
+from vae_jax import cli
+from vae_jax.comparison.analyse import compare_folders
+from vae_jax.comparison.ranking import best_runs
+from vae_jax.errors import UserError
+from vae_jax.training.selection import decline, patience_step
+
+FIELDS = {
+    "data.name": "helpers.disagreeing_splits",
+    "data.binarize": "static",
+    "evaluation.every": 10,
+    "checkpoint.every": 10,
+    "train.learning_rate": 3e-2,
+}
+
+
+def train(folder, **fields):
+    """Trains on data whose splits disagree; the exit status."""
+    return cli.train([*small_words(**FIELDS | fields), f"--workdir={folder}"])
+
+
+def evaluation(folder, name="evaluation"):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def validation_scores(folder):
+    """The ELBO of each evaluation of the validation split by its step."""
+    return {row["step"]: row["elbo"] for row in records(folder) if row["split"] == "validation"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    assert train(folder) == 0
+    return folder
+
+
+def test_the_best_checkpoint_is_best_by_validation_and_reported_on_test(run):
+    scores = validation_scores(run)
+    best = max(scores, key=scores.get)
+    last, at_best = evaluation(run), evaluation(run, "evaluation_best")
+    assert (last["step"], at_best["step"]) == (60, best)
+    assert best < 60
+    assert at_best["elbo"] < last["elbo"] - 1  # by the test split it would have been the last
+    assert at_best["validation.elbo"] > last["validation.elbo"] + 1
+    assert at_best["validation.elbo"] == pytest.approx(scores[best], rel=1e-6)
+    assert last["validation.elbo"] == pytest.approx(scores[60], rel=1e-6)
+    assert vae_jax.open_run(run, "best").step == best
+    assert best in steps(run)
+
+
+def test_the_test_split_is_read_once_after_the_last_step(run):
+    read = [(row["step"], row["split"]) for row in records(run) if row["split"] != "train"]
+    assert read == [*((step, "validation") for step in range(10, 61, 10)), (60, "test")]
+    reported = records(run)[-1]
+    assert reported["elbo"] == evaluation(run)["elbo"]
+
+
+def test_evaluating_the_best_checkpoint_gives_what_training_reported(run, capsys):
+    before = evaluation(run, "evaluation_best")
+    assert cli.evaluate([f"--workdir={run}", "--checkpoint=best"]) == 0
+    after = evaluation(run, "evaluation_best")
+    assert after["elbo"] == pytest.approx(before["elbo"], rel=1e-5)
+    assert f"step {before['step']}" in capsys.readouterr().out
+
+
+def test_a_long_decline_is_said(tmp_path, capsys):
+    assert train(tmp_path) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    best = evaluation(tmp_path, "evaluation_best")["step"]
+    assert f"validation has not been better since step {best}" in said
+    assert f"step 60 (last) step {best} (best by validation)" in said
+
+
+def test_a_run_whose_patience_runs_out_ends_and_is_done(run, tmp_path, capsys):
+    assert train(tmp_path, **{"train.patience": 2}) == 0
+    best = evaluation(run, "evaluation_best")["step"]
+    ended = evaluation(tmp_path)
+    assert (ended["step"], ended["stopped_early"]) == (best + 20, True)
+    assert evaluation(tmp_path, "evaluation_best")["step"] == best
+    assert steps(tmp_path)[-1] == best + 20
+    assert f"stopped at step {best + 20}: train.patience" in capsys.readouterr().out
+    kept = [row for row in records(run) if row["step"] <= best + 20]
+    assert [row for row in records(tmp_path) if row["split"] == "validation"] == [
+        row for row in kept if row["split"] == "validation"
+    ]
+    assert train(tmp_path, **{"train.patience": 2}) == 0
+    assert "this run has finished" in capsys.readouterr().out
+    (compared,) = compare_folders([str(tmp_path)]).runs
+    assert compared.status == "done"
+
+
+def members_file(folder, members):
+    rows = [
+        {"workdir": str(folder / name), "words": small_words(**FIELDS | fields)} for name, fields in members.items()
+    ]
+    (folder / "members.json").write_text(json.dumps(rows))
+    return f"--members={folder / 'members.json'}"
+
+
+QUICK, SLOW = {"train.learning_rate": 3e-2}, {"train.learning_rate": 1e-4}
+
+
+def test_halving_drops_by_validation(tmp_path):
+    fields = {"sweep.halving": "(30,)"}
+    assert cli.population([members_file(tmp_path, {"quick": QUICK | fields, "slow": SLOW | fields})]) == 0
+    assert (tmp_path / "quick/dropped.json").exists()  # and is better by the test split
+    assert evaluation(tmp_path / "slow")["step"] == 60
+
+
+def test_members_stop_when_their_own_patience_runs_out(tmp_path):
+    fields = {"train.patience": 2}
+    members = {"quick": QUICK | fields, "slow": SLOW | fields}
+    assert cli.population([members_file(tmp_path, members)]) == 0
+    alone = tmp_path / "alone"
+    assert train(alone, **QUICK | fields) == 0
+    assert evaluation(tmp_path / "quick")["step"] < 60
+    assert evaluation(tmp_path / "slow")["step"] == 60
+    assert digest(tmp_path / "quick") == digest(alone)
+    assert records(tmp_path / "quick") == records(alone)
+    for name in ("evaluation", "evaluation_best"):
+        assert evaluation(tmp_path / "quick", name) == evaluation(alone, name)
+
+
+def test_a_stopped_member_whose_results_are_lost_gets_them_again(tmp_path):
+    fields = {"train.patience": 2}
+    file = members_file(tmp_path, {"quick": QUICK | fields, "slow": SLOW | fields})
+    assert cli.population([file]) == 0
+    before = {name: evaluation(tmp_path / "quick", name) for name in ("evaluation", "evaluation_best")}
+    kept = records(tmp_path / "quick"), digest(tmp_path / "quick")
+    for name in before:
+        (tmp_path / "quick" / f"{name}.json").unlink()
+    assert cli.population([file]) == 0
+    assert before == {name: evaluation(tmp_path / "quick", name) for name in before}
+    assert (records(tmp_path / "quick"), digest(tmp_path / "quick")) == kept
+
+
+def test_the_run_that_is_shown_is_chosen_by_validation(tmp_path):
+    for name, fields in {"quick": QUICK, "slow": SLOW}.items():
+        assert train(tmp_path / name, **fields) == 0
+    comparison = compare_folders([str(tmp_path)], by=("variant.name",))
+    ((group, shown),) = best_runs(comparison)
+    assert shown.name == "slow"
+    by_test = max(comparison.runs, key=lambda run: run.metrics["elbo"])
+    assert by_test.name == "quick"
+    assert group.summaries["elbo"].mean == pytest.approx(np.mean([run.metrics["elbo"] for run in comparison.runs]))
+    best = compare_folders([str(tmp_path)], by=("variant.name",), checkpoint="best")
+    numbers = {run.name: run.metrics["elbo"] for run in best.runs}
+    assert numbers == {name: evaluation(tmp_path / name, "evaluation_best")["elbo"] for name in ("quick", "slow")}
+    assert numbers["quick"] < by_test.metrics["elbo"] - 1
+
+
+def test_without_a_validation_split_nothing_decides(tmp_path):
+    assert train(tmp_path / "run", **{"data.validation": 0}) == 0
+    assert {row["split"] for row in records(tmp_path / "run")} == {"train", "test"}
+    assert not (tmp_path / "run/evaluation_best.json").exists()
+    with pytest.raises(UserError, match="none was evaluated on a validation split"):
+        vae_jax.open_run(tmp_path / "run", "best")
+    for field, value in (("train.patience", 3), ("sweep.halving", "(30,)")):
+        with pytest.raises(UserError, match=rf"^config\.{field}: .* goes by the validation split"):
+            train(tmp_path / "other", **{"data.validation": 0, field: value})
+    assert not (tmp_path / "other").exists()
+
+
+def test_patience_counts_evaluations_that_are_not_better():
+    scores = {10: -5.0, 20: -4.0, 30: -4.0, 40: -4.5, 50: -3.0}
+    assert patience_step(scores, 2) == 40
+    assert patience_step(scores, 3) is None
+    assert patience_step(scores, 0) is None
+    assert patience_step({}, 1) is None
+    assert patience_step({10: float("nan"), 20: -1.0}, 2) is None
+
+
+def test_a_decline_is_long_after_three_evaluations_and_a_fifth_of_all():
+    falling = {step: -float(step) for step in range(10, 50, 10)}
+    assert "since step 10 (-10.00 there, -40.00 at step 40)" in decline(falling, 10)
+    assert not decline({step: falling[step] for step in (10, 20, 30)}, 10)
+    long = {step: 0.0 if step == 960 else -1.0 for step in range(10, 1001, 10)}
+    assert not decline(long, 960)
+    assert not decline(falling, 40)

@@ -1,0 +1,244 @@
+"""What a dataset is: its splits, how they are made of arrays or of a grid of factors, and the validation split."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Int
+from numpy.typing import ArrayLike
+
+from vae_jax.data import _factors
+from vae_jax.data._arrays import check_images, check_labels, grey_levels
+from vae_jax.data._factors import Factors, GridClasses, GridImages, GridPartners
+from vae_jax.data._random_split import held_out_count, hold_out
+from vae_jax.errors import UserError, errors_of
+from vae_jax.typing import Bytes, Indices, Key
+
+MAX_BYTES = 8 * 2**30
+"""Bytes of images above which a set is refused: it would not fit beside a model on most devices."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["fetch", "labels", "factors", "partner"], meta_fields=["size"]
+)
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One part of a dataset: a pytree, which `jax.device_put` sends to a device and a compiled step takes whole.
+
+    Attributes:
+        fetch: indices -> uint8 images (batch, height, width, channels), from 0 to 255.
+        labels: (size,) class numbers, None where there are none.
+        size: how many images there are.
+        factors: indices -> the classes of the factors that made the images; None where nobody knows them.
+        partner: (indices, index, key) -> images that share some factors with those at `indices`, drawn with the
+            noise of the examples `index`; None where `factors` is.
+    """
+
+    fetch: Callable[[Indices | np.ndarray], Bytes]
+    labels: Any
+    size: int
+    factors: Callable[[Indices], Int[jax.Array, "batch factor"]] | None = None
+    partner: Callable[[Indices, Indices, Key], Bytes] | None = None
+
+
+class Dataset(NamedTuple):
+    """Images of one shape in three splits.
+
+    Attributes:
+        image_shape: (height, width, channels).
+        train: the images that are trained on.
+        test: those that report, read once a run has ended.
+        factors: the whole grid, where the images are of one.
+        validation: those that decide: best checkpoint, early stopping, halving. None where nothing decides.
+    """
+
+    image_shape: tuple[int, int, int]
+    train: Split
+    test: Split
+    factors: Factors | None = None
+    validation: Split | None = None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by their names."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["images"], meta_fields=[])
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeldImages:
+    """indices -> images, of an array that is held whole in memory."""
+
+    images: Any
+
+    def __call__(self, indices: Any) -> Any:
+        """The images at these indices."""
+        return self.images[indices]
+
+    def take(self, positions: np.ndarray) -> "HeldImages":
+        """Of the images at these positions alone."""
+        return HeldImages(self.images[positions])
+
+
+def make_split(images: ArrayLike, labels: ArrayLike | None = None) -> Split:
+    """A split of images held whole in memory.
+
+    Args:
+        images: uint8 (n, height, width, channels), of 1 or 3 channels. Where all values are 0 or 1, and for bool, they
+            are black and white.
+        labels: (n,) class numbers, or None.
+
+    Raises:
+        UserError: for another dtype or shape, for labels that are not one whole number for each image, and for too
+            many bytes.
+    """
+    (spread,) = grey_levels(check_images(images))
+    return _hold(spread, labels)
+
+
+def _hold(images: np.ndarray, labels: ArrayLike | None) -> Split:
+    if images.nbytes > MAX_BYTES:
+        raise UserError(
+            f"images: {images.nbytes / 2**30:.1f} GiB as uint8; at most {MAX_BYTES // 2**30} GiB fit on a device"
+        )
+    numbers = None if labels is None else check_labels(labels, len(images))
+    return Split(HeldImages(images), numbers, len(images))
+
+
+def from_arrays(
+    train_images: ArrayLike,
+    train_labels: ArrayLike | None,
+    test_images: ArrayLike,
+    test_labels: ArrayLike | None,
+    validation_images: ArrayLike | None = None,
+    validation_labels: ArrayLike | None = None,
+) -> Dataset:
+    """A dataset of arrays in memory, each as `make_split` takes it; black and white is what all parts are.
+
+    Without validation images, `config.data.validation` says how many of the training images become such.
+
+    Raises UserError as `make_split` does, and where the shapes of the parts differ.
+    """
+    given = {
+        "train": (train_images, train_labels),
+        "test": (test_images, test_labels),
+        "validation": (validation_images, validation_labels),
+    }
+    images = {part: _checked(part, images) for part, (images, _) in given.items() if images is not None}
+    shape = images["train"].shape[1:]
+    for part, array in images.items():
+        if array.shape[1:] != shape:
+            raise UserError(f"images: train has shape {shape}, {part} has {array.shape[1:]}")
+    levels = dict(zip(images, grey_levels(*images.values()), strict=True))
+    splits: dict[str, Any] = {}
+    for part, array in levels.items():
+        with errors_of(f"{part}_"):
+            splits[part] = _hold(array, given[part][1])
+    return Dataset(shape, **splits)
+
+
+def _checked(part: str, images: ArrayLike) -> np.ndarray:
+    with errors_of(f"{part}_"):
+        return check_images(images)
+
+
+def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
+    """The dataset of a complete grid of factors.
+
+    The partner of a training image is a training image, that of a held-out one any image of the grid.
+
+    Args:
+        grid: all images by their factors.
+        split: which are held out: "random 0.1", "without shape=2 x>=16" or "correlated x y 0.2"
+            (`_factors.split_masks` says what each means).
+        changed: in how many factors a pair's partner differs, nuisance factors not counted and drawn anew; 0: from one
+            to all but one, drawn for each pair.
+
+    Raises:
+        UserError: where `split` or `changed` cannot be.
+    """
+    nuisance = tuple(name in grid.nuisance for name in grid.names)
+    varying = sum(size > 1 for size, noise in zip(grid.sizes, nuisance, strict=True) if not noise)
+    if not 0 <= changed <= varying:
+        raise UserError(f"changed: {changed} is not allowed; give 0 (drawn for each pair) to {varying}")
+    train, test = _factors.split_masks(grid, split)
+    shape = jax.eval_shape(lambda render, ids: render(ids), grid.render, np.zeros(1, np.int32)).shape[1:]
+
+    def split_of(mask: np.ndarray, allowed: np.ndarray) -> Split:
+        ids = np.flatnonzero(mask).astype(np.int32)
+        return Split(
+            fetch=GridImages(ids, grid.render),
+            labels=None,
+            size=len(ids),
+            factors=GridClasses(ids, grid.sizes),
+            partner=GridPartners(ids, allowed, grid.sizes, changed, grid.render, nuisance),
+        )
+
+    return Dataset(tuple(shape), split_of(train, train), split_of(test, np.ones_like(test)), grid)
+
+
+def with_validation(dataset: Dataset, amount: float | int) -> Dataset:
+    """The dataset with the validation split that it has, or one of training images drawn by a fixed permutation.
+
+    The partner of a training image is then a training image, that of a validation image one of either.
+
+    Args:
+        dataset: with or without a validation split.
+        amount: a fraction of the training images where it is below 1, a number of them, or 0 for no validation split,
+            even where the dataset has one.
+
+    Raises:
+        UserError: for another `amount`, and where no image would be left to train on.
+    """
+    if amount == 0:
+        return dataset._replace(validation=None)
+    if dataset.validation is not None:
+        return dataset
+    return _split_off(dataset, *hold_out(dataset.train.size, amount, "validation"))
+
+
+def last_as_validation(dataset: Dataset, amount: float | int) -> Dataset:
+    """The dataset whose last training images validate, as papers on MNIST have it; `amount` as in `with_validation`.
+
+    Raises UserError as `with_validation` does.
+    """
+    if amount == 0:
+        return dataset
+    first = dataset.train.size - held_out_count(dataset.train.size, amount, "validation")
+    positions = np.arange(dataset.train.size)
+    return _split_off(dataset, positions[:first], positions[first:])
+
+
+def _split_off(dataset: Dataset, kept: np.ndarray, held_out: np.ndarray) -> Dataset:
+    train, validation = _subset(dataset.train, kept), _subset(dataset.train, held_out)
+    if isinstance(train.partner, GridPartners):
+        train = dataclasses.replace(train, partner=train.partner.among_own())
+    return dataset._replace(train=train, validation=validation)
+
+
+def _subset(split: Split, positions: np.ndarray) -> Split:
+    """The part of a split at these positions."""
+    return Split(
+        fetch=_at_positions(split.fetch, positions),
+        labels=None if split.labels is None else split.labels[positions],
+        size=len(positions),
+        factors=None if split.factors is None else _at_positions(split.factors, positions),
+        partner=None if split.partner is None else _at_positions(split.partner, positions),
+    )
+
+
+def _at_positions(function: Any, positions: np.ndarray) -> Any:
+    """The function of indices, where they count the positions."""
+    if hasattr(function, "take"):
+        return function.take(positions)
+    return Partial(_call_at, function, positions.astype(np.int32))
+
+
+def _call_at(function: Callable, positions: Any, indices: Any, *others: Any) -> Any:
+    return function(jnp.asarray(positions)[indices], *others)

@@ -1,0 +1,57 @@
+"""What is reported of a run that has ended: its test numbers, beside them those of the validation split."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from vae_jax.plots.captions import format_fixed
+
+VALIDATION = "validation."
+"""What the names of the validation split's numbers begin with, where they stand beside those of the test split."""
+
+ROWS = ("elbo", "distortion", "rate", "loss", "active_units", "bits_per_dim")
+UNITS = {"active_units": "latents", "bits_per_dim": "bits/dim"}
+
+
+class Results(NamedTuple):
+    """What is reported of a run that has ended: numbers of the test split, those of the validation split beside them.
+
+    Attributes:
+        latest: of the last step's checkpoint, as evaluation.json holds them.
+        best: of the best checkpoint by the validation split; None where a run has no such split.
+    """
+
+    latest: dict[str, Any]
+    best: dict[str, Any] | None
+
+
+def merge_splits(test: Mapping[str, Any], validation: Mapping[str, Any] | None, step: int) -> dict[str, Any]:
+    """The numbers of a checkpoint as they are written: those of the test split by their names."""
+    beside = {f"{VALIDATION}{name}": value for name, value in (validation or {}).items()}
+    return {**test, **beside, "step": step}
+
+
+def results_table(results: Results) -> str:
+    """The test numbers of the last and of the best checkpoint as a few aligned lines."""
+    columns = {f"step {results.latest['step']} (last)": results.latest}
+    if results.best is not None and results.best["step"] != results.latest["step"]:
+        columns[f"step {results.best['step']} (best by validation)"] = results.best
+    elif results.best is not None:
+        columns = {f"step {results.latest['step']} (last, best by validation)": results.latest}
+    return numbers_table(columns)
+
+
+def numbers_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
+    """Test numbers, by the name of each column, as a few aligned lines."""
+    rows = [name for name in ROWS if any(name in numbers for numbers in columns.values())]
+    widths = {title: max(10, len(title)) for title in columns}
+    head = "test split".ljust(15) + "  ".join(f"{title:>{width}}" for title, width in widths.items())
+    lines = [head.rstrip()]
+    for name in rows:
+        cells = [f"{_number(columns[title].get(name, math.nan)):>{width}}" for title, width in widths.items()]
+        lines.append(f"  {name:<13}{'  '.join(cells)}  {UNITS.get(name, 'nats per image')}")
+    return "\n".join(lines)
+
+
+def _number(value: float | int) -> str:
+    return str(value) if isinstance(value, int) else format_fixed(value, 3)

@@ -137,7 +137,7 @@ def read_run(name: str, folder: Path, checkpoint: str = "latest") -> ComparedRun
     if file.exists() and not evaluation:
         raise NotARun("evaluation.json is damaged")
     status = study.run_state(folder, config["train.steps"])
-    numbers = _read_numbers(folder / EVALUATIONS[checkpoint]) if status == study.DONE else {}
+    numbers = _numbers(evaluation, folder, checkpoint) if status == study.DONE else {}
     return ComparedRun(
         name=name,
         folder=str(folder),
@@ -156,11 +156,12 @@ def read_run(name: str, folder: Path, checkpoint: str = "latest") -> ComparedRun
     )
 
 
-def _read_numbers(file: Path) -> dict[str, float]:
-    """The numbers of a finished run's checkpoint."""
+def _numbers(latest: Mapping[str, Any], folder: Path, checkpoint: str) -> dict[str, float]:
+    """The numbers of a finished run's checkpoint; those of the latest are known."""
+    file = folder / EVALUATIONS[checkpoint]
     if not file.exists():
         raise NotARun(f"has no {file.name}: it had no validation split to choose by")
-    numbers = numeric_metrics(read_json(file))
+    numbers = numeric_metrics(latest if checkpoint == "latest" else read_json(file))
     if "loss" not in numbers:
         raise NotARun(f"{file.name} is damaged")
     return numbers

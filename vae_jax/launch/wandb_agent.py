@@ -227,6 +227,6 @@ def upload(folder: Path, config: ConfigDict) -> None:
     for picture in sorted((folder / "pictures").glob("*.png")):
         mirror.picture(picture, config.train.steps)
     for checkpoint, name in (("final", "evaluation.json"), ("best", "evaluation_best.json")):
-        evaluation = read_json(folder / name)
-        mirror.summary({field: value for field, value in evaluation.items() if field != "step"}, checkpoint)
+        if evaluation := read_json(folder / name):
+            mirror.summary({field: value for field, value in evaluation.items() if field != "step"}, checkpoint)
     mirror.close(0)

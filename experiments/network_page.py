@@ -20,6 +20,8 @@ from vae_jax.models import networks
 PAGE = Path(__file__).parents[1] / "docs/networks.md"
 KEPT = "## Your own network"
 IMAGE, LATENTS = (28, 28, 1), 16
+MORE_LATENTS = {"grid": 196}
+"""Of networks that 16 are too few for."""
 WRAPPERS = ("body", "Mlp_0")
 """Modules whose layers are listed one by one."""
 
@@ -30,7 +32,8 @@ in populations too. Each is one file in vae_jax/models/networks.
 
     vae-jax train --config=mnist --config.net.name=resnet --config.net.widths="(32,64)" --workdir=runs/resnet
 
-Layers and counts are of the defaults on 28x28x1 images with 16 latents and a Bernoulli likelihood, one number a pixel.
+Layers and counts are of the defaults on 28x28x1 images with 16 latents (grid: 196, four for each of 7x7 places) and a
+Bernoulli likelihood, one number a pixel.
 Each is written as the shape of its kernel, inputs x outputs: a convolution's inputs are the numbers in its window (nine
 pixels of 64 channels are 576), a transposed one's outputs those in its. What no kernel accounts for is biases and the
 scales of norms. `python -m experiments.network_page` computes them; a test holds the page to the code.
@@ -77,10 +80,11 @@ class Part(NamedTuple):
 def _parts_of_network(name: str) -> list[Part]:
     """The layers and blocks of both networks in the order in which they are applied; nothing is computed."""
     parts: list[Part] = []
+    latents = MORE_LATENTS.get(name, LATENTS)
 
     def init(key: jax.Array) -> None:
         # flax lists layers as they are applied; what eval_shape returns is sorted by name.
-        params = networks.get(name)(IMAGE, LATENTS, 1).init(key, jnp.zeros((1, *IMAGE)), jnp.zeros((1, LATENTS)))
+        params = networks.get(name)(IMAGE, latents, 1).init(key, jnp.zeros((1, *IMAGE)), jnp.zeros((1, latents)))
         parts.extend(_parts("encoder", params["encoder"]))
         parts.extend(_parts("decoder", params["decoder"]))
 

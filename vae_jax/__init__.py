@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 from vae_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from vae_jax.api import compare, evaluate, load_config, open_run, train
+    from vae_jax.api import compare, evaluate, fit, load_config, open_run, sweep, train
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "compare", "evaluate", "load_config", "open_run", "train"]
+__all__ = ["UserError", "compare", "evaluate", "fit", "load_config", "open_run", "sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

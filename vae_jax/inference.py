@@ -21,6 +21,7 @@ from vae_jax.data._arrays import as_array, check_labels, is_whole, warn_once
 from vae_jax.errors import UserError
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.model import Model, build
+from vae_jax.models.networks import Nets
 from vae_jax.randomness import root_key
 from vae_jax.typing import Config, Key, Params
 
@@ -125,6 +126,11 @@ class TrainedModel:
             return model.likelihood.mean(model.nets.decode(params["nets"], codes))
 
         self._encode, self._decode = CompiledFunction(jax.jit(encode)), CompiledFunction(jax.jit(decode))
+
+    @property
+    def nets(self) -> Nets:
+        """The encoder and the decoder as pure functions: `nets.encode(params["nets"], images)`."""
+        return self.model.nets
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.config, self.image_shape, jax.tree.map(np.asarray, self.params), self.step)

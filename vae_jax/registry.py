@@ -1,4 +1,4 @@
-"""Names in a config to code: a file's name in one of our folders, or a dotted name of the user's own."""
+"""Names in a config to code: a file's name in one of our folders, a dotted name of the user's own, or an object's."""
 
 import contextlib
 import importlib
@@ -10,6 +10,12 @@ from typing import Any
 
 from vae_jax.errors import UserError, unknown_name
 from vae_jax.files import reason
+
+OBJECT = "object."
+"""How the name begins of what no import finds: a function of a notebook, say, which a program hands over itself."""
+
+OBJECTS: dict[str, Any] = {}
+"""What this program has handed over, by those names."""
 
 
 def choose(field: str, value: str, table: dict[str, Any]) -> Any:
@@ -37,13 +43,30 @@ def find(field: str, name: str, package: str, attribute: str) -> Any:
         attribute: what such a file defines ("make").
 
     Raises:
-        UserError: for an unknown name, with the nearest one, and for a dotted name that cannot be imported.
+        UserError: for an unknown name, with the nearest one, for a dotted name that cannot be imported, and for the
+            name of an object that this program has not been given.
     """
+    if is_object(name):
+        return _find_object(field, name)
     if "." in name:
         return _import_attribute(field, name, attribute)
     if name not in file_names(package):
         raise unknown_name(field, name, file_names(package))
     return getattr(importlib.import_module(f"{package}.{name}"), attribute)
+
+
+def is_object(name: str) -> bool:
+    """Whether a name is of an object that no import finds."""
+    return name.startswith(OBJECT)
+
+
+def _find_object(field: str, name: str) -> Any:
+    if name not in OBJECTS:
+        raise UserError(
+            f"{field}: {name!r} is an object that no import finds; in Python, vae_jax.open_run(folder, ...) takes it "
+            "again: net=, variant=, likelihood= or data="
+        )
+    return OBJECTS[name]
 
 
 def _import_attribute(field: str, name: str, attribute: str) -> Any:

@@ -16,7 +16,8 @@ import scipy.special
 import scipy.stats
 from helpers import trained_digits
 
-from vae_jax import registry
+from vae_jax import model, registry
+from vae_jax.config.parse import load_config
 from vae_jax.errors import UserError
 from vae_jax.models import likelihoods
 from vae_jax.models.likelihoods import (
@@ -220,6 +221,38 @@ def test_location_scale_densities_are_scipys(name, scale):
     expected = family.logpdf(x, mean, width).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(of.log_prob(p, x), expected, rtol=1e-4)
     np.testing.assert_allclose(of.mean(p), mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("scale", _scale.SCALES)
+def test_a_sigmoid_mean_is_the_same_density_around_the_sigmoid_of_the_number(name, scale):
+    of, linear = (compiled(name, scale=scale, mean=mean) for mean in ("sigmoid", "linear"))
+    p, x = parameters(of, 4, spread=3.0), RNG.uniform(size=(4, 2, 2, 3)).astype(np.float32)
+    mean = slice(0, None, 2) if scale == "pixel" else slice(0, 3)
+    squashed = p.copy()
+    squashed[..., mean] = scipy.special.expit(np.float64(p[..., mean]))
+    np.testing.assert_allclose(of.log_prob(p, x), linear.log_prob(squashed, x), rtol=1e-4)
+    np.testing.assert_allclose(of.mean(p), squashed[..., mean], rtol=1e-5)
+    np.testing.assert_allclose(draws(of, p, jax.random.key(0)), draws(linear, squashed, jax.random.key(0)), atol=1e-4)
+
+
+def test_a_new_config_has_a_sigmoid_mean_and_one_without_the_field_a_linear_one():
+    rows = images_of(compiled("gaussian"), [[3.0], [-2.0], [0.0], [1.0]])
+    for name in SCALED:
+        assert likelihoods.defaults(name)["mean"] == "sigmoid"
+        assert likelihoods.absent_fields(name)["mean"] == "linear"
+        np.testing.assert_array_equal(means(compiled(name), rows), rows)
+    with pytest.raises(UserError, match=r"^mean: 'sigmoids' is unknown; .* did you mean 'sigmoid'\?"):
+        gaussian.make(mean="sigmoids")
+
+
+def test_a_saved_config_without_the_field_is_built_with_a_linear_mean():
+    config = load_config("digits", **{"data.binarize": "none", "likelihood.name": "gaussian"}).to_dict()
+    numbers = jnp.full((1, 8, 8, 1), 3.0)
+    np.testing.assert_allclose(model.build(config, (8, 8, 1)).likelihood.mean(numbers), scipy.special.expit(3.0), 1e-6)
+    assert config["likelihood"].pop("mean") == "sigmoid"
+    model.check_fields(config)
+    np.testing.assert_array_equal(model.build(config, (8, 8, 1)).likelihood.mean(numbers), numbers)
 
 
 def test_a_shared_sigma_starts_where_it_is_told_and_finds_the_root_mean_square_error():
@@ -427,7 +460,7 @@ def test_draws_are_images_at_extremes(name, key):
         np.testing.assert_allclose(number, np.clip(np.round(number), 0, of.likelihood.levels - 1), atol=1e-4)
 
 
-GREY = {"data.binarize": "none", "likelihood.name": "gaussian"}
+GREY = {"data.binarize": "none", "likelihood.name": "gaussian", "likelihood.mean": "linear"}
 
 
 @pytest.mark.parametrize("length", trained_digits.LENGTHS)

@@ -10,7 +10,15 @@ import optax
 import pytest
 
 from vae_jax.errors import UserError
-from vae_jax.models.optimizers import OPTIMIZERS, check_decay, make_optimizer, partition_optimizers
+from vae_jax.models.learning_rates import make_schedule
+from vae_jax.models.optimizers import (
+    OPTIMIZERS,
+    averaged,
+    check_decay,
+    check_ema,
+    make_optimizer,
+    partition_optimizers,
+)
 
 RATE, DECAY, STEPS = 1e-2, 0.5, 8  # RAdam is another optimiser for the first five
 RNG = np.random.default_rng(0)
@@ -45,7 +53,13 @@ def muon(rate, **fields):
     return optax.contrib.muon(rate, muon_weight_dimension_numbers=matrices, **fields)
 
 
-THEIRS = {name: getattr(optax, name) for name in OPTIMIZERS if name != "muon"} | {
+def schedule_free(rate):
+    """Optax's, around its Adam without momentum."""
+    return optax.contrib.schedule_free(optax.adam(rate, b1=0.0), rate, b1=0.9)
+
+
+THEIRS = {name: getattr(optax, name) for name in OPTIMIZERS if name not in ("muon", "schedule_free")} | {
+    "schedule_free": schedule_free,
     "muon": muon,
     "sgd": functools.partial(optax.sgd, momentum=0.9),
 }
@@ -137,7 +151,10 @@ def test_without_a_gradient_kernels_alone_shrink():
 
 
 def test_the_decay_rises_and_falls_with_the_learning_rate():
-    sgd, zeros = make_optimizer(name="sgd", warmup_steps=9), jax.tree.map(np.zeros_like, PARAMS)
+    sgd, zeros = (
+        make_optimizer(name="sgd", schedule=make_schedule(steps=1, warmup_steps=9)),
+        jax.tree.map(np.zeros_like, PARAMS),
+    )
     updates, _ = sgd.update(zeros, sgd.init(PARAMS), PARAMS, learning_rate=RATE, weight_decay=DECAY)
     expected = -0.1 * RATE * DECAY * PARAMS["nets"]["filter"]
     np.testing.assert_allclose(updates["nets"]["filter"], expected, rtol=1e-6)
@@ -177,13 +194,42 @@ def test_muons_updates_of_matrices_are_near_orthogonal():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_gives_back_the_kind_of_state_it_takes(name):
     # A weak type that a step makes strong would be another program at the second dispatch.
-    optimizer, params = make_optimizer(name=name, warmup_steps=2), jax.tree.map(jnp.asarray, PARAMS)
+    optimizer, params = (
+        make_optimizer(name=name, schedule=make_schedule(steps=1, warmup_steps=2)),
+        jax.tree.map(jnp.asarray, PARAMS),
+    )
     state = jax.eval_shape(optimizer.init, params)
     rates = {"learning_rate": jnp.float32(RATE), "weight_decay": jnp.float32(DECAY)}
     updates, after = jax.eval_shape(lambda state: optimizer.update(FIRST, state, params, **rates), state)
     kinds = functools.partial(jax.tree.map, lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type))
     assert kinds(state) == kinds(after)
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("own", [None, optax.sgd(0.1)])
+def test_the_average_of_schedule_free_is_what_optax_evaluates(own):
+    ours, theirs = partition_optimizers(make_optimizer(name="schedule_free"), own), schedule_free(RATE)
+
+    @jax.jit
+    def run(rate):
+        params = others = jax.tree.map(jnp.asarray, PARAMS)
+        state, other_state = ours.init(params), theirs.init(others)
+        for i in range(STEPS):
+            gradient = jax.tree.map(lambda leaf, i=i: leaf[i], GRADIENTS)
+            updates, state = ours.update(gradient, state, params, learning_rate=rate)
+            params = optax.apply_updates(params, updates)
+            updates, other_state = theirs.update(gradient, other_state, others)
+            others = optax.apply_updates(others, updates)
+        return params, averaged(state, params), optax.contrib.schedule_free_eval_params(other_state, others)
+
+    params, average, expected = run(jnp.float32(RATE))
+    assert_same(average["nets"], expected["nets"])
+    assert np.abs(average["nets"]["filter"] - params["nets"]["filter"]).max() > 1e-4
+    if own is not None:
+        jax.tree.map(np.testing.assert_array_equal, average["own"], params["own"])
+    assert averaged(make_optimizer().init(PARAMS), PARAMS) is None
+    with pytest.raises(UserError, match=r"^ema: 0.9 is not read by the optimizer 'schedule_free'"):
+        check_ema("schedule_free", 0.9)
 
 
 def test_an_unknown_optimizer_is_answered_with_the_nearest():

@@ -14,6 +14,7 @@ from experiments import network_page
 from vae_jax import cli, model, open_run
 from vae_jax.config.parse import load_config
 from vae_jax.errors import UserError
+from vae_jax.randomness import root_key
 from vae_jax.training.step import initial_state
 
 DROPOUT = """
@@ -36,14 +37,15 @@ def make(image_shape, latent_dim, channels, shared=0):
 def study(tmp_path, monkeypatch):
     """The files of the page in a folder; the config."""
     text = network_page.PAGE.read_text().partition(network_page.KEPT)[2]
-    my_nets, study = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    my_nets, study, my_nnx = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "my_nets.py").write_text(my_nets)
+    (tmp_path / "my_nnx.py").write_text(my_nnx)
     (tmp_path / "my_dropout.py").write_text(DROPOUT)
     (tmp_path / "study.py").write_text(study)
     monkeypatch.setattr(sys, "path", [*sys.path])
     importlib.invalidate_caches()
     yield tmp_path / "study.py"
-    for name in ("my_nets", "my_dropout"):
+    for name in ("my_nets", "my_dropout", "my_nnx"):
         sys.modules.pop(name, None)
 
 
@@ -55,6 +57,32 @@ def test_the_pages_own_network_is_built_and_codes_images(study):
     mean, logvar = built.nets.encode(params, jnp.ones((2, 8, 8, 1)))
     assert mean.shape == logvar.shape == (2, 3)
     assert np.isfinite(built.nets.decode(params, mean)).all()
+
+
+def test_the_pages_nnx_network_is_built_from_the_seed_and_codes_images(study):
+    config = load_config(str(study), **{"net.name": "my_nnx.make", "net.width": 4, "latent_dim": 3})
+    assert config.net.to_dict() == {"name": "my_nnx.make", "width": 4}
+    built = model.build(config, (8, 8, 1))
+    init = jax.jit(lambda key: initial_state(built, config, (8, 8, 1), key).params["nets"])
+    params, again, other = (init(root_key(seed)) for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, params, again)
+    kernels = [p["encoder"]["layers"]["1"]["kernel"] for p in (params, other)]
+    assert np.all(kernels[0] != kernels[1])
+    x = np.float32(np.random.default_rng(0).uniform(size=(2, 8, 8, 1)))
+    mean, logvar = jax.jit(built.nets.encode)(params, x)
+    layers = params["encoder"]["layers"]
+    h = np.maximum(x.reshape(2, -1) @ layers["1"]["kernel"] + layers["1"]["bias"][None], 0)
+    by_hand = h @ layers["3"]["kernel"] + layers["3"]["bias"][None]
+    np.testing.assert_allclose(np.concatenate([mean, logvar], axis=1), by_hand, rtol=1e-4, atol=1e-5)
+    assert jax.jit(built.nets.decode)(params, mean).shape == (2, 8, 8, 1)
+
+
+@pytest.mark.full
+def test_the_pages_nnx_network_trains_and_is_opened(study, tmp_path):
+    fields = {name: value for name, value in SMALL.items() if not name.startswith("net.")} | {"net.width": 4}
+    words = [f"--config.{name}={value}" for name, value in ({"net.name": "my_nnx.make"} | fields).items()]
+    assert cli.train([f"--config={study}", *words, f"--workdir={tmp_path / 'run'}"]) == 0
+    assert open_run(tmp_path / "run").sample(0, 2).shape == (2, 8, 8, 1)
 
 
 @pytest.mark.full

@@ -120,6 +120,31 @@ def test_a_run_of_a_version_without_a_field_is_resumed_where_that_has_its_defaul
     assert json.loads((copy / "config.json").read_text())["config"]["train"]["ema"] == 0.0
 
 
+def test_a_run_of_a_version_without_a_choice_of_mean_goes_on_with_a_linear_one(tmp_path):
+    grey = {"data.binarize": "none", "likelihood.name": "gaussian", "train.steps": 40}
+    folder = tmp_path / "run"
+    assert train_small(folder, **grey, **{"likelihood.mean": "linear"}) == 0
+    before, drawn = results(folder), vae_jax.open_run(folder).sample(0, 3)
+    record = json.loads((folder / "config.json").read_text())
+    del record["config"]["likelihood"]["mean"]
+    (folder / "config.json").write_text(json.dumps(record))
+    np.testing.assert_array_equal(vae_jax.open_run(folder).sample(0, 3), drawn)
+    unfinish(folder)
+    with pytest.raises(UserError, match=r"likelihood.mean \(there 'absent', here 'sigmoid'\)"):
+        train_small(folder, **grey)
+    assert train_small(folder, **grey, **{"likelihood.mean": "linear"}) == 0
+    assert results(folder) == before
+
+
+@pytest.mark.parametrize("schedule", [{"train.schedule": "cosine"}, {"train.schedule": "warmup_cosine"}])
+def test_steps_do_not_rise_under_a_schedule_that_falls_over_all_of_them(copy, schedule):
+    record = json.loads((copy / "config.json").read_text())
+    record["config"]["train"] |= {"schedule": schedule["train.schedule"], "warmup_steps": 5}
+    (copy / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"config.train.steps \(there 60, here 80\)"):
+        train_small(copy, **{"train.steps": 80, "train.warmup_steps": 5}, **schedule)
+
+
 def unfinish(folder):
     """Takes back the end of a run, which then goes on from the checkpoint before it."""
     (folder / "evaluation.json").unlink()

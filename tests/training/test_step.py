@@ -14,6 +14,7 @@ import vae_jax
 from vae_jax import data, model, randomness, variants
 from vae_jax.config.parse import load_config
 from vae_jax.errors import UserError
+from vae_jax.models.learning_rates import make_schedule
 from vae_jax.models.optimizers import make_optimizer
 from vae_jax.sweeps.plan import stand_in
 from vae_jax.training.step import evaluation_params, initial_state, make_hyper, make_train_step, optimizer_for
@@ -210,7 +211,7 @@ def test_clipping_bounds_the_gradient_adam_sees():
 
 def test_the_schedule_rises_and_falls():
     # A constant gradient makes every Adam update 1, so what is left is the schedule.
-    adam = make_optimizer(warmup_steps=10, cosine_steps=100)
+    adam = make_optimizer(schedule=make_schedule(steps=100, warmup_steps=10, cosine=True))
     gradient, factors = {"w": jnp.ones(())}, []
     state = adam.init(gradient)
     update = jax.jit(adam.update)

@@ -59,7 +59,7 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.steps = 10_000
     train.batch_size = 128  # over all devices together
-    # adam, adamw, adabelief, adamax, amsgrad, lamb, lion, muon, nadam, radam, rmsprop, sgd, yogi: optax's, its fields
+    # adam, adamw, adabelief, adamax, amsgrad, lamb, lion, muon, nadam, radam, rmsprop, schedule_free, sgd, yogi: optax's, its fields
     # at optax's defaults. A rate that suits Adam is far too high for lion (a tenth) and of another scale for sgd.
     train.optimizer = "adam"
     train.learning_rate = 1e-3

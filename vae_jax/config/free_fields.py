@@ -24,12 +24,20 @@ def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def falls_over_all_steps(train: Mapping[str, Any]) -> bool:
+    """Whether the learning rate of a section `train` depends on how many steps there are; of an earlier version's too.
+
+    A longer run is another run from its first step on then.
+    """
+    return bool(train.get("cosine")) or train.get("schedule") in ("cosine", "warmup_cosine")
+
+
 def decisive_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that decide the numbers of a run up to any step, by dotted name; of a config as nested dicts.
 
     How many steps it takes is one of them where the learning rate falls over all of them.
     """
     flat = {field: value for field, value in flatten_tree(config).items() if not is_free(field)}
-    if not flat.get("train.cosine"):
+    if not falls_over_all_steps(config.get("train", {})):
         flat.pop("train.steps", None)
     return flat

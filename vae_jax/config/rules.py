@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vae_jax import data
+from vae_jax.models.learning_rates import SHAPES
 from vae_jax.models.optimizers import OPTIMIZERS
 
 
@@ -44,6 +45,7 @@ RULES = {
     "train.weight_decay": NOT_NEGATIVE,
     "train.momentum": FRACTION,
     "train.warmup_steps": AT_LEAST_0,
+    "train.schedule_factor": POSITIVE,
     "train.clip": NOT_NEGATIVE,
     "train.patience": AT_LEAST_0,
     "data.validation": NOT_NEGATIVE,
@@ -77,6 +79,7 @@ RULES = {
 
 CHOICES = {
     "train.optimizer": tuple(OPTIMIZERS),
+    "train.schedule": ("", *SHAPES),
     "wandb.mode": ("disabled", "offline", "online"),
     "parallel.mode": ("auto", "data", "members"),
     "data.binarize": tuple(data.BINARIZERS),
@@ -95,5 +98,5 @@ KINDS = {
 ITEMS = {bool: "truth values", int: "whole numbers", float: "numbers", str: "words"}
 
 
-ITEM_KINDS = {"wandb.tags": str, "sweep.halving": int}
+ITEM_KINDS = {"wandb.tags": str, "sweep.halving": int, "train.schedule_steps": int}
 """Of what the items of a tuple are whose default has none to tell it by."""

@@ -55,6 +55,7 @@ OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "nadam": _plain(partial(optax.scale_by_adam, nesterov=True)),
     "radam": _plain(optax.scale_by_radam),
     "rmsprop": _plain(optax.scale_by_rms),
+    "schedule_free": _plain(partial(optax.scale_by_adam, b1=0.0)),
     "sgd": _sgd,
     "yogi": _plain(optax.scale_by_yogi),
 }
@@ -62,6 +63,14 @@ OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
 
 AFTER_DECAY: dict[str, Callable[[], optax.GradientTransformation]] = {"lamb": optax.scale_by_trust_ratio}
 """What is done to update and decay together, where that is something (You et al. 2020, algorithm 2)."""
+
+AVERAGING = ("schedule_free",)
+"""Those that keep an average x of the weights beside y, at which gradients are taken (Defazio et al. 2024)."""
+
+INTERPOLATION = 0.9
+"""beta of y = (1 - beta) z + beta x, in the place of Adam's momentum."""
+
+CONSTANT = optax.constant_schedule(1.0)
 
 WITHOUT_DECAY = ("adam",)
 """Adam with weight decay is AdamW."""
@@ -71,8 +80,7 @@ def make_optimizer(
     *,
     name: str = "adam",
     momentum: float = 0.9,
-    warmup_steps: int = 0,
-    cosine_steps: int = 0,
+    schedule: optax.Schedule = CONSTANT,
     clip: float = 0.0,
 ) -> optax.GradientTransformation:
     """Clips by global norm, scales as the optimiser `name` does, then by minus the learning rate and the schedule.
@@ -83,26 +91,48 @@ def make_optimizer(
     Args:
         name: one of OPTIMIZERS.
         momentum: of "sgd"; 0 for none.
-        warmup_steps: the schedule rises linearly over these; 0 for none.
-        cosine_steps: it falls as a cosine to 0 at this step; 0 for never.
+        schedule: step -> the factor on the learning rate (learning_rates.py).
         clip: the largest global norm of the gradient; 0 for no clipping.
 
     Raises:
         UserError: for an unknown name, with the nearest.
     """
     scale = registry.choose("optimizer", name, OPTIMIZERS)(momentum)
-    warmup = (
-        optax.linear_schedule(1 / (warmup_steps + 1), 1.0, warmup_steps)
-        if warmup_steps
-        else optax.constant_schedule(1.0)
-    )
-    cosine = optax.cosine_decay_schedule(1.0, cosine_steps) if cosine_steps else optax.constant_schedule(1.0)
-    return optax.chain(
-        optax.clip_by_global_norm(clip) if clip else optax.identity(),
+    steps = [
         scale,
         *([] if name in WITHOUT_DECAY else [_decay_kernels(), AFTER_DECAY.get(name, optax.identity)()]),
-        _descend(lambda step: warmup(step) * cosine(step)),
-    )
+        _descend(schedule),
+    ]
+    if name in AVERAGING:
+        # Its steps weigh in the average by their learning rate, of which a factor common to all cancels.
+        steps = [optax.contrib.schedule_free(optax.chain(*steps), lambda t: schedule(t - 1), b1=INTERPOLATION)]
+    return optax.chain(optax.clip_by_global_norm(clip) if clip else optax.identity(), *steps)
+
+
+def averaged(state: optax.OptState, params: Params) -> Params | None:
+    """The average that an optimiser of AVERAGING keeps, which is to be evaluated; None where there is none.
+
+        x = (y - (1 - beta) z) / beta        (Defazio et al. 2024, eq. 4), y = `params`
+
+    What another optimiser trains, a variant's own, is as it is.
+    """
+    kind = optax.contrib.ScheduleFreeState
+    found = [
+        leaf for leaf in jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, kind)) if isinstance(leaf, kind)
+    ]
+    if not found:
+        return None
+
+    def average(z: Any, y: Any) -> Any:
+        return y if isinstance(z, optax.MaskedNode) else (y - (1 - INTERPOLATION) * z) / INTERPOLATION
+
+    return jax.tree.map(average, found[0].z, params, is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode))
+
+
+def check_ema(name: str, ema: float) -> None:
+    """Raises UserError for a moving average beside the average that the optimiser `name` keeps."""
+    if ema and name in AVERAGING:
+        raise UserError(f"ema: {ema} is not read by the optimizer {name!r}, which averages by itself; give 0")
 
 
 def check_decay(name: str, weight_decay: float) -> None:

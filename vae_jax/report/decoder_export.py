@@ -11,7 +11,7 @@ Weights are float16 where that moves no grey level by half of TOLERANCE at the c
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,7 +34,12 @@ MEAN_KINDS = {
     "discretized_logistic": "shifted",
     "logistic_mixture": "mixture",
 }
-"""What decode.js calls the expected grey level of each likelihood."""
+"""What decode.js calls the expected grey level of each likelihood, of those with a choice of `mean` the linear one."""
+
+
+def mean_kind(likelihood: Mapping[str, Any]) -> str:
+    """What decode.js calls the expected grey level of a config's likelihood; one of an earlier version is linear."""
+    return "sigmoid" if likelihood.get("mean") == "sigmoid" else MEAN_KINDS[likelihood["name"]]
 
 
 class Layer(NamedTuple):
@@ -131,7 +136,7 @@ def export_decoder(run: TrainedModel, codes: np.ndarray) -> tuple[dict[str, Any]
         "layers": [{"kind": layer.kind, "shape": layer.shape, "activation": layer.activation} for layer in layers],
         "weights": pack_array(weights, dtype),
         "dtype": dtype,
-        "mean": MEAN_KINDS[run.config["likelihood"]["name"]],
+        "mean": mean_kind(run.config["likelihood"]),
         "parts": run.model.likelihood.channels,
     }
     return decoder, f"{weights.size * np.dtype(dtype).itemsize / 1e3:,.0f} kB of {dtype} weights"

@@ -6,6 +6,7 @@
     programs/<id>.error     the end of that, where it crashed; gone when it is tried again
     programs/<id>.slurm.json    the SLURM job as which it was last submitted, and with which runs
     programs/<run>.trial.json   what W&B's agent told the trial of a run
+    programs/study_<digest>.py, .json   the config and the points of vae_jax.sweep; programs/data.npz its arrays
     programs/<id>.speed.json    steps of all members together and their seconds, in the launch that did most
     <run>/                  the folder of a run, as vae-jax train leaves it
 

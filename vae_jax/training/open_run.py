@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from vae_jax import model
+from vae_jax import model, registry
 from vae_jax.config.parse import add_module_folders, check_values, tuples
 from vae_jax.errors import UserError, errors_of
-from vae_jax.files import parse_json, reason, user_path
+from vae_jax.files import parse_json, read_json, reason, user_path
 from vae_jax.inference import TrainedModel
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.training.checkpoint import Checkpoints
@@ -19,21 +19,23 @@ from vae_jax.training.step import evaluation_params, initial_state
 
 @pinned_flags()
 def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
-    """Opens the run in `folder` at its "latest" checkpoint, or the "best" by the tightest held-out bound logged.
+    """Opens the run in `folder` at its "latest" checkpoint, or the "best" by the bound on its validation split.
 
     What a variant fits after the last step (the mixture of rae, the tree of vq) is not in an earlier checkpoint:
     its prior there is the one that was trained with.
 
-    Raises UserError where the folder holds no run, no checkpoint, or only damaged ones.
+    Raises UserError where the folder holds no run, no checkpoint, or only damaged ones, and where the run was made of
+    objects that this program has not been given.
     """
     with errors_of("folder: "):
         folder = user_path(folder)
     if checkpoint not in ("latest", "best"):
         raise UserError(f"checkpoint: {checkpoint!r} is unknown; known: best, latest")
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no run here (no config.json); give the --workdir of a training run")
+        raise UserError(f"{folder}: no run here (no config.json); give the folder of a training run")
     if not (folder / "checkpoints").is_dir():
         raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
+    _check_objects(folder)
     config, image_shape = _read_config(folder)
     try:
         built = model.build(config, image_shape)
@@ -44,12 +46,30 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
         raise _not_of_this_version(folder, error) from None
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     restored = checkpoints.restore(shape, checkpoint)
+    checkpoints_left = checkpoints.steps()
     checkpoints.close()
     if restored is None:
-        raise UserError(f"{folder / 'checkpoints'}: no checkpoint here; let the run reach its first one")
+        missing = "no checkpoint here; let the run reach its first one"
+        unscored = "none was evaluated on a validation split, so that none is the best; take the latest"
+        raise UserError(f"{folder / 'checkpoints'}: {unscored if checkpoints_left else missing}")
     step, state = restored
     params = jax.tree.map(jnp.asarray, evaluation_params(state))
     return TrainedModel(config, image_shape, built, params, step)
+
+
+def _check_objects(folder: Path) -> None:
+    """Raises UserError where the run was made of objects that this program has not been given."""
+    config = read_json(folder / "config.json").get("config")
+    sections = config if isinstance(config, dict) else {}
+    named = {name: sections.get(name) for name in model.SECTIONS}
+    names = {name: str(section.get("name")) for name, section in named.items() if isinstance(section, dict)}
+    missing = [section for section, name in names.items() if registry.is_object(name) and name not in registry.OBJECTS]
+    if missing:
+        words = ", ".join(f"{section}=..." for section in missing)
+        raise UserError(
+            f"{folder}: was made of objects that no import finds; give them again, in Python: "
+            f"vae_jax.open_run({str(folder)!r}, {words})"
+        )
 
 
 def _read_config(folder: Path) -> tuple[dict[str, Any], tuple[int, int, int]]:

@@ -6,13 +6,17 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from vae_jax import data, model, registry
+from vae_jax.data._arrays import warn_once
 from vae_jax.errors import UserError, errors_of
 from vae_jax.inference import TrainedModel
 from vae_jax.model import Model
+from vae_jax.models.likelihoods._suggestion import mismatch
 from vae_jax.randomness import root_key
 from vae_jax.training.executors import free_bytes, local_devices
 from vae_jax.training.metric_runner import expand_metrics
@@ -93,7 +97,23 @@ def prepare(config: ConfigDict) -> Setup:
             setup.model.variant.check(split)
     expand_metrics(config.evaluation.metrics, setup.model, dataset)
     _check_size(setup)
+    _warn_of_mismatch(setup)
     return setup
+
+
+SHOWN = 64
+"""Training images by which it is seen whether a likelihood suits them."""
+
+
+def _warn_of_mismatch(setup: Setup) -> None:
+    """Says in a line where the likelihood does not suit the images."""
+    train, config = setup.dataset.train, setup.config
+
+    def images() -> np.ndarray:
+        return np.asarray(train.fetch(jnp.asarray(data.sample_indices(train, SHOWN))))
+
+    if line := mismatch(config.likelihood.name, setup.model.likelihood, config.data.binarize, images):
+        warn_once(line)
 
 
 def _check_nothing_decides(config: ConfigDict) -> None:

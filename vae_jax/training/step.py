@@ -19,7 +19,7 @@ from vae_jax.model import Model
 from vae_jax.models.collectives import all_gather, batch_positions, mean_over_devices
 from vae_jax.models.learning_rates import make_schedule
 from vae_jax.models.networks import Nets, refuse_collections
-from vae_jax.models.optimizers import check_decay, make_optimizer, partition_optimizers
+from vae_jax.models.optimizers import averaged, check_decay, check_ema, make_optimizer, partition_optimizers
 from vae_jax.typing import Batch, Config, Indices, Key, Metrics, Params, Scalar
 from vae_jax.variants import Variant
 
@@ -62,8 +62,9 @@ def init_state(
     params = {"nets": nets_params, "own": variant.init(own_key, image_shape, latent_dim)}
     # Weak types, which constants without a dtype have, would become strong in a step: another program to compile.
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), params)
-    average = jax.tree.map(jnp.copy, params) if ema else None
-    return TrainState(jnp.int32(0), params, optimizer.init(params), average)
+    optimizer_state = optimizer.init(params)
+    averages = bool(ema) or averaged(optimizer_state, params) is not None
+    return TrainState(jnp.int32(0), params, optimizer_state, jax.tree.map(jnp.copy, params) if averages else None)
 
 
 def evaluation_params(state: TrainState) -> Params:
@@ -81,9 +82,11 @@ def summarize_terms(terms: Metrics) -> Metrics:
     return means | {"code_mean": jnp.mean(code, axis=0), "code_variance": jnp.var(code, axis=0)}
 
 
-def _average(state: TrainState, params: Params, ema: float) -> Params | None:
+def _average(state: TrainState, params: Params, optimizer_state: optax.OptState, ema: float) -> Params | None:
     if state.average is None:
         return None
+    if (average := averaged(optimizer_state, params)) is not None:
+        return average
     # The first steps count for more, or the average would remember the random start.
     decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
     return optax.incremental_update(params, state.average, 1.0 - decay)
@@ -112,7 +115,9 @@ def make_train_step(
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params, **rates)
         params = optax.apply_updates(state.params, updates)
         metrics = summarize_terms(terms) | {"loss": loss}
-        return TrainState(state.step + 1, params, optimizer_state, _average(state, params, ema)), metrics
+        return TrainState(
+            state.step + 1, params, optimizer_state, _average(state, params, optimizer_state, ema)
+        ), metrics
 
     return step
 
@@ -142,6 +147,7 @@ def train_section(config: Config) -> dict[str, Any]:
     section = EARLIER | dict(config["train"].items())
     with errors_of("config.train."):
         check_decay(section["optimizer"], section["weight_decay"])
+        check_ema(section["optimizer"], section["ema"])
     return section
 
 

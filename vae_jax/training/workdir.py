@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vae_jax.config.free_fields import flatten_tree, is_free
+from vae_jax.config.free_fields import falls_over_all_steps, flatten_tree, is_free
 from vae_jax.config.parse import default_values
 from vae_jax.errors import UserError
 from vae_jax.files import plain, read_json, replacement, to_json, write_json
 from vae_jax.typing import Config
 
-EARLIER = {"data.validation": 0}
+EARLIER = {"data.validation": 0, "likelihood.mean": "linear"}
 """What runs did before there was a field whose default does something else."""
 
 TRIES = 3
@@ -130,7 +130,7 @@ def _may_change(field: str, there: dict[str, Any], given: dict[str, Any]) -> boo
         return _is_default(name, given["config"]) if earlier is None else earlier
     if name == "train.steps":
         before, now = there["config"]["train"], given["config"]["train"]
-        return before["steps"] < now["steps"] and not now["cosine"]
+        return before["steps"] < now["steps"] and not falls_over_all_steps(now)
     # Elsewhere may be the same data: their digest is in the record too.
     return (is_free(name) or (name == "data.path" and "data" in there)) and field.startswith("config.")
 

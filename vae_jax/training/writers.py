@@ -32,6 +32,9 @@ TIMINGS = ("steps_per_second", "images_per_second", "seconds")
 BAR_FORMAT, BAR_CELLS = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}", 20
 """The bar of a terminal; its least width, for which what is said behind it makes room."""
 
+NOTEBOOK_COLUMNS = 100
+"""Of the bar in a notebook, whose width nobody says."""
+
 IDENTITY = re.compile(r"[\w-]{1,64}", re.ASCII)
 """What W&B takes as the id of a run."""
 
@@ -116,14 +119,29 @@ def whole_terms(text: str, room: int) -> str:
     return "  ".join(terms)
 
 
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, which shows a bar though its output is no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and hasattr(shell, "kernel")
+
+
 class Progress:
-    """A bar in a terminal; elsewhere a plain line at each `report`."""
+    """A bar in a terminal and in a notebook; elsewhere a plain line at each `report`."""
 
     def __init__(self, start: int, steps: int):
         self._bar = None
         self._steps = steps
         if sys.stderr.isatty():
             self._bar = tqdm(initial=start, total=steps, dynamic_ncols=True, smoothing=0.1, bar_format=BAR_FORMAT)
+        elif in_notebook():  # where every frame is a message
+            self._bar = tqdm(
+                initial=start,
+                total=steps,
+                ncols=NOTEBOOK_COLUMNS,
+                mininterval=0.5,
+                smoothing=0.1,
+                bar_format=BAR_FORMAT,
+            )
 
     def advance(self, step: int) -> None:
         """Moves the bar to `step`."""
@@ -136,7 +154,8 @@ class Progress:
             self.say(f"step {step:>{len(str(self._steps))}}/{self._steps}  {text}")
         else:
             frame = len(f"100%| {self._steps}/{self._steps}, 00:00:00 left, ") + BAR_CELLS
-            room = shutil.get_terminal_size().columns - frame
+            columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else NOTEBOOK_COLUMNS
+            room = columns - frame
             self._bar.set_postfix_str(whole_terms(text, room), refresh=False)
 
     def say(self, line: str) -> None:

@@ -46,6 +46,15 @@ def get(name: str) -> Callable[..., Likelihood]:
     return registry.find("name", name, __name__, "make")
 
 
+NEW = {"gaussian": {"mean": "sigmoid"}, "laplace": {"mean": "sigmoid"}}
+"""What a new config says where that is not what a config without the field means, which is the default of `make`."""
+
+
 def defaults(name: str) -> dict[str, Any]:
     """The config section of the likelihood `name`: its name and its fields. Raises UserError for an unknown name."""
-    return {"name": name, **registry.keyword_fields(get(name))}
+    return {"name": name, **absent_fields(name), **NEW.get(name, {})}
+
+
+def absent_fields(name: str) -> dict[str, Any]:
+    """What each field of the likelihood `name` was to a run whose config, of an earlier version, has none."""
+    return registry.keyword_fields(get(name))

@@ -1,9 +1,10 @@
-"""Location-scale likelihoods, and where their scale comes from."""
+"""Location-scale likelihoods, and where their mean and their scale come from."""
 
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from vae_jax import registry
@@ -19,7 +20,7 @@ class Scale(NamedTuple):
     """Where a scale comes from.
 
     Attributes:
-        read: (the decoder's numbers, log of the scale at its 0) -> (mean, log scale).
+        read: (the decoder's numbers, log of the scale at its 0) -> (the numbers of the mean, log scale).
         channels, shared: how many numbers `read` needs, as in `Likelihood`.
         binarize: as in `Likelihood`. On two levels a learned scale would fall to its minimum: they have no density.
     """
@@ -49,9 +50,12 @@ SCALES = {
     "pixel": Scale(_read_pixel, 2, 0),
 }
 
+MEANS: dict[str, Callable[[Images], Images]] = {"linear": lambda numbers: numbers, "sigmoid": jax.nn.sigmoid}
+"""name -> the decoder's numbers to the mean; a sigmoid keeps it where grey levels are, in [0, 1]."""
+
 
 def location_scale(
-    log_density: Callable[[Values, Values], Values], draw: Callable[..., Values], width: float, scale: str
+    log_density: Callable[[Values, Values], Values], draw: Callable[..., Values], width: float, scale: str, mean: str
 ) -> Likelihood:
     """The likelihood of a location-scale family, log p(x) = sum over pixels of log_density((x - mean) / s, log s).
 
@@ -60,24 +64,30 @@ def location_scale(
         draw: `draw(key, shape, dtype)` are draws of mean 0 and scale 1.
         width: s where `scale` is "fixed", and where a learned one starts; grey levels in [0, 1].
         scale: a name in SCALES.
+        mean: a name in MEANS.
 
     Raises:
-        UserError: for an unknown `scale`.
+        UserError: for an unknown `scale` or `mean`.
     """
-    read, channels, shared, binarize = registry.choose("scale", scale, SCALES)
+    read_numbers, channels, shared, binarize = registry.choose("scale", scale, SCALES)
+    to_mean = registry.choose("mean", mean, MEANS)
     start = math.log(width)
 
+    def read(parameters: Pixels) -> tuple[Images, Values]:
+        numbers, log_scale = read_numbers(parameters, start)
+        return to_mean(numbers), log_scale
+
     def log_prob(parameters: Pixels, x: Images) -> PerExample:
-        mean, log_scale = read(parameters, start)
+        mean, log_scale = read(parameters)
         log_scale = flatten_pixels(jnp.broadcast_to(log_scale, mean.shape))
         mean, x = flatten_pixels(mean), flatten_pixels(x)
         return jnp.sum(log_density((x - mean) * jnp.exp(-log_scale), log_scale), axis=1)
 
     def expected_image(parameters: Pixels) -> Images:
-        return read(parameters, start)[0]
+        return read(parameters)[0]
 
     def sample(parameters: Pixels, key: Key, index: Indices) -> Images:
-        mean, log_scale = read(parameters, start)
+        mean, log_scale = read(parameters)
         return mean + jnp.exp(log_scale) * pixel_noise(draw, key, index, mean)
 
     return Likelihood(log_prob, expected_image, sample, channels, levels=0, binarize=binarize, shared=shared)

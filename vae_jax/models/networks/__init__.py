@@ -2,7 +2,8 @@
 
 A file has `make(image_shape, latent_dim, channels, shared=0, **fields) -> Nets`; its fields are the keyword-only
 parameters of `make`. Networks of the user's own are a module with such a `make`, chosen by its dotted name; what is
-inside is theirs (flax, another library or plain jax.numpy); `from_linen` makes them of two flax modules. An encoder
+inside is theirs (flax, another library or plain jax.numpy); `from_linen` and `from_nnx` make them of two flax modules,
+of its older and its newer kind. An encoder
 ends in the mean and the log variance of q(z | x), a decoder in likelihood parameters. Parameters are float32; `dtype`
 is what the layers compute in; what they return is float32.
 """
@@ -13,7 +14,7 @@ from typing import Any
 from vae_jax import registry
 from vae_jax.models.networks._nets import Nets, refuse_collections
 
-__all__ = ["Nets", "defaults", "from_linen", "get", "refuse_collections"]
+__all__ = ["Nets", "defaults", "from_linen", "from_nnx", "get", "refuse_collections"]
 
 
 def get(name: str) -> Callable[..., Nets]:
@@ -50,3 +51,36 @@ def from_linen(
     from vae_jax.models.networks import _linen  # brings flax, which whoever reads a config can do without
 
     return _linen.from_linen(encoder, decoder, image_shape, latent_dim, channels, shared)
+
+
+def from_nnx(
+    encoder: Callable[[Any], Any],
+    decoder: Callable[[Any], Any],
+    image_shape: tuple[int, int, int],
+    latent_dim: int,
+    channels: int,
+    shared: int = 0,
+) -> Nets:
+    """The networks of two flax nnx modules: what a `make` of one's own returns (docs/networks.md has an example).
+
+    They are given as functions that make them, so that what they begin with follows from the run's seed.
+
+    Args:
+        encoder: nnx.Rngs -> a module, of images (batch, height, width, colours) -> (batch, 2 * latent_dim), means and
+            then log variances.
+        decoder: nnx.Rngs -> a module, of codes (batch, latents) -> height * width * colours * channels numbers for
+            each, in any shape.
+        image_shape: (height, width, colours).
+        latent_dim: how many means and log variances the encoder gives.
+        channels: the likelihood's numbers for each channel of a pixel.
+        shared: its learned numbers that are the same for all pixels.
+
+    `init` of the networks raises UserError for a module that keeps more than nnx.Param (BatchNorm), or a stream of
+    random numbers (Dropout), or gives another number of outputs.
+
+    Raises:
+        UserError: for a module that is already made, in place of a function.
+    """
+    from vae_jax.models.networks import _nnx  # brings flax, which whoever reads a config can do without
+
+    return _nnx.from_nnx(encoder, decoder, image_shape, latent_dim, channels, shared)

@@ -1,7 +1,7 @@
 """Dense layers, and what every encoder and decoder is made with."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,19 @@ ACTIVATIONS = {name: getattr(nn, name) for name in ("relu", "tanh", "gelu", "sil
 DTYPES = {name: jnp.dtype(name) for name in ("float32", "bfloat16")}
 INITS = {"lecun": nn.initializers.lecun_normal(), "glorot": nn.initializers.glorot_uniform()}
 NORMS = {"none": False, "layer": True}
+
+
+@runtime_checkable
+class Module(Protocol):
+    """What networks are made of: a flax linen module, or another under the same two functions."""
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """(key, *inputs) -> {"params": the parameters for inputs like these}."""
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """({"params": parameters}, *inputs) -> the outputs."""
 
 
 class Mlp(nn.Module):
@@ -51,7 +64,7 @@ class Mlp(nn.Module):
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name=name)
 
 
-def apply_module(module: nn.Module, params: Params, *inputs: Array) -> Array:
+def apply_module(module: Module, params: Params, *inputs: Array) -> Array:
     """What a module gives; without collections that change it is one array."""
     return cast(Array, module.apply({"params": params}, *inputs))
 
@@ -74,14 +87,14 @@ def check_widths(**widths: Sequence[int]) -> None:
 
 
 def make_nets(
-    encoder: nn.Module,
-    decoder: nn.Module,
+    encoder: Module,
+    decoder: Module,
     latent_dim: int,
     parameter_shape: tuple[int, int, int],
     shared: int,
     name_layers: Callable[[Params], Params] = dict,
 ) -> Nets:
-    """The pure functions of two flax modules.
+    """The pure functions of two modules.
 
     Args:
         encoder: images -> (batch, 2 * latent_dim), means and then log variances.

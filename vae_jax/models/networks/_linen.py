@@ -40,6 +40,11 @@ def check_module(role: str, module: nn.Module, example: jax.Array, outputs: int)
     others = variables.keys() - {"params"}
     if others:
         raise UserError(running_means(min(others)))
+    check_outputs(role, module, variables, example, outputs)
+
+
+def check_outputs(role: str, module: Any, variables: dict[str, Any], example: jax.Array, outputs: int) -> None:
+    """Raises UserError unless a module with these variables gives `outputs` numbers for an example."""
     count = _count_outputs(role, module, variables, example)
     if count != outputs:
         raise UserError(f"name: its {role} gives {count:,} numbers for an example, and {outputs:,} are needed")
@@ -57,7 +62,7 @@ def _variables(role: str, module: nn.Module, example: jax.Array) -> dict[str, An
         raise
 
 
-def _count_outputs(role: str, module: nn.Module, variables: dict[str, Any], example: jax.Array) -> int:
+def _count_outputs(role: str, module: Any, variables: dict[str, Any], example: jax.Array) -> int:
     try:
         return jax.eval_shape(module.apply, variables, example).size // len(example)
     except InvalidRngError:

@@ -1,0 +1,149 @@
+"""What a program or a notebook calls: fit, train, sweep, open_run, evaluate, compare, load_config."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vae_jax.api import objects
+from vae_jax.api.fit_run import fit
+from vae_jax.api.keywords import python_errors
+from vae_jax.api.run_comparison import RunComparison, compare_folders
+from vae_jax.api.sweep_runs import Runs, sweep
+from vae_jax.api.trained_run import TrainedRun, evaluate_folder, open_folder, train_folder
+from vae_jax.config import parse
+from vae_jax.errors import errors_of
+from vae_jax.files import read_json, user_path
+from vae_jax.report.comparison_files import write_files
+
+__all__ = ["compare", "evaluate", "fit", "load_config", "open_run", "sweep", "train"]
+
+Runlike = str | Path | TrainedRun
+"""A run: its folder, or a model that lies in one."""
+
+
+def load_config(name_or_path: str = parse.DEFAULT, **fields: Any) -> ConfigDict:
+    """The config of NAME|FILE.py[:ARGUMENT] with `fields` set, checked.
+
+    Args:
+        name_or_path: a packaged config ("digits", "digits:factor") or a file ("my/file.py") with get_config().
+        fields: values by dotted name, as in `load_config("digits", seed=1, **{"variant.beta": 4})`.
+
+    Raises:
+        UserError: naming the field, the file or the name that is wrong.
+    """
+    with python_errors():
+        return parse.load_config(name_or_path, **fields)
+
+
+def train(config: ConfigDict, workdir: str | Path, start: str = "") -> TrainedRun:
+    """Trains the run of `config` in `workdir`, from its newest checkpoint or from the start.
+
+    The same call again goes on where the run stopped, to the same bits; a run that has finished is opened.
+
+    Args:
+        config: a whole config, as `load_config` gives it.
+        workdir: the folder of the run, made where it is not there. README.md says what it holds afterwards.
+        start: "runs/other" or "runs/other:best", whose weights a new run begins with; random ones where it is empty.
+
+    Returns:
+        The model at its last step.
+
+    Raises:
+        UserError: naming what is wrong with the config, the folder or the machine, and where the run diverged.
+        KeyboardInterrupt: where Ctrl-C stopped it, once all is saved.
+    """
+    with errors_of("workdir: "):
+        folder = user_path(workdir)
+    return train_folder(config, folder, start)
+
+
+def open_run(
+    folder: str | Path,
+    checkpoint: str = "latest",
+    *,
+    net: Any = None,
+    variant: Any = None,
+    likelihood: Any = None,
+    data: Any = None,
+) -> TrainedRun:
+    """Opens the run in `folder`; its data are not needed.
+
+    What a variant fits after the last step (the mixture of rae, the tree of vq) is not in an earlier checkpoint:
+    its prior there is the one that was trained with.
+
+    Args:
+        folder: of a run.
+        checkpoint: "latest", or "best" by the tightest held-out bound logged.
+        net: the networks that it was fitted with, where they were an object that no import finds. Likewise:
+        variant: its objective.
+        likelihood: of its pixels.
+        data: its Dataset, or what loads that; it is missed only where the run is trained or evaluated.
+
+    Raises:
+        UserError: where the folder holds no run, no checkpoint, or only damaged ones, and where an object is missing.
+    """
+    with errors_of("folder: "):
+        path = user_path(folder)
+    config = read_json(path / "config.json").get("config")
+    given = {"net": net, "variant": variant, "likelihood": likelihood, "data": data}
+    objects.supply(config if isinstance(config, dict) else {}, given)
+    return open_folder(path, checkpoint)
+
+
+def evaluate(workdir: str | Path, checkpoint: str = "latest", metrics: str = "") -> dict[str, Any]:
+    """The numbers of a run's checkpoint, which are written into its folder too.
+
+    Args:
+        workdir: the folder of a run.
+        checkpoint: "latest" or "best".
+        metrics: in place of the held-out numbers and pictures: "mig,likelihood:k=5000" (docs/metrics.md), or "all".
+
+    Returns:
+        All that is known of the checkpoint by name; losses, bounds and likelihoods in nats per image.
+
+    Raises:
+        UserError: where the folder holds no run, no whole checkpoint, or a metric cannot be computed of it.
+    """
+    with errors_of("workdir: "):
+        folder = user_path(workdir)
+    return evaluate_folder(folder, checkpoint, metrics)
+
+
+def compare(
+    runs: Runlike | Runs | Sequence[Runlike],
+    by: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    baseline: str | None = None,
+    out: str | Path | None = None,
+) -> RunComparison:
+    """Which runs are better, by how much, and how sure that is; a table in a notebook and in a terminal.
+
+    Args:
+        runs: what `sweep` gives; or folders of runs or of studies, and models, one or several.
+        by: fields whose values make the groups; those in which the runs differ unless given.
+        metrics: the metrics, the score of choice first; the ELBO, its parts and what was evaluated unless given.
+        baseline: the group that the others are held against; the VAE's unless given.
+        out: where tables, pictures and the report go; none are written unless given.
+
+    Raises:
+        UserError: for a folder, field, metric or group that is not there, and where no run has finished.
+    """
+    with errors_of("out: "):
+        out = out if out is None else user_path(out)
+    with python_errors():
+        comparison = compare_folders(*_folders(runs), tuple(by), tuple(metrics), baseline)
+        if out is not None:
+            write_files(out, comparison)
+    return comparison
+
+
+def _folders(runs: Runlike | Runs | Sequence[Runlike]) -> tuple[list[Path], str]:
+    """The folders of runs and of studies, and what they are called together."""
+    if isinstance(runs, Runs):
+        return [folder for folder in runs.folders if folder.exists()], str(runs.folder)
+    items = [runs] if isinstance(runs, (str, Path, TrainedRun)) else runs
+    with errors_of("runs: "):
+        folders = [user_path(item.folder if isinstance(item, TrainedRun) else item) for item in items]
+    return folders, ",".join(map(str, folders))

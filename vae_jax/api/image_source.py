@@ -1,0 +1,206 @@
+"""What a person trains on: arrays, which become a file of the run, a dataset, a loader or a config."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from vae_jax import data, model
+from vae_jax.api import objects
+from vae_jax.config import defaults
+from vae_jax.config.parse import read_config
+from vae_jax.data import Dataset
+from vae_jax.data._arrays import as_array, check_labels
+from vae_jax.data._value_ranges import arrange_axes, check_layout, parse_range, to_levels
+from vae_jax.errors import UserError, errors_of
+from vae_jax.files import named_errors, replacement
+from vae_jax.models import likelihoods
+from vae_jax.models.likelihoods._suggestion import suggested_fields
+
+DATA_FILE = "data.npz"
+"""Of the arrays that were given, as they were given."""
+
+SAMPLE = 256
+"""Images of a dataset that are looked at to tell black and white from grey levels."""
+
+
+class ImageArrays(NamedTuple):
+    """Images (n, height, width[, channels]) of any numbers, and their labels (n,), None where there are none."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+
+def read_source(images: Any, labels: Any) -> tuple[ConfigDict, ImageArrays | None]:
+    """The config that what a person trains on begins with, and the arrays where it is such.
+
+    Args:
+        images: an array; a Dataset, a function or a module that loads one; or a config, a name of one, or its file.
+        labels: of an array, one for each image, or None.
+
+    Raises:
+        UserError: for what is none of these, and for labels of what has its own.
+    """
+    is_config = isinstance(images, (ConfigDict, str, Path))
+    if is_config or isinstance(images, Dataset) or callable(images) or isinstance(images, ModuleType):
+        if labels is not None:
+            raise UserError("labels: are those of an array of images; a dataset or a config has its own")
+        return (_read_config(images) if is_config else _dataset_config(images)), None
+    config = defaults.get_config()
+    config.data = defaults.section("data", "arrays")
+    array = as_array("images", images)
+    return config, ImageArrays(array, None if labels is None else _read_labels(labels, len(array) if array.ndim else 0))
+
+
+def _read_config(config: Any) -> ConfigDict:
+    if isinstance(config, ConfigDict):
+        return config.copy_and_resolve_references()
+    return read_config(str(config))
+
+
+def _dataset_config(source: Any) -> ConfigDict:
+    config = defaults.get_config()
+    config.data = defaults.section("data", objects.name_of("data", source))
+    return config
+
+
+def _read_labels(labels: Any, count: int) -> np.ndarray:
+    """Labels as whole numbers, or as names of classes, one for each image."""
+    array = np.asarray(labels)
+    if array.dtype == object and all(isinstance(label, str) for label in array.flat):
+        array = array.astype(str)
+    if array.dtype.kind != "U":
+        return check_labels(labels, count)
+    if array.shape != (count,):
+        raise UserError(f"labels: shape {array.shape} is not allowed; give a name for each image, shape ({count},)")
+    return array
+
+
+def check_arrays(arrays: ImageArrays, section: ConfigDict) -> np.ndarray:
+    """The images as grey levels, uint8, as a config's `data` section reads them.
+
+    Raises UserError for a wrong shape, for values outside the range, and for NaN.
+    """
+    check_layout("images: an array", arrays.images.shape, section.layout)
+    with errors_of("config.data."):
+        interval = parse_range(section.range)
+        (levels,) = to_levels("images: the array", [arrange_axes(arrays.images, section.layout)], interval)
+    if arrays.labels is not None and len(arrays.labels) != len(levels):
+        raise UserError(f"labels: {len(arrays.labels)} of them for {len(levels)} images; give one for each image")
+    return levels
+
+
+def sample_levels(section: ConfigDict) -> np.ndarray:
+    """Grey levels of some training images of a config's `data` section."""
+    split = model.load_data(section).train
+    return np.asarray(split.fetch(data.sample_indices(split, SAMPLE)))
+
+
+def is_black_and_white(levels: np.ndarray) -> bool:
+    """Whether grey levels are two alone: 0 and 255, or 0 and 1, which the data code takes as these."""
+    white = int(levels.max())
+    return white in (0, 1, 255) and bool(((levels == 0) | (levels == white)).all())
+
+
+def choose_likelihood(config: ConfigDict, levels: np.ndarray, named: frozenset[str]) -> str:
+    """Sets the likelihood and the binarisation that suit images of these grey levels, unless they are `named`.
+
+    Black and white, and grey levels that are nearly so, are coins, a Bernoulli at each pixel. Other grey levels and
+    colours stay as they are, under a Gaussian whose scale is learned (`suggested_fields`).
+
+    Args:
+        config: whose likelihood and data.binarize are set.
+        levels: uint8.
+        named: the dotted fields that the caller has set.
+
+    Returns:
+        A line that says what was chosen; empty where all was named.
+    """
+    chosen, coins = [], is_black_and_white(levels)
+    suited = suggested_fields(np.where(levels > 0, np.uint8(255), np.uint8(0)) if coins else levels)
+    if "likelihood.name" not in named:
+        name = _suited_name(config.data.binarize if "data.binarize" in named else "", suited, coins)
+        fields = {"scale": "shared"} if name == "gaussian" else {}
+        config.likelihood = defaults.section("likelihood", name, **fields)
+        chosen.append(" ".join(["likelihood", name, *(f"of {value} {field}" for field, value in fields.items())]))
+    if "data.binarize" not in named:
+        own = config.likelihood.name == suited["likelihood.name"]
+        config.data.binarize = suited["data.binarize"] if own else _binarization(config, coins)
+        chosen.append(f"data.binarize {config.data.binarize}")
+    kind = "black and white" if coins else "grey levels" if levels.shape[-1] == 1 else "colours"
+    return f"images: {kind}, so {', '.join(chosen)}" if chosen else ""
+
+
+def _suited_name(binarize: str, suited: Mapping[str, str], coins: bool) -> str:
+    """The likelihood of images that are binarised so; of an empty `binarize` what suits them."""
+    if not binarize:
+        return suited["likelihood.name"]
+    return "bernoulli" if coins or binarize != "none" else "gaussian"
+
+
+def _binarization(config: ConfigDict, coins: bool) -> str:
+    """How images are binarised that a likelihood of this config is to fit."""
+    fields = {field: value for field, value in config.likelihood.items() if field != "name"}
+    with errors_of("config.likelihood."):
+        likelihood = likelihoods.get(config.likelihood.name)(**fields)
+    if coins:
+        return "static" if "static" in likelihood.binarize else "none"
+    return "dynamic" if likelihood.levels == 2 else "none"
+
+
+def write_arrays(file: Path, arrays: ImageArrays) -> None:
+    """Writes arrays to `file`. Raises UserError where it holds others, and where it cannot be written."""
+    if file.exists():
+        _check_same(file, arrays)
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"workdir: {str(file.parent)!r} cannot be a folder ({error.strerror}); give another") from None
+    named: dict[str, Any] = _named_arrays(arrays)
+    with named_errors(file), replacement(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **named)
+
+
+@contextlib.contextmanager
+def taken_back(files: Sequence[Path], proof: Path) -> Iterator[None]:
+    """Removes `files`, and their folders, where what writes them fails before `proof` is there; not what was before."""
+    new = [file for file in files if not file.exists()]
+    parents = dict.fromkeys(folder for file in files for folder in (file.parent, *file.parent.parents))
+    made = [folder for folder in parents if not folder.exists()]
+    try:
+        yield
+    except UserError:
+        if not proof.exists():
+            _remove([*new, *made])
+        raise
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    """Removes files and empty folders, in this order."""
+    for path in paths:
+        with contextlib.suppress(OSError):  # something else lies in the folder by now
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
+def _named_arrays(arrays: ImageArrays) -> dict[str, np.ndarray]:
+    return {"images": arrays.images} | ({} if arrays.labels is None else {"labels": arrays.labels})
+
+
+def _check_same(file: Path, arrays: ImageArrays) -> None:
+    given = _named_arrays(arrays)
+    try:
+        with np.load(file, allow_pickle=False) as there:
+            same = set(there.files) == set(given) and all(_equal(there[name], given[name]) for name in given)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); give another workdir") from None
+    if not same:
+        raise UserError(f"images: are others than those in {file}; give another workdir")
+
+
+def _equal(there: np.ndarray, given: np.ndarray) -> bool:
+    return there.dtype == given.dtype and np.array_equal(there, given, equal_nan=there.dtype.kind == "f")

@@ -1,0 +1,152 @@
+"""The pictures of a run in a notebook. Each is a matplotlib Figure, which shows itself as the value of a cell."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vae_jax import data
+from vae_jax.errors import UserError
+from vae_jax.files import read_json
+from vae_jax.plots.captions import format_fixed, run_caption
+
+if TYPE_CHECKING:
+    from vae_jax.plots.run_figures import InlineFigure
+
+MEASURES = ("loss", "elbo", "distortion", "rate")
+"""What is drawn over steps unless others are named, as far as there are records of it."""
+
+MAX_CODES = 1000
+"""Held-out images that are encoded to find a typical one."""
+
+
+class RunPlots:
+    """The pictures of a run; those in its folder are drawn once it has ended, these whenever they are asked for."""
+
+    def __init__(self, run: Any):  # a TrainedRun, which makes this
+        self.run = run
+
+    def samples(
+        self, rows: int = 4, columns: int = 12, key: Any = 0, labels: ArrayLike | None = None
+    ) -> "InlineFigure":
+        """Decoded draws from the prior.
+
+        Args:
+            rows: of the grid.
+            columns: of the grid.
+            key: a seed, or a key; another gives other draws.
+            labels: the class of each column, (columns,), where the prior is one of each class.
+
+        Raises:
+            UserError: as `sample` does.
+        """
+        from vae_jax.plots import run_figures
+
+        classes = None if labels is None else np.tile(np.asarray(labels), rows)
+        images = self.run.sample(key, rows * columns, classes).reshape(rows, columns, *self.run.image_shape)
+        names = [] if labels is None else [str(label) for label in np.asarray(labels)]
+        return run_figures.mosaic(images, self._titled("Decoded draws from the prior"), columns=names)
+
+    def reconstructions(self, images: ArrayLike | None = None, labels: ArrayLike | None = None) -> "InlineFigure":
+        """Images above what the model makes of them: of a dozen held-out ones unless others are given.
+
+        Args:
+            images: as `encode` takes them.
+            labels: their classes, for variants that were trained with labels.
+
+        Raises:
+            UserError: as `encode` does, and without images where the run's data are not here.
+        """
+        from vae_jax.plots import run_figures
+
+        if images is None:
+            images, labels = self._held_out(12)
+        made, given = self.run.reconstruct(images, labels), np.asarray(images)
+        given = given / 255 if given.dtype == np.uint8 else given.astype(np.float32)
+        rows = ("image", "reconstruction")
+        return run_figures.mosaic(np.stack([given, made]), self._titled("Images and their reconstructions"), rows)
+
+    def traversals(
+        self, image: ArrayLike | None = None, label: int | None = None, latents: int = 10, limit: float = 3.0
+    ) -> "InlineFigure":
+        """An image decoded with one latent moved at a time, those first that hold most nats.
+
+        Args:
+            image: (height, width, channels); a typical held-out one unless given.
+            label: its class, for variants that were trained with labels.
+            latents: how many are shown at most.
+            limit: latents are moved from -limit to limit; of a variant without a rate in standard deviations.
+
+        Raises:
+            UserError: as `encode` does, and without an image where the run's data are not here.
+        """
+        from vae_jax.plots import run_figures
+
+        codes = self._codes(image, label)
+        code = codes[np.square(codes - codes.mean(0)).sum(1).argmin()]
+        steps, kl = np.linspace(-limit, limit, 11), self._nats_of_latents()
+        spread = codes[:, : self.run.latent_dim].std(0) if kl is None and len(codes) > 1 else None
+        weight = kl if spread is None else spread
+        order = range(self.run.latent_dim) if weight is None else np.argsort(-weight)
+        rows, images = [], []
+        for latent in list(order)[:latents]:
+            moved = np.repeat(code[None], len(steps), axis=0)
+            moved[:, latent] = steps if spread is None else codes[:, latent].mean() + spread[latent] * steps
+            images.append(self.run.decode(moved))
+            rows.append(f"latent {latent}" + ("" if kl is None else f": {format_fixed(kl[latent], 2)} nats"))
+        columns = [format_fixed(step, 1, sign=True) for step in steps]
+        return run_figures.mosaic(np.stack(images), self._titled("One latent moved at a time"), rows, columns)
+
+    def curves(self, *names: str) -> "InlineFigure":
+        """Numbers over the steps of training, a line for each split that there are records of.
+
+        Args:
+            names: of the records ("elbo", "rate"); the loss and its parts unless given.
+
+        Raises:
+            UserError: for a name that no record has.
+        """
+        from vae_jax.plots import run_figures
+
+        history = self.run.history
+        missing = [name for name in names if not any(name in record for record in history)]
+        if missing:
+            known = sorted({name for record in history for name in record} - {"step", "split"})
+            raise UserError(f"names: {missing[0]!r} is in no record; known: {', '.join(known) or 'nothing'}")
+        shown = names or [name for name in MEASURES if any(name in record for record in history)]
+        if not shown:
+            raise UserError(f"{self.run.folder}: has no records yet; let the run train")
+        panels = {
+            name: {s: curve for s in history.splits if len((curve := _curve(history, name, s))[0])} for name in shown
+        }
+        return run_figures.curves(panels, self._titled("Training"))
+
+    def _titled(self, text: str) -> str:
+        return f"{text}: {run_caption(self.run.config)}"
+
+    def _held_out(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """(images, labels) that were not trained on, some of the validation split where there is one."""
+        dataset = self.run.dataset
+        split = dataset.test if dataset.validation is None else dataset.validation
+        indices = data.sample_indices(split, count)
+        labels = None if split.labels is None else np.asarray(split.labels)[indices]
+        return np.asarray(split.fetch(indices)), labels
+
+    def _codes(self, image: ArrayLike | None, label: int | None) -> np.ndarray:
+        """The code of an image, or those of held-out ones; (n, code)."""
+        if image is not None:
+            return self.run.encode(np.asarray(image)[None], None if label is None else [label])
+        return self.run.encode(*self._held_out(MAX_CODES))
+
+    def _nats_of_latents(self) -> np.ndarray | None:
+        """The rate of each latent as its evaluation has it; None where it has none, or has not ended."""
+        kl = read_json(self.run.folder / "evaluation.json").get("kl")
+        fits = isinstance(kl, list) and len(kl) == self.run.latent_dim and all(isinstance(x, (int, float)) for x in kl)
+        return np.array(kl) if fits else None
+
+
+def _curve(history: Any, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps at which records of a split have a number, and the numbers."""
+    steps, values = history.column("step", split), history.column(name, split)
+    there = np.isfinite(values)
+    return steps[there], values[there]

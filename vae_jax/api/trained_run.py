@@ -1,0 +1,216 @@
+"""A trained model with the folder that it lies in: its records, its scores, its pictures, more steps."""
+
+import functools
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vae_jax import model
+from vae_jax.api.history import History
+from vae_jax.api.image_source import DATA_FILE
+from vae_jax.api.keywords import python_errors, set_fields
+from vae_jax.api.run_plots import RunPlots
+from vae_jax.config.free_fields import decisive_fields
+from vae_jax.config.parse import check_config, read_config
+from vae_jax.data import Dataset
+from vae_jax.errors import UserError, errors_of
+from vae_jax.files import read_json, user_path, write_json
+from vae_jax.inference import TrainedModel
+from vae_jax.plots.captions import variant_caption
+from vae_jax.training import open_run as checkpoints
+from vae_jax.training.evaluate_run import evaluate_run
+from vae_jax.training.train_run import train_in_folder
+from vae_jax.training.writers import read_metrics
+
+
+class TrainedRun(TrainedModel):
+    """A run as a notebook has it: a trained model, and the folder that its training left.
+
+    Attributes:
+        folder: where its checkpoints and records lie, as README.md says.
+        checkpoint: "latest" or "best": of which its weights are.
+        config: the whole config, as nested dicts; params, nets, step, latent_dim: the model's.
+    """
+
+    def __init__(self, trained: TrainedModel, folder: Path, checkpoint: str = "latest"):
+        self.__dict__.update(trained.__dict__)
+        self.folder, self.checkpoint = folder, checkpoint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (*super().__reduce__(), self.folder, self.checkpoint)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.image_shape))
+        return (
+            f"TrainedRun: {variant_caption(self.config)}, seed {self.config['seed']}, on {self.config['data']['name']} "
+            f"({shape}); {self.config['net']['name']}, {self.config['likelihood']['name']}, {self.latent_dim} latents; "
+            f"step {self.step:,} of {self.config['train']['steps']:,} ({self.checkpoint} checkpoint); in {self.folder}"
+        )
+
+    @property
+    def history(self) -> History:
+        """The records of its training so far, as metrics.jsonl has them; a list of dicts, which pandas takes too."""
+        return History(read_metrics(self._existing_folder() / "metrics.jsonl"))
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The data that it was trained on, loaded when they are first asked for. Raises UserError without them."""
+        with python_errors():
+            return model.load_data(self.config["data"])
+
+    @property
+    def plot(self) -> RunPlots:
+        """Its pictures: `plot.samples()`, `plot.traversals()`, `plot.reconstructions()`, `plot.curves()`."""
+        return RunPlots(self)
+
+    def evaluate(self, *metrics: str) -> dict[str, Any]:
+        """The numbers of its checkpoint, which are written into its folder too.
+
+        Args:
+            metrics: as docs/metrics.md has them, "mig", "likelihood:k=500", or "all"; held-out numbers and pictures
+                where none is named.
+
+        Returns:
+            All that is known of the checkpoint by name; losses, bounds and likelihoods in nats per image.
+
+        Raises:
+            UserError: for a metric that is unknown or cannot be computed of this run, and where its data are not here.
+        """
+        return evaluate_folder(self._existing_folder(), self.checkpoint, ",".join(metrics))
+
+    def continue_training(self, steps: int | None = None) -> "TrainedRun":
+        """Trains on, from its newest checkpoint, and becomes the model of its last step.
+
+        It ends as if it had been as long from the start.
+
+        Args:
+            steps: how many it has in all, those that it has taken too; what its config says unless given.
+
+        Raises:
+            UserError: for fewer than its config says, and for others where the learning rate falls over all of them.
+            KeyboardInterrupt: where it was stopped, once all is saved.
+        """
+        config = read_config(str(self._existing_folder() / "config.json"))
+        with python_errors():
+            if steps is not None:
+                _check_steps(config, steps)
+                set_fields(config, {"train.steps": steps})
+            check_config(config)
+        self.__dict__.update(train_folder(config, self.folder).__dict__)
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Copies its folder with its data, to be opened, compared and trained on there, where it lies from now on.
+
+        Args:
+            folder: where; new, or empty. What mirrors the run in W&B stays with the first one.
+
+        Raises:
+            UserError: where the folder is in use or cannot be made.
+        """
+        with errors_of("folder: "):
+            target = user_path(folder)
+        source = self._existing_folder()
+        if target.resolve() == source.resolve():
+            return
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(f"folder: {str(target)!r} is there already; give a new one")
+        path = _copy_run(source, target)
+        if path:
+            self.config = {**dict(self.config.items()), "data": {**self.config["data"], "path": path}}
+        self.folder = target
+
+    def _existing_folder(self) -> Path:
+        if not (self.folder / "config.json").is_file():
+            raise UserError(f"{self.folder}: the folder of this run is not here; open it where it lies")
+        return self.folder
+
+
+def _rebuild(build: Callable[..., TrainedModel], parts: tuple[Any, ...], folder: Path, checkpoint: str) -> TrainedRun:
+    return TrainedRun(build(*parts), folder, checkpoint)
+
+
+def _check_steps(config: ConfigDict, steps: Any) -> None:
+    """Raises UserError unless a run of this config may have so many steps in all."""
+    known = config.train.steps
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < known:
+        raise UserError(f"steps: {steps!r} is not allowed; give a whole number, in all, of at least this run's {known}")
+    if steps > known and "train.steps" in decisive_fields(config.to_dict()):
+        raise UserError(
+            f"steps: the learning rate of this run falls over all its {known}, so that a longer one is another; begin "
+            "that with its weights: vae_jax.train(config, workdir, start=folder)"
+        )
+
+
+def _copy_run(source: Path, target: Path) -> str:
+    """Copies the folder of a run, whole or not at all; the path of the copy of its arrays, empty where it has none."""
+    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("wandb"))
+        path = _take_arrays_along(temporary, target)
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"folder: {str(target)!r} cannot be written ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def _take_arrays_along(copy: Path, target: Path) -> str:
+    """Puts the arrays that were written for a run into its copy, whose config names them where it will lie."""
+    record = read_json(copy / "config.json")
+    section = record["config"]["data"]
+    arrays = Path(section.get("path", ""))
+    if section["name"] != "arrays" or arrays.name != DATA_FILE or not arrays.is_file():
+        return ""
+    if not (copy / DATA_FILE).exists():
+        shutil.copy(arrays, copy / DATA_FILE)
+    section["path"] = str(target.resolve() / DATA_FILE)
+    write_json(copy / "config.json", record)
+    return section["path"]
+
+
+def evaluate_folder(folder: Path, checkpoint: str, metrics: str) -> dict[str, Any]:
+    """All that is known of a run's checkpoint. Raises UserError where a metric cannot be computed."""
+    with python_errors():
+        found, failed = evaluate_run(folder, checkpoint, metrics)
+    if failed:
+        raise UserError(f"metrics: {', '.join(failed)} could not be computed of this run")
+    return found
+
+
+def open_folder(folder: Path, checkpoint: str = "latest") -> TrainedRun:
+    """The run in `folder`. Raises UserError where there is none."""
+    with python_errors():
+        return TrainedRun(checkpoints.open_run(folder, checkpoint), folder, checkpoint)
+
+
+def train_folder(config: ConfigDict, folder: Path, start: str = "", again: str = "") -> TrainedRun:
+    """Trains the run of `config` in `folder`, and opens it.
+
+    Args:
+        config: checked.
+        folder: of the run.
+        start: RUN or RUN:best, whose weights it begins with; random ones where it is empty.
+        again: what goes on with it once it has been stopped, in Python.
+
+    Raises:
+        UserError: naming what is wrong with the config, the folder or the machine, and where the run diverged.
+        KeyboardInterrupt: where it was stopped, once all is saved.
+    """
+    with python_errors():
+        status = train_in_folder(config, folder, start=start)
+    if status > 128:
+        raise KeyboardInterrupt(f"stopped by signal {status - 128}, all is saved; to go on: {again or _again(folder)}")
+    if status:
+        raise UserError(f"{folder}: the run diverged; failed.json there says where")
+    return open_folder(folder)
+
+
+def _again(folder: Path) -> str:
+    return f"vae_jax.open_run({str(folder)!r}).continue_training()"

@@ -43,6 +43,7 @@ def images():
 
 def test_a_run_leaves_its_folder_whole(folder):
     names = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "pictures", "evaluation.json"}
+    names.add("evaluation_best.json")
     assert {file.name for file in folder.iterdir()} == names
     pictures = {"reconstructions", "samples", "interpolations", "traversals", "latents", "manifold"}
     assert {file.stem for file in (folder / "pictures").iterdir()} == pictures
@@ -52,11 +53,11 @@ def test_a_run_leaves_its_folder_whole(folder):
     np.testing.assert_allclose(evaluation["bits_per_dim"], -evaluation["elbo"] / 64 / np.log(2))
 
 
-def test_metrics_hold_train_and_held_out_numbers(folder):
+def test_metrics_hold_train_and_validation_numbers(folder):
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    tests = [record for record in records if record["split"] == "test"]
-    assert [record["step"] for record in tests] == [200, 400, 600]
-    assert tests[-1]["elbo"] > tests[0]["elbo"] - 1
+    validations = [record for record in records if record["split"] == "validation"]
+    assert [record["step"] for record in validations] == [200, 400, 600]
+    assert validations[-1]["elbo"] > validations[0]["elbo"] - 1
     wanted = {"loss", "elbo", "distortion", "rate", "active_units", "kl"}
     assert all(wanted <= record.keys() for record in records)
     assert len(records[-1]["kl"]) == 2

@@ -93,7 +93,12 @@ def trained(config, folder):
 def test_data_networks_and_a_likelihood_beside_the_config_file_train(own_modules):
     write(own_modules, own_stripes=STRIPES, own_nets=NETS, own_likelihoods=LIKELIHOOD, study=CONFIG)
     config = load_config(str(own_modules / "study.py"), **TINY)
-    assert config.data.to_dict() == {"name": "own_stripes.load", "binarize": "dynamic", "width": 5}
+    assert config.data.to_dict() == {
+        "name": "own_stripes.load",
+        "binarize": "dynamic",
+        "validation": 0.1,
+        "width": 5,
+    }
     assert config.net.to_dict() == {"name": "own_nets.make", "scale": 0.1}
     assert config.likelihood.to_dict() == {"name": "own_likelihoods.tilted", "weight": 2.0}
     numbers = trained(config, own_modules / "run")

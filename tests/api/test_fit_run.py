@@ -60,7 +60,9 @@ def test_other_images_need_another_folder(run):
 
 
 BLACK_AND_WHITE = IMAGES > 0.5
-COINS, GREYS = ("bernoulli", "static"), ("gaussian", "none")
+COINS, NEARLY, GREYS = ("bernoulli", "static"), ("bernoulli", "dynamic"), ("gaussian", "none")
+FACES = np.uint8(64 + 128 * IMAGES)
+"""Grey levels that no drawing of black and white is like."""
 
 
 @pytest.mark.parametrize(
@@ -71,11 +73,13 @@ COINS, GREYS = ("bernoulli", "static"), ("gaussian", "none")
         (BLACK_AND_WHITE.astype(np.uint8) * 255, COINS),
         (BLACK_AND_WHITE.astype(np.float64), COINS),
         (BLACK_AND_WHITE.astype(np.uint16) * 65535, COINS),
-        (IMAGES, GREYS),
-        (np.uint8(IMAGES * 255), GREYS),
-        (np.uint16(IMAGES * 65535), GREYS),
+        (IMAGES, NEARLY),
+        (np.uint8(IMAGES * 255), NEARLY),
+        (np.uint16(IMAGES * 65535), NEARLY),
+        (FACES, GREYS),
+        (FACES / 255, GREYS),
         (np.stack([IMAGES] * 3, axis=-1), GREYS),
-        (data.from_arrays(np.uint8(IMAGES * 255)[..., None], None, np.uint8(IMAGES * 255)[..., None], None), GREYS),
+        (data.from_arrays(FACES[..., None], None, FACES[..., None], None), GREYS),
     ],
 )
 def test_likelihood_and_binarisation_follow_from_the_images(images, expected):
@@ -102,7 +106,7 @@ def test_what_the_caller_names_wins(images, keywords, expected):
 
 def test_floats_of_another_range_are_read_by_it():
     config = make_config(2 * IMAGES - 1, range=(-1, 1))
-    assert (config.data.range, config.likelihood.name) == ("-1 1", "gaussian")
+    assert (config.data.range, config.likelihood.name) == ("-1 1", "bernoulli")
 
 
 def test_a_config_is_taken_as_it_is():

@@ -126,7 +126,7 @@ def test_a_run_of_objects_needs_them_again(folder):
     registry.OBJECTS.clear()  # or its data count as missing only where they are read
     with pytest.raises(UserError, match=r"data=\.\.\., net=\.\.\., variant=\.\.\.\)"):
         open_run.open_run(folder)  # as the programs of the command line do
-    with pytest.raises(UserError, match=r"^likelihood: this run's is 'gaussian', which needs no object"):
+    with pytest.raises(UserError, match=r"^likelihood: this run's is 'bernoulli', which needs no object"):
         vae_jax.open_run(folder, net=linen_pair(), variant=make_variant(), likelihood=bernoulli)
 
 

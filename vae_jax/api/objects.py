@@ -89,7 +89,7 @@ def supply(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """
     for section in KINDS:
         value, recorded = given.get(section), config.get(section)
-        name = recorded.get("name", "") if isinstance(recorded, Mapping) else ""
+        name = str(recorded.get("name", "")) if isinstance(recorded, Mapping) else ""
         if value is not None:
             _supply_one(section, name, value)
         elif section == "data" and isinstance(recorded, Mapping) and is_object(name):

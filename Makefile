@@ -3,7 +3,8 @@ PYTHON ?= python3
 CONFIG ?= configs/digits.py
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
-PIP = .venv/bin/pip --disable-pip-version-check install -q -c constraints.txt
+# What is imported is compiled then: half of what comes in is never.
+PIP = .venv/bin/pip --disable-pip-version-check install -q --no-compile -c constraints.txt
 
 PYTEST = .venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 

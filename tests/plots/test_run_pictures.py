@@ -28,7 +28,12 @@ class Run(TrainedModel):
     """Stands in for a trained run: an image's pixels are its code."""
 
     def __init__(self, image_shape, labelled_prior=False, **variant):
-        self.config = {"seed": 3, "variant": defaults.section("variant", "beta", **variant).to_dict()}
+        self.config = {
+            "seed": 3,
+            "train": {"steps": 100},
+            "variant": defaults.section("variant", "beta", **variant).to_dict(),
+        }
+        self.step = 100
         self.image_shape, self.labelled_prior = image_shape, labelled_prior
         self.latent_dim = self.code_dim = image_shape[1]
 
@@ -120,7 +125,11 @@ def test_every_title_says_which_run_it_is_of(grids, tmp_path):
     dataset = data.from_arrays(labelled_images(labels), labels, labelled_images(labels), labels)
     files = run_pictures.draw(Run((1, 2, 1), beta=4.0), dataset, {"kl": [1.0, 0.5]}, tmp_path)
     assert [file.stem for file in files] == list(grids)
-    assert {given["title"].partition("\n")[2] for given in grids.values()} == {"beta beta=4, seed 3"}
+    assert {given["title"].partition("\n")[2] for given in grids.values()} == {"beta beta=4, seed 3, last step"}
+    earlier = Run((1, 2, 1))
+    earlier.step = 40
+    run_pictures.traversals(earlier, np.ones((4, 2), np.float32), {"kl": [1.0, 0.5]}, tmp_path / "traversals.png")
+    assert grids["traversals"]["title"].endswith("\nbeta, seed 3, step 40 of 100")
     assert captions.run_caption(Run((1, 2, 1)).config) == "beta, seed 3"
     extinct = {"seed": 0, "variant": {"name": "no_such.variant", "gamma": 2.0}}
     assert captions.run_caption(extinct) == "no_such.variant gamma=2, seed 0"

@@ -1,6 +1,9 @@
 """Validation decides, test reports: on data whose two splits disagree, nothing is chosen by the test split."""
 
+import contextlib
+import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -37,11 +40,27 @@ def validation_scores(folder):
     return {row["step"]: row["elbo"] for row in records(folder) if row["split"] == "validation"}
 
 
+def trained(folder, **fields):
+    """(the folder of a run, what it said)."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert train(folder, **fields) == 0
+    return folder, " ".join(said.getvalue().split())
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    assert train(folder) == 0
-    return folder
+def undisturbed(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def run(undisturbed):
+    return undisturbed[0]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The same run with a patience of two evaluations, and what it said."""
+    return trained(tmp_path_factory.mktemp("stopped"), **{"train.patience": 2})
 
 
 def test_the_best_checkpoint_is_best_by_validation_and_reported_on_test(run):
@@ -73,29 +92,26 @@ def test_evaluating_the_best_checkpoint_gives_what_training_reported(run, capsys
     assert f"step {before['step']}" in capsys.readouterr().out
 
 
-def test_a_long_decline_is_said(tmp_path, capsys):
-    assert train(tmp_path) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    best = evaluation(tmp_path, "evaluation_best")["step"]
+def test_a_long_decline_is_said(undisturbed):
+    run, said = undisturbed
+    best = evaluation(run, "evaluation_best")["step"]
     assert f"validation has not been better since step {best}" in said
     assert f"step 60 (last) step {best} (best by validation)" in said
 
 
-def test_a_run_whose_patience_runs_out_ends_and_is_done(run, tmp_path, capsys):
-    assert train(tmp_path, **{"train.patience": 2}) == 0
+def test_a_run_whose_patience_runs_out_ends_and_is_done(run, stopped, capsys):
+    folder, said = stopped
     best = evaluation(run, "evaluation_best")["step"]
-    ended = evaluation(tmp_path)
+    ended = evaluation(folder)
     assert (ended["step"], ended["stopped_early"]) == (best + 20, True)
-    assert evaluation(tmp_path, "evaluation_best")["step"] == best
-    assert steps(tmp_path)[-1] == best + 20
-    assert f"stopped at step {best + 20}: train.patience" in capsys.readouterr().out
-    kept = [row for row in records(run) if row["step"] <= best + 20]
-    assert [row for row in records(tmp_path) if row["split"] == "validation"] == [
-        row for row in kept if row["split"] == "validation"
-    ]
-    assert train(tmp_path, **{"train.patience": 2}) == 0
+    assert evaluation(folder, "evaluation_best")["step"] == best
+    assert steps(folder)[-1] == best + 20
+    assert f"stopped at step {best + 20}: train.patience" in said
+    scores = validation_scores(run)
+    assert validation_scores(folder) == {step: scores[step] for step in scores if step <= best + 20}
+    assert train(folder, **{"train.patience": 2}) == 0
     assert "this run has finished" in capsys.readouterr().out
-    (compared,) = compare_folders([str(tmp_path)]).runs
+    (compared,) = compare_folders([str(folder)]).runs
     assert compared.status == "done"
 
 
@@ -117,36 +133,29 @@ def test_halving_drops_by_validation(tmp_path):
     assert evaluation(tmp_path / "slow")["step"] == 60
 
 
-def test_members_stop_when_their_own_patience_runs_out(tmp_path):
-    fields = {"train.patience": 2}
-    members = {"quick": QUICK | fields, "slow": SLOW | fields}
-    assert cli.population([members_file(tmp_path, members)]) == 0
-    alone = tmp_path / "alone"
-    assert train(alone, **QUICK | fields) == 0
-    assert evaluation(tmp_path / "quick")["step"] < 60
+def test_a_member_stops_when_its_own_patience_runs_out_and_gets_lost_results_again(stopped, tmp_path):
+    alone, fields = stopped[0], {"train.patience": 2}
+    file, quick = members_file(tmp_path, {"quick": QUICK | fields, "slow": SLOW | fields}), tmp_path / "quick"
+
+    def check():
+        assert digest(quick) == digest(alone)
+        assert records(quick) == records(alone)
+        for name in ("evaluation", "evaluation_best"):
+            assert evaluation(quick, name) == evaluation(alone, name)
+
+    assert cli.population([file]) == 0
+    assert evaluation(quick)["step"] < 60
     assert evaluation(tmp_path / "slow")["step"] == 60
-    assert digest(tmp_path / "quick") == digest(alone)
-    assert records(tmp_path / "quick") == records(alone)
+    check()
     for name in ("evaluation", "evaluation_best"):
-        assert evaluation(tmp_path / "quick", name) == evaluation(alone, name)
-
-
-def test_a_stopped_member_whose_results_are_lost_gets_them_again(tmp_path):
-    fields = {"train.patience": 2}
-    file = members_file(tmp_path, {"quick": QUICK | fields, "slow": SLOW | fields})
+        (quick / f"{name}.json").unlink()
     assert cli.population([file]) == 0
-    before = {name: evaluation(tmp_path / "quick", name) for name in ("evaluation", "evaluation_best")}
-    kept = records(tmp_path / "quick"), digest(tmp_path / "quick")
-    for name in before:
-        (tmp_path / "quick" / f"{name}.json").unlink()
-    assert cli.population([file]) == 0
-    assert before == {name: evaluation(tmp_path / "quick", name) for name in before}
-    assert (records(tmp_path / "quick"), digest(tmp_path / "quick")) == kept
+    check()
 
 
-def test_the_run_that_is_shown_is_chosen_by_validation(tmp_path):
-    for name, fields in {"quick": QUICK, "slow": SLOW}.items():
-        assert train(tmp_path / name, **fields) == 0
+def test_the_run_that_is_shown_is_chosen_by_validation(run, tmp_path):
+    shutil.copytree(run, tmp_path / "quick")
+    assert train(tmp_path / "slow", **SLOW) == 0
     comparison = compare_folders([str(tmp_path)], by=("variant.name",))
     ((group, shown),) = best_runs(comparison)
     assert shown.name == "slow"

@@ -49,8 +49,10 @@ def draw(run: TrainedModel, dataset: Dataset, evaluation: dict, folder: Path) ->
 
 
 def _titled(run: TrainedModel, text: str) -> str:
-    """The title of a picture, with the run that it is of in its second line."""
-    return f"{text}\n{run_caption(run.config)}"
+    """The title of a picture; in its second line the run that it is of, and the step of its checkpoint."""
+    steps = run.config["train"]["steps"]
+    step = "last step" if run.step == steps else f"step {run.step:,} of {steps:,}"
+    return f"{text}\n{run_caption(run.config)}, {step}"
 
 
 def reconstructions(run: TrainedModel, images: np.ndarray, codes: np.ndarray, file: Path) -> None:

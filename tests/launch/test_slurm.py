@@ -61,7 +61,7 @@ def test_an_array_with_a_throttle_a_crash_and_stops_ends_as_a_local_study(lab, e
     assert maximum == 2
     assert "3 submitted" not in output
     assert output.count("is queued already: SLURM job ") == 3
-    assert "config.train.batch_size: 4096 is more than the 1497 training images" in output
+    assert "config.train.batch_size: 4096 is more than the 1347 training images" in output
     assert "4 done, 0 failed, 0 dropped, 1 remaining" in output
     (error,) = (lab.folder / "array/programs").glob("*.error")
     assert "ended with status 2 before its runs had ended" in error.read_text()

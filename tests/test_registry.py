@@ -97,6 +97,8 @@ def test_data_networks_and_a_likelihood_beside_the_config_file_train(own_modules
         "name": "own_stripes.load",
         "binarize": "dynamic",
         "validation": 0.1,
+        "flip": False,
+        "shift": 0,
         "width": 5,
     }
     assert config.net.to_dict() == {"name": "own_nets.make", "scale": 0.1}

@@ -140,7 +140,7 @@ def load_data(section: Config) -> data.Dataset:
         return data.with_validation(dataset, dict(section.items()).get("validation", 0))
 
 
-SHARED = ("binarize", "validation")
+SHARED = ("binarize", "validation", "flip", "shift")
 """Fields of the section data that every dataset has; its loader gets those alone that it has by itself."""
 
 

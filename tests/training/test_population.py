@@ -17,7 +17,7 @@ from helpers.variant_configs import NAMES, SHAPE, config_of, split_with_factors
 from vae_jax import cli, data, model, randomness
 from vae_jax.config.parse import parse_config, static_fields
 from vae_jax.errors import UserError
-from vae_jax.training import executors, population
+from vae_jax.training import executors, memory, population
 from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.memory import FILLED, member_bytes, members_at_once, tree_bytes
 from vae_jax.training.run import TrainingRun
@@ -470,6 +470,7 @@ def test_as_many_members_as_memory_allows(monkeypatch):
 
     def leave_memory_for(members):
         monkeypatch.setattr(executors, "free_bytes", lambda devices: (members * one + held + 1) / FILLED)
+        monkeypatch.setattr(memory, "fits_devices", lambda *arguments: True)
 
     leave_memory_for(4)
     assert at_once(3) == 3

@@ -215,8 +215,10 @@ def start(tmp_path, mode, env=(), others=(), **options):
     options = {"steps": [1, 2, 3], "config": CONFIG, "settings": settings(mode, **dict(others))} | options
     return subprocess.Popen(
         # The folder of W&B's own tables is its to clean.
-        [sys.executable, "-X", "dev", "-W", "ignore:Implicitly cleaning:ResourceWarning", "-c", MIRROR]
-        + [str(tmp_path / "run"), json.dumps(options)],
+        [
+            *(sys.executable, "-X", "dev", "-W", "ignore:Implicitly cleaning:ResourceWarning", "-c", MIRROR),
+            *(str(tmp_path / "run"), json.dumps(options)),
+        ],
         env=environment(tmp_path, **dict(env)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -263,9 +265,11 @@ def test_an_offline_run_can_be_read_back(tmp_path):
     assert said(start(tmp_path, "offline", picture=str(tmp_path / "samples.png"))) == []
     kept, history = check_offline(tmp_path / "run")
     assert history[3]["test/elbo"] == -2
-    assert history[3]["train/kl/_type"] == "histogram"
-    assert json.loads(history[3]["train/kl/values"]).count(1) == 2
-    assert "table-file" in history[3]["test/kl_table/_type"]
+    assert history[3]["train/kl._type"] == "histogram"
+    assert sum(history[3]["train/kl.values"]) == 2
+    assert (history[3]["train/kl.bins"][0], history[3]["train/kl.bins"][-1]) == (1, 3)
+    assert (history[3]["test/kl_table._type"], history[3]["test/kl_table.nrows"]) == ("table-file", 2)
+    assert not any(name.startswith("train/kl_table") for name in history[3])
     picture = {key: value for key, value in history[3].items() if key.startswith("pictures/samples")}
     assert "image-file" in json.dumps(picture)
     summary = {}
@@ -351,7 +355,8 @@ def test_an_online_run_arrives(tmp_path):
     assert json.loads(run["config"])["net"]["value"] == {"hidden": [8, 8]}
     assert run["name"] == (tmp_path / "run" / "wandb" / "id").read_text()
     assert any("pictures/samples" in name for name in server.uploads)
-    assert len(server.requests("CreateArtifact")) == 1
+    kinds = [request["input"]["artifactTypeName"] for request in server.requests("CreateArtifact")]
+    assert sorted(kinds) == ["model", "run_table"]
 
 
 @pytest.mark.full

@@ -23,7 +23,7 @@ LIKELIHOOD_FIELDS = ("data.binarize", "likelihood.name")
 PAIR_FIELD = "data.changed"
 """Which images make a pair: of no matter but to a bound of pairs."""
 
-NO_IMAGES = ("data.path", "data.binarize", PAIR_FIELD)
+NO_IMAGES = ("data.path", "data.binarize", "data.flip", "data.shift", PAIR_FIELD)
 """Fields of the data that do not decide which images there are."""
 
 

@@ -19,13 +19,15 @@ def get_config() -> ConfigDict:
 
     # digits, mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset);
     # folder (of PNG, JPEG, WebP: size, crop, channels, broken), arrays (.npy, .npz, HDF5, .mat: images, labels,
-    # factors, layout, range); both: test (a fraction or a count, held out where they have no test images);
+    # factors, layout, range), huggingface (save_to_disk or Parquet: images, labels, size, crop, channels, broken);
+    # these: test (a fraction or a count, held out where they have no test images);
     # with known factors: sprites, scenes (generated: sizes, resolution), dsprites, shapes3d, smallnorb (npz or TFDS),
     # cars3d (its .mat files or an npz).
     # data.path: the folder of the files, or the file, where the dataset takes one.
     # data.split, data.changed: of factors, which images are held out, and how many factors differ in a pair.
     # data.validation: which training images decide what is best, a fraction or a count; 0: nothing is decided.
     # data.binarize: none (grey levels), static (threshold at 1/2), dynamic (a Bernoulli draw at each visit).
+    # data.flip, data.shift: training images mirrored with p = 1/2, and moved by up to so many pixels, at each visit.
     config.data = section("data", "digits")
 
     # mlp: hidden (widths), activation, dtype of compute (float32, bfloat16), norm (none, layer), gated (layers times
@@ -59,8 +61,9 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.steps = 10_000
     train.batch_size = 128  # over all devices together
-    # adam, adamw, adabelief, adamax, amsgrad, lamb, lion, muon, nadam, radam, rmsprop, schedule_free, sgd, yogi: optax's, its fields
-    # at optax's defaults. A rate that suits Adam is far too high for lion (a tenth) and of another scale for sgd.
+    # adam, adamw, adabelief, adamax, amsgrad, lamb, lion, muon, nadam, radam, rmsprop, schedule_free, sgd, yogi:
+    # optax's, its fields at optax's defaults. A rate that suits Adam is far too high for lion (a tenth) and of another
+    # scale for sgd.
     train.optimizer = "adam"
     train.learning_rate = 1e-3
     train.weight_decay = 0.0  # of kernels, times the learning rate; with any optimiser but adam, where adamw has it
@@ -82,6 +85,7 @@ def _train() -> ConfigDict:
 def _log() -> ConfigDict:
     log = ConfigDict()
     log.every = 100  # steps; a record is the mean over the compiled call that ends there
+    log.tensorboard = False  # event files beside metrics.jsonl (needs the extra tensorboard)
     return log
 
 
@@ -118,6 +122,9 @@ def _parallel() -> ConfigDict:
     # averaged, members follow one another. members: a population is split over devices.
     parallel.mode = "auto"
     parallel.devices = 0  # how many of this machine's devices, or of each process' of several; 0 for all
+    # auto: images lie on each device where they fill at most half of its free memory. device, host: of arrays that are
+    # larger; host reads them batch by batch while the device works, to the same numbers.
+    parallel.images = "auto"
     parallel.heartbeat = 100  # seconds of silence after which another process is lost, and the job ends
     return parallel
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 FREE_FIELDS = (
-    *("wandb.", "log.every", "evaluation.metrics", "checkpoint.keep"),
-    *("parallel.heartbeat", "sweep.members_per_device"),
+    *("wandb.", "log.every", "log.tensorboard", "evaluation.metrics", "checkpoint.keep"),
+    *("parallel.heartbeat", "parallel.images", "sweep.members_per_device"),
 )
 """Their names, or how they begin."""
 

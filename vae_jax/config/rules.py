@@ -49,6 +49,7 @@ RULES = {
     "train.clip": NOT_NEGATIVE,
     "train.patience": AT_LEAST_0,
     "data.validation": NOT_NEGATIVE,
+    "data.shift": AT_LEAST_0,
     "train.ema": FRACTION,
     "train.dispatch": Rule(lambda v: 1 <= v <= 10_000, "a whole number from 1 to 10,000"),
     "log.every": AT_LEAST_1,
@@ -82,6 +83,7 @@ CHOICES = {
     "train.schedule": ("", *SHAPES),
     "wandb.mode": ("disabled", "offline", "online"),
     "parallel.mode": ("auto", "data", "members"),
+    "parallel.images": ("auto", "device", "host"),
     "data.binarize": tuple(data.BINARIZERS),
 }
 

@@ -1,8 +1,9 @@
 """Datasets: what one is, its splits, the index stream, and how a batch is made. A file here is a config's name.
 
 A file has `load(**fields) -> Dataset`; its fields are the keyword-only parameters of `load`. A dataset of the user's
-own is a module with such a `load`, chosen by its dotted name. Images are uint8, on the device, and are gathered and
-scaled or binarised inside the step.
+own is a module with such a `load`, chosen by its dotted name. Images are uint8 on the device, where they are gathered
+and scaled or binarised inside the step; those that fill too much of it stay on the host, and those of the next steps
+are sent.
 
 Validation decides, test reports: what is best, what stops and what is dropped is chosen on the validation split, and
 the test split is read once a run has ended. A set that has none gets one, of its training images (`with_validation`).
@@ -153,8 +154,9 @@ def get(name: str) -> Callable[..., Dataset]:
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """The config section of the dataset `name`: its name, how it is binarised, its validation split, its fields."""
-    return {"name": name, "binarize": "dynamic", "validation": 0.1, **registry.keyword_fields(get(name))}
+    """The config section of the dataset `name`: its name, the fields of every dataset, and its own."""
+    shared = {"binarize": "dynamic", "validation": 0.1, "flip": False, "shift": 0}
+    return {"name": name, **shared, **registry.keyword_fields(get(name))}
 
 
 @functools.lru_cache(maxsize=4)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from vae_jax.data import _splits
+from vae_jax.data._host_images import check_memory
 from vae_jax.errors import UserError
 from vae_jax.files import reason
 from vae_jax.phrases import printable
@@ -33,11 +33,13 @@ class StoredArray(NamedTuple):
     Attributes:
         shape, dtype: as the file says.
         read: gives the array; of an .npy file one that is mapped into memory.
+        mapped: whether it is.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+    mapped: bool = False
 
     @property
     def is_numeric(self) -> bool:
@@ -88,17 +90,14 @@ def _reading_errors(source: str) -> Iterator[None]:
 
 
 def read_array(source: str, array: StoredArray) -> np.ndarray:
-    """The array, read. Raises UserError where it is damaged, or more than fits on a device.
+    """The array: read, or mapped from an .npy file. Raises UserError where it is damaged, or more than memory holds.
 
     Args:
         source: where it is, field first, as an error says it ("path: 'set.npz': x_train").
         array: what to read.
     """
-    if math.prod(array.shape) > _splits.MAX_BYTES:
-        raise UserError(
-            f"{source} of {array.dtype} {array.shape} has {math.prod(array.shape) / 2**30:,.1f} GiB of pixels; at most "
-            f"{_splits.MAX_BYTES // 2**30} GiB fit on a device"
-        )
+    if not array.mapped:
+        check_memory(f"{source} of {array.dtype} {array.shape}", math.prod(array.shape) * array.dtype.itemsize)
     with _reading_errors(source):
         return array.read()
 
@@ -138,7 +137,7 @@ def _npy_array(file: Path) -> Arrays:
         shape, dtype = _read_header(stream)
         if dtype.kind != "O":
             _check_length(shape, dtype, file.stat().st_size - stream.tell())
-    return {file.name: StoredArray(shape, dtype, partial(npy.open_memmap, file, mode="r"))}
+    return {file.name: StoredArray(shape, dtype, partial(npy.open_memmap, file, mode="r"), mapped=True)}
 
 
 def _npz_arrays(file: Path) -> Arrays:

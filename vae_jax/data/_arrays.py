@@ -1,22 +1,31 @@
 """Arrays of images and labels: what they may be, and the grey levels that their numbers stand for."""
 
 import functools
+import itertools
 import logging
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from vae_jax.data._host_images import HostImages, is_mapped, release_pages
 from vae_jax.errors import UserError
 
 INT32 = np.iinfo(np.int32)
 DARK = 127
 """The largest value up to which images are said to be dark."""
+CHUNK = 2**22
+"""Numbers that are looked at once."""
 
 
 def as_array(field: str, values: Any) -> np.ndarray:
-    """`values` as an array. Raises UserError naming `field` where they are rows of several lengths, or none."""
+    """`values` as an array, one of a mapped file as it is.
+
+    Raises UserError naming `field` where they are rows of several lengths, or none.
+    """
     try:
-        array = np.asarray(values)
+        array = values if is_mapped(values) else np.asarray(values)
     except (ValueError, TypeError):
         array = np.asarray(None)
     if array.dtype == object:
@@ -126,7 +135,33 @@ def spread_levels(images: np.ndarray, factor: int) -> np.ndarray:
     return images if factor == 1 else images * np.uint8(factor)
 
 
-def grey_levels(*parts: np.ndarray) -> list[np.ndarray]:
-    """The parts of a set, uint8 or bool, as uint8 from 0 to 255 by one factor."""
-    factor = level_factor(min(int(part.min()) for part in parts), max(int(part.max()) for part in parts))
-    return [spread_levels(part, factor) for part in parts]
+def grey_levels(*parts: np.ndarray | HostImages) -> list[np.ndarray | HostImages]:
+    """The parts of a set, uint8 or bool, as uint8 from 0 to 255 by one factor; those of a mapped file stay there."""
+    arrays = [part.images if isinstance(part, HostImages) else part for part in parts]
+    factor = level_factor(*_ends({id(array): array for array in arrays}.values()))
+    return [_as_levels(part, factor) for part in parts]
+
+
+def _as_levels(part: np.ndarray | HostImages, factor: int) -> np.ndarray | HostImages:
+    if isinstance(part, np.ndarray) and not is_mapped(part):
+        return spread_levels(part, factor)
+    host = part if isinstance(part, HostImages) else HostImages(part)
+    return HostImages(host.images, host.positions, 255 if host.images.dtype == np.bool_ else factor)
+
+
+def _ends(arrays: Iterable[np.ndarray]) -> tuple[int, int]:
+    """The smallest and the largest value, or two between them that `level_factor` says as much of."""
+    low, high = 255, 0
+    for _, chunk in itertools.chain.from_iterable(map(image_chunks, arrays)):
+        low, high = min(low, int(chunk.min())), max(high, int(chunk.max()))
+        if low < high and high > DARK:
+            break
+    return low, high
+
+
+def image_chunks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(start, images) of all images, a few at a time; what has been read of a mapped file is let go of."""
+    rows = max(1, CHUNK // math.prod(images.shape[1:]))
+    for start in range(0, len(images), rows):
+        yield start, images[start : start + rows]
+        release_pages(images)

@@ -1,6 +1,7 @@
 """Image files to arrays: what a file of any kind looks like as uint8 of 1 or 3 channels."""
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,7 +77,7 @@ def _open(file: ImageFile) -> Any:
     from PIL import UnidentifiedImageError
 
     try:
-        return pillow.open(file.path, formats=FORMATS)
+        return pillow.open(file.path if file.content is None else io.BytesIO(file.content()), formats=FORMATS)
     except UnidentifiedImageError:  # its message is the whole path
         raise ValueError("no PNG, JPEG or WebP") from None
 

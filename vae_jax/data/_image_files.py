@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ class ImageFile(NamedTuple):
         label: the subfolder that stands for its class; empty where there is none.
         size: bytes; -1 where it is no file that can be read.
         modified: nanoseconds.
+        content: gives its bytes, where it is kept inside the file at `path`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ImageFile(NamedTuple):
     label: str
     size: int
     modified: int
+    content: Callable[[], bytes] | None = None
 
 
 def find_images(folder: Path) -> list[ImageFile]:

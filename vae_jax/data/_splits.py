@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike
 from vae_jax.data import _factors
 from vae_jax.data._arrays import check_images, check_labels, grey_levels
 from vae_jax.data._factors import Factors, GridClasses, GridImages, GridPartners
+from vae_jax.data._host_images import HostImages
 from vae_jax.data._random_split import held_out_count, hold_out
 from vae_jax.errors import UserError, errors_of
 from vae_jax.typing import Bytes, Indices, Key
 
 MAX_BYTES = 8 * 2**30
-"""Bytes of images above which a set is refused: it would not fit beside a model on most devices."""
+"""Bytes of images above which a set is refused that is decoded whole; arrays can be read a batch at a time."""
 
 
 @functools.partial(
@@ -87,7 +88,7 @@ class HeldImages:
 
 
 def make_split(images: ArrayLike, labels: ArrayLike | None = None) -> Split:
-    """A split of images held whole in memory.
+    """A split of images in memory, or in the file that an `np.memmap` is of.
 
     Args:
         images: uint8 (n, height, width, channels), of 1 or 3 channels. Where all values are 0 or 1, and for bool, they
@@ -95,31 +96,26 @@ def make_split(images: ArrayLike, labels: ArrayLike | None = None) -> Split:
         labels: (n,) class numbers, or None.
 
     Raises:
-        UserError: for another dtype or shape, for labels that are not one whole number for each image, and for too
-            many bytes.
+        UserError: for another dtype or shape, and for labels that are not one whole number for each image.
     """
     (spread,) = grey_levels(check_images(images))
     return _hold(spread, labels)
 
 
-def _hold(images: np.ndarray, labels: ArrayLike | None) -> Split:
-    if images.nbytes > MAX_BYTES:
-        raise UserError(
-            f"images: {images.nbytes / 2**30:.1f} GiB as uint8; at most {MAX_BYTES // 2**30} GiB fit on a device"
-        )
+def _hold(images: np.ndarray | HostImages, labels: ArrayLike | None) -> Split:
     numbers = None if labels is None else check_labels(labels, len(images))
-    return Split(HeldImages(images), numbers, len(images))
+    return Split(images if isinstance(images, HostImages) else HeldImages(images), numbers, len(images))
 
 
 def from_arrays(
-    train_images: ArrayLike,
+    train_images: ArrayLike | HostImages,
     train_labels: ArrayLike | None,
-    test_images: ArrayLike,
+    test_images: ArrayLike | HostImages,
     test_labels: ArrayLike | None,
-    validation_images: ArrayLike | None = None,
+    validation_images: ArrayLike | HostImages | None = None,
     validation_labels: ArrayLike | None = None,
 ) -> Dataset:
-    """A dataset of arrays in memory, each as `make_split` takes it; black and white is what all parts are.
+    """A dataset of arrays, each as `make_split` takes it; black and white is what all parts are.
 
     Without validation images, `config.data.validation` says how many of the training images become such.
 
@@ -131,7 +127,7 @@ def from_arrays(
         "validation": (validation_images, validation_labels),
     }
     images = {part: _checked(part, images) for part, (images, _) in given.items() if images is not None}
-    shape = images["train"].shape[1:]
+    shape: Any = images["train"].shape[1:]
     for part, array in images.items():
         if array.shape[1:] != shape:
             raise UserError(f"images: train has shape {shape}, {part} has {array.shape[1:]}")
@@ -143,8 +139,11 @@ def from_arrays(
     return Dataset(shape, **splits)
 
 
-def _checked(part: str, images: ArrayLike) -> np.ndarray:
+def _checked(part: str, images: ArrayLike | HostImages) -> np.ndarray | HostImages:
     with errors_of(f"{part}_"):
+        if isinstance(images, HostImages):
+            check_images(images.images)
+            return images
         return check_images(images)
 
 
@@ -231,6 +230,67 @@ def _subset(split: Split, positions: np.ndarray) -> Split:
         factors=None if split.factors is None else _at_positions(split.factors, positions),
         partner=None if split.partner is None else _at_positions(split.partner, positions),
     )
+
+
+def sparing_split(split: Split) -> Split:
+    """The split for a program that reads some of its images: on the host, or on the device that makes them."""
+    host = host_split(split)
+    return host if on_host(host) else jax.device_put(split)
+
+
+def host_split(split: Split) -> Split:
+    """The split with its images on the host, where they are those of an array there; else as it is."""
+    if isinstance(split.fetch, HeldImages) and isinstance(split.fetch.images, np.ndarray):
+        return dataclasses.replace(split, fetch=HostImages(split.fetch.images))
+    return split
+
+
+def held_split(split: Split) -> Split:
+    """The split with its images held whole in memory, where they are on the host; else as it is."""
+    if isinstance(split.fetch, HostImages):
+        return dataclasses.replace(split, fetch=HeldImages(split.fetch.read_all()))
+    return split
+
+
+def on_host(split: Split) -> bool:
+    """Whether the images of a split are read on the host, and no device holds them."""
+    return isinstance(split.fetch, HostImages)
+
+
+def read_batch(split: Split, indices: np.ndarray) -> tuple[Split, np.ndarray]:
+    """A split of the images at `indices` alone, and where each of them is in it; its `size` stays what it was.
+
+    A split that is not on the host is given whole, and the indices as they are.
+    """
+    if not on_host(split):
+        return split, indices
+    ids = indices.ravel()
+    labels = None if split.labels is None else np.asarray(split.labels)[ids]
+    batch = Split(HeldImages(split.fetch(ids)), labels, split.size)
+    return batch, np.arange(len(ids), dtype=np.int32).reshape(indices.shape)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["rows", "start"], meta_fields=[])
+@dataclasses.dataclass(frozen=True, eq=False)
+class Window:
+    """Some rows of an array that follow one another, by the indices that they have in the whole."""
+
+    rows: Any
+    start: Any
+
+    def __getitem__(self, indices: Any) -> Any:
+        """The rows at these indices."""
+        return self.rows[indices - self.start]
+
+
+def read_window(split: Split, start: int, stop: int) -> Split:
+    """The split with the images and labels from `start` to `stop` alone, under the indices that they have: on the host.
+
+    Evaluation draws an example's noise by its index.
+    """
+    images = Window(split.fetch(np.arange(start, stop)), np.int32(start))
+    labels = None if split.labels is None else Window(np.asarray(split.labels)[start:stop], np.int32(start))
+    return Split(HeldImages(images), labels, split.size)
 
 
 def _at_positions(function: Any, positions: np.ndarray) -> Any:

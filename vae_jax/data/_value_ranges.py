@@ -1,17 +1,15 @@
 """Images of any numbers and layout as uint8 (n, height, width, channels)."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
-from vae_jax.data._arrays import warn_once
+from vae_jax.data._arrays import image_chunks, warn_once
+from vae_jax.data._host_images import check_memory, is_mapped
 from vae_jax.errors import UserError, unknown_name
 
 LAYOUTS = {"nhwc": (0, 1, 2, 3), "nchw": (0, 2, 3, 1), "hwcn": (3, 0, 1, 2)}
 """The axes of a layout that make it (n, height, width, channels)."""
-CHUNK = 2**22
-"""Numbers that are scaled at once."""
 Interval = tuple[float, float]
 
 
@@ -68,8 +66,9 @@ def to_levels(source: str, parts: list[np.ndarray], interval: Interval | None) -
     Args:
         source: where they are, field first, as an error says it.
         parts: images (n, height, width, channels) of any numbers.
-        interval: the values of black and of white. Where it is None, uint8 and bool stay as they are, uint16 is from 0
-            to 65535, floats are from 0 to 1, and other integers grey levels from 0 to 255.
+        interval: the values of black and of white. Where it is None, uint8 and bool stay as they are (in the file, if
+            they are mapped from one), uint16 is from 0 to 65535, floats are from 0 to 1, and other integers grey levels
+            from 0 to 255.
 
     Raises:
         UserError: for values outside the range, for NaN, and for parts of different dtypes.
@@ -81,8 +80,10 @@ def to_levels(source: str, parts: list[np.ndarray], interval: Interval | None) -
         )
     if dtype.kind not in "biuf":
         raise UserError(f"{source}: {dtype} is not allowed; give numbers")
-    if interval is None and dtype in (np.uint8, np.bool_):
-        return [np.array(part, order="C") for part in parts]
+    stay = interval is None and dtype in (np.uint8, np.bool_)
+    check_memory(f"{source} as uint8", sum(part.size for part in parts if not (stay and _stays_mapped(part))))
+    if stay:
+        return [part if _stays_mapped(part) else np.array(part, order="C") for part in parts]
     ends = _ends(source, parts)
     low, high = interval or _usual_interval(dtype)
     slack = 0.499 / 255 * (high - low)  # what rounds to black or white is that
@@ -113,14 +114,14 @@ def _suggested_range(ends: Interval) -> str:
     return f"the values of black and white, perhaps '{ends[0]:g} {ends[1]:g}'"
 
 
-def _chunks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    rows = max(1, CHUNK // math.prod(images.shape[1:]))
-    return ((start, images[start : start + rows]) for start in range(0, len(images), rows))
+def _stays_mapped(images: np.ndarray) -> bool:
+    """Whether the images are of a mapped file in which each is in one piece, so that any can be read alone."""
+    return is_mapped(images) and images.strides[0] >= math.prod(images.shape[1:]) * images.itemsize
 
 
 def _ends(source: str, parts: list[np.ndarray]) -> Interval:
     """The smallest and the largest value. Raises UserError for NaN and infinities."""
-    ends = [_chunk_ends(source, start, chunk) for part in parts for start, chunk in _chunks(part)]
+    ends = [_chunk_ends(source, start, chunk) for part in parts for start, chunk in image_chunks(part)]
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
@@ -134,7 +135,7 @@ def _chunk_ends(source: str, start: int, images: np.ndarray) -> Interval:
 
 def _scale(images: np.ndarray, low: float, high: float) -> np.ndarray:
     levels = np.empty(images.shape, np.uint8)
-    for start, chunk in _chunks(images):
+    for start, chunk in image_chunks(images):
         scaled = np.rint((chunk.astype(np.float64) - low) * (255 / (high - low)))
         levels[start : start + len(chunk)] = np.clip(scaled, 0, 255)
     return levels

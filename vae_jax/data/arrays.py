@@ -3,11 +3,13 @@
 Arrays are found by their names (x_train, y_train, x_test, y_test; train_images, test_images; images, labels; ...), or
 by being the only one that can be images, or are named in the config. uint8 stays as it is; uint16, floats and other
 integers are scaled and rounded to 256 levels. Where a file has no test images, a fixed permutation holds some out.
+uint8 images in an .npy file stay there, whatever their size: batches are read from it.
 """
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from vae_jax.data import Dataset, _stored_grids
 from vae_jax.data._array_files import Arrays, read_array, stored_arrays
 from vae_jax.data._array_roles import Role, find_roles
 from vae_jax.data._arrays import check_labels, warn_once
+from vae_jax.data._host_images import HostImages, is_mapped
 from vae_jax.data._paths import data_path
 from vae_jax.data._random_split import hold_out
 from vae_jax.data._stored_grids import StoredGrid
@@ -137,12 +140,16 @@ def _label_column(labels: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _hold_out(images: dict[str, np.ndarray], labels: dict[str, np.ndarray], test: float | int) -> None:
-    """Makes some of the training images test images."""
+def _hold_out(images: dict[str, Any], labels: dict[str, np.ndarray], test: float | int) -> None:
+    """Makes some of the training images test images; those of a mapped file are not copied."""
     train, held_out = hold_out(len(images["train"]), test)
-    for arrays in (images, labels):
-        if "train" in arrays:
-            arrays["train"], arrays["test"] = arrays["train"][train], arrays["train"][held_out]
+    if is_mapped(images["train"]):
+        host = HostImages(images["train"])
+        images |= {"train": host.take(train), "test": host.take(held_out)}
+    else:
+        images |= {"train": images["train"][train], "test": images["train"][held_out]}
+    if "train" in labels:
+        labels |= {"train": labels["train"][train], "test": labels["train"][held_out]}
 
 
 def _grid_arrays(source: str, arrays: Arrays, images: str, factors: str) -> tuple[str, dict[str, np.ndarray]]:

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from vae_jax import data, randomness
 from vae_jax.data import Dataset
 from vae_jax.data._factors import Factors
+from vae_jax.data._splits import read_batch, sparing_split
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics._factor_codes import ArrayCodes, FactorCodes, check_finite
@@ -108,11 +109,12 @@ class EvaluationContext:
         return Gaussian(*(jnp.asarray(check_finite(moment)) for moment in moments))
 
     def _batches(self, indices: np.ndarray, batch_size: int) -> Iterator[Batch]:
-        split = jax.device_put(self.dataset.test)
+        split = sparing_split(self.dataset.test)
         key = stream(stream(randomness.root_key(self.run.config["seed"]), "evaluation"), "binarize")
         starts = range(0, len(indices), batch_size)
         for start in self.progress(starts, len(starts)):
-            yield self._make_batch(split, jnp.asarray(indices[start : start + batch_size], jnp.int32), key)
+            index = indices[start : start + batch_size].astype(np.int32)
+            yield self._make_batch(*read_batch(split, index), index, key)
 
     def _grid_images(self, ids: np.ndarray) -> jax.Array:
         """The images of the grid as the run sees them: grey, or thresholded where training did that."""
@@ -128,8 +130,8 @@ class EvaluationContext:
     def _make_batch(self) -> Callable:
         binarize = data.binarizer(self.run.config["data"]["binarize"])
 
-        def make(split, indices, key):
-            batch = data.make_batch(split, binarize, indices, indices, key)
+        def make(split, indices, index, key):
+            batch = data.make_batch(split, binarize, indices, index, key)
             # A loss alone reads pairs, and what a program does not return is not computed: to draw it takes longest.
             return {name: value for name, value in batch.items() if name != "pair"}
 

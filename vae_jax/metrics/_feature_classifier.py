@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, Int
 
 from vae_jax import data, randomness
 from vae_jax.data import Dataset, Split
+from vae_jax.data._splits import read_batch, sparing_split
 from vae_jax.errors import UserError
 from vae_jax.files import cache_folder
 from vae_jax.metrics import Progress, no_progress
@@ -112,8 +113,8 @@ def grey_levels(split: Split, binarize: str, indices: Indices, key: Key) -> Imag
 def pictures(split: Split, binarize: str, indices: Int[np.ndarray, " image"]) -> Pictures:
     """The images at `indices` of a split as the classifier takes them."""
     fetch = jax.jit(lambda split, indices: grey_levels(split, binarize, indices, randomness.root_key(0)))
-    split = jax.device_put(split)
-    return map_chunks(lambda chunk: fetch(split, jnp.asarray(chunk, jnp.int32)), indices, CHUNK)
+    split = sparing_split(split)
+    return map_chunks(lambda chunk: fetch(*read_batch(split, np.asarray(chunk, np.int32))), indices, CHUNK)
 
 
 def map_chunks(function: Callable, rows: np.ndarray, chunk_size: int) -> Any:
@@ -155,7 +156,7 @@ def make_net(image_shape: tuple[int, int, int], sizes: tuple[int, ...]) -> Net:
 def fit(dataset: Dataset, binarize: str, seed: int, progress: Progress) -> Params:
     """Trains the classifier: Adam on the sum over heads of the cross-entropy, its rate falling as a half cosine."""
     sizes, targets = make_task(dataset)
-    net, split = make_net(dataset.image_shape, sizes), jax.device_put(dataset.train)
+    net, split = make_net(dataset.image_shape, sizes), sparing_split(dataset.train)
     adam, key = optax.adam(optax.cosine_decay_schedule(RATE, STEPS)), randomness.root_key(seed)
 
     def loss(params, images, classes):
@@ -178,14 +179,14 @@ def fit(dataset: Dataset, binarize: str, seed: int, progress: Progress) -> Param
     state, starts = adam.init(params), range(0, STEPS, DISPATCH)
     for start in progress(starts, len(starts)):
         batches = data.index_stream(seed, start, DISPATCH, split.size, BATCH)
-        params, state = train_steps(params, state, split, jnp.asarray(batches))
+        params, state = train_steps(params, state, *read_batch(split, batches))
     return jax.tree.map(np.asarray, params)
 
 
 def held_out_accuracy(dataset: Dataset, binarize: str, params: Params) -> float:
     """The share of held-out images whose class is told, averaged over heads."""
     sizes, targets = make_task(dataset)
-    net, split = make_net(dataset.image_shape, sizes), jax.device_put(dataset.test)
+    net, split = make_net(dataset.image_shape, sizes), sparing_split(dataset.test)
 
     @jax.jit
     def is_right(split, indices):
@@ -194,7 +195,8 @@ def held_out_accuracy(dataset: Dataset, binarize: str, params: Params) -> float:
         return jnp.stack([jnp.argmax(head, axis=1) for head in logits], axis=1) == targets(split, indices)
 
     indices = data.sample_indices(dataset.test, MOST)
-    return float(map_chunks(lambda chunk: is_right(split, jnp.asarray(chunk, jnp.int32)), indices, CHUNK).mean())
+    right = map_chunks(lambda chunk: is_right(*read_batch(split, np.asarray(chunk, np.int32))), indices, CHUNK)
+    return float(right.mean())
 
 
 def load_or_train(dataset: Dataset, section: Config, *, seed: int = 0, progress: Progress = no_progress) -> Classifier:

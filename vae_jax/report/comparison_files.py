@@ -93,7 +93,13 @@ def publish(out: Path, comparison: Comparison, files: Sequence[Path]) -> None:
         settings["group"] = os.environ.get("WANDB_RUN_GROUP", folder.name)
     mirror = writers.WandbMirror(
         out,
-        {**settings, "name": f"comparison of {folder.name}", "tags": ("comparison",), "artifact": False},
+        {
+            **settings,
+            "name": f"comparison of {folder.name}",
+            "tags": ("comparison",),
+            "artifact": False,
+            "job_type": "compare",
+        },
         {"command": comparison.command, "by": list(comparison.by), "baseline": comparison.baseline},
     )
     mirror.table("comparison", *group_table(comparison))

@@ -14,6 +14,7 @@ from vae_jax.inference import TrainedModel
 from vae_jax.metrics.active_units import count_active_units
 from vae_jax.randomness import root_key, stream
 from vae_jax.training.executors import Executor
+from vae_jax.training.placement import place
 from vae_jax.training.setup import Setup
 from vae_jax.training.step import TrainState, evaluation_params, make_hyper
 from vae_jax.typing import Config, Metrics, Params
@@ -51,7 +52,8 @@ class Evaluation:
 def make_evaluation(setup: Setup, configs: Sequence[Config], split: data.Split, executor: Executor) -> Evaluation:
     """The evaluation of members with these configs on `split`."""
     config, likelihood = setup.config, setup.model.likelihood
-    metrics = executor.evaluation(setup.evaluation_step, config["evaluation"]["batch_size"], split)
+    placed = place(split, config, executor.devices)
+    metrics = executor.evaluation(setup.evaluation_step, config["evaluation"]["batch_size"], placed)
     levels = 256 if config["data"]["binarize"] == "none" else 2
     nats = math.prod(setup.dataset.image_shape) * math.log(2) if likelihood.levels == levels else None
     return Evaluation(metrics, *member_constants(setup, configs, executor), bits_per_dim=nats)

@@ -16,17 +16,18 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vae_jax.errors import UserError
+from vae_jax.training.prefetch import BatchReader, send_whole
+from vae_jax.training.scan import MakeStep, scan_programs, while_alive, with_singleton_axis
 from vae_jax.typing import AXIS, Metrics
 
 MEMBERS = "members"
 """The named axis that a population is split over."""
 
 Devices = Sequence[jax.Device]
-MakeStep = Callable[[Any], Callable]
-"""make_step(split) -> the step of step.py on that split."""
 
 
 def local_devices(count: int = 0) -> list[jax.Device]:
@@ -75,6 +76,15 @@ def free_bytes(devices: Devices) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // len(devices)
 
 
+def agreed_free_bytes(devices: Devices) -> int:
+    """What `free_bytes` says of the devices of this process, or the least that one of several processes says."""
+    own = process_devices(devices)
+    mebibytes = free_bytes(own) >> 20
+    if len(own) < len(devices):  # all must compile one program
+        mebibytes = int(multihost_utils.process_allgather(np.int32(mebibytes)).min())
+    return mebibytes << 20
+
+
 def check_divides(field: str, batch_size: int, devices: Devices) -> None:
     """Raises UserError unless a batch splits evenly over the devices."""
     if batch_size % len(devices):
@@ -87,6 +97,11 @@ def check_divides(field: str, batch_size: int, devices: Devices) -> None:
 def replicate(tree: Any, devices: Devices) -> Any:
     """A copy of `tree` on every device of this process, as the lifted steps take it."""
     return jax.device_put(tree, NamedSharding(Mesh(np.array(process_devices(devices)), (AXIS,)), PartitionSpec()))
+
+
+def spread(tree: Any, devices: Devices) -> Any:
+    """Each of the devices of this process with its part of `tree`, by the leading axis."""
+    return jax.device_put(tree, NamedSharding(Mesh(np.array(process_devices(devices)), (AXIS,)), PartitionSpec(AXIS)))
 
 
 def shards(indices: np.ndarray, devices: Devices) -> np.ndarray:
@@ -111,8 +126,14 @@ class Executor(Protocol):
     def to_host(self, tree: Any) -> list[Any]:
         """The tree of each member on the host, and of each copy that fills up the last device."""
 
-    def train_steps(self, make_step: MakeStep, steps_per_call: int) -> "StepProgram":
-        """The compiled train steps, at most `steps_per_call` in one call."""
+    def train_steps(self, make_step: MakeStep, steps_per_call: int, blocks: bool = False) -> "StepProgram":
+        """The compiled train steps, at most `steps_per_call` in one call; of `blocks`, a split for each device."""
+
+    def block_indices(self, streams: np.ndarray, members: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """What each device reads, (device, stream, steps, example), of `streams` (stream, steps, batch).
+
+        `members` says by which stream each member goes; with it comes which of its device's streams that is.
+        """
 
     def step_arguments(self, indices: np.ndarray, key: Any, hyper: Any, alive: np.ndarray) -> tuple:
         """What a compiled call takes beside the split and the state."""
@@ -155,31 +176,6 @@ class StepProgram:
         return self.full_call.lower(split, state, *self.executor.step_arguments(indices, key, hyper, alive))
 
 
-def scan_programs(make_step: MakeStep, steps_per_call: int) -> tuple[Callable, Callable]:
-    """Many steps of one member: a scan of all rows of indices, and a loop of the first so many of them.
-
-    Only these two are ever compiled; the loop costs a GPU a synchronisation a step, so it is for the rest.
-    """
-
-    def scan(split, state, indices, key, hyper):
-        step = make_step(split)
-        return jax.lax.scan(lambda state, shard: step(state, shard, key, hyper), state, indices)
-
-    def loop(split, state, indices, key, hyper, steps):
-        step = make_step(split)
-
-        def body(i, carry):
-            state, written = carry
-            state, metrics = step(state, indices[i], key, hyper)
-            return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), written, metrics)
-
-        shapes = jax.eval_shape(step, state, indices[0], key, hyper)[1]
-        empty = jax.tree.map(lambda row: jnp.zeros((steps_per_call, *row.shape), row.dtype), shapes)
-        return jax.lax.fori_loop(0, steps, body, (state, empty))
-
-    return scan, loop
-
-
 @dataclass(frozen=True)
 class DataParallel:
     """One member, whose batches are split over the devices and whose state is on each of them."""
@@ -194,17 +190,21 @@ class DataParallel:
         """The tree on the host."""
         return [jax.device_get(tree)]
 
-    def train_steps(self, make_step: MakeStep, steps_per_call: int) -> StepProgram:
+    def train_steps(self, make_step: MakeStep, steps_per_call: int, blocks: bool = False) -> StepProgram:
         """The compiled train steps, replicated state unmapped."""
         scan, loop = scan_programs(make_step, steps_per_call)
-        full = self._pmap(scan, (None, None, 0, None, None))
-        partial_call = self._pmap(loop, (None, None, 0, None, None, None))
+        axes = (0 if blocks else None, None, 0, None, None)
+        full, partial_call = self._pmap(scan, axes), self._pmap(loop, (*axes, None))
         return StepProgram(self, full, partial_call, steps_per_call, step_axis=0)
 
     def _pmap(self, function: Callable, axes: tuple) -> Any:
         return jax.pmap(
             function, axis_name=AXIS, in_axes=axes, out_axes=None, devices=self.devices, donate_argnums=(1,)
         )
+
+    def block_indices(self, streams: np.ndarray, members: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Each device's shard of every batch of the only stream."""
+        return shards(streams[0], self.devices)[:, None], np.zeros(1, np.int32)
 
     def step_arguments(self, indices: np.ndarray, key: Any, hyper: Any, alive: np.ndarray) -> tuple:
         """Each device's shard of every batch; the only member is alive."""
@@ -237,16 +237,19 @@ class _EvaluationPart:
         axes: Any = (None, None, 0, None, None, None)
         self.call = jax.pmap(map_batches, AXIS, in_axes=axes, out_axes=None, devices=devices)
         self.devices, self.indices, self.remainder = devices, indices, remainder
-        self.split = replicate(split, devices) if indices.size else None
+        send = partial(replicate, devices=devices)
+        self.reader = BatchReader(send_whole(split, send) if indices.size else split, indices, send)
 
-    def __call__(self, *constants: Any) -> Any:
-        """Metrics of each batch; `constants` are params, key, step and hyper, which may lie on more devices."""
-        params, key, step, hyper = constants
-        return self.call(self.split, params, shards(self.indices, self.devices), key, step, hyper)
+    def __call__(self, *constants: Any) -> list[Any]:
+        """Metrics of each batch, by calls; `constants` are params, key, step and hyper, perhaps on more devices."""
+        params, key, step, hyper = replicate(constants, self.devices) if self.remainder else constants
+        return self.reader.map(
+            lambda split, batches: self.call(split, params, shards(batches, self.devices), key, step, hyper)
+        )
 
 
 def _evaluate_parts(parts: Sequence[_EvaluationPart], *constants: Any) -> list[Metrics]:
-    results = [part(*(replicate(constants, part.devices) if part.remainder else constants)) for part in parts]
+    results = [result for part in parts for result in part(*constants)]
     counts = np.concatenate([np.full(len(part.indices), part.indices.shape[1]) for part in parts])
     return [_union(jax.device_get(results), counts)]
 
@@ -275,28 +278,6 @@ cache through a call: one by one on each of two cores is 1.3 times as fast as vm
 """
 
 
-def with_singleton_axis(step: Callable) -> Callable:
-    """The step of a member that has its whole batch: the axis it averages over has size one.
-
-    Nothing is mapped over it, or all arrays would gain an axis and XLA's CPU compiler take other, slower layouts. So a
-    step asks `collectives.batch_positions` where its examples lie, never `axis_index`.
-    """
-    return jax.vmap(step, in_axes=None, out_axes=None, axis_name=AXIS, axis_size=1)
-
-
-def while_alive(program: Callable) -> Callable:
-    """`program` of one member with `alive` after its numbers: a member that is not keeps its state, for no work."""
-
-    def call(split, state, indices, key, hyper, alive, *steps):
-        def run(state):
-            return program(split, state, indices, key, hyper, *steps)
-
-        metrics = jax.tree.map(lambda row: jnp.zeros(row.shape, row.dtype), jax.eval_shape(run, state)[1])
-        return jax.lax.cond(alive, run, lambda state: (state, metrics), state)
-
-    return call
-
-
 @dataclass(frozen=True)
 class MemberParallel:
     """Members of a population over devices: each lies whole on one of them and nothing is exchanged.
@@ -319,13 +300,20 @@ class MemberParallel:
         devices, members = jax.tree.leaves(host)[0].shape[:2]
         return [jax.tree.map(lambda leaf, d=d, i=i: leaf[d, i], host) for d in range(devices) for i in range(members)]
 
-    def train_steps(self, make_step: MakeStep, steps_per_call: int) -> StepProgram:
+    def train_steps(self, make_step: MakeStep, steps_per_call: int, blocks: bool = False) -> StepProgram:
         """The compiled train steps, every member with its own."""
         scan, loop = scan_programs(lambda split: with_singleton_axis(make_step(split)), steps_per_call)
-        axes = (None, 0, 0, 0, 0, 0)
+        axes = (0 if blocks else None, 0, 0, 0, 0, 0)
         full = self._pmap(self._over_members(while_alive(scan)), axes, donate_argnums=(1,))
         partial_call = self._pmap(self._over_members(while_alive(loop)), (*axes, None), donate_argnums=(1,))
         return StepProgram(self, full, partial_call, steps_per_call, step_axis=2)
+
+    def block_indices(self, streams: np.ndarray, members: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The streams of a device's members, each of them once."""
+        by_device = [np.unique(own, return_inverse=True) for own in self._stack(*map(np.int32, members))]
+        most = max(len(own) for own, _ in by_device)
+        slots = np.concatenate([slots for _, slots in by_device])[: len(members)]
+        return np.stack([streams[np.resize(own, most)] for own, _ in by_device]), slots
 
     def step_arguments(self, indices: np.ndarray, key: Any, hyper: Any, alive: np.ndarray) -> tuple:
         """Every member's indices on its device, and which members go on."""
@@ -346,11 +334,17 @@ class MemberParallel:
         full = split.size // batch_size * batch_size
         indices = np.arange(split.size, dtype=np.int32)
         parts = [part for part in (indices[:full].reshape(-1, batch_size), indices[None, full:]) if part.size]
-        return partial(self._evaluate, call, replicate(split, self.devices), parts)
+        send = partial(replicate, devices=self.devices)
+        placed = send_whole(split, send)
+        return partial(self._evaluate, call, [BatchReader(placed, part, send) for part in parts])
 
-    def _evaluate(self, call: Callable, split: Any, parts: Sequence[np.ndarray], *constants: Any) -> list[Metrics]:
-        counts = np.concatenate([np.full(len(part), part.shape[1]) for part in parts])
-        results = [self.to_host(call(split, part, *constants)) for part in parts]
+    def _evaluate(self, call: Callable, readers: Sequence[BatchReader], *constants: Any) -> list[Metrics]:
+        counts = np.concatenate([np.full(len(reader.batches), reader.batches.shape[1]) for reader in readers])
+        results = [
+            result
+            for reader in readers
+            for result in reader.map(lambda split, batches: self.to_host(call(split, batches, *constants)))
+        ]
         return [_union(member, counts) for member in zip(*results, strict=True)]
 
     def _members_map(self) -> Callable[[Callable], Callable]:

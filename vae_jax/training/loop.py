@@ -1,17 +1,23 @@
 """The loop: take steps, record them, evaluate, save, report. Runs that train together go through it as one."""
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import data
+from vae_jax.data._splits import on_host
 from vae_jax.training.evaluation import Evaluation, fit_after_training, make_evaluation, member_constants
-from vae_jax.training.executors import Executor, StepProgram, replicate
+from vae_jax.training.executors import Executor, StepProgram, replicate, spread
+from vae_jax.training.placement import place
+from vae_jax.training.prefetch import batches_at_once, block_positions, prefetch, read_block, send_whole
 from vae_jax.training.recorder import Diverged, report_population
 from vae_jax.training.run import TrainingRun
 from vae_jax.training.run_results import Results, merge_splits
@@ -35,15 +41,39 @@ def train_until(
     Returns:
         What is reported of each run, where one of them is complete, else None of all.
     """
-    config, first = setup.config, runs[0].step
     program = compile_program(setup, [run.config for run in runs], executor)
     state = executor.to_devices([run.state or jax.device_get(setup.initial_state(run.root_key)) for run in runs])
     for run in runs:
         run.open_records(progress if len(runs) == 1 else None)
-    step, unread = first, None
+    # What reads ahead ends with the calls, however they end.
+    with contextlib.closing(program.calls(dispatches(runs[0].step, until, setup.config))) as calls:
+        state = take_calls(runs, state, calls, until, setup, program, progress, stop)
 
-    for start, step in dispatches(first, until, config):
-        state, metrics = program.train_steps(runs, state, start, step)
+    for run, host_state in zip(runs, executor.to_host(state), strict=False):
+        run.state = jax.tree.map(np.array, host_state)
+        run.step = int(run.state.step)
+    for run in runs:
+        with run.isolate_failure(OSError):
+            run.checkpoints.wait()
+    if not any(run.alive and run.complete for run in runs):
+        return unevaluated(runs)
+    return report_results(runs, setup, program, executor, state)
+
+
+def take_calls(
+    runs: Sequence[TrainingRun],
+    state: TrainState,
+    calls: Iterable[tuple[int, int, Iterable[Any]]],
+    until: int,
+    setup: Setup,
+    program: "CompiledProgram",
+    progress: Progress,
+    stop: StopSignal,
+) -> TrainState:
+    """The state after the compiled calls (start, end, inputs), or after those before a signal or the runs' end."""
+    config, executor, unread = setup.config, program.executor, None
+    for start, step, inputs in calls:
+        state, metrics = program.train_steps(runs, state, inputs)
         record_steps(runs, executor, progress, unread)
         unread, numbers = (start, step, metrics), unevaluated(runs)
 
@@ -69,16 +99,7 @@ def train_until(
             save(runs, step, executor.to_host(state), numbers if regular else unevaluated(runs))
         if stopping or not any(run.active for run in runs):
             break
-
-    for run, host_state in zip(runs, executor.to_host(state), strict=False):
-        run.state = jax.tree.map(np.array, host_state)
-        run.step = int(run.state.step)
-    for run in runs:
-        with run.isolate_failure(OSError):
-            run.checkpoints.wait()
-    if not any(run.alive and run.complete for run in runs):
-        return unevaluated(runs)
-    return report_results(runs, setup, program, executor, state)
+    return state
 
 
 def unevaluated(runs: Sequence[TrainingRun]) -> list[Any]:
@@ -117,27 +138,66 @@ def best_states(runs: Sequence[TrainingRun], setup: Setup, executor: Executor) -
 
 @dataclass(frozen=True)
 class CompiledProgram:
-    """The compiled parts of runs that train together, and what of their arguments stays the same from call to call."""
+    """The compiled parts of runs that train together, and what of their arguments stays the same from call to call.
+
+    `split` is on the devices, or on the host, where a call is given the images of its steps alone.
+    """
 
     configs: Sequence[ConfigDict]
+    executor: Executor
     steps: StepProgram
     validation: Evaluation | None
     split: data.Split
     key: jax.Array
     hyper: Hyper
 
+    def calls(self, spans: Iterable[tuple[int, int]]) -> Generator[tuple[int, int, Iterable[Any]]]:
+        """(start, end, inputs) of steps by their (start, end): what `train_steps` takes, the next read meanwhile."""
+        spans, ahead = itertools.tee(spans)
+        parts = itertools.chain.from_iterable(map(self._parts, ahead))
+        with contextlib.closing(prefetch(self._read, parts) if on_host(self.split) else self._given(parts)) as inputs:
+            for span in spans:
+                yield *span, itertools.islice(inputs, len(self._parts(span)))
+
+    def _parts(self, span: tuple[int, int]) -> list[tuple[int, int]]:
+        """(start, end) of the steps of a span that are taken at once: fewer where a block has no room for more."""
+        (start, end), most = span, self.steps.steps_per_call
+        return [(first, min(first + most, end)) for first in range(start, end, most)]
+
+    def _given(self, parts: Iterable[tuple[int, int]]) -> Generator[tuple[Any, np.ndarray]]:
+        """(split, indices (member, steps, batch)) of steps of a split that is on the devices."""
+        for part in parts:
+            streams, members = self._streams(part)
+            yield self.split, streams[members]
+
+    def _read(self, part: tuple[int, int]) -> tuple[Any, np.ndarray]:
+        """The same of a split that is on the host: a split for each device, and positions in it."""
+        streams, members = self._streams(part)
+        ids, slots = self.executor.block_indices(streams, members)
+        block = read_block(self.split, ids, self.steps.steps_per_call)
+        positions = block_positions(ids, slots, self.steps.steps_per_call, streams.shape[2])
+        return spread(block, self.executor.devices), positions
+
+    def _streams(self, part: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+        """The index streams of the steps of a part, one for each seed, and by which each member goes."""
+        (start, end), batch = part, self.configs[0].train.batch_size
+        seeds, members = streams_by_seed(self.configs)
+        streams = [data.index_stream(seed, start, end - start, self.split.size, batch) for seed in seeds]
+        return np.stack(streams), members
+
     def train_steps(
-        self, runs: Sequence[TrainingRun], state: TrainState, start: int, end: int
+        self, runs: Sequence[TrainingRun], state: TrainState, inputs: Iterable[Any]
     ) -> tuple[TrainState, Any]:
-        """The state after the steps from `start` to `end`, and their metrics; runs that have ended stay as they are."""
-        size, batch = self.split.size, self.configs[0].train.batch_size
-        streams = {
-            seed: data.index_stream(seed, start, end - start, size, batch)
-            for seed in dict.fromkeys(config.seed for config in self.configs)
-        }
-        indices = np.stack([streams[config.seed] for config in self.configs])
+        """The state after the steps of a call, and their metrics; runs that have ended stay as they are."""
         active = np.array([run.active for run in runs])
-        return self.steps(self.split, state, indices, self.key, self.hyper, active)
+        rows: list[Any] = []
+        for split, indices in inputs:
+            jax.block_until_ready(rows[-2:-1])  # or blocks that wait for the devices fill them
+            state, metrics = self.steps(split, state, indices, self.key, self.hyper, active)
+            rows.append(metrics)
+        if len(rows) == 1:
+            return state, rows[0]
+        return state, jax.tree.map(lambda *leaves: jnp.concatenate(leaves, self.steps.step_axis), *rows)
 
     def validate(self, state: TrainState) -> list[Any]:
         """The validation numbers of each run; None where there is no such split."""
@@ -156,11 +216,27 @@ def compile_program(setup: Setup, configs: Sequence[ConfigDict], executor: Execu
 
     Of the configs only the seed and the numbers that are traced may differ.
     """
-    steps = executor.train_steps(setup.train_step, setup.config.train.dispatch)
-    held_out = setup.dataset.validation
+    config, held_out = setup.config, setup.dataset.validation
+    split, most = place(setup.dataset.train, config, executor.devices), config.train.dispatch
+    if on_host(split):
+        most = batches_at_once(split, _examples_at_once(configs, executor), most)
+    steps = executor.train_steps(setup.train_step, most, blocks=on_host(split))
     validation = None if held_out is None else make_evaluation(setup, configs, held_out, executor)
-    split = replicate(setup.dataset.train, executor.devices)
-    return CompiledProgram(configs, steps, validation, split, *member_constants(setup, configs, executor))
+    split = send_whole(split, partial(replicate, devices=executor.devices))
+    return CompiledProgram(configs, executor, steps, validation, split, *member_constants(setup, configs, executor))
+
+
+def _examples_at_once(configs: Sequence[ConfigDict], executor: Executor) -> int:
+    """How many examples of a step a device reads: those of each stream that its members go by."""
+    seeds, members = streams_by_seed(configs)
+    ids, _ = executor.block_indices(np.zeros((len(seeds), 1, configs[0].train.batch_size), np.int32), members)
+    return ids[0].size
+
+
+def streams_by_seed(configs: Sequence[ConfigDict]) -> tuple[list[int], list[int]]:
+    """The seeds of the members' index streams, each of them once, and by which of them each member goes."""
+    seeds = list(dict.fromkeys(config.seed for config in configs))
+    return seeds, [seeds.index(config.seed) for config in configs]
 
 
 def dispatches(first: int, until: int, config: ConfigDict) -> Iterator[tuple[int, int]]:

@@ -3,13 +3,15 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.data._splits import host_split, on_host
 from vae_jax.errors import UserError
 from vae_jax.randomness import root_key
 from vae_jax.training import executors
 from vae_jax.training.executors import MemberParallel
+from vae_jax.training.placement import fits_devices
+from vae_jax.training.prefetch import MAX_BYTES
 from vae_jax.training.setup import Setup, tree_bytes
 from vae_jax.training.step import make_hyper
 
@@ -31,7 +33,12 @@ def members_at_once(setup: Setup, executor: MemberParallel, count: int) -> int:
 
 def _members_that_fit(setup: Setup, executor: MemberParallel) -> int:
     needed = member_bytes(setup, executor)
-    data_bytes = tree_bytes(jax.eval_shape(lambda split: split, setup.dataset.train))
+    train = setup.dataset.train
+    data_bytes = tree_bytes(jax.eval_shape(lambda split: split, train))
+    if not fits_devices(train, setup.config, executor.devices):
+        data_bytes = 3 * MAX_BYTES  # blocks of images that are there at once
+    elif on_host(host := host_split(train)):
+        data_bytes = host.fetch.nbytes  # type: ignore[attr-defined]
     free = FILLED * executors.free_bytes(executor.devices) - data_bytes
     if free < needed:
         raise UserError(
@@ -53,7 +60,7 @@ def member_bytes(setup: Setup, executor: MemberParallel) -> int:
 
     indices = np.zeros((count, config.train.dispatch, config.train.batch_size), np.int32)
     key, hyper = jax.tree.map(one_a_device, (root_key(config.seed), make_hyper(config, setup.model)))
-    split, states = jax.tree.map(jnp.asarray, setup.dataset.train), jax.tree.map(one_a_device, state)
+    split, states = jax.eval_shape(lambda split: split, setup.dataset.train), jax.tree.map(one_a_device, state)
     program = steps.lower(split, states, indices, key, hyper, np.ones(count, bool)).compile()
     analysis: Any = program.memory_analysis()
     return tree_bytes(state) + analysis.temp_size_in_bytes + indices.nbytes // count

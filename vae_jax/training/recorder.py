@@ -1,8 +1,8 @@
-"""What a training run tells the world: terminal, metrics.jsonl and W&B; and that it diverged."""
+"""What a training run tells the world: terminal, metrics.jsonl, W&B and TensorBoard; and that it diverged."""
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from vae_jax.plots.captions import format_fixed
 from vae_jax.screen import wrap_text
 from vae_jax.training import executors, writers
 from vae_jax.training.evaluation import log_metrics
+from vae_jax.training.event_files import TensorboardMirror
 from vae_jax.training.run_results import Results, results_table
 
 
@@ -76,8 +77,42 @@ class Diverged(Exception):
     """A loss or a parameter is no longer a number."""
 
 
+class Mirrors:
+    """W&B and TensorBoard, each where the config asks for it: what is told here goes to both."""
+
+    def __init__(self, config: ConfigDict, folder: Path, first: int, say: Callable[[str], Any]):
+        self._wandb = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), say)
+        self._tensorboard = TensorboardMirror(folder, first, config.log.tensorboard, say)
+
+    def metrics(self, record: Mapping[str, Any]) -> None:
+        """One record of metrics.jsonl."""
+        self._wandb.metrics(record)
+        self._tensorboard.metrics(record)
+
+    def picture(self, file: Path, step: int) -> None:
+        """One PNG file."""
+        self._wandb.picture(file, step)
+        self._tensorboard.picture(file, step)
+
+    def summary(self, values: Mapping[str, Any], of: str = "final") -> None:
+        """An evaluation of the "final" or another checkpoint."""
+        self._wandb.summary(values, of)
+        self._tensorboard.summary(values, of)
+
+    def artifact(self, folder: Path) -> None:
+        """A folder of checkpoints, which only W&B takes."""
+        self._wandb.artifact(folder)
+
+    def close(self, exit_code: int) -> None:
+        """Finishes both; neither is waited for without limit."""
+        self._wandb.close(exit_code)
+        self._tensorboard.close()
+
+
 class Recorder:
-    """Writes the records of a run in `folder`, to W&B and, where there is one, to `progress`, from step `first` on."""
+    """Writes the records of a run in `folder`, to its mirrors and, where there is one, to `progress`, from step `first`
+    on.
+    """
 
     def __init__(
         self,
@@ -89,7 +124,7 @@ class Recorder:
     ):
         self.config, self.progress = config, progress
         self.file = writers.MetricsFile(folder / "metrics.jsonl", first, say)
-        self.mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), say)
+        self.mirror = Mirrors(config, folder, first, say)
         self.start = self.last_time = time.perf_counter()
         self.last_step: int | None = None
 
@@ -117,7 +152,7 @@ class Recorder:
         self.file.sync()
 
     def close(self, status: int) -> None:
-        """Closes the file and the W&B run."""
+        """Closes the file and the mirrors."""
         self.file.close()
         self.mirror.close(status)
 

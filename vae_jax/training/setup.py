@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import data, model, registry
 from vae_jax.data._arrays import warn_once
+from vae_jax.data._augmentation import check_augmentation
 from vae_jax.errors import UserError, errors_of
 from vae_jax.inference import TrainedModel
 from vae_jax.model import Model
@@ -42,7 +43,7 @@ class Setup:
 
     def train_step(self, split: data.Split) -> Callable:
         """The train step on `split`."""
-        fetch, ema = fetch_fn(self.config)(split), self.config.train.ema
+        fetch, ema = fetch_fn(self.config, is_training=True)(split), self.config.train.ema
         return make_train_step(self.model.nets, self.model.variant, self.optimizer, fetch, ema)
 
     def evaluation_step(self, split: data.Split) -> Callable:
@@ -90,6 +91,9 @@ def prepare(config: ConfigDict) -> Setup:
         raise UserError(
             f"config.train.batch_size: {batch} is more than the {size} training images; give at most {size}"
         )
+    with errors_of("config.data."):
+        has_factors = dataset.train.factors is not None
+        check_augmentation(config.data.flip, config.data.shift, dataset.image_shape, has_factors)
     if dataset.validation is None:
         _check_nothing_decides(config)
     for split in dataset.splits.values():

@@ -14,13 +14,14 @@ import optax
 from jaxtyping import Int
 
 from vae_jax import data, randomness
+from vae_jax.data._augmentation import augmentation
 from vae_jax.errors import errors_of
 from vae_jax.model import Model
 from vae_jax.models.collectives import all_gather, batch_positions, mean_over_devices
 from vae_jax.models.learning_rates import make_schedule
 from vae_jax.models.networks import Nets, refuse_collections
 from vae_jax.models.optimizers import averaged, check_decay, check_ema, make_optimizer, partition_optimizers
-from vae_jax.typing import Batch, Config, Indices, Key, Metrics, Params, Scalar
+from vae_jax.typing import Batch, Bytes, Config, Images, Indices, Key, Metrics, Params, Scalar
 from vae_jax.variants import Variant
 
 Fetch = Callable[[Indices, Indices, Key], Batch]
@@ -184,7 +185,15 @@ def make_hyper(config: Config, model: Model) -> Hyper:
     return Hyper(rate, floats, decay)
 
 
-def fetch_fn(config: Config) -> Callable[[data.Split], Fetch]:
-    """split -> how its batches are made."""
-    binarize = data.binarizer(config["data"]["binarize"])
-    return lambda split: partial(data.make_batch, split, binarize)
+def fetch_fn(config: Config, is_training: bool = False) -> Callable[[data.Split], Fetch]:
+    """split -> how its batches are made; those that are trained on are augmented first."""
+    section: dict[str, Any] = {"flip": False, "shift": 0} | dict(config["data"].items())
+    binarize = data.binarizer(section["binarize"])
+    if not is_training or not (section["flip"] or section["shift"]):
+        return lambda split: partial(data.make_batch, split, binarize)
+    augment = augmentation(section["flip"], section["shift"])
+
+    def prepare_images(images: Bytes, key: Key, index: Indices) -> Images:
+        return binarize(augment(images, key, index), key, index)
+
+    return lambda split: partial(data.make_batch, split, prepare_images)

@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go: the terminal, metrics.jsonl, Weights & Biases.
+"""Where a run's numbers and pictures go: the terminal, metrics.jsonl, Weights & Biases; TensorBoard: event_files.py.
 
 The only file that imports wandb, but for launch/wandb_agent.py. metrics.jsonl is the truth and W&B a mirror of it: the
 mirror lives in a thread of its own, so that it can neither stop nor slow a run, and fails once, aloud.
@@ -7,13 +7,11 @@ mirror lives in a thread of its own, so that it can neither stop nor slow a run,
 import contextlib
 import json
 import os
-import queue
 import re
 import secrets
 import shutil
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,16 @@ from tqdm import tqdm
 from vae_jax.files import named_errors, plain, replacement, write_text
 from vae_jax.phrases import plural
 from vae_jax.screen import wrap_text
+from vae_jax.training.background import BackgroundCalls, error_line
 
 TIMINGS = ("steps_per_second", "images_per_second", "seconds")
 """Fields of metrics.jsonl that tell of the machine and not of the run: they differ when it is repeated."""
+
+KEYS = ("step", "split")
+"""Fields of metrics.jsonl that say of what a record is."""
+
+BINS = 20
+"""Of a histogram of the numbers of all latents."""
 
 BAR_FORMAT, BAR_CELLS = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}", 20
 """The bar of a terminal; its least width, for which what is said behind it makes room."""
@@ -37,9 +42,6 @@ NOTEBOOK_COLUMNS = 100
 
 IDENTITY = re.compile(r"[\w-]{1,64}", re.ASCII)
 """What W&B takes as the id of a run."""
-
-BACKLOG = 10_000
-"""Calls that may wait for W&B; when it falls further behind, what comes is left out there."""
 
 START_SECONDS, FINISH_SECONDS = 10.0, 20.0
 """W&B's own limits on the start of a run and on its last uploads."""
@@ -186,17 +188,27 @@ class WandbMirror:
 
     def __init__(self, workdir: Path, settings: Mapping[str, Any], config: Any, say: Callable[[str], Any] = print):
         self._workdir, self._settings, self._config, self._say = workdir, settings, config, say
-        self._queue: queue.SimpleQueue = queue.SimpleQueue()
-        self._behind = False
-        self._exit_code = 0
-        self._thread = None
+        self._calls = None
         if settings["mode"] != "disabled":
-            self._thread = threading.Thread(target=self._work, daemon=True, name="wandb")
-            self._thread.start()
+            self._calls = BackgroundCalls("wandb", self._start, lambda run, code: run.finish(exit_code=code), say)
+            self._calls.thread.start()
 
     def metrics(self, record: Mapping[str, Any]) -> None:
-        """Mirrors one record of metrics.jsonl, as split/name; vectors as split/name/i."""
-        self._put(lambda run: run.log(_flat(record), step=record["step"]))
+        """Mirrors one record of metrics.jsonl, as split/name.
+
+        A vector, one number a latent, is one histogram; of the test split it is a table too.
+        """
+
+        def send(run):
+            import wandb
+
+            scalars, vectors = split_values(record)
+            panels = {name: wandb.Histogram(values, num_bins=BINS) for name, values in vectors.items()}
+            if record["split"] == "test":  # once a run: W&B keeps a table as an artifact
+                panels |= {f"{name}_table": _numbered(wandb, values) for name, values in vectors.items()}
+            run.log(scalars | panels, step=record["step"])
+
+        self._put(send)
 
     def picture(self, file: Path, step: int) -> None:
         """Mirrors one PNG file."""
@@ -239,44 +251,16 @@ class WandbMirror:
 
     def close(self, exit_code: int = 0, seconds: float = 30.0) -> None:
         """Finishes the W&B run, waiting no longer than `seconds` for it."""
-        if self._thread is None:
-            return
-        self._exit_code = exit_code
-        self._queue.put(None)
-        self._thread.join(seconds)
-        if self._thread.is_alive():
-            self._report(f"still sending after {seconds:.0f} s; left behind (wandb sync sends the rest)")
-            self._say = lambda line: None
+        if self._calls is not None and not self._calls.close(exit_code, seconds, " (wandb sync sends the rest)"):
             _abandon()
 
     def _put(self, call: Callable[[Any], Any]) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            return
-        if self._queue.qsize() < BACKLOG:
-            self._queue.put(call)
-        elif not self._behind:
-            self._behind = True
-            self._report(f"{BACKLOG:,} records behind; later ones are missing there, metrics.jsonl has everything")
+        if self._calls is not None:
+            self._calls.put(call)
 
     def _report(self, text: str) -> None:
-        self._say(f"wandb: {text}")
-
-    def _work(self) -> None:
-        try:
-            self._send_all(self._start())
-        except BaseException as error:
-            self._report(f"mirror stopped ({_reason(error)}); metrics.jsonl has everything")
-
-    def _send_all(self, run: Any) -> None:
-        """Sends what is in the queue until it is closed."""
-        try:
-            while (call := self._queue.get()) is not None:
-                call(run)
-        except BaseException:
-            self._exit_code = self._exit_code or 1
-            raise
-        finally:
-            run.finish(exit_code=self._exit_code)
+        if self._calls is not None:
+            self._calls.report(text)
 
     def _start(self) -> Any:
         import wandb
@@ -287,7 +271,7 @@ class WandbMirror:
                 _check_online(wandb)
                 return self._init(wandb, mode)
             except Exception as error:
-                self._report(f"{_reason(error)}; this run is kept offline (wandb sync sends it later)")
+                self._report(f"{error_line(error)}; this run is kept offline (wandb sync sends it later)")
                 wandb.teardown()  # which forgets the failed start: the service would hold its id to be taken
             mode = "offline"
         return self._init(wandb, mode)
@@ -296,6 +280,7 @@ class WandbMirror:
         names = {name: self._settings[name] or None for name in ("project", "entity", "group", "name")}
         return wandb.init(
             **{**names, "name": names["name"] or self._workdir.resolve().name},
+            job_type=self._settings.get("job_type", "train"),
             tags=list(self._settings["tags"]) or None,
             id=_identity(self._workdir / "wandb" / "id"),
             resume="allow",
@@ -329,6 +314,7 @@ def _abandon() -> None:
     wandb: Any = sys.modules.get("wandb")
     with contextlib.suppress(Exception):  # none of it has a public name; what is on disk stays for wandb sync
         connection = wandb.setup()._connection
+        connection._finalizer._queue.put(None)  # ends the thread that would tell it of what is collected at the exit
         connection._cleanup()  # takes back W&B's exit handler, which would talk to the ended service
         connection._proc._process.kill()
         connection._proc.join()
@@ -345,16 +331,14 @@ def _identity(file: Path) -> str:
     return identity
 
 
-def _reason(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _numbered(wandb: Any, values: Sequence[float]) -> Any:
+    """The table of one number a latent."""
+    return wandb.Table(columns=["latent", "value"], data=[[i, value] for i, value in enumerate(values)])
 
 
-def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    split = record["split"]
-    flat = {}
-    for name, value in plain(record).items():
-        if isinstance(value, list):
-            flat.update({f"{split}/{name}/{i}": item for i, item in enumerate(value)})
-        elif name not in ("step", "split"):
-            flat[f"{split}/{name}"] = value
-    return flat
+def split_values(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """The scalars and the vectors of a record of metrics.jsonl, by split/name; a vector only where all are numbers."""
+    named = {f"{record['split']}/{name}": value for name, value in plain(record).items() if name not in KEYS}
+    vectors = {name: value for name, value in named.items() if isinstance(value, list)}
+    scalars = {name: value for name, value in named.items() if name not in vectors}
+    return scalars, {name: value for name, value in vectors.items() if value and None not in value}

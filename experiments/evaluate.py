@@ -1,4 +1,4 @@
-"""A run's checkpoint to its held-out numbers and pictures: what `vae-jax evaluate` does.
+"""A run's checkpoint to its test numbers and pictures: what `vae-jax evaluate` does.
 
     python -m experiments.evaluate --workdir=runs/digits [--checkpoint=best] [--metrics=mig,likelihood:k=5000]
 

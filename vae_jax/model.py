@@ -135,9 +135,10 @@ def load_data(section: Config) -> data.Dataset:
     """
     with errors_of("config.data."):
         own = registry.keyword_fields(data.get(section["name"]))
-        fields = {name: value for name, value in _section_fields(section).items() if name in own or name not in SHARED}
+        given = {"validation": 0} | _section_fields(section)  # of an earlier version, which had no such split
+        fields = {name: value for name, value in given.items() if name in own or name not in SHARED}
         dataset = data.check_dataset(_call_load(section["name"], fields))
-        return data.with_validation(dataset, dict(section.items()).get("validation", 0))
+        return data.with_validation(dataset, given["validation"])
 
 
 SHARED = ("binarize", "validation", "flip", "shift")

@@ -115,6 +115,32 @@ def test_a_run_whose_patience_runs_out_ends_and_is_done(run, stopped, capsys):
     assert compared.status == "done"
 
 
+def test_a_stopped_run_whose_results_are_lost_gets_them_again(stopped, tmp_path):
+    folder, _ = stopped
+    shutil.copytree(folder, tmp_path / "run")
+    for name in ("evaluation", "evaluation_best"):
+        (tmp_path / "run" / f"{name}.json").unlink()
+    assert train(tmp_path / "run", **{"train.patience": 2}) == 0
+    for name in ("evaluation", "evaluation_best"):
+        assert evaluation(tmp_path / "run", name) == evaluation(folder, name)
+    assert records(tmp_path / "run") == records(folder)
+
+
+def test_a_metric_of_a_stopped_run_stands_beside_its_results(stopped, tmp_path):
+    shutil.copytree(stopped[0], tmp_path / "run")
+    assert cli.evaluate([f"--workdir={tmp_path / 'run'}", "--metrics=active_units"]) == 0
+    assert evaluation(tmp_path / "run").keys() >= {"active_units.variances", "loss", "stopped_early"}
+
+
+def test_a_config_of_before_the_split_has_none(run, tmp_path):
+    recorded = json.loads((run / "config.json").read_text())
+    for field in ("validation", "flip"):
+        del recorded["config"]["data"][field]
+    (tmp_path / "config.json").write_text(json.dumps(recorded))
+    config = vae_jax.load_config(str(tmp_path / "config.json"))
+    assert (config.data.validation, config.data.flip) == (0, False)
+
+
 def members_file(folder, members):
     rows = [
         {"workdir": str(folder / name), "words": small_words(**FIELDS | fields)} for name, fields in members.items()
@@ -196,3 +222,4 @@ def test_a_decline_is_long_after_three_evaluations_and_a_fifth_of_all():
     long = {step: 0.0 if step == 960 else -1.0 for step in range(10, 1001, 10)}
     assert not decline(long, 960)
     assert not decline(falling, 40)
+    assert not decline(falling | {35: 0.0}, 10)  # of a step that was not saved

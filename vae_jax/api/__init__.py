@@ -75,7 +75,7 @@ def open_run(
 
     Args:
         folder: of a run.
-        checkpoint: "latest", or "best" by the tightest held-out bound logged.
+        checkpoint: "latest", or "best" by the bound on its validation split.
         net: the networks that it was fitted with, where they were an object that no import finds. Likewise:
         variant: its objective.
         likelihood: of its pixels.
@@ -98,7 +98,7 @@ def evaluate(workdir: str | Path, checkpoint: str = "latest", metrics: str = "")
     Args:
         workdir: the folder of a run.
         checkpoint: "latest" or "best".
-        metrics: in place of the held-out numbers and pictures: "mig,likelihood:k=5000" (docs/metrics.md), or "all".
+        metrics: in place of the test numbers and pictures: "mig,likelihood:k=5000" (docs/metrics.md), or "all".
 
     Returns:
         All that is known of the checkpoint by name; losses, bounds and likelihoods in nats per image.
@@ -117,6 +117,7 @@ def compare(
     metrics: Sequence[str] = (),
     baseline: str | None = None,
     out: str | Path | None = None,
+    checkpoint: str = "latest",
 ) -> RunComparison:
     """Which runs are better, by how much, and how sure that is; a table in a notebook and in a terminal.
 
@@ -126,6 +127,7 @@ def compare(
         metrics: the metrics, the score of choice first; the ELBO, its parts and what was evaluated unless given.
         baseline: the group that the others are held against; the VAE's unless given.
         out: where tables, pictures and the report go; none are written unless given.
+        checkpoint: of each run: "latest", that of the last step, or "best" by its validation split.
 
     Raises:
         UserError: for a folder, field, metric or group that is not there, and where no run has finished.
@@ -133,7 +135,7 @@ def compare(
     with errors_of("out: "):
         out = out if out is None else user_path(out)
     with python_errors():
-        comparison = compare_folders(*_folders(runs), tuple(by), tuple(metrics), baseline)
+        comparison = compare_folders(*_folders(runs), tuple(by), tuple(metrics), baseline, checkpoint)
         if out is not None:
             write_files(out, comparison)
     return comparison

@@ -61,7 +61,7 @@ def fit(
         start: "runs/other" or "runs/other:best", whose weights it begins with; random ones where it is empty.
         fields: any field of the config (vae_jax/config/defaults.py). `steps`, `batch_size`, `learning_rate`, `seed`,
             `latent_dim`; those of the variant, the net, the likelihood, train and data by their own names (`beta=4.0`,
-            `hidden=(512, 256)`, `test=0.2`); any by its dotted name (`**{"log.every": 50}`).
+            `hidden=(512, 256)`, `test=0.2`); any by its dotted name (`**{"train.schedule": "cosine"}`).
 
     Returns:
         The model at its last step. What is an object without a name to import is never pickled: to open its run again,

@@ -61,6 +61,8 @@ def keyword_of(field: str) -> str:
     section, _, leaf = field.rpartition(".")
     if leaf == "name" and section in NAMED:
         return section
+    if leaf in NAMED:  # train.schedule, where schedule is that of beta
+        return field
     return leaf if section in SECTIONS and leaf != "name" else field
 
 

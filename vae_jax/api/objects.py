@@ -22,6 +22,7 @@ from vae_jax import data, registry
 from vae_jax.config.parse import MODULE_FOLDERS
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
+from vae_jax.model import SHARED
 from vae_jax.models import networks
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
@@ -110,7 +111,7 @@ def _absent_loader(name: str, section: Mapping[str, Any]) -> Callable[..., NoRet
     def load(**fields: Any) -> NoReturn:
         raise UserError(f"name: {name!r} is an object that is not here; give it to vae_jax.open_run(folder, data=...)")
 
-    fields = {field: value for field, value in section.items() if field not in ("name", "binarize", "validation")}
+    fields = {field: value for field, value in section.items() if field not in ("name", *SHARED)}
     parameters = [inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=fields[field]) for field in fields]
     load.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return load

@@ -9,6 +9,7 @@ from vae_jax.comparison.notes import notes
 from vae_jax.comparison.results import Comparison, Difference, Summary
 from vae_jax.comparison.terminal import comparison_lines
 from vae_jax.comparison.wording import (
+    checkpoint_phrase,
     decimals,
     format_interval,
     format_number,
@@ -36,7 +37,7 @@ class RunComparison(Comparison):
         counts = status_counts(self.runs, self.skipped)
         by = ", ".join(self.by) or "nothing but the seed"
         return join(
-            tag("p", tag("b", self.folder), f": {counts}; by {by}; against {self.baseline}"),
+            tag("p", tag("b", self.folder), f": {counts}; by {by}; against {self.baseline}; {checkpoint_phrase(self)}"),
             *(tag("p", note) for note in notes(self)),
             *(_metric_table(self, metric) for metric in self.metrics),
             tag("p", tag("small", legend(self))),
@@ -44,11 +45,16 @@ class RunComparison(Comparison):
 
 
 def compare_folders(
-    folders: Sequence[Path], name: str, by: tuple[str, ...], metrics: tuple[str, ...], baseline: str | None
+    folders: Sequence[Path],
+    name: str,
+    by: tuple[str, ...],
+    metrics: tuple[str, ...],
+    baseline: str | None,
+    checkpoint: str,
 ) -> RunComparison:
     """The comparison of the runs in folders, which are called `name` together; arguments as in `vae_jax.compare`."""
-    runs, skipped = load_runs(folders)
-    return RunComparison(*compare_runs(name, "", runs, skipped, by, metrics, baseline))
+    runs, skipped = load_runs(folders, checkpoint)
+    return RunComparison(*compare_runs(name, "", runs, skipped, by, metrics, baseline, checkpoint))
 
 
 def _metric_table(comparison: Comparison, metric: str) -> Html:

@@ -122,7 +122,7 @@ class RunPlots:
         return run_figures.curves(panels, self._titled("Training"))
 
     def _titled(self, text: str) -> str:
-        return f"{text}: {run_caption(self.run.config)}"
+        return f"{text}: {run_caption(self.run.config)}, step {self.run.step:,} ({self.run.checkpoint})"
 
     def _held_out(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         """(images, labels) that were not trained on, some of the validation split where there is one."""
@@ -140,7 +140,8 @@ class RunPlots:
 
     def _nats_of_latents(self) -> np.ndarray | None:
         """The rate of each latent as its evaluation has it; None where it has none, or has not ended."""
-        kl = read_json(self.run.folder / "evaluation.json").get("kl")
+        name = "evaluation_best.json" if self.run.checkpoint == "best" else "evaluation.json"
+        kl = read_json(self.run.folder / name).get("kl")
         fits = isinstance(kl, list) and len(kl) == self.run.latent_dim and all(isinstance(x, (int, float)) for x in kl)
         return np.array(kl) if fits else None
 

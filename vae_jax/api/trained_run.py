@@ -71,7 +71,7 @@ class TrainedRun(TrainedModel):
         """The numbers of its checkpoint, which are written into its folder too.
 
         Args:
-            metrics: as docs/metrics.md has them, "mig", "likelihood:k=500", or "all"; held-out numbers and pictures
+            metrics: as docs/metrics.md has them, "mig", "likelihood:k=500", or "all"; test numbers and pictures
                 where none is named.
 
         Returns:

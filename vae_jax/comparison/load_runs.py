@@ -164,6 +164,8 @@ def _numbers(latest: Mapping[str, Any], folder: Path, checkpoint: str) -> dict[s
     numbers = numeric_metrics(latest if checkpoint == "latest" else read_json(file))
     if "loss" not in numbers:
         raise NotARun(f"{file.name} is damaged")
+    if checkpoint == "best" and f"{VALIDATION}loss" not in numbers:
+        raise NotARun(f"{file.name} is of a checkpoint that no validation split chose")
     return numbers
 
 

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from vae_jax import model
 from vae_jax.config import defaults
 from vae_jax.config.command_line import Overrides, split_overrides
+from vae_jax.config.earlier import EARLIER
 from vae_jax.config.rules import CHOICES, ITEM_KINDS, ITEMS, KINDS, NOT_NEGATIVE, RULES
 from vae_jax.errors import UserError, errors_of, unknown_name
 from vae_jax.files import read_json, reason, user_path
@@ -122,9 +123,20 @@ def _recorded_config(file: Path) -> ConfigDict:
         raise UserError(f"--config: {str(file)!r} is no run's config.json; give a .py file with get_config()")
     add_module_folders(file.parent)
     try:
-        return _checked_tree(str(file), tuples(tree))
+        return _completed(_checked_tree(str(file), tuples(tree)))
     except RecursionError:
         raise UserError(f"--config: {str(file)!r} is damaged (its values are nested too deep)") from None
+
+
+def _completed(config: ConfigDict) -> ConfigDict:
+    """The config of a run of any version, with what it did where there was no field yet."""
+    known = _known(_names(config))
+    for field, value in (known | {name: value for name, value in EARLIER.items() if name in known}).items():
+        section, _, leaf = field.rpartition(".")
+        node = config[section] if section else config
+        if leaf not in node:
+            node[leaf] = value
+    return config
 
 
 def tuples(tree: Any) -> Any:

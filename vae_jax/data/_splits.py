@@ -185,7 +185,8 @@ def from_factors(grid: Factors, split: str, changed: int) -> Dataset:
 def with_validation(dataset: Dataset, amount: float | int) -> Dataset:
     """The dataset with the validation split that it has, or one of training images drawn by a fixed permutation.
 
-    The partner of a training image is then a training image, that of a validation image one of either.
+    The partner of a training image is then a training image, that of a validation image one of either; a `partner` of
+    one's own goes on drawing from both.
 
     Args:
         dataset: with or without a validation split.

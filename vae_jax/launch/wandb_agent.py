@@ -224,8 +224,9 @@ def upload(folder: Path, config: ConfigDict) -> None:
     mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict())
     for record in writers.read_metrics(folder / "metrics.jsonl"):
         mirror.metrics(record)
+    step = read_json(folder / "evaluation.json").get("step", config.train.steps)
     for picture in sorted((folder / "pictures").glob("*.png")):
-        mirror.picture(picture, config.train.steps)
+        mirror.picture(picture, step)
     for checkpoint, name in (("final", "evaluation.json"), ("best", "evaluation_best.json")):
         if evaluation := read_json(folder / name):
             mirror.summary({field: value for field, value in evaluation.items() if field != "step"}, checkpoint)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax import data, model
-from vae_jax.files import write_json
+from vae_jax.config.run_end import has_ended
+from vae_jax.files import read_json, write_json
 from vae_jax.inference import TrainedModel
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.metrics._requests import parse_requests
@@ -48,7 +49,8 @@ def evaluate_run(
     run = open_run(folder, checkpoint)
     dataset = model.load_data(run.config["data"])
     words = expand_metrics(metrics, run.model, dataset)
-    finished = run.step == run.config["train"]["steps"]
+    steps, ended = run.config["train"]["steps"], read_json(folder / "evaluation.json")
+    finished = run.step == steps or (run.step == ended.get("step") and has_ended(ended, steps))
     if not finished and run.model.variant.fit_after_training is not None:
         run.params = run.model.variant.fit_after_training(run.params, lambda: training_codes(run, dataset.train))
     unfinished = "" if finished else f"_{run.step}"

@@ -45,6 +45,8 @@ def train_until(
     state = executor.to_devices([run.state or jax.device_get(setup.initial_state(run.root_key)) for run in runs])
     for run in runs:
         run.open_records(progress if len(runs) == 1 else None)
+    if not any(run.active for run in runs):  # they were restored where their patience had run out
+        until = runs[0].step
     # What reads ahead ends with the calls, however they end.
     with contextlib.closing(program.calls(dispatches(runs[0].step, until, setup.config))) as calls:
         state = take_calls(runs, state, calls, until, setup, program, progress, stop)
@@ -82,12 +84,11 @@ def take_calls(
         if evaluation_due:
             record_steps(runs, executor, progress, unread)
             unread = None
-        if last:
-            state = fit_after_training(setup, program.configs, state, executor, [run.active for run in runs])
         if evaluation_due and program.validation is not None:
             numbers = program.validate(state)
             record_validation(runs, step, numbers, progress)
-        ending = [not last and run.stop_early() for run in runs]
+        # What is fitted then counts in no score: earlier checkpoints are without it.
+        ending = [run.active if last else run.stop_early() for run in runs]
         state = fit_after_training(setup, program.configs, state, executor, ending)
 
         stopping = stop.requested()  # once a call: what is said to be saved must be what is saved
@@ -110,7 +111,10 @@ def unevaluated(runs: Sequence[TrainingRun]) -> list[Any]:
 def report_results(
     runs: Sequence[TrainingRun], setup: Setup, program: "CompiledProgram", executor: Executor, state: TrainState
 ) -> list[Results]:
-    """What is reported of runs that have ended: the test split is read here, once, and nothing is chosen by it."""
+    """What is reported of runs that have ended: the test split is read here alone, and nothing is chosen by it.
+
+    Runs that go on beside one that has ended get numbers that nobody reads.
+    """
     test = make_evaluation(setup, program.configs, setup.dataset.test, executor)
     steps = [run.step for run in runs]
     latest = program.merged_numbers(test, state, steps)
@@ -216,14 +220,14 @@ def compile_program(setup: Setup, configs: Sequence[ConfigDict], executor: Execu
 
     Of the configs only the seed and the numbers that are traced may differ.
     """
-    config, held_out = setup.config, setup.dataset.validation
+    config, validation = setup.config, setup.dataset.validation
     split, most = place(setup.dataset.train, config, executor.devices), config.train.dispatch
     if on_host(split):
         most = batches_at_once(split, _examples_at_once(configs, executor), most)
     steps = executor.train_steps(setup.train_step, most, blocks=on_host(split))
-    validation = None if held_out is None else make_evaluation(setup, configs, held_out, executor)
+    evaluate = None if validation is None else make_evaluation(setup, configs, validation, executor)
     split = send_whole(split, partial(replicate, devices=executor.devices))
-    return CompiledProgram(configs, executor, steps, validation, split, *member_constants(setup, configs, executor))
+    return CompiledProgram(configs, executor, steps, evaluate, split, *member_constants(setup, configs, executor))
 
 
 def _examples_at_once(configs: Sequence[ConfigDict], executor: Executor) -> int:

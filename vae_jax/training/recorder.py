@@ -61,12 +61,12 @@ def print_summary(config: ConfigDict, folder: Path, results: Results, steps: int
     sys.stdout.flush()
 
 
-def report_population(progress: writers.Progress, step: int, held_out: Sequence[dict[str, Any]]) -> None:
+def report_population(progress: writers.Progress, step: int, evaluated: Sequence[dict[str, Any]]) -> None:
     """Shows how a population stands; a run on its own shows its own records."""
-    if len(held_out) < 2:
+    if len(evaluated) < 2:
         return
-    name = next(name for name in ("bound", "elbo", "loss") if name in held_out[0])
-    values = np.array([numbers[name] for numbers in held_out])
+    name = next(name for name in ("bound", "elbo", "loss") if name in evaluated[0])
+    values = np.array([numbers[name] for numbers in evaluated])
     best, median, worst = (format_fixed(np.nanquantile(values, q), 2) for q in (1, 0.5, 0))
     diverged = f", {np.isnan(values).sum()} diverged" if np.isnan(values).any() else ""
     text = f"validation  {len(values)} members: {name} {median} ({worst} to {best}){diverged}"

@@ -25,7 +25,7 @@ from vae_jax.randomness import root_key
 from vae_jax.training import workdir
 from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.executors import device_kinds
-from vae_jax.training.metric_runner import expand_metrics, run_metrics
+from vae_jax.training.metric_runner import expand_metrics, read_evaluation, run_metrics
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.recorder import Diverged, Recorder, SilentRecorder, check_parameters
 from vae_jax.training.run_results import VALIDATION, Results
@@ -181,7 +181,10 @@ class TrainingRun:
     def best_checkpoint(self, shape: TrainState) -> tuple[int, TrainState]:
         """The step and the state of the best checkpoint by the validation split; where it stands if it has failed."""
         assert self.state is not None
-        found = self.checkpoints.restore(shape, "best") if self.alive else None
+        found = None
+        if self.alive:
+            with self.isolate_failure(UserError):
+                found = self.checkpoints.restore(shape, "best")
         return found or (self.step, self.state)
 
     def record_results(self, results: Results) -> None:
@@ -211,7 +214,8 @@ class TrainingRun:
         for file in run_pictures.draw(trained, setup.dataset, results.latest, self.folder / "pictures"):
             mirror.picture(file, self.step)
         if results.best is not None:
-            write_json(self.folder / "evaluation_best.json", results.best)
+            file = self.folder / "evaluation_best.json"
+            write_json(file, read_evaluation(file, results.best["step"]) | results.best)
             mirror.summary(results.best, "best")
         # Under another name until it is complete.
         file = self.folder / "evaluation.unfinished.json"

@@ -47,9 +47,11 @@ def decline(scores: Mapping[int, float], best: int) -> str:
     later = [step for step in scores if step > best]
     if best not in scores or len(later) < LONG or 5 * len(later) < len(scores):
         return ""
+    if max(scores[step] for step in later) > scores[best]:  # of a step that was not saved
+        return ""
     last = max(later)
     return (
         f"validation has not been better since step {best} ({format_fixed(scores[best], 2)} there, "
-        f"{format_fixed(scores[last], 2)} at step {last}): --checkpoint=best takes the weights of step {best}, "
+        f"{format_fixed(scores[last], 2)} at step {last}): the best checkpoint has the weights of step {best}, "
         "train.patience stops there"
     )

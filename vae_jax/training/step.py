@@ -124,7 +124,7 @@ def make_train_step(
 
 
 def make_eval_step(nets: Nets, variant: Variant, fetch: Fetch) -> Callable[..., Metrics]:
-    """The same loss, with the same weights, on held-out examples: (params, indices, key, step, hyper) -> metrics.
+    """The same loss, with the same weights, of another split: (params, indices, key, step, hyper) -> metrics.
 
     An example's noise folds in its place in the data, so it does not depend on the batch size, and
     is the same at every evaluation of a run.

@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vae_jax.config.earlier import EARLIER
 from vae_jax.config.free_fields import falls_over_all_steps, flatten_tree, is_free
 from vae_jax.config.parse import default_values
 from vae_jax.errors import UserError
 from vae_jax.files import plain, read_json, replacement, to_json, write_json
 from vae_jax.typing import Config
-
-EARLIER = {"data.validation": 0, "likelihood.mean": "linear"}
-"""What runs did before there was a field whose default does something else."""
 
 TRIES = 3
 """How often a folder is asked for."""
@@ -148,7 +146,7 @@ def withdraw_end(workdir: Path, config: dict[str, Any], fits_after_training: boo
     Its evaluation and pictures keep the step in their names. Its last checkpoint goes unless a longer run would have
     saved the same there: with nothing fitted to it, and where all that is due is due there too.
     """
-    step = config["train"]["steps"]
+    step = read_json(workdir / "evaluation.json").get("step", config["train"]["steps"])
     for name in ("evaluation.json", "evaluation_best.json", "pictures"):
         if (path := workdir / name).exists():
             aside = path.with_name(f"{path.stem}_{step}{path.suffix}")

@@ -70,6 +70,7 @@ def test_pictures_show_themselves(run, draw):
 def test_curves_draw_every_split_that_has_records():
     class Run:
         history, config = RECORDS, {"variant": {"name": "beta"}, "seed": 0}
+        step, checkpoint = 3, "latest"
 
     figure = RunPlots(Run()).curves("loss")
     lines = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}

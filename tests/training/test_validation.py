@@ -129,7 +129,7 @@ def test_a_stopped_run_whose_results_are_lost_gets_them_again(stopped, tmp_path)
 def test_a_metric_of_a_stopped_run_stands_beside_its_results(stopped, tmp_path):
     shutil.copytree(stopped[0], tmp_path / "run")
     assert cli.evaluate([f"--workdir={tmp_path / 'run'}", "--metrics=active_units"]) == 0
-    assert evaluation(tmp_path / "run").keys() >= {"active_units.variances", "loss", "stopped_early"}
+    assert evaluation(tmp_path / "run").keys() >= {"active_units.protocol", "loss", "stopped_early"}
 
 
 def test_a_config_of_before_the_split_has_none(run, tmp_path):

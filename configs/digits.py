@@ -4,7 +4,8 @@ Command    python -m experiments.train --config=configs/digits.py --workdir=runs
 Sweep      python -m launch.local --config=configs/digits.py --workdir=runs/study
            (8 seeds x 4 betas, one program; docs/sweeps.md)
 Time       10,000 steps in 9 to 11 s on 2 CPU cores (jax 0.10.2), the process about 15 s
-Measured   seed 0, held-out 300 images, nats per image, digits drawn anew from grey levels:
+Measured   with --config.data.validation=0, so that all but the test images are trained on:
+           seed 0, 300 test images, nats per image, digits drawn anew from grey levels:
 
     variant            elbo      distortion   rate    active units
     beta, beta = 1    -22.49     16.34        6.15    16 of 16

@@ -6,9 +6,7 @@ ARGS ?=
 # What is imported is compiled then: half of what comes in is never.
 PIP = .venv/bin/pip --disable-pip-version-check install -q --no-compile -c constraints.txt
 
-PYTEST = .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder
-# Tests of clusters and of several processes wait a good part of their time.
-ONE_MORE = $(shell .venv/bin/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+PYTEST = .venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: train test test-all test-full test-wheel lint clean
 
@@ -17,14 +15,14 @@ train: .venv/installed
 
 # What a newcomer waits for; test-all has processes, clusters, hosts, browsers and the wheel too.
 test: .venv/installed-dev
-	$(PYTEST) -n logical $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-all: .venv/installed-dev
-	$(PYTEST) -n $(ONE_MORE) -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 # What test leaves out of test-all.
 test-full: .venv/installed-dev
-	$(PYTEST) -n $(ONE_MORE) -m 'full and not slow' $(ARGS)
+	$(PYTEST) -m 'full and not slow' $(ARGS)
 
 test-wheel: .venv/installed-dev
 	.venv/bin/python -m pytest -m 'not slow' tests/test_wheel.py $(ARGS)

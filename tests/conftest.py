@@ -1,6 +1,5 @@
 """Strict tests: eight devices, no silent rank promotion, no key used twice, warnings are errors."""
 
-import gc
 import os
 import tempfile
 from importlib.metadata import version
@@ -22,10 +21,6 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
-
-
-# Thousands of compiled programs stay alive, and the default walks through all that they hold ever again.
-gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_configure(config):

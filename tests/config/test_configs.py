@@ -67,7 +67,7 @@ def home(name):
 def small(mnist_files, sprites_file):
     """Of the data of a config, what makes it small."""
     fields = {
-        "mnist": {"data.path": mnist_files, "data.validation": 0.1},
+        "mnist": {"data.path": mnist_files, "data.validation": 0},
         "dsprites": {"data.path": sprites_file},
         "sprites": SMALL_SPRITES,
         "scenes": {"data.sizes": "(3, 2, 3, 2, 4, 3)", "data.resolution": 16},

@@ -9,6 +9,7 @@ folders; others are left out. Where there is none for testing, a fixed permutati
 alike as `folder` makes them, and kept decoded as it keeps them.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,15 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from vae_jax import data
-from vae_jax.data import Dataset, _decoded_cache, folder
+from vae_jax.data import Dataset
 from vae_jax.data._array_roles import KINDS, WITHOUT
 from vae_jax.data._arrays import warn_once
-from vae_jax.data._decoding import Form
 from vae_jax.data._image_files import ImageFile
 from vae_jax.data._paths import data_path
+from vae_jax.data._picture_sets import check_form, make_dataset, read_pictures, split_numbers
 from vae_jax.data._tables import Column, Table, find_tables, reading_errors
-from vae_jax.errors import UserError, errors_of, unknown_name
+from vae_jax.errors import UserError, unknown_name
 from vae_jax.phrases import join_names, plural, printable
 
 
@@ -55,7 +55,7 @@ def load(
     Raises:
         UserError: naming the file or the field that is wrong.
     """
-    form = _form(size, crop, channels, broken)
+    form = check_form(size, crop, channels, broken)
     place = data_path(path)
     tables = find_tables(place)
     column = _choose("images", images, tables, _is_image)
@@ -71,41 +71,10 @@ def load(
     if not files:
         raise UserError(f"path: {str(place)!r} has no rows")
     numbers = _read_labels(labels, tables)
-    splits = folder._split_numbers(files, test)  # what is wrong with it is said before minutes of decoding
-    kept, pictures = _pictures(place, files, form, broken)
-    if not kept.all():
-        files, numbers = [file for file, is_kept in zip(files, kept, strict=True) if is_kept], _take(numbers, kept)
-        splits = folder._split_numbers(files, test)
-    parts = {split: (pictures[part], _take(numbers, part)) for split, part in splits.items()}
-    validation = parts["validation"] if splits["validation"].size else (None, None)
-    with errors_of("path: "):
-        return data.from_arrays(*parts["train"], *parts["test"], *validation)
-
-
-def _form(size: int, crop: bool, channels: int, broken: str) -> Form:
-    if size < 0:
-        raise UserError(f"size: {size} is not allowed; give at least 1, or 0 to leave images as they are")
-    if channels not in (0, 1, 3):
-        raise UserError(f"channels: {channels} is not allowed; give 1, 3, or 0 for what the first image has")
-    if broken not in ("refuse", "skip"):
-        raise unknown_name("broken", broken, ("refuse", "skip"))
-    return Form(size, crop, channels)
-
-
-def _take(labels: np.ndarray | None, which: np.ndarray) -> np.ndarray | None:
-    return None if labels is None else labels[which]
-
-
-def _pictures(place: Path, files: Sequence[ImageFile], form: Form, broken: str) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the images can be read, and those, decoded or as they were kept."""
-    file, content = _decoded_cache.cache_file(place, form), _decoded_cache.content_digest(files)
-    pictures = _decoded_cache.read_pictures(file, content)
-    if pictures is None or (broken == "refuse" and not pictures.kept.all()):
-        pictures = folder._decode(files, form, broken)
-        _decoded_cache.write_pictures(file, content, pictures)
-    for remark in pictures.remarks:
-        warn_once(remark)
-    return pictures.kept, pictures.images
+    split_numbers(files, test)  # what is wrong with it is said before minutes of decoding
+    pictures = read_pictures(place, files, form, broken)
+    kept = list(itertools.compress(files, pictures.kept))
+    return make_dataset(pictures.images, kept, None if numbers is None else numbers[pictures.kept], test)
 
 
 def _image_files(table: Table, column: str) -> list[ImageFile]:

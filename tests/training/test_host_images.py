@@ -31,7 +31,7 @@ THREE_BATCHES = 3 * SMALL["train.batch_size"] * 64
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(prefetch, "MAX_BYTES", THREE_BATCHES)
+    monkeypatch.setattr(prefetch, "BLOCK_BYTES", THREE_BATCHES)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_device_reads_each_stream_of_its_members_once():
 
 def test_a_block_is_bounded_but_for_two_batches(monkeypatch):
     split = host_split(data.make_split(np.zeros((9, 4, 4, 1), np.uint8)))
-    monkeypatch.setattr(prefetch, "MAX_BYTES", 16 * 5 * 7)
+    monkeypatch.setattr(prefetch, "BLOCK_BYTES", 16 * 5 * 7)
     assert prefetch.batches_at_once(split, 5, most=100) == 7
     assert prefetch.batches_at_once(split, 5, most=6) == 6
     assert prefetch.batches_at_once(split, 500, most=100) == 2

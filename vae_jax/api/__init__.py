@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from vae_jax.api import objects
 from vae_jax.api.fit_run import fit
 from vae_jax.api.keywords import python_errors
-from vae_jax.api.run_comparison import RunComparison, compare_folders
+from vae_jax.api.run_comparison import RunComparison, make_comparison
 from vae_jax.api.sweep_runs import Runs, sweep
 from vae_jax.api.trained_run import TrainedRun, evaluate_folder, open_folder, train_folder
 from vae_jax.config import parse
@@ -135,7 +135,7 @@ def compare(
     with errors_of("out: "):
         out = out if out is None else user_path(out)
     with python_errors():
-        comparison = compare_folders(*_folders(runs), tuple(by), tuple(metrics), baseline, checkpoint)
+        comparison = make_comparison(*_folders(runs), tuple(by), tuple(metrics), baseline, checkpoint)
         if out is not None:
             write_files(out, comparison)
     return comparison

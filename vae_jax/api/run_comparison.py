@@ -44,7 +44,7 @@ class RunComparison(Comparison):
         )
 
 
-def compare_folders(
+def make_comparison(
     folders: Sequence[Path],
     name: str,
     by: tuple[str, ...],

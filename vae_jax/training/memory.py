@@ -11,7 +11,7 @@ from vae_jax.randomness import root_key
 from vae_jax.training import executors
 from vae_jax.training.executors import MemberParallel
 from vae_jax.training.placement import fits_devices
-from vae_jax.training.prefetch import MAX_BYTES
+from vae_jax.training.prefetch import BLOCK_BYTES
 from vae_jax.training.setup import Setup, tree_bytes
 from vae_jax.training.step import make_hyper
 
@@ -36,7 +36,7 @@ def _members_that_fit(setup: Setup, executor: MemberParallel) -> int:
     train = setup.dataset.train
     data_bytes = tree_bytes(jax.eval_shape(lambda split: split, train))
     if not fits_devices(train, setup.config, executor.devices):
-        data_bytes = 3 * MAX_BYTES  # blocks of images that are there at once
+        data_bytes = 3 * BLOCK_BYTES  # blocks of images that are there at once
     elif on_host(host := host_split(train)):
         data_bytes = host.fetch.nbytes  # type: ignore[attr-defined]
     free = FILLED * executors.free_bytes(executor.devices) - data_bytes

@@ -8,7 +8,7 @@ from vae_jax.errors import UserError
 from vae_jax.training.executors import Devices, agreed_free_bytes
 from vae_jax.typing import Config
 
-FILLED = 0.5
+LARGEST_SHARE = 0.5
 """Of the memory that is free on a device, what the images of a split may fill at most."""
 
 
@@ -39,4 +39,4 @@ def fits_devices(split: Split, config: Config, devices: Devices) -> bool:
             f"config.parallel.images: 'device' is not allowed; {split.size:,} images take {size / 2**30:,.1f} GiB of "
             f"each device, and {free / 2**30:,.1f} GiB are free; give auto or host"
         )
-    return word == "device" or (word == "auto" and size <= FILLED * free)
+    return word == "device" or (word == "auto" and size <= LARGEST_SHARE * free)

@@ -17,7 +17,7 @@ from vae_jax.files import reason
 T = TypeVar("T")
 U = TypeVar("U")
 
-MAX_BYTES = 2**28
+BLOCK_BYTES = 2**28
 """Bytes of images that are sent to a device at once, unless two batches are more; three such blocks are there at most.
 
 Of two, because a program of a single batch has no loop, and other last digits.
@@ -25,9 +25,9 @@ Of two, because a program of a single batch has no loop, and other last digits.
 
 
 def batches_at_once(split: Split, batch_size: int, most: int) -> int:
-    """How many batches of `batch_size` images are sent at once: `most`, or what MAX_BYTES hold."""
+    """How many batches of `batch_size` images are sent at once: `most`, or what BLOCK_BYTES hold."""
     image_bytes = math.prod(split.fetch.shape[1:])  # type: ignore[attr-defined]
-    return min(most, max(2, MAX_BYTES // (batch_size * image_bytes)))
+    return min(most, max(2, BLOCK_BYTES // (batch_size * image_bytes)))
 
 
 def prefetch(read: Callable[[T], U], items: Iterable[T]) -> Generator[U]:

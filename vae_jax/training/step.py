@@ -139,13 +139,13 @@ def make_eval_step(nets: Nets, variant: Variant, fetch: Fetch) -> Callable[..., 
     return step
 
 
-EARLIER: dict[str, Any] = {"optimizer": "adam", "momentum": 0.9, "weight_decay": 0.0}
+MISSING_FIELDS: dict[str, Any] = {"optimizer": "adam", "momentum": 0.9, "weight_decay": 0.0}
 """What runs did whose configs, of an earlier version, do not say so."""
 
 
 def train_section(config: Config) -> dict[str, Any]:
     """The fields of config.train, those of an earlier version's too. Raises UserError where two of them clash."""
-    section = EARLIER | dict(config["train"].items())
+    section = MISSING_FIELDS | dict(config["train"].items())
     with errors_of("config.train."):
         check_decay(section["optimizer"], section["weight_decay"])
         check_ema(section["optimizer"], section["ema"])

@@ -3,10 +3,14 @@ PYTHON ?= python3
 CONFIG ?= configs/digits.py
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
-# What is imported is compiled then: half of what comes in is never.
+# A module is compiled when it is first imported, as half of them never are, and kept whatever the shell says: the tests
+# start a hundred programs, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = .venv/bin/pip --disable-pip-version-check install -q --no-compile -c constraints.txt
 
-PYTEST = .venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder -n
+# Programs that wait for one another leave a processor free now and then.
+ONE_MORE = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: train test test-all test-full test-wheel lint clean
 
@@ -15,14 +19,14 @@ train: .venv/installed
 
 # What a newcomer waits for; test-all has processes, clusters, hosts, browsers and the wheel too.
 test: .venv/installed-dev
-	$(PYTEST) $(ARGS)
+	$(PYTEST) logical $(ARGS)
 
 test-all: .venv/installed-dev
-	$(PYTEST) -m 'not slow' $(ARGS)
+	$(PYTEST) $(ONE_MORE) -m 'not slow' $(ARGS)
 
 # What test leaves out of test-all.
 test-full: .venv/installed-dev
-	$(PYTEST) -m 'full and not slow' $(ARGS)
+	$(PYTEST) $(ONE_MORE) -m 'full and not slow' $(ARGS)
 
 test-wheel: .venv/installed-dev
 	.venv/bin/python -m pytest -m 'not slow' tests/test_wheel.py $(ARGS)

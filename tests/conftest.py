@@ -1,5 +1,6 @@
 """Strict tests: eight devices, no silent rank promotion, no key used twice, warnings are errors."""
 
+import gc
 import os
 import tempfile
 from importlib.metadata import version
@@ -28,6 +29,9 @@ def pytest_configure(config):
     # Of a program that was killed while it wrote, or is writing.
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache:UserWarning")
     share_compiled_programs(config)
+    # Tracing makes many objects, most of them for good.
+    gc.set_threshold(20_000, 10, 10)
+    gc.freeze()
 
 
 def share_compiled_programs(config):
@@ -46,6 +50,14 @@ def share_compiled_programs(config):
 def pytest_collection_modifyitems(items):
     """Long files first, so that no worker is left with one when the others have ended; a file's tests stay together."""
     items.sort(key=lambda item: -item.path.stat().st_size)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freeze_survivors():
+    """What outlives a file is code and compiled programs, which stay: the garbage collector walks past them."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

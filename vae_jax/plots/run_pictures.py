@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from vae_jax import data
 from vae_jax.data import Dataset
@@ -151,7 +151,7 @@ def manifold(run: TrainedModel, code: np.ndarray, file: Path) -> None:
 
     What a code holds beside the latents (a label, say) is that of `code`.
     """
-    quantiles = norm.ppf(np.linspace(0.02, 0.98, GRID)).astype(np.float32)
+    quantiles = ndtri(np.linspace(0.02, 0.98, GRID)).astype(np.float32)
     x, y = np.meshgrid(quantiles, quantiles[::-1])
     codes = np.repeat(code[None], GRID * GRID, axis=0)
     codes[:, :2] = np.stack([x.ravel(), y.ravel()], axis=1)

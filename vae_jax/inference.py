@@ -80,6 +80,17 @@ def _as_numbers(field: str, values: Any, expected: str) -> np.ndarray:
     return array
 
 
+def _as_real(field: str, images: np.ndarray) -> np.ndarray:
+    """Numbers of any size as float32, NaN where one is missing. Raises UserError for infinities and other things."""
+    if images.dtype.kind not in "biuf":
+        raise UserError(f"{field}: {images.dtype} is not allowed; give numbers")
+    with np.errstate(over="ignore"):
+        images = images.astype(np.float32, copy=False)
+    if infinite := int(np.isinf(images).sum()):
+        raise UserError(f"{field}: {infinite} of {images.size} values are infinite; give finite numbers, or NaN")
+    return images
+
+
 def _clip_rounding(field: str, images: np.ndarray) -> np.ndarray:
     """Grey levels in [0, 1]. Raises UserError for NaN, and for what is further beyond than rounding is."""
     unknown, (low, high) = int(np.isnan(images).sum()), (images.min(initial=0), images.max(initial=0))
@@ -151,7 +162,8 @@ class TrainedModel:
 
         Args:
             images: (n, height, width, channels): uint8 from 0 to 255; float from 0 to 1, where up to 0.0001 beyond is
-                taken as rounding and clipped; or bool, True for white.
+                taken as rounding and clipped; or bool, True for white. Of a run on numbers of any size
+                (data.binarize=real) those, NaN where one is missing.
             labels: (n,) class numbers, for variants that were trained with them.
 
         Returns:
@@ -258,11 +270,16 @@ class TrainedModel:
         return self._checked_images(field, image[None])
 
     def _checked_images(self, field: str, images: ArrayLike) -> np.ndarray:
-        """Grey levels in [0, 1], the expectation of dynamic binarisation; thresholded where training did that."""
-        images = as_array(field, images)
+        """Grey levels in [0, 1], the expectation of dynamic binarisation; thresholded where training did that.
+
+        Numbers of any size stay as they are.
+        """
+        images, binarize = as_array(field, images), self.config["data"]["binarize"]
         expected = "(n, " + ", ".join(map(str, self.image_shape)) + ")"
         if images.shape[1:] != self.image_shape:
             raise UserError(f"{field}: shape {images.shape} is not allowed; give {expected}")
+        if binarize == "real":
+            return _as_real(field, images)
         if images.dtype == np.uint8:
             if images.max(initial=0) == 1:
                 warn_once(
@@ -275,5 +292,4 @@ class TrainedModel:
             images = _clip_rounding(field, images)
         else:
             raise UserError(f"{field}: dtype {images.dtype} is not allowed; give uint8 (0 to 255) or float (0 to 1)")
-        static = self.config["data"]["binarize"] == "static"
-        return (images > 0.5).astype(np.float32) if static else images.astype(np.float32, copy=False)
+        return (images > 0.5).astype(np.float32) if binarize == "static" else images.astype(np.float32, copy=False)

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+import jax.numpy as jnp
+
 from vae_jax import data, registry, variants
 from vae_jax.errors import UserError, errors_of, unknown_name
 from vae_jax.models import likelihoods, networks, schedules
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
-from vae_jax.typing import Config
+from vae_jax.typing import Config, Images, Params
 from vae_jax.variants import Variant
 
 T = TypeVar("T")
@@ -37,6 +39,8 @@ def build(config: Config, image_shape: tuple[int, int, int]) -> Model:
     with errors_of("config."), registry.users_code("variant.name", config["variant"]["name"]):
         latents = variant.encoder_outputs(config["latent_dim"])
     nets = _make_nets(config["net"], image_shape, latents, likelihood)
+    if config["data"]["binarize"] == "real":
+        nets = _fill_missing(nets)
     if variant.wrap_networks is not None:
         with registry.users_code("config.variant.name", config["variant"]["name"]):
             nets = variant.wrap_networks(nets)
@@ -48,6 +52,15 @@ def _make_nets(section: Config, image_shape: tuple[int, int, int], latents: int,
         make_nets = networks.get(section["name"])
         numbers = (image_shape, latents, likelihood.channels, likelihood.shared)
         return _call_make(section["name"], Nets, make_nets, *numbers, **_section_fields(section))
+
+
+def _fill_missing(nets: Nets) -> Nets:
+    """The networks, whose encoder sees 0 where a number is missing: the mean of a column that is standardised."""
+
+    def encode(params: Params, x: Images) -> Any:
+        return nets.encode(params, jnp.where(jnp.isnan(x), 0, x))
+
+    return nets._replace(encode=encode)
 
 
 def _call_make(name: str, kind: type[T], make: Callable[..., T], /, *arguments: Any, **fields: Any) -> T:
@@ -69,10 +82,15 @@ def _make_likelihood(config: Config) -> Likelihood:
         likelihood = _call_make(name, Likelihood, likelihoods.get(name), **_section_fields(config["likelihood"]))
     if binarize not in likelihood.binarize:
         raise UserError(
-            f"config.data.binarize: {binarize!r} makes no sense with this {name!r} likelihood, which is of other grey "
-            f"levels; take {' or '.join(map(repr, likelihood.binarize))}"
+            f"config.data.binarize: {binarize!r} makes no sense with this {name!r} likelihood, which is of other "
+            f"{'numbers' if binarize == 'real' else 'grey levels'}; "
+            + (REAL if binarize == "real" else f"take {' or '.join(map(repr, likelihood.binarize))}")
         )
     return likelihood
+
+
+REAL = "take config.likelihood.name=gaussian or laplace with config.likelihood.mean=linear"
+"""What numbers of any size need."""
 
 
 def _make_variant(config: Config, likelihood: Likelihood) -> tuple[Variant, dict[str, float]]:
@@ -133,12 +151,22 @@ def load_data(section: Config) -> data.Dataset:
 
     Raises UserError naming what is wrong.
     """
+    dataset = load_whole(section)
     with errors_of("config.data."):
-        own = registry.keyword_fields(data.get(section["name"]))
-        given = {"validation": 0} | _section_fields(section)  # of an earlier version, which had no such split
+        data.check_binarize(dataset, section["binarize"])
+        # A config of an earlier version has no such split.
+        return data.with_validation(dataset, dict(section.items()).get("validation", 0))
+
+
+def load_whole(section: Config) -> data.Dataset:
+    """The dataset of a config's `data` section as its loader gives it, however it is to be binarised, or split.
+
+    Raises UserError naming what is wrong.
+    """
+    with errors_of("config.data."):
+        own, given = registry.keyword_fields(data.get(section["name"])), _section_fields(section)
         fields = {name: value for name, value in given.items() if name in own or name not in SHARED}
-        dataset = data.check_dataset(_call_load(section["name"], fields))
-        return data.with_validation(dataset, given["validation"])
+        return data.check_dataset(_call_load(section["name"], fields))
 
 
 SHARED = ("binarize", "validation", "flip", "shift")

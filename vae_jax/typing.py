@@ -13,6 +13,8 @@ Key = KeyArray[Array, ""]
 Keys = KeyArray[Array, "batch"]
 Bytes = UInt8[Array, "batch height width channels"]
 Images = Float[Array, "batch height width channels"]
+StoredImages = Bytes | Images
+"""As a dataset keeps them: grey levels from 0 to 255, or float32 of any size, where NaN stands for what is missing."""
 Pixels = Float[Array, "batch height width parameters"]
 """Likelihood parameters: `Likelihood.channels` numbers for each channel of each pixel."""
 Codes = Float[Array, "batch latent"]

@@ -144,7 +144,7 @@ def test_what_is_wrong_is_said_in_python_and_nothing_is_left(tmp_path, keywords,
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES[0], None, r"images: an array of shape \(6, 6\) is not allowed"),
+        (IMAGES[0, 0], None, r"images: an array of shape \(6,\) is not allowed"),
         (IMAGES * 3, None, "range: images of float32 are from .*, outside 0 to 1"),
         (IMAGES * np.nan, None, "images: the array has NaN"),
         (IMAGES, LABELS[1:], "labels: 79 of them for 80 images"),

@@ -48,6 +48,14 @@ def sprites_file(tmp_path_factory):
     return file
 
 
+@pytest.fixture(scope="module")
+def table_file(tmp_path_factory):
+    """A small table."""
+    file = tmp_path_factory.mktemp("table") / "rows.csv"
+    np.savetxt(file, np.random.default_rng(0).normal(size=(200, 4)), delimiter=",", header="a,b,c,d", comments="")
+    return file
+
+
 SMALL_SPRITES = {"data.sizes": "(3, 2, 4, 4, 4)", "data.resolution": 16}
 TWO_STEPS = {"train.steps": 2, "train.dispatch": 2, "parallel.devices": 1}
 
@@ -64,12 +72,13 @@ def home(name):
 
 
 @pytest.fixture
-def small(mnist_files, sprites_file):
+def small(mnist_files, sprites_file, table_file):
     """Of the data of a config, what makes it small."""
     fields = {
         "mnist": {"data.path": mnist_files, "data.validation": 0},
         "dsprites": {"data.path": sprites_file},
         "sprites": SMALL_SPRITES,
+        "table": {"data.path": table_file},
         "scenes": {"data.sizes": "(3, 2, 3, 2, 4, 3)", "data.resolution": 16},
     }
     return lambda name: fields.get(load_config(name).data.name, {})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vae_jax import data, randomness
-from vae_jax.data import cars3d, digits, dsprites, fashion_mnist, idx, mnist, tfds
+from vae_jax.data import _arrays, cars3d, digits, dsprites, fashion_mnist, idx, mnist, tfds
 from vae_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -121,18 +121,25 @@ def test_a_batch_holds_the_images_and_labels_of_its_indices(key, labelled):
     assert not labelled or batch["label"].tolist() == [3, 0, 3]
 
 
-def test_images_that_are_no_dataset_are_refused():
+def test_images_that_are_no_dataset_are_refused(caplog):
     images = np.zeros((4, 2, 2, 1), np.uint8)
-    with refused(r"images: float32 .*np\.uint8\(np\.round\(255 \* images\)\)"):
-        data.make_split(images.astype(np.float32))
+    floats = data.from_arrays(images / 2, None, images / 2, None)
+    for binarize in ("none", "static", "dynamic"):
+        with refused(rf"binarize: '{binarize}' .*give real, .*np\.uint8\(np\.round\(255 \* images\)\)"):
+            data.check_binarize(floats, binarize)
+    with refused("images: infinite, first in row 2"):
+        data.make_split(np.where(np.arange(4)[:, None, None, None] == 2, np.inf, images))
+    with refused("images: uint8 and float32 in one set"):
+        data.from_arrays(images, None, images / 2, None)
     with refused("images: int64 .* from 0 to 255"):
         data.make_split(images.astype(np.int64))
     with refused(r"images: .*\(4, 2, 2\) .*images\[\.\.\., None\]"):
         data.make_split(images[..., 0])
     with refused(r"images: .*\(0, 2, 2, 1\) .*at least one image"):
         data.make_split(images[:0])
-    with refused(r"images: .*\(4, 2, 2, 4\) .*images\[\.\.\., :3\]"):
-        data.make_split(images.repeat(4, axis=3))
+    _arrays.warn_once.cache_clear()
+    data.make_split(images.repeat(4, axis=3))
+    assert any("transparency, give images[..., :3]" in record.getMessage() for record in caplog.records)
     with refused(r"images: .*\(4, 3, 2, 2\) .*np\.moveaxis\(images, 1, -1\)"):
         data.make_split(np.zeros((4, 3, 2, 2), np.uint8))
     with refused("images: list is not allowed"):
@@ -288,6 +295,29 @@ def test_idx_files_with_a_dot_in_their_names_are_found(folder):
     np.testing.assert_array_equal(loaded.train.labels, LABELS)
 
 
+def test_idx_files_in_folders_of_their_names_and_called_test_are_found(folder):
+    for name in idx.FILES:
+        file = next(folder.glob(name + "*"))
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        file.unlink()
+        unpacked = folder / name.replace("t10k", "test").replace("-idx", ".idx")
+        unpacked.mkdir()
+        (unpacked / unpacked.name).write_bytes(content)
+    loaded = idx.load(path=str(folder))
+    np.testing.assert_array_equal(loaded.test.labels, LABELS[:3])
+    np.testing.assert_array_equal(loaded.test.fetch(np.arange(3))[..., 0], IMAGES[:3])
+
+
+@pytest.mark.parametrize("dimensions", ["idx3", "idx4"])
+def test_idx_images_may_have_colours(tmp_path, dimensions):
+    colours = RNG.integers(0, 256, (5, 3, 4, 3), dtype=np.uint8)
+    for name, count in ((idx.FILES[0], 5), (idx.FILES[2], 2)):
+        (tmp_path / name.replace("idx3", dimensions)).write_bytes(encoded(colours[:count]))
+    loaded = idx.load(path=str(tmp_path))
+    assert loaded.image_shape == (3, 4, 3)
+    np.testing.assert_array_equal(loaded.train.fetch(np.arange(5)), colours)
+
+
 def test_idx_images_without_labels_are_read(folder):
     for name in (idx.FILES[1], idx.FILES[3]):
         next(folder.glob(name + "*")).unlink()
@@ -385,7 +415,8 @@ def toy():
             return core.DatasetInfo(builder=self, features=features.FeaturesDict(columns))
 
         def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(range(3)), "test": self._generate_examples(range(3, 5))}
+            parts = {"train": range(3), "validation": range(1), "test": range(3, 5)}
+            return {name: self._generate_examples(labels) for name, labels in parts.items()}
 
         def _generate_examples(self, labels):
             for label in labels:
@@ -403,6 +434,9 @@ def test_tfds_images_of_several_shapes_are_cut_and_scaled(toy, tmp_path):
     assert loaded.image_shape == (4, 4, 1)
     assert sorted(loaded.train.labels) == [0, 1, 2]
     assert sorted(loaded.test.labels) == [3, 4]
+    assert loaded.validation.labels.tolist() == [0]
+    sliced = tfds.load(dataset=toy, path=str(tmp_path), size=4, train="train[:2]", validation_split="train[2:]")
+    assert (sliced.train.size, sliced.validation.size) == (2, 1)
     for split in (loaded.train, loaded.test):
         levels = np.broadcast_to(100 + split.labels[:, None, None, None], (split.size, 4, 4, 1))
         np.testing.assert_array_equal(split.fetch(np.arange(split.size)), levels)

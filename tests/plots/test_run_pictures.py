@@ -30,6 +30,7 @@ class Run(TrainedModel):
     def __init__(self, image_shape, labelled_prior=False, **variant):
         self.config = {
             "seed": 3,
+            "data": {"binarize": "none"},
             "train": {"steps": 100},
             "variant": defaults.section("variant", "beta", **variant).to_dict(),
         }

@@ -225,7 +225,7 @@ sys.exit(status)
 def test_a_set_of_12_gib_trains_in_a_process_of_less_than_3(tmp_path):
     shape = (3 * 2**20, 64, 64, 1)
     images = np.lib.format.open_memmap(tmp_path / "large.npy", mode="w+", dtype=np.uint8, shape=shape)
-    images[-1] = 255  # all others are holes of the file, which take no place on a disk
+    images[0] = 255  # all others are holes of the file, which take no place on a disk
     images.flush()
     fields = {
         **{"data.name": "arrays", "data.path": tmp_path / "large.npy", "data.test": 50, "data.validation": 50},

@@ -184,7 +184,7 @@ def test_every_variant_takes_a_step_with_a_residual_network(name):
     shape, fields = (8, 8, 1), {"net.name": "resnet", "net.widths": "(4, 8)", "net.depth": 1}
     config = load_config("digits", **{"variant.name": name, "train.optimizer": "adamw", **fields})
     built = model.build(config, shape)
-    fetch = partial(data.make_batch, stand_in(shape), data.threshold_levels)
+    fetch = partial(data.make_batch, stand_in(shape, "static"), data.threshold_levels)
     step = make_train_step(built.nets, built.variant, optimizer_for(config, built.variant), fetch)
     state, share = jax.eval_shape(lambda: initial_state(built, config, shape)), jax.ShapeDtypeStruct((1, 8), jnp.int32)
     lifted = jax.vmap(step, (None, 0, None, None), axis_name=AXIS)

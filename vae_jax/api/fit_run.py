@@ -45,11 +45,13 @@ def fit(
 
     Unless they are named, the likelihood and `binarize` follow from the images. Black and white (all 0 and 1, or 0 and
     255), and grey that is nearly so, is a Bernoulli at each pixel. Other grey levels and colours stay as they are,
-    under a Gaussian whose one scale is learned. What is chosen is said in a line.
+    under a Gaussian whose one scale is learned; so do numbers of any size, with a linear mean. What is chosen is said
+    in a line.
 
     Args:
-        images: an array, (n, height, width) or (n, height, width, 1 or 3): bool, uint8 and other integers from 0 to
-            255, uint16 from 0 to 65535, floats from 0 to 1, or of the range that `range=(-1, 1)` says. Or a
+        images: an array, (n, height, width) or (n, height, width, channels): bool, uint8 and other integers from 0 to
+            255, uint16 from 0 to 65535, floats from 0 to 1, or of the range that `range=(-1, 1)` says; numbers of any
+            size with `binarize="real"`. Or the rows of a table, (n, columns), NaN where a number is missing. Or a
             `vae_jax.data.Dataset`, a function that loads one, or a config: a ConfigDict, a name as "digits", a file.
         labels: (n,) the class of each image, whole numbers or names; of an array alone.
         variant: the objective: a name ("beta", "factor", ...; docs/variants.md), a `make(likelihood)`, its module, or a
@@ -113,11 +115,11 @@ def make_config(images: Any, labels: Any, keywords: dict[str, Any]) -> tuple[Con
     said = ""
     with keyword_errors(names):
         if arrays is not None:
-            levels = image_source.check_arrays(arrays, config.data)
-            said = image_source.choose_likelihood(config, levels, frozenset(names.values()))
+            shown = image_source.check_arrays(arrays, config.data)
+            said = image_source.choose_likelihood(config, shown, frozenset(names.values()))
         elif not isinstance(images, (ConfigDict, str, Path)):
-            levels = image_source.sample_levels(config.data)
-            said = image_source.choose_likelihood(config, levels, frozenset(names.values()))
+            shown = image_source.sample_images(config.data)
+            said = image_source.choose_likelihood(config, shown, frozenset(names.values()))
         check_config(config)
     return config, arrays, f"{wrap_text(said)}\n" if said else ""
 

@@ -14,8 +14,8 @@ from vae_jax.api import objects
 from vae_jax.config import defaults
 from vae_jax.config.parse import read_config
 from vae_jax.data import Dataset
-from vae_jax.data._arrays import as_array, check_labels
-from vae_jax.data._value_ranges import arrange_axes, check_layout, parse_range, to_levels
+from vae_jax.data._arrays import as_array, as_numbers, check_labels
+from vae_jax.data._value_ranges import arrange_axes, check_layout, parse_range, to_levels, to_real
 from vae_jax.errors import UserError, errors_of
 from vae_jax.files import named_errors, replacement
 from vae_jax.models import likelihoods
@@ -53,6 +53,8 @@ def read_source(images: Any, labels: Any) -> tuple[ConfigDict, ImageArrays | Non
     config = defaults.get_config()
     config.data = defaults.section("data", "arrays")
     array = as_array("images", images)
+    if array.ndim == 2:
+        config.data = defaults.section("data", "table", labels="" if labels is None else "labels")
     return config, ImageArrays(array, None if labels is None else _read_labels(labels, len(array) if array.ndim else 0))
 
 
@@ -81,22 +83,33 @@ def _read_labels(labels: Any, count: int) -> np.ndarray:
 
 
 def check_arrays(arrays: ImageArrays, section: ConfigDict) -> np.ndarray:
-    """The images as grey levels, uint8, as a config's `data` section reads them.
+    """The images as a config's `data` section reads them: grey levels, uint8, or numbers of any size, float32.
 
-    Raises UserError for a wrong shape, for values outside the range, and for NaN.
+    Raises UserError for a wrong shape, for values outside the range, and for NaN among grey levels.
     """
+    if arrays.labels is not None and len(arrays.labels) != len(arrays.images):
+        count = len(arrays.images)
+        raise UserError(f"labels: {len(arrays.labels)} of them for {count} images; give one for each image")
+    if section.name == "table":
+        return _check_rows(arrays.images)
     check_layout("images: an array", arrays.images.shape, section.layout)
+    arranged, what = [arrange_axes(arrays.images, section.layout)], "images: the array"
     with errors_of("config.data."):
-        interval = parse_range(section.range)
-        (levels,) = to_levels("images: the array", [arrange_axes(arrays.images, section.layout)], interval)
-    if arrays.labels is not None and len(arrays.labels) != len(levels):
-        raise UserError(f"labels: {len(arrays.labels)} of them for {len(levels)} images; give one for each image")
-    return levels
+        if section.binarize == "real":
+            return to_real(what, arranged)[0]
+        return to_levels(what, arranged, parse_range(section.range))[0]
 
 
-def sample_levels(section: ConfigDict) -> np.ndarray:
-    """Grey levels of some training images of a config's `data` section."""
-    split = model.load_data(section).train
+def _check_rows(rows: np.ndarray) -> np.ndarray:
+    """The rows of a table as float32. Raises UserError for what are no numbers, for none, and for infinities."""
+    if rows.dtype.kind not in "biuf" or not rows.size:
+        raise UserError(f"images: {rows.dtype} of shape {rows.shape} is not allowed; give numbers of (n, columns)")
+    return as_numbers("images", rows.astype(np.float32))
+
+
+def sample_images(section: ConfigDict) -> np.ndarray:
+    """Some training images of a config's `data` section, as they are kept."""
+    split = model.load_whole(section).train
     return np.asarray(split.fetch(data.sample_indices(split, SAMPLE)))
 
 
@@ -106,16 +119,44 @@ def is_black_and_white(levels: np.ndarray) -> bool:
     return white in (0, 1, 255) and bool(((levels == 0) | (levels == white)).all())
 
 
-def choose_likelihood(config: ConfigDict, levels: np.ndarray, named: frozenset[str]) -> str:
+def choose_likelihood(config: ConfigDict, images: np.ndarray, named: frozenset[str]) -> str:
+    """Sets the likelihood and the binarisation that suit these images, unless they are `named`.
+
+    Numbers of any size stay as they are, under a Gaussian of a linear mean whose scale is learned. Of grey levels
+    `_choose_of_levels` says what suits them.
+
+    Args:
+        config: whose likelihood and data.binarize are set.
+        images: uint8, or float32 of any size.
+        named: the dotted fields that the caller has set.
+
+    Returns:
+        A line that says what was chosen; empty where all was named.
+    """
+    if images.dtype != np.float32:
+        return _choose_of_levels(config, images, named)
+    chosen = []
+    if "data.binarize" not in named and config.data.binarize != "real":
+        config.data.binarize = "real"
+        chosen.append("data.binarize real")
+    if "likelihood.name" not in named:
+        config.likelihood = defaults.section("likelihood", "gaussian", scale="shared", mean="linear")
+        chosen.append("likelihood gaussian of shared scale and linear mean")
+    elif "likelihood.mean" not in named and "mean" in config.likelihood:
+        config.likelihood.mean = "linear"
+        chosen.append("likelihood.mean linear")
+    return f"images: numbers of any size, so {', '.join(chosen)}" if chosen else ""
+
+
+def _choose_of_levels(config: ConfigDict, levels: np.ndarray, named: frozenset[str]) -> str:
     """Sets the likelihood and the binarisation that suit images of these grey levels, unless they are `named`.
 
     Black and white, and grey levels that are nearly so, are coins, a Bernoulli at each pixel. Other grey levels and
     colours stay as they are, under a Gaussian whose scale is learned (`suggested_fields`).
 
     Args:
-        config: whose likelihood and data.binarize are set.
+        config, named: as in `choose_likelihood`.
         levels: uint8.
-        named: the dotted fields that the caller has set.
 
     Returns:
         A line that says what was chosen; empty where all was named.

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MEASURES = ("loss", "elbo", "distortion", "rate")
 """What is drawn over steps unless others are named, as far as there are records of it."""
 
+MOST_ROWS = 4
+"""Rows of a table that are shown one by one."""
+
 MAX_CODES = 1000
 """Held-out images that are encoded to find a typical one."""
 
@@ -40,12 +43,19 @@ class RunPlots:
         Raises:
             UserError: as `sample` does.
         """
-        from vae_jax.plots import run_figures
+        from vae_jax.plots import run_figures, table_plots
 
         classes = None if labels is None else np.tile(np.asarray(labels), rows)
-        images = self.run.sample(key, rows * columns, classes).reshape(rows, columns, *self.run.image_shape)
+        images = self.run.sample(key, rows * columns, classes)
+        title = self._titled("Decoded draws from the prior")
+        if self._column_names:
+            figure, (held_out, _) = run_figures.InlineFigure(), self._held_out(MAX_CODES)
+            samples = (_flatten_rows(images), _flatten_rows(held_out))
+            table_plots.sample_lines(figure, *samples, self._column_names, title)
+            return figure
+        images = self._show(images).reshape(rows, columns, *self.run.image_shape[:2], -1)
         names = [] if labels is None else [str(label) for label in np.asarray(labels)]
-        return run_figures.mosaic(images, self._titled("Decoded draws from the prior"), columns=names)
+        return run_figures.mosaic(images, title, columns=names)
 
     def reconstructions(self, images: ArrayLike | None = None, labels: ArrayLike | None = None) -> "InlineFigure":
         """Images above what the model makes of them: of a dozen held-out ones unless others are given.
@@ -57,14 +67,20 @@ class RunPlots:
         Raises:
             UserError: as `encode` does, and without images where the run's data are not here.
         """
-        from vae_jax.plots import run_figures
+        from vae_jax.plots import run_figures, table_plots
 
         if images is None:
             images, labels = self._held_out(12)
         made, given = self.run.reconstruct(images, labels), np.asarray(images)
-        given = given / 255 if given.dtype == np.uint8 else given.astype(np.float32)
+        title = self._titled("Images and their reconstructions")
+        if self._column_names:
+            figure, few = run_figures.InlineFigure(), slice(0, MOST_ROWS)
+            given, made = _flatten_rows(given), _flatten_rows(made)
+            rows_and_errors = (given[few], made[few], made - given)
+            table_plots.reconstruction_lines(figure, *rows_and_errors, self._column_names, title)
+            return figure
         rows = ("image", "reconstruction")
-        return run_figures.mosaic(np.stack([given, made]), self._titled("Images and their reconstructions"), rows)
+        return run_figures.mosaic(np.stack([self._show(given), self._show(made)]), title, rows)
 
     def traversals(
         self, image: ArrayLike | None = None, label: int | None = None, latents: int = 10, limit: float = 3.0
@@ -80,7 +96,7 @@ class RunPlots:
         Raises:
             UserError: as `encode` does, and without an image where the run's data are not here.
         """
-        from vae_jax.plots import run_figures
+        from vae_jax.plots import run_figures, table_plots
 
         codes = self._codes(image, label)
         code = codes[np.square(codes - codes.mean(0)).sum(1).argmin()]
@@ -95,7 +111,13 @@ class RunPlots:
             images.append(self.run.decode(moved))
             rows.append(f"latent {latent}" + ("" if kl is None else f": {format_fixed(kl[latent], 2)} nats"))
         columns = [format_fixed(step, 1, sign=True) for step in steps]
-        return run_figures.mosaic(np.stack(images), self._titled("One latent moved at a time"), rows, columns)
+        title = self._titled("One latent moved at a time")
+        if self._column_names:
+            figure, lines = run_figures.InlineFigure(), [_flatten_rows(moved) for moved in images]
+            moves, ends = dict(zip(rows, lines, strict=True)), (columns[0], columns[-1])
+            table_plots.moving_lines(figure, moves, ends, self._column_names, title)
+            return figure
+        return run_figures.mosaic(self._show(np.stack(images)), title, rows, columns)
 
     def curves(self, *names: str) -> "InlineFigure":
         """Numbers over the steps of training, a line for each split that there are records of.
@@ -124,6 +146,21 @@ class RunPlots:
     def _titled(self, text: str) -> str:
         return f"{text}: {run_caption(self.run.config)}, step {self.run.step:,} ({self.run.checkpoint})"
 
+    @property
+    def _column_names(self) -> tuple[str, ...]:
+        """The names of a table's columns; none of pictures."""
+        if self.run.config["data"]["binarize"] != "real":  # no data are needed to know
+            return ()
+        columns = self.run.dataset.columns
+        return () if columns is None else columns.names
+
+    def _show(self, images: np.ndarray) -> np.ndarray:
+        """The images, of uint8 or of the model's numbers, as a figure shows them."""
+        from vae_jax.plots.display import choose_display
+
+        is_real = self.run.config["data"]["binarize"] == "real"
+        return choose_display(self.run.config, self._held_out(MAX_CODES)[0] if is_real else images)(images)
+
     def _held_out(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         """(images, labels) that were not trained on, some of the validation split where there is one."""
         dataset = self.run.dataset
@@ -144,6 +181,11 @@ class RunPlots:
         kl = read_json(self.run.folder / name).get("kl")
         fits = isinstance(kl, list) and len(kl) == self.run.latent_dim and all(isinstance(x, (int, float)) for x in kl)
         return np.array(kl) if fits else None
+
+
+def _flatten_rows(images: np.ndarray) -> np.ndarray:
+    """Rows of a table as (n, columns)."""
+    return images[:, 0, :, 0]
 
 
 def _curve(history: Any, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,8 @@ def get_config() -> ConfigDict:
     # data.path: the folder of the files, or the file, where the dataset takes one.
     # data.split, data.changed: of factors, which images are held out, and how many factors differ in a pair.
     # data.validation: which training images decide what is best, a fraction or a count; 0: nothing is decided.
-    # data.binarize: none (grey levels), static (threshold at 1/2), dynamic (a Bernoulli draw at each visit).
+    # data.binarize: none (grey levels), static (threshold at 1/2), dynamic (a Bernoulli draw at each visit), real
+    # (float32 images: numbers of any size, NaN where one is missing).
     # data.flip, data.shift: training images mirrored with p = 1/2, and moved by up to so many pixels, at each visit.
     config.data = section("data", "digits")
 

@@ -35,7 +35,7 @@ from vae_jax.data._splits import (
 from vae_jax.errors import UserError, errors_of
 from vae_jax.files import reason
 from vae_jax.randomness import example_keys, root_key, stream
-from vae_jax.typing import Batch, Bytes, Images, Indices, Key
+from vae_jax.typing import Batch, Bytes, Images, Indices, Key, StoredImages
 
 __all__ = [
     "Dataset",
@@ -75,8 +75,6 @@ def check_dataset(dataset: Any) -> Dataset:
         if not (dataset.factors is None or isinstance(dataset.factors, Factors)):
             raise UserError(f"factors: {type(dataset.factors).__name__} is not allowed; give a Factors, or None")
         height, width, channels = map(int, shape)
-        if channels not in (1, 3):
-            raise UserError(f"image_shape: {channels} channels are not allowed; give images of 1 or 3")
         image_shape = (height, width, channels)
         parts = ("train", "test") if dataset.validation is None else ("train", "test", "validation")
         splits: dict[str, Any] = {part: _check_split(part, getattr(dataset, part), image_shape) for part in parts}
@@ -93,12 +91,39 @@ def _check_split(part: str, split: Any, image_shape: tuple[int, int, int]) -> Sp
     labels = None if split.labels is None else check_labels(split.labels, size, f"{part}.labels")
     split = dataclasses.replace(split, labels=labels, size=size)
     images = (2, *image_shape)
-    _check_trace(f"{part}.fetch", lambda split, indices: split.fetch(indices), split, np.uint8, images)
+    dtype = image_dtype(part, split)
+    _check_trace(f"{part}.fetch", _call_fetch, split, dtype, images)
     if split.factors is not None:
         _check_trace(f"{part}.factors", lambda split, indices: split.factors(indices), split, np.integer, (2, None))
     if split.partner is not None:
-        _check_trace(f"{part}.partner", _call_partner, split, np.uint8, images)
+        _check_trace(f"{part}.partner", _call_partner, split, dtype, images)
     return split
+
+
+def image_dtype(part: str, split: Split) -> type:
+    """What the images of a split are: np.uint8, or np.float32. Raises UserError where its `fetch` does not compile."""
+    given = _trace(f"{part}.fetch", _call_fetch, split)
+    return np.float32 if getattr(given, "dtype", None) == np.float32 else np.uint8
+
+
+def check_binarize(dataset: Dataset, binarize: str) -> None:
+    """Raises UserError where images are read as grey levels that are numbers of any size, or the other way round."""
+    for part, split in dataset.splits.items():
+        dtype = image_dtype(part, split)
+        if dtype is np.float32 and binarize != "real":
+            raise UserError(
+                f"binarize: {binarize!r} is of grey levels, and images of float32 are numbers of any size; give real, "
+                "or images of uint8: np.uint8(np.round(255 * images)), where they are from 0 to 1"
+            )
+        if dtype is np.uint8 and binarize == "real":
+            raise UserError(
+                "binarize: 'real' is of numbers of any size, and these images are grey levels; give none, which has "
+                "them in [0, 1]"
+            )
+
+
+def _call_fetch(split: Any, indices: Indices) -> Any:
+    return split.fetch(indices)
 
 
 def _call_partner(split: Any, indices: Indices) -> Any:
@@ -107,13 +132,7 @@ def _call_partner(split: Any, indices: Indices) -> Any:
 
 def _check_trace(field: str, call: Callable, split: Split, dtype: type, shape: tuple[int | None, ...]) -> None:
     """Raises UserError unless `call`, of the split and two indices, compiles and gives that; None is any length."""
-    try:
-        given = jax.eval_shape(call, split, np.zeros(2, np.int32))
-    except Exception as error:  # it is the user's code, and JAX's word on it
-        raise UserError(
-            f"{field}: JAX cannot compile it ({type(error).__name__}: {reason(error)}); "
-            "give a jax.tree_util.Partial of a function of jax.numpy and its arrays"
-        ) from None
+    given = _trace(field, call, split)
     expected = f"give {dtype.__name__} ({', '.join('any' if n is None else str(n) for n in shape)})"
     if not isinstance(given, jax.ShapeDtypeStruct):
         raise UserError(f"{field}: gives {type(given).__name__} for two indices; {expected}")
@@ -122,6 +141,17 @@ def _check_trace(field: str, call: Callable, split: Split, dtype: type, shape: t
     )
     if not lengths_fit or not np.issubdtype(given.dtype, dtype):
         raise UserError(f"{field}: gives {given.dtype} {given.shape} for two indices; {expected}")
+
+
+def _trace(field: str, call: Callable, split: Split) -> Any:
+    """The shape and dtype of what `call` gives for the split and two indices. Raises UserError if it cannot compile."""
+    try:
+        return jax.eval_shape(call, split, np.zeros(2, np.int32))
+    except Exception as error:  # it is the user's code, and JAX's word on it
+        raise UserError(
+            f"{field}: JAX cannot compile it ({type(error).__name__}: {reason(error)}); "
+            "give a jax.tree_util.Partial of a function of jax.numpy and its arrays"
+        ) from None
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -141,7 +171,7 @@ def fingerprint(dataset: Dataset) -> str:
         if recipe and split.factors is not None:
             total.update(np.asarray(split.factors(jnp.asarray(indices, jnp.int32)), "<i4").tobytes())
         else:
-            total.update(np.asarray(split.fetch(indices), np.uint8).tobytes())
+            total.update(np.asarray(split.fetch(indices)).tobytes())
     return total.hexdigest()[:16]
 
 
@@ -209,17 +239,29 @@ def sample_pixels(images: Bytes, key: Key, index: Indices) -> Images:
     return (bits < flat * 257 + (flat > 127)).astype(jnp.float32).reshape(images.shape)
 
 
-BINARIZERS = {"none": scale_levels, "static": threshold_levels, "dynamic": sample_pixels}
+def keep_numbers(images: Images, key: Key, index: Indices) -> Images:
+    """The numbers as they are, of any size; NaN where one is missing, which a likelihood leaves out of its sum."""
+    return images
 
 
-def binarizer(name: str) -> Callable[[Bytes, Key, Indices], Images]:
-    """The function (uint8 images, key, index) -> what the model sees. Raises UserError for an unknown name."""
+Binarizer = Callable[[StoredImages, Key, Indices], Images]
+BINARIZERS: dict[str, Binarizer] = {
+    "none": scale_levels,
+    "static": threshold_levels,
+    "dynamic": sample_pixels,
+    "real": keep_numbers,
+}
+
+
+def binarizer(name: str) -> Binarizer:
+    """The function (images as they are kept, key, index) -> what the model sees. Raises UserError for an unknown name.
+
+    "none", "static" and "dynamic" are of uint8, "real" of float32.
+    """
     return registry.choose("binarize", name, BINARIZERS)
 
 
-def make_batch(
-    split: Split, binarize: Callable[[Bytes, Key, Indices], Images], indices: Indices, index: Indices, key: Key
-) -> Batch:
+def make_batch(split: Split, binarize: Binarizer, indices: Indices, index: Indices, key: Key) -> Batch:
     """The batch that a loss sees.
 
     Args:

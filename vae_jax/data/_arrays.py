@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_jax.data._host_images import HostImages, is_mapped, release_pages
+from vae_jax.data._host_images import HostImages, check_memory, is_mapped, release_pages
 from vae_jax.errors import UserError
 
 INT32 = np.iinfo(np.int32)
@@ -39,27 +39,43 @@ def is_whole(value: Any) -> bool:
 
 
 def check_images(images: Any) -> np.ndarray:
-    """The images as an array of uint8 or bool, (n, height, width, channels).
+    """The images as an array of uint8, bool or float32, (n, height, width, channels).
 
-    Raises UserError for another dtype or shape, with how to convert it.
+    Raises UserError for another dtype or shape, with how to convert it, and for infinities.
     """
     array = as_array("images", images)
     wrong = f"images: {array.dtype} of shape {array.shape} is not allowed; give uint8 of (n, height, width, channels)"
-    if array.dtype.kind == "f":
-        raise UserError(f"{wrong}: np.uint8(np.round(255 * images)), where they are from 0 to 1")
-    if array.dtype not in (np.uint8, np.bool_):
-        raise UserError(f"{wrong}, from 0 to 255")
+    if array.dtype not in (np.uint8, np.bool_) and array.dtype.kind != "f":
+        raise UserError(f"{wrong}, from 0 to 255, or float32")
     if array.ndim == 3:
         raise UserError(f"{wrong}: images[..., None], where they are grey")
     if array.ndim != 4 or not array.size:
         raise UserError(f"{wrong}, at least one image of at least one pixel")
-    channels = array.shape[-1]
+    if array.shape[-1] not in (1, 3) and array.shape[1] in (1, 3):
+        raise UserError(f"{wrong}: np.moveaxis(images, 1, -1), where channels come first")
+    warn_of_transparency(array.shape[-1])
+    return as_numbers("images", array) if array.dtype.kind == "f" else array
+
+
+def warn_of_transparency(channels: int) -> None:
+    """Says in a line that a fourth channel is taken as one to learn."""
     if channels == 4:
-        raise UserError(f"{wrong} of 1 or 3 channels: images[..., :3], where the fourth is transparency")
-    if channels not in (1, 3) and array.shape[1] in (1, 3):
-        raise UserError(f"{wrong} of 1 or 3 channels: np.moveaxis(images, 1, -1), where channels come first")
-    if channels not in (1, 3):
-        raise UserError(f"{wrong} of 1 or 3 channels")
+        warn_once("images: 4 channels; where the fourth is transparency, give images[..., :3]")
+
+
+def as_numbers(field: str, array: np.ndarray) -> np.ndarray:
+    """Numbers of any size as float32, NaN where one is missing; a mapped float32 file stays where it is.
+
+    Raises UserError naming `field` for infinities, and for more than memory holds.
+    """
+    if array.dtype != np.float32:
+        check_memory(f"{field} as float32", 4 * array.size)
+        with np.errstate(over="ignore"):
+            array = np.asarray(array, np.float32)
+    for start, chunk in image_chunks(array):
+        infinite = np.isinf(chunk).reshape(len(chunk), -1).any(axis=1)
+        if infinite.any():
+            raise UserError(f"{field}: infinite, first in row {start + int(np.argmax(infinite))}; give finite numbers")
     return array
 
 
@@ -128,7 +144,9 @@ def level_factor(low: int, high: int) -> int:
 
 
 def spread_levels(images: np.ndarray, factor: int) -> np.ndarray:
-    """The images as uint8, multiplied by `factor`; bool is black and white whatever the factor is."""
+    """The images as uint8, multiplied by `factor`; bool is black and white whatever it is, float32 stays as it is."""
+    if images.dtype == np.float32:
+        return images
     if images.dtype == np.bool_:
         factor = 255
     images = images.astype(np.uint8, copy=False)
@@ -136,8 +154,15 @@ def spread_levels(images: np.ndarray, factor: int) -> np.ndarray:
 
 
 def grey_levels(*parts: np.ndarray | HostImages) -> list[np.ndarray | HostImages]:
-    """The parts of a set, uint8 or bool, as uint8 from 0 to 255 by one factor; those of a mapped file stay there."""
+    """The parts of a set, uint8 or bool, as uint8 from 0 to 255 by one factor; those of a mapped file stay there.
+
+    float32 parts are no grey levels and stay as they are. Raises UserError where some are, and others not.
+    """
     arrays = [part.images if isinstance(part, HostImages) else part for part in parts]
+    if any(array.dtype == np.float32 for array in arrays):
+        if any(array.dtype != np.float32 for array in arrays):
+            raise UserError("images: uint8 and float32 in one set are not allowed; give one dtype")
+        return [_as_levels(part, 1) for part in parts]
     factor = level_factor(*_ends({id(array): array for array in arrays}.values()))
     return [_as_levels(part, factor) for part in parts]
 

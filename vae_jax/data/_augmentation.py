@@ -7,25 +7,25 @@ import jax.numpy as jnp
 
 from vae_jax.errors import UserError
 from vae_jax.randomness import example_keys, stream
-from vae_jax.typing import Bytes, Indices, Key, Keys
+from vae_jax.typing import Indices, Key, Keys, StoredImages
 
 
-def flip_images(images: Bytes, keys: Keys) -> Bytes:
+def flip_images(images: StoredImages, keys: Keys) -> StoredImages:
     """The images, each mirrored from left to right with probability 1/2.
 
     Args:
-        images: uint8 (batch, height, width, channels).
+        images: (batch, height, width, channels).
         keys: one for each image.
     """
     is_flipped = jax.vmap(jax.random.bernoulli)(keys)
     return jnp.where(is_flipped[:, None, None, None], images[:, :, ::-1], images)
 
 
-def shift_images(images: Bytes, keys: Keys, largest: int) -> Bytes:
+def shift_images(images: StoredImages, keys: Keys, largest: int) -> StoredImages:
     """The images, each moved by whole pixels, its edge repeated where nothing is left: y[i, j] = x[i - u, j - v].
 
     Args:
-        images: uint8 (batch, height, width, channels).
+        images: (batch, height, width, channels).
         keys: one for each image, from which u and v are drawn, uniform on -largest, ..., largest.
         largest: pixels.
     """
@@ -39,7 +39,7 @@ def shift_images(images: Bytes, keys: Keys, largest: int) -> Bytes:
     return jax.vmap(shift)(padded, keys)
 
 
-def augmentation(flip: bool, shift: int) -> Callable[[Bytes, Key, Indices], Bytes]:
+def augmentation(flip: bool, shift: int) -> Callable[[StoredImages, Key, Indices], StoredImages]:
     """The function (images, key, index) -> images that mirrors and moves each image; a function of (key, index) alone.
 
     Args:
@@ -52,7 +52,7 @@ def augmentation(flip: bool, shift: int) -> Callable[[Bytes, Key, Indices], Byte
     if shift < 0:
         raise UserError(f"shift: {shift} is not allowed; give a number of pixels, or 0 for none")
 
-    def augment(images: Bytes, key: Key, index: Indices) -> Bytes:
+    def augment(images: StoredImages, key: Key, index: Indices) -> StoredImages:
         if flip:
             images = flip_images(images, example_keys(stream(key, "augmentation/flip"), index))
         if shift:

@@ -25,7 +25,7 @@ class HostImages:
     A compiled call that takes it reads through a callback, which is slow: what is called often takes blocks.
 
     Attributes:
-        images: uint8 or bool (n, height, width, channels), perhaps mapped from a file.
+        images: uint8, bool or float32 (n, height, width, channels), perhaps mapped from a file.
         positions: those of `images` that are meant, in their order; all where it is None.
         factor: what a value is multiplied by to be a grey level from 0 to 255.
     """
@@ -44,14 +44,19 @@ class HostImages:
         return len(self), *self.images.shape[1:]
 
     @property
+    def dtype(self) -> np.dtype:
+        """What the images are given as: uint8, or float32 where they are no grey levels."""
+        return np.dtype(np.float32 if self.images.dtype == np.float32 else np.uint8)
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of all images as uint8."""
-        return len(self) * int(np.prod(self.images.shape[1:]))
+        """Bytes of all images as they are given."""
+        return len(self) * int(np.prod(self.images.shape[1:])) * self.dtype.itemsize
 
     def __call__(self, indices: Any) -> Any:
         """The images at these indices."""
         if isinstance(indices, jax.core.Tracer):
-            images = jax.ShapeDtypeStruct((*indices.shape, *self.images.shape[1:]), np.uint8)
+            images = jax.ShapeDtypeStruct((*indices.shape, *self.images.shape[1:]), self.dtype)
             return jax.pure_callback(self.read, images, indices, vmap_method="expand_dims")
         return self.read(np.asarray(indices))
 
@@ -61,14 +66,14 @@ class HostImages:
         rows = np.asarray(indices) if self.positions is None else self.positions[np.asarray(indices)]
         # Of an array that is not in order `take` would copy the whole.
         images = self.images.take(rows, axis=0) if self.images.flags.c_contiguous else self.images[rows]
-        levels = np.ascontiguousarray(images).view(np.uint8)
+        levels = np.ascontiguousarray(images).view(self.dtype)
         if mapped_bytes() > MAPPED * host_memory():
             release_pages(self.images)
         return levels if self.factor == 1 else levels * np.uint8(self.factor)
 
     def read_all(self) -> np.ndarray:
         """All images, in an array of their own."""
-        levels = np.empty(self.shape, np.uint8)
+        levels = np.empty(self.shape, self.dtype)
         rows = max(1, CHUNK_BYTES // int(np.prod(self.images.shape[1:])))
         for start in range(0, len(self), rows):
             levels[start : start + rows] = self.read(np.arange(start, min(start + rows, len(self))))

@@ -17,8 +17,9 @@ from vae_jax.data._arrays import check_images, check_labels, grey_levels
 from vae_jax.data._factors import Factors, GridClasses, GridImages, GridPartners
 from vae_jax.data._host_images import HostImages
 from vae_jax.data._random_split import held_out_count, hold_out
+from vae_jax.data._table_columns import Columns
 from vae_jax.errors import UserError, errors_of
-from vae_jax.typing import Bytes, Indices, Key
+from vae_jax.typing import Indices, Key, StoredImages
 
 MAX_BYTES = 8 * 2**30
 """Bytes of images above which a set is refused that is decoded whole; arrays can be read a batch at a time."""
@@ -32,7 +33,8 @@ class Split:
     """One part of a dataset: a pytree, which `jax.device_put` sends to a device and a compiled step takes whole.
 
     Attributes:
-        fetch: indices -> uint8 images (batch, height, width, channels), from 0 to 255.
+        fetch: indices -> images (batch, height, width, channels): uint8 from 0 to 255, or float32 of any size, NaN
+            where a number is missing.
         labels: (size,) class numbers, None where there are none.
         size: how many images there are.
         factors: indices -> the classes of the factors that made the images; None where nobody knows them.
@@ -40,11 +42,11 @@ class Split:
             noise of the examples `index`; None where `factors` is.
     """
 
-    fetch: Callable[[Indices | np.ndarray], Bytes]
+    fetch: Callable[[Indices | np.ndarray], StoredImages]
     labels: Any
     size: int
     factors: Callable[[Indices], Int[jax.Array, "batch factor"]] | None = None
-    partner: Callable[[Indices, Indices, Key], Bytes] | None = None
+    partner: Callable[[Indices, Indices, Key], StoredImages] | None = None
 
 
 class Dataset(NamedTuple):
@@ -56,6 +58,7 @@ class Dataset(NamedTuple):
         test: those that report, read once a run has ended.
         factors: the whole grid, where the images are of one.
         validation: those that decide: best checkpoint, early stopping, halving. None where nothing decides.
+        columns: those of a table, whose rows are images (1, columns, 1); None of pictures.
     """
 
     image_shape: tuple[int, int, int]
@@ -63,6 +66,7 @@ class Dataset(NamedTuple):
     test: Split
     factors: Factors | None = None
     validation: Split | None = None
+    columns: Columns | None = None
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -91,8 +95,9 @@ def make_split(images: ArrayLike, labels: ArrayLike | None = None) -> Split:
     """A split of images in memory, or in the file that an `np.memmap` is of.
 
     Args:
-        images: uint8 (n, height, width, channels), of 1 or 3 channels. Where all values are 0 or 1, and for bool, they
-            are black and white.
+        images: uint8 (n, height, width, channels), of any number of channels. Where all values are 0 or 1, and for
+            bool, they are black and white. float32 are numbers of any size, NaN where one is missing, which
+            `config.data.binarize=real` trains on.
         labels: (n,) class numbers, or None.
 
     Raises:

@@ -1,10 +1,10 @@
-"""Images of any numbers and layout as uint8 (n, height, width, channels)."""
+"""Images of any numbers and layout as (n, height, width, channels), uint8 or, where they are to stay, float32."""
 
 import math
 
 import numpy as np
 
-from vae_jax.data._arrays import image_chunks, warn_once
+from vae_jax.data._arrays import as_numbers, image_chunks, warn_of_transparency, warn_once
 from vae_jax.data._host_images import check_memory, is_mapped
 from vae_jax.errors import UserError, unknown_name
 
@@ -27,7 +27,9 @@ def parse_range(text: str) -> Interval | None:
 
 
 def check_layout(source: str, shape: tuple[int, ...], layout: str) -> None:
-    """Raises UserError unless images of this shape and layout have 1 or 3 channels and at least one pixel.
+    """Raises UserError unless images of this shape and layout have channels and at least one pixel.
+
+    Any number of channels is allowed, except where another layout would make them the usual 1 or 3.
 
     Args:
         source: where they are, field first, as an error says it.
@@ -45,12 +47,13 @@ def check_layout(source: str, shape: tuple[int, ...], layout: str) -> None:
         if layout != "hwcn" and shape[-1] in (3, 4):
             raise UserError(f"{wrong}: it is one image; give several, (n, height, width, {shape[-1]})")
         return
-    if shape[LAYOUTS[layout][-1]] in (1, 3):
+    channels = shape[LAYOUTS[layout][-1]]
+    if channels in (1, 3):
         return
     fitting = [name for name, axes in LAYOUTS.items() if shape[axes[-1]] in (1, 3)]
     if fitting:
-        raise UserError(f"layout: {layout!r} of shape {shape} has no 1 or 3 channels; give {' or '.join(fitting)}")
-    raise UserError(f"{wrong}; give images of 1 or 3 channels, without one of transparency")
+        raise UserError(f"layout: {layout!r} of shape {shape} has {channels} channels; give {' or '.join(fitting)}")
+    warn_of_transparency(channels)
 
 
 def arrange_axes(images: np.ndarray, layout: str) -> np.ndarray:
@@ -98,6 +101,17 @@ def to_levels(source: str, parts: list[np.ndarray], interval: Interval | None) -
         + (f"; the largest value is {ends[1]:g}: where that is white, give range '0 {ends[1]:g}'" if dark else "")
     )
     return [_scale(part, low, high) for part in parts]
+
+
+def to_real(source: str, parts: list[np.ndarray]) -> list[np.ndarray]:
+    """The parts of a set as float32 of any size, NaN where a number is missing.
+
+    Raises UserError for infinities, and for what are no numbers.
+    """
+    for part in parts:
+        if part.dtype.kind not in "biuf":
+            raise UserError(f"{source}: {part.dtype} is not allowed; give numbers")
+    return [as_numbers(source, part if _stays_mapped(part) else np.ascontiguousarray(part)) for part in parts]
 
 
 def _usual_interval(dtype: np.dtype) -> Interval:

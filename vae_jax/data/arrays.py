@@ -2,12 +2,14 @@
 
 Arrays are found by their names (x_train, y_train, x_test, y_test; train_images, test_images; images, labels; ...), or
 by being the only one that can be images, or are named in the config. uint8 stays as it is; uint16, floats and other
-integers are scaled and rounded to 256 levels. Where a file has no test images, a fixed permutation holds some out.
-uint8 images in an .npy file stay there, whatever their size: batches are read from it.
+integers are scaled and rounded to 256 levels, or stay numbers of any size with `binarize=real`. Where a file has no
+test images, a fixed permutation holds some out. uint8 images in an .npy file stay there, whatever their size: batches
+are read from it; so do those of float32 with `binarize=real`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from vae_jax.data._host_images import HostImages, is_mapped
 from vae_jax.data._paths import data_path
 from vae_jax.data._random_split import hold_out
 from vae_jax.data._stored_grids import StoredGrid
-from vae_jax.data._value_ranges import arrange_axes, check_layout, parse_range, to_levels
+from vae_jax.data._value_ranges import arrange_axes, check_layout, parse_range, to_levels, to_real
 from vae_jax.errors import UserError, errors_of, unknown_name
 from vae_jax.files import user_path
 from vae_jax.phrases import plural
@@ -41,6 +43,7 @@ def load(
     test: float | int = 0.1,
     split: str = "random 0.1",
     changed: int = 1,
+    binarize: str = "dynamic",
 ) -> Dataset:
     """The images in a file of arrays.
 
@@ -60,6 +63,8 @@ def load(
         test: how many images are held out where the file has no test images: a fraction, or a number of them.
         split: of images with factors which are held out, in place of `test`, as `data.from_factors` reads it.
         changed: in how many factors the two images of a pair differ; 0 draws from one to all but one for each pair.
+        binarize: what the model sees: "real" leaves numbers as they are, of any size, NaN where one is missing, for a
+            gaussian or laplace likelihood with a linear mean; all others are of grey levels.
 
     Raises:
         UserError: naming the file or the field that is wrong.
@@ -69,14 +74,16 @@ def load(
     named = {"images": images, "labels": labels, "test_images": test_images, "test_labels": test_labels}
     arrays |= _files_beside(file, arrays, {**named, "factors": factors})
     source, interval = f"path: {str(file)!r}", parse_range(range)
+    _check_real(binarize, range, factors)
     if factors:
         grid_images, classes = _grid_arrays(source, arrays, images, factors)
-        levels = _read_images(source, arrays, [grid_images], layout, interval)[0]
+        levels = _read_images(source, arrays, [grid_images], layout, partial(to_levels, interval=interval))[0]
         return _to_grid(source, levels, classes, split, changed)
     roles = find_roles(source, arrays, named)
     splits = [name for name in ("train", "validation", "test") if (name, "images") in roles]
     names = [roles[name, "images"] for name in splits]
-    by_split = dict(zip(splits, _read_images(source, arrays, names, layout, interval), strict=True))
+    convert = to_real if binarize == "real" else partial(to_levels, interval=interval)
+    by_split = dict(zip(splits, _read_images(source, arrays, names, layout, convert), strict=True))
     numbers = _read_labels(source, arrays, roles, by_split)
     if "test" not in by_split:
         _hold_out(by_split, numbers, test)
@@ -89,6 +96,17 @@ def load(
             by_split.get("validation"),
             numbers.get("validation"),
         )
+
+
+def _check_real(binarize: str, range: str, factors: str) -> None:
+    """Raises UserError for fields that mean nothing for numbers of any size."""
+    for field, value in {"range": range, "factors": factors}.items():
+        if binarize == "real" and value:
+            raise UserError(f"{field}: {value!r} is of grey levels, which binarize=real does not make; leave one out")
+
+
+Convert = Callable[[str, list[np.ndarray]], list[np.ndarray]]
+"""(where they are, the parts of a set) -> the parts as they are kept."""
 
 
 def _files_beside(file: Path, arrays: Arrays, named: Mapping[str, str]) -> Arrays:
@@ -104,14 +122,12 @@ def _files_beside(file: Path, arrays: Arrays, named: Mapping[str, str]) -> Array
     return beside
 
 
-def _read_images(
-    source: str, arrays: Arrays, names: list[str], layout: str, interval: tuple[float, float] | None
-) -> list[np.ndarray]:
-    """The images of each name as uint8 (n, height, width, channels)."""
+def _read_images(source: str, arrays: Arrays, names: list[str], layout: str, convert: Convert) -> list[np.ndarray]:
+    """The images of each name as (n, height, width, channels), converted together."""
     for name in names:
         check_layout(f"{source}: {name}", arrays[name].shape, layout)
     read = [arrange_axes(read_array(f"{source}: {name}", arrays[name]), layout) for name in names]
-    return to_levels(f"{source}: {', '.join(names)}", read, interval)
+    return convert(f"{source}: {', '.join(names)}", read)
 
 
 def _read_labels(

@@ -5,6 +5,7 @@ The embedded default: nothing is downloaded. Every sixth image is held out (1,49
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,5 @@ def load() -> Dataset:
 
 def _table_file() -> Path:
     """scikit-learn's file of the digits; to import its `datasets` for it would take a second."""
-    spec = importlib.util.find_spec("sklearn")
-    assert spec is not None and spec.origin is not None  # a dependency of ours
-    return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    package: Any = importlib.util.find_spec("sklearn")  # a dependency of ours
+    return Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"

@@ -1,7 +1,9 @@
 """Any dataset in the four IDX files of MNIST, gzipped or not: MNIST itself, Fashion-MNIST, KMNIST, your own.
 
 The format (LeCun's MNIST page): two zero bytes, a type byte (8 is uint8), the number of dimensions,
-each dimension as a big-endian uint32, then the values. Images without labels are two files.
+each dimension as a big-endian uint32, then the values. Images have three, or with colours last four. Images without
+labels are two files. Names may have a dot for the last dash but one, test for t10k and idx4 for idx3, and each file may
+lie in a folder of its own name, as Kaggle's archive unpacks.
 """
 
 import gzip
@@ -46,9 +48,13 @@ def load(*, path: str = "") -> Dataset:
                 f"path: {_shown(folder / labels)}: {len(arrays[labels])} labels for {len(arrays[images])} images; "
                 "the files do not belong together"
             )
-    train_images, test_images = arrays[FILES[0]][..., None], arrays[FILES[2]][..., None]
+    train_images, test_images = (_with_channels(arrays[name]) for name in (FILES[0], FILES[2]))
     with errors_of("path: "):
         return data.from_arrays(train_images, arrays.get(FILES[1]), test_images, arrays.get(FILES[3]))
+
+
+def _with_channels(images: np.ndarray) -> np.ndarray:
+    return images if images.ndim == 4 else images[..., None]
 
 
 def _shown(file: Path) -> str:
@@ -56,9 +62,13 @@ def _shown(file: Path) -> str:
 
 
 def _find_file(folder: Path, name: str) -> Path | None:
-    """The file in the folder, gzipped or not, with a dot for the last dash but one as some mirrors name it, or None."""
-    names = (name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz")
-    return next((folder / each for each in names if (folder / each).exists()), None)
+    """The file in the folder, gzipped or not, by any of the names that it has on mirrors, or None."""
+    whole = [name, name.replace("t10k", "test")]
+    whole += [each.replace("idx3", "idx4") for each in whole if "idx3" in each]
+    whole += [each.replace("-idx", ".idx") for each in whole]
+    places = [folder / each for stem in whole for each in (stem, f"{stem}.gz", f"{stem}/{stem}")]
+    there = [place for place in places if place.exists()]
+    return next((place for place in there if place.is_file()), next(iter(there), None))
 
 
 def _read_array(folder: Path, name: str) -> np.ndarray:
@@ -68,22 +78,24 @@ def _read_array(folder: Path, name: str) -> np.ndarray:
         with file.open("rb") as raw:
             zipped = raw.read(2) == GZIP
             raw.seek(0)
-            return _read_stream(gzip.GzipFile(fileobj=raw) if zipped else raw, file)
+            return _read_stream(gzip.GzipFile(fileobj=raw) if zipped else raw, file, "images" in name)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"path: {_shown(file)}: cannot be read ({reason(error)}); the file is damaged, fetch it again"
         ) from None
 
 
-def _read_stream(stream: io.BufferedIOBase, file: Path) -> np.ndarray:
-    dimensions = 3 if "idx3" in file.name else 1
-    name, header = _shown(file), 4 + 4 * dimensions
-    magic, wanted = stream.read(4), bytes([0, 0, 8, dimensions])
-    if magic != wanted:
+def _read_stream(stream: io.BufferedIOBase, file: Path, holds_images: bool) -> np.ndarray:
+    allowed = (3, 4) if holds_images else (1,)
+    name, magic = _shown(file), stream.read(4)
+    wanted = [bytes([0, 0, 8, dimensions]) for dimensions in allowed]
+    if magic not in wanted:
         raise UserError(
-            f"path: {name}: begins with {magic.hex() or 'nothing'}, not with {wanted.hex()}; "
-            f"not an IDX file of {dimensions}-dimensional uint8"
+            f"path: {name}: begins with {magic.hex() or 'nothing'}, not with {' or '.join(w.hex() for w in wanted)}; "
+            f"not an IDX file of {' or '.join(map(str, allowed))}-dimensional uint8"
         )
+    dimensions = magic[-1]
+    header = 4 + 4 * dimensions
     lengths = stream.read(4 * dimensions)
     if len(lengths) < 4 * dimensions:
         raise UserError(

@@ -22,7 +22,15 @@ CHUNK = 1024
 """Examples that are read at once."""
 
 
-def load(*, dataset: str = "mnist", path: str = "", train: str = "train", test: str = "test", size: int = 0) -> Dataset:
+def load(
+    *,
+    dataset: str = "mnist",
+    path: str = "",
+    train: str = "train",
+    test: str = "test",
+    validation_split: str = "",
+    size: int = 0,
+) -> Dataset:
     """An image dataset of TFDS.
 
     Args:
@@ -30,6 +38,7 @@ def load(*, dataset: str = "mnist", path: str = "", train: str = "train", test: 
         path: the folder where it is kept, TFDS's own when empty.
         train: a TFDS split, slices allowed ("train[:90%]").
         test: likewise, of the images that are never trained on.
+        validation_split: likewise, of the images that decide; when empty its own "validation" where it has one.
         size: cuts the middle square of each image and scales it to size x size; 0 leaves images as they are.
 
     Raises:
@@ -43,8 +52,10 @@ def load(*, dataset: str = "mnist", path: str = "", train: str = "train", test: 
         raise UserError(f"dataset: {dataset!r} has no 'image'; its features: {', '.join(builder.info.features)}")
     train_arrays = _read_split(builder, train, "train", size)
     test_arrays = _read_split(builder, test, "test", size)
+    own = validation_split or ("validation" if "validation" in builder.info.splits and test != "validation" else "")
+    validation_arrays = _read_split(builder, own, "validation_split", size) if own else (None, None)
     with errors_of("dataset: "):
-        return from_arrays(*train_arrays, *test_arrays)
+        return from_arrays(*train_arrays, *test_arrays, *validation_arrays)
 
 
 def _read_split(builder: Any, split: str, argument: str, size: int) -> tuple[np.ndarray, np.ndarray | None]:

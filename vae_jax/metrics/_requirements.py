@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
+from vae_jax import data
 from vae_jax.data import Dataset
 from vae_jax.model import Model
 
 REQUIREMENTS = {
     "factors": "a dataset with factors (sprites, scenes, dsprites, shapes3d, smallnorb, cars3d)",
+    "grey": "images of grey levels or colours, which config.data.binarize=real are not",
     "label": "a dataset with labels",
     "classes": "a dataset with labels or factors",
     "density": "a variant whose codes have a density",
@@ -21,6 +25,7 @@ def missing_requirement(requires: Iterable[str], model: Model, dataset: Dataset)
     variant, labels, factors = (model.variant, dataset.train.labels is not None, dataset.factors is not None)
     fulfilled = {
         "factors": factors,
+        "grey": data.image_dtype("test", dataset.test) is np.uint8,
         "label": labels,
         "classes": labels or factors,
         "density": variant.posterior is not None or variant.sample_with_log_ratio is not None,

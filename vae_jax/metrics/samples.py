@@ -284,7 +284,7 @@ def compute(
 
 METRIC = Metric(
     compute,
-    requires=("classes",),
+    requires=("classes", "grey"),
     higher_is_better=False,
     agreement=("binarize", "labels"),
     details={"precision": True, "recall": True, "density": True, "coverage": True, "near_copies": False},

@@ -138,4 +138,4 @@ def compute(context: EvaluationContext, key: Key, *, pairs: int = 1000, points: 
     }
 
 
-METRIC = Metric(compute, requires=("classes",), minimum={"pairs": 1, "points": 3})
+METRIC = Metric(compute, requires=("classes", "grey"), minimum={"pairs": 1, "points": 3})

@@ -88,12 +88,13 @@ def _zoom_and_gap(height: int, width: int) -> tuple[int, int]:
 
 
 def _tile(images: np.ndarray) -> np.ndarray:
-    """(rows, columns, height, width, channels) in [0, 1] to one RGB picture, an image's pixel magnified."""
+    """(rows, columns, height, width, channels) in [0, 1] to one RGB picture of uint8, an image's pixel magnified."""
     rows, columns, height, width, channels = images.shape
     zoom, gap = _zoom_and_gap(height, width)
-    tiles = np.clip(images, 0, 1).repeat(zoom, axis=2).repeat(zoom, axis=3)
+    tiles = np.uint8(np.round(255 * np.clip(images, 0, 1))).repeat(zoom, axis=2).repeat(zoom, axis=3)
     tiles = np.broadcast_to(tiles, (*tiles.shape[:-1], 3)) if channels == 1 else tiles
-    picture = np.ones((rows * (height * zoom + gap) - gap, columns * (width * zoom + gap) - gap, 3))
+    size = (rows * (height * zoom + gap) - gap, columns * (width * zoom + gap) - gap, 3)
+    picture = np.full(size, 255, np.uint8)
     for i, j in np.ndindex(rows, columns):
         top, left = i * (height * zoom + gap), j * (width * zoom + gap)
         picture[top : top + height * zoom, left : left + width * zoom] = tiles[i, j]

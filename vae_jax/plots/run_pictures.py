@@ -1,9 +1,12 @@
 """The pictures of a run: reconstructions, draws from the prior, latents moved one at a time, codes in the plane."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from vae_jax import data
@@ -11,8 +14,9 @@ from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.phrases import plural
-from vae_jax.plots import latent_plots, spread
+from vae_jax.plots import latent_plots, spread, style, table_plots
 from vae_jax.plots.captions import format_fixed, run_caption
+from vae_jax.plots.display import Display, choose_display
 from vae_jax.plots.image_grid import image_grid
 from vae_jax.randomness import root_key, stream
 from vae_jax.typing import Key
@@ -27,6 +31,13 @@ ROWS, COLUMNS, GRID = 8, 20, 20
 """Of the grid of draws from the prior; and along a side of that of the latent plane."""
 
 
+GREY = Display()
+"""Of grey levels and colours."""
+
+ROWS_SHOWN = 4
+"""Rows of a table that are shown one by one."""
+
+
 def draw(run: TrainedModel, dataset: Dataset, evaluation: dict, folder: Path) -> list[Path]:
     """Writes the pictures of `run` on held-out images into `folder`; their files, in order."""
     folder.mkdir(exist_ok=True)
@@ -36,16 +47,60 @@ def draw(run: TrainedModel, dataset: Dataset, evaluation: dict, folder: Path) ->
     images = np.asarray(test.fetch(indices))
     labels = None if test.labels is None else np.asarray(test.labels)[indices]
     codes = run.encode(images, labels)
-    reconstructions(run, images[shown], codes[shown], folder / "reconstructions.png")
-    samples(run, dataset.train.labels, folder / "samples.png")
-    interpolations(run, codes[shown], folder / "interpolations.png")
-    traversals(run, codes, evaluation, folder / "traversals.png")
+    if dataset.columns is None:
+        show = choose_display(run.config, images)
+        reconstructions(run, images[shown], codes[shown], folder / "reconstructions.png", show)
+        samples(run, dataset.train.labels, folder / "samples.png", show)
+        interpolations(run, codes[shown], folder / "interpolations.png", show)
+        traversals(run, codes, evaluation, folder / "traversals.png", show)
+    else:
+        draw_rows(run, dataset.columns.names, images, codes, shown, evaluation, folder)
     latent_map(run, codes[:, : run.latent_dim], labels, folder / "latents.png")
     names = ["reconstructions", "samples", "interpolations", "traversals", "latents"]
-    if run.latent_dim == 2:
-        manifold(run, typical_code(codes), folder / "manifold.png")
+    if run.latent_dim == 2 and dataset.columns is None:
+        manifold(run, typical_code(codes), folder / "manifold.png", show)
         names.append("manifold")
     return [folder / f"{name}.png" for name in names]
+
+
+def draw_rows(
+    run: TrainedModel,
+    names: Sequence[str],
+    images: np.ndarray,
+    codes: np.ndarray,
+    shown: np.ndarray,
+    evaluation: dict,
+    folder: Path,
+) -> None:
+    """Writes the pictures of a run on a table: rows as lines over its columns.
+
+    Args:
+        run: the model.
+        names: of the columns.
+        images: held-out rows, (n, 1, columns, 1).
+        codes: theirs.
+        shown: positions of those that are shown one by one.
+        evaluation: what evaluation.json holds.
+        folder: where the pictures go.
+    """
+    rows, made = images[:, 0, :, 0], run.decode(codes)[:, 0, :, 0]
+    some, ends = shown[:ROWS_SHOWN], ("first", "last")
+    figure, title = Figure(), _titled(run, "Held-out rows and their reconstructions")
+    table_plots.reconstruction_lines(figure, rows[some], made[some], made - rows, names, title)
+    style.save(figure, [folder / "reconstructions.png"])
+    draws, _ = _draw_samples(run, stream(root_key(run.config["seed"]), "pictures"), None)
+    figure, title = Figure(), _titled(run, "Decoded draws from the prior")
+    table_plots.sample_lines(figure, draws[:, 0, :, 0], rows, names, title)
+    style.save(figure, [folder / "samples.png"])
+    lines = _between_codes(run, codes[shown])[:ROWS_SHOWN, :, 0, :, 0]
+    figure, title = Figure(), _titled(run, "Between the codes of two held-out rows")
+    table_plots.moving_lines(figure, {f"pair {i}": line for i, line in enumerate(lines, 1)}, ends, names, title)
+    style.save(figure, [folder / "interpolations.png"])
+    moves = _moved_latents(run, codes, evaluation)
+    figure, title = Figure(), _titled(run, moves.title)
+    panels = dict(zip(moves.rows, moves.images[:, :, 0, :, 0], strict=True))
+    table_plots.moving_lines(figure, panels, (moves.columns[0], moves.columns[-1]), names, title)
+    style.save(figure, [folder / "traversals.png"])
 
 
 def _titled(run: TrainedModel, text: str) -> str:
@@ -55,19 +110,19 @@ def _titled(run: TrainedModel, text: str) -> str:
     return f"{text}\n{run_caption(run.config)}, {step}"
 
 
-def reconstructions(run: TrainedModel, images: np.ndarray, codes: np.ndarray, file: Path) -> None:
+def reconstructions(run: TrainedModel, images: np.ndarray, codes: np.ndarray, file: Path, show: Display = GREY) -> None:
     """Held-out images above what the model makes of them."""
-    pairs = np.stack([images / 255, run.decode(codes)])
+    pairs = np.stack([show(images), show(run.decode(codes))])
     title = _titled(run, "Held-out images and their reconstructions")
     image_grid(file, pairs, title, rows=("image", "reconstruction"))
 
 
-def samples(run: TrainedModel, labels: np.ndarray | None, file: Path) -> None:
+def samples(run: TrainedModel, labels: np.ndarray | None, file: Path, show: Display = GREY) -> None:
     """An 8 x 20 grid of draws from the prior; of one that is asked for a class, columns of those among `labels`."""
     key, title = stream(root_key(run.config["seed"]), "pictures"), _titled(run, "Decoded draws from the prior")
     images, classes = _draw_samples(run, key, labels)
     names = [] if classes is None else [str(label) for label in classes]
-    image_grid(file, images.reshape(ROWS, COLUMNS, *run.image_shape), title, columns=names)
+    image_grid(file, show(images.reshape(ROWS, COLUMNS, *run.image_shape)), title, columns=names)
 
 
 def _draw_samples(run: TrainedModel, key: Key, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -87,16 +142,35 @@ def column_classes(labels: np.ndarray) -> np.ndarray:
     return np.sort(classes[np.arange(COLUMNS) % len(classes)])
 
 
-def interpolations(run: TrainedModel, codes: np.ndarray, file: Path) -> None:
+def interpolations(run: TrainedModel, codes: np.ndarray, file: Path, show: Display = GREY) -> None:
     """Straight lines between the codes of pairs of held-out images."""
+    image_grid(file, show(_between_codes(run, codes)), _titled(run, "Between the codes of two held-out images"))
+
+
+def _between_codes(run: TrainedModel, codes: np.ndarray) -> np.ndarray:
+    """Images at 11 points on the line between the codes of each pair, (pair, point, height, width, channels)."""
     pairs = min(PAIRS, (len(codes) + 1) // 2)
     weight = np.linspace(0, 1, 11, dtype=np.float32)[:, None]
     ends = [(codes[2 * i], codes[(2 * i + 1) % len(codes)]) for i in range(pairs)]
-    images = np.stack([run.decode((1 - weight) * start + weight * end) for start, end in ends])
-    image_grid(file, images, _titled(run, "Between the codes of two held-out images"))
+    return np.stack([run.decode((1 - weight) * start + weight * end) for start, end in ends])
 
 
-def traversals(run: TrainedModel, codes: np.ndarray, evaluation: dict, file: Path) -> None:
+def traversals(run: TrainedModel, codes: np.ndarray, evaluation: dict, file: Path, show: Display = GREY) -> None:
+    """One latent of a typical image moved at a time, the most informative first."""
+    moves = _moved_latents(run, codes, evaluation)
+    image_grid(file, show(moves.images), _titled(run, moves.title), moves.rows, moves.columns)
+
+
+class Moves(NamedTuple):
+    """Images (latent, step, height, width, channels), what each latent and each step is called, and a title."""
+
+    images: np.ndarray
+    rows: list[str]
+    columns: list[str]
+    title: str
+
+
+def _moved_latents(run: TrainedModel, codes: np.ndarray, evaluation: dict) -> Moves:
     """One latent of a typical image moved at a time, the most informative first.
 
     By KL from -3 to 3, the prior's own range; without a KL by variance, three standard deviations
@@ -115,7 +189,7 @@ def traversals(run: TrainedModel, codes: np.ndarray, evaluation: dict, file: Pat
         title = "One latent moved at a time"
     code = typical_code(codes)
     images = np.stack([run.decode(_with_latent(code, i, ranges[i])) for i in order])
-    image_grid(file, images, _titled(run, title), rows, [format_fixed(step, 1, sign=True) for step in steps])
+    return Moves(images, rows, [format_fixed(step, 1, sign=True) for step in steps], title)
 
 
 def typical_code(codes: np.ndarray) -> np.ndarray:
@@ -146,7 +220,7 @@ def latent_map(run: TrainedModel, codes: np.ndarray, labels: np.ndarray | None, 
     latent_plots.scatter_codes(file, plane, labels, title, names, origin.tolist())
 
 
-def manifold(run: TrainedModel, code: np.ndarray, file: Path) -> None:
+def manifold(run: TrainedModel, code: np.ndarray, file: Path, show: Display = GREY) -> None:
     """A two-dimensional latent space decoded on a grid, evenly spaced in the prior's probability.
 
     What a code holds beside the latents (a label, say) is that of `code`.
@@ -156,4 +230,4 @@ def manifold(run: TrainedModel, code: np.ndarray, file: Path) -> None:
     codes = np.repeat(code[None], GRID * GRID, axis=0)
     codes[:, :2] = np.stack([x.ravel(), y.ravel()], axis=1)
     images = run.decode(codes).reshape(GRID, GRID, *run.image_shape)
-    image_grid(file, images, _titled(run, "The latent plane, decoded at the prior's quantiles"))
+    image_grid(file, show(images), _titled(run, "The latent plane, decoded at the prior's quantiles"))

@@ -99,6 +99,10 @@ def missing_support(run: TrainedModel) -> str:
         return "gated and normalised layers have no counterpart in the browser"
     if net["dtype"] != "float32":
         return f"it computes in {net['dtype']}, which a browser does not"
+    if run.config["data"]["binarize"] == "real":
+        return "its images are numbers of any size, which the page shows as grey levels"
+    if run.image_shape[-1] not in (1, 3):
+        return f"its images have {run.image_shape[-1]} channels, of which the page shows three"
     if likelihood not in MEAN_KINDS:
         return f"the likelihood {likelihood!r} has no counterpart in the browser"
     size = 4 * sum(leaf.size for leaf in jax.tree.leaves(run.params["nets"]["decoder"]))

@@ -39,6 +39,7 @@ from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import plural
 from vae_jax.plots import palette, spread
 from vae_jax.plots.captions import format_fixed, run_caption
+from vae_jax.plots.display import Display, choose_display
 from vae_jax.report import decoder_export, markup, plotly_traces
 from vae_jax.report.decoder_export import pack_array
 from vae_jax.report.markup import Html, join, tag
@@ -147,6 +148,7 @@ def exploration(
     indices = indices[spread.spread_positions(test, indices, count)]  # the first are shown first
     images = np.asarray(test.fetch(indices))
     labels = None if test.labels is None else np.asarray(test.labels)[indices]
+    show = choose_display(run.config, images)
     check_finite(name, "weights", jax.tree.leaves(run.params["nets"]))
     codes = run.encode(images, labels)
     check_finite(name, "codes", [codes])
@@ -155,16 +157,16 @@ def exploration(
     content = {
         "name": name,
         "about": about(run, "" if folder == name else folder),
-        "shape": run.image_shape,
+        "shape": (*run.image_shape[:2], show(images[:1]).shape[-1]),
         "size": run.code_dim,
         "codes": pack_array(codes),
         "mean": pack_array(codes.mean(0)),
         **class_names(labels),
         "key": zlib.crc32(images.tobytes()),
-        **image_sheet(images / np.float32(255)),
+        **image_sheet(show(images)),
     }
     if reason := decoder_export.missing_support(run):
-        return content | rendered_images(run, codes, sliders, planes[:1], reason)
+        return content | rendered_images(run, codes, sliders, planes[:1], reason, show)
     return content | {**_decoder(run, codes), "sliders": sliders, "planes": planes, "steps": MAP_STEPS}
 
 
@@ -273,7 +275,7 @@ def make_plane(
 
 
 def rendered_images(
-    run: TrainedModel, codes: np.ndarray, sliders: list[dict], planes: list[dict], reason: str
+    run: TrainedModel, codes: np.ndarray, sliders: list[dict], planes: list[dict], reason: str, show: Display
 ) -> dict[str, Any]:
     """Images in the place of the decoder: the first code with one latent moved, the map's points, reconstructions."""
     sliders = [{**slider, "steps": RENDERED_STEPS - 1} for slider in sliders[:RENDERED_LATENTS]]
@@ -291,7 +293,7 @@ def rendered_images(
         f"code is nearest; sliders move {len(sliders)} latents of the first image, one at a time."
     )
     return {
-        "grid": {"codes": pack_array(all_codes), **image_sheet(run.decode(all_codes))},
+        "grid": {"codes": pack_array(all_codes), **image_sheet(show(run.decode(all_codes)))},
         "note": note,
         "sliders": sliders,
         "planes": planes,

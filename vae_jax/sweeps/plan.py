@@ -348,7 +348,7 @@ def step_flops(config: ConfigDict, image_shape: Shape) -> float:
     import jax.numpy as jnp
 
     built = model.build(config, image_shape)
-    fetch = partial(data.make_batch, stand_in(image_shape), data.binarizer(config.data.binarize))
+    fetch = partial(data.make_batch, stand_in(image_shape, config.data.binarize), data.binarizer(config.data.binarize))
     optimizer = optimizer_for(config, built.variant)
     step = make_train_step(built.nets, built.variant, optimizer, fetch, config.train.ema)
     lifted = jax.jit(jax.vmap(step, in_axes=(None, 0, None, None), axis_name=AXIS))
@@ -360,12 +360,12 @@ def step_flops(config: ConfigDict, image_shape: Shape) -> float:
     return (cost[0] if isinstance(cost, list) else cost)["flops"]
 
 
-def stand_in(image_shape: Shape) -> data.Split:
+def stand_in(image_shape: Shape, binarize: str) -> data.Split:
     """Data of this shape with all that a variant may ask for: what a step costs does not depend on what it shows."""
     import jax.numpy as jnp
 
     def black_images(indices, *_):
-        return jnp.zeros((len(indices), *image_shape), jnp.uint8)
+        return jnp.zeros((len(indices), *image_shape), jnp.float32 if binarize == "real" else jnp.uint8)
 
     def factors(indices):
         return jnp.zeros((len(indices), 1), jnp.int32)

@@ -1,7 +1,5 @@
 """Where the images of a split lie: on each device, or on the host, from where they are read as they are needed."""
 
-import math
-
 from vae_jax.data import Split
 from vae_jax.data._splits import held_split, host_split, on_host
 from vae_jax.errors import UserError
@@ -33,7 +31,7 @@ def fits_devices(split: Split, config: Config, devices: Devices) -> bool:
                 "made on the device; give auto or device"
             )
         return True
-    size, free = math.prod(host.fetch.shape), agreed_free_bytes(devices)  # type: ignore[attr-defined]
+    size, free = host.fetch.nbytes, agreed_free_bytes(devices)  # type: ignore[attr-defined]
     if word == "device" and size > free:
         raise UserError(
             f"config.parallel.images: 'device' is not allowed; {split.size:,} images take {size / 2**30:,.1f} GiB of "

@@ -1,7 +1,6 @@
 """What is read on the host while the devices work: blocks of train steps, and windows of a split in evaluation."""
 
 import itertools
-import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ Of two, because a program of a single batch has no loop, and other last digits.
 
 def batches_at_once(split: Split, batch_size: int, most: int) -> int:
     """How many batches of `batch_size` images are sent at once: `most`, or what BLOCK_BYTES hold."""
-    image_bytes = math.prod(split.fetch.shape[1:])  # type: ignore[attr-defined]
+    image_bytes = split.fetch.nbytes // len(split.fetch)  # type: ignore[attr-defined, arg-type]
     return min(most, max(2, BLOCK_BYTES // (batch_size * image_bytes)))
 
 

@@ -85,6 +85,7 @@ def make_setup(config: ConfigDict, dataset: data.Dataset) -> Setup:
 def prepare(config: ConfigDict) -> Setup:
     """The setup of a config. Raises UserError where data and model do not fit, or cannot be measured as it asks."""
     dataset = model.load_data(config.data)
+    _check_table(config, dataset)
     setup = make_setup(config, dataset)
     batch, size = config.train.batch_size, dataset.train.size
     if batch > size:
@@ -105,6 +106,9 @@ def prepare(config: ConfigDict) -> Setup:
     return setup
 
 
+OF_PICTURES = ("conv", "resnet", "grid")
+"""Networks that go by which pixels are neighbours."""
+
 SHOWN = 64
 """Training images by which it is seen whether a likelihood suits them."""
 
@@ -116,8 +120,18 @@ def _warn_of_mismatch(setup: Setup) -> None:
     def images() -> np.ndarray:
         return np.asarray(train.fetch(jnp.asarray(data.sample_indices(train, SHOWN))))
 
+    if config.data.binarize == "real":
+        return  # what suits grey levels alone is refused
     if line := mismatch(config.likelihood.name, setup.model.likelihood, config.data.binarize, images):
         warn_once(line)
+
+
+def _check_table(config: ConfigDict, dataset: data.Dataset) -> None:
+    """Raises UserError for a network of pictures on the rows of a table."""
+    if dataset.columns is not None and config.net.name in OF_PICTURES:
+        raise UserError(
+            f"config.net.name: {config.net.name!r} is of pictures, and columns of a table have no neighbours; take mlp"
+        )
 
 
 def _check_nothing_decides(config: ConfigDict) -> None:

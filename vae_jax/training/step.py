@@ -21,7 +21,7 @@ from vae_jax.models.collectives import all_gather, batch_positions, mean_over_de
 from vae_jax.models.learning_rates import make_schedule
 from vae_jax.models.networks import Nets, refuse_collections
 from vae_jax.models.optimizers import averaged, check_decay, check_ema, make_optimizer, partition_optimizers
-from vae_jax.typing import Batch, Bytes, Config, Images, Indices, Key, Metrics, Params, Scalar
+from vae_jax.typing import Batch, Config, Images, Indices, Key, Metrics, Params, Scalar, StoredImages
 from vae_jax.variants import Variant
 
 Fetch = Callable[[Indices, Indices, Key], Batch]
@@ -193,7 +193,7 @@ def fetch_fn(config: Config, is_training: bool = False) -> Callable[[data.Split]
         return lambda split: partial(data.make_batch, split, binarize)
     augment = augmentation(section["flip"], section["shift"])
 
-    def prepare_images(images: Bytes, key: Key, index: Indices) -> Images:
+    def prepare_images(images: StoredImages, key: Key, index: Indices) -> Images:
         return binarize(augment(images, key, index), key, index)
 
     return lambda split: partial(data.make_batch, split, prepare_images)

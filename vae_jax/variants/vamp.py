@@ -27,7 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vae_jax import randomness
+from vae_jax import data, randomness
+from vae_jax.data import Split
 from vae_jax.errors import UserError
 from vae_jax.models.distributions import LOG_2PI, Gaussian
 from vae_jax.models.likelihoods import Likelihood
@@ -88,6 +89,15 @@ def sample_prior(
     return Gaussian(components.mean[k], components.logvar[k]).sample(noise, index)
 
 
+def check(split: Split) -> None:
+    """Raises UserError for numbers of any size: a pseudo-input is of grey levels, a sigmoid of what is learned."""
+    if data.image_dtype("train", split) is np.float32:
+        raise UserError(
+            "data.binarize: 'real' is not allowed; the pseudo-inputs of variant.name=vamp are grey levels, and these "
+            "images are numbers of any size; take another variant"
+        )
+
+
 def make(likelihood: Likelihood, *, components: int = 500) -> Variant:
     """The VampPrior VAE of K = `components` under a pixel likelihood. Raises UserError unless K is at least 1."""
     if components < 1:
@@ -104,4 +114,4 @@ def make(likelihood: Likelihood, *, components: int = 500) -> Variant:
         terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "code": posterior.mean}
         return jnp.mean(distortion + beta * rate), terms
 
-    return Variant(loss, init=init, log_prior=log_prior, sample_prior=sample_prior)
+    return Variant(loss, init=init, check=check, log_prior=log_prior, sample_prior=sample_prior)

@@ -28,7 +28,7 @@ class Scale(NamedTuple):
     read: Callable[[Pixels, float], tuple[Images, Values]]
     channels: int
     shared: int
-    binarize: tuple[str, ...] = ("none",)
+    binarize: tuple[str, ...] = ("none", "real")
 
 
 def _read_fixed(parameters: Pixels, start: float) -> tuple[Images, Values]:
@@ -45,7 +45,7 @@ def _read_pixel(parameters: Pixels, start: float) -> tuple[Images, Values]:
 
 
 SCALES = {
-    "fixed": Scale(_read_fixed, 1, 0, ("none", "static", "dynamic")),
+    "fixed": Scale(_read_fixed, 1, 0, ("none", "static", "dynamic", "real")),
     "shared": Scale(_read_shared, 1, 1),
     "pixel": Scale(_read_pixel, 2, 0),
 }
@@ -59,10 +59,12 @@ def location_scale(
 ) -> Likelihood:
     """The likelihood of a location-scale family, log p(x) = sum over pixels of log_density((x - mean) / s, log s).
 
+    A pixel that is missing (NaN) adds nothing: log p(x) is that of the others, which are independent given z.
+
     Args:
         log_density: of one pixel, nats.
         draw: `draw(key, shape, dtype)` are draws of mean 0 and scale 1.
-        width: s where `scale` is "fixed", and where a learned one starts; grey levels in [0, 1].
+        width: s where `scale` is "fixed", and where a learned one starts; in units of x.
         scale: a name in SCALES.
         mean: a name in MEANS.
 
@@ -71,6 +73,8 @@ def location_scale(
     """
     read_numbers, channels, shared, binarize = registry.choose("scale", scale, SCALES)
     to_mean = registry.choose("mean", mean, MEANS)
+    if mean == "sigmoid":
+        binarize = tuple(name for name in binarize if name != "real")
     start = math.log(width)
 
     def read(parameters: Pixels) -> tuple[Images, Values]:
@@ -81,7 +85,10 @@ def location_scale(
         mean, log_scale = read(parameters)
         log_scale = flatten_pixels(jnp.broadcast_to(log_scale, mean.shape))
         mean, x = flatten_pixels(mean), flatten_pixels(x)
-        return jnp.sum(log_density((x - mean) * jnp.exp(-log_scale), log_scale), axis=1)
+        missing = jnp.isnan(x)
+        # Filled before the density: the gradient of what is not taken would be 0 times NaN.
+        density = log_density((jnp.where(missing, mean, x) - mean) * jnp.exp(-log_scale), log_scale)
+        return jnp.sum(jnp.where(missing, 0, density), axis=1)
 
     def expected_image(parameters: Pixels) -> Images:
         return read(parameters)[0]

@@ -166,11 +166,12 @@ def explore(argv: Sequence[str]) -> int:
     parser.flag("workdir", path, None, "FOLDER", "the folder of a run")
     parser.flag("other", path, None, "FOLDER", "another run, beside it")
     parser.flag("out", path, None, "FILE.html", "the page (default: explore.html in --workdir)")
+    parser.flag("checkpoint", text, "latest", "latest|best", "the last step's weights, or the best by validation")
     flags, _ = parser.parse(argv)
     if flags.workdir is None:
         raise UserError("--workdir: give the folder of a run, and no other config than its own")
     folders = [flags.workdir, *([flags.other] if flags.other else [])]
-    out = write(folders, flags.out)
+    out = write(folders, flags.out, flags.checkpoint)
     print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0
 

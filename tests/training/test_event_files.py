@@ -11,6 +11,7 @@ from helpers.run_folder import digest, records
 from helpers.small_run import train_small
 from PIL import Image
 
+from vae_jax.plots import run_pictures
 from vae_jax.training import background, event_files, writers
 
 pytest.importorskip("tensorboardX", reason="the extra 'tensorboard' is not installed")
@@ -152,3 +153,26 @@ def test_a_run_with_event_files_has_the_numbers_of_one_without(tmp_path, capsys)
     # What changes no number may change: the same command without it says that the run is complete.
     assert train_small(run) == 0
     assert "tensorboard" not in capsys.readouterr().err
+
+
+def test_each_evaluation_has_pictures_of_the_validation_split(tmp_path, monkeypatch):
+    seen = []
+    draw = run_pictures.draw_step
+
+    def draw_step(run, dataset, folder):
+        seen.append((run.step, float(run.encode(dataset.test.fetch(np.arange(1)))[0, 0])))
+        return draw(run, dataset, folder)
+
+    monkeypatch.setattr(run_pictures, "draw_step", draw_step)
+    fields = {"train.steps": 60, "evaluation.every": 20, "log.tensorboard": True}
+    assert train_small(tmp_path / "run", **fields) == 0
+    found = points(tmp_path / "run")
+    steps = {
+        name: [step for step, _ in found[f"pictures/{name}"]] for name in ("samples", "reconstructions", "latents")
+    }
+    assert steps == {"samples": [20, 40, 60], "reconstructions": [20, 40, 60], "latents": [60]}
+    assert [step for step, _ in seen] == [20, 40]
+    assert len({code for _, code in seen}) == 2  # of the weights of that step
+    assert train_small(tmp_path / "off", **fields | {"log.pictures": False}) == 0
+    assert [step for step, _ in points(tmp_path / "off")["pictures/samples"]] == [60]
+    assert records(tmp_path / "off") == records(tmp_path / "run")

@@ -92,6 +92,13 @@ def test_evaluating_the_best_checkpoint_gives_what_training_reported(run, capsys
     assert f"step {before['step']}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("checkpoint", "said"), [("latest", "last step"), ("best", "step {best} of 60")])
+def test_an_explorer_says_of_which_checkpoint_it_is(run, tmp_path, checkpoint, said):
+    out = tmp_path / "explore.html"
+    assert cli.explore([f"--workdir={run}", f"--checkpoint={checkpoint}", f"--out={out}"]) == 0
+    assert said.format(best=evaluation(run, "evaluation_best")["step"]) in out.read_text()
+
+
 def test_a_long_decline_is_said(undisturbed):
     run, said = undisturbed
     best = evaluation(run, "evaluation_best")["step"]

@@ -10,7 +10,7 @@ from vae_jax.comparison import intervals
 from vae_jax.comparison.comparability import incomparable_groups
 from vae_jax.comparison.families import Family, distant_groups, families
 from vae_jax.comparison.results import ComparedRun, Comparison, Number, Summary
-from vae_jax.comparison.wording import direction, format_value
+from vae_jax.comparison.wording import checkpoint_phrase, direction, format_value
 from vae_jax.metrics import unit
 from vae_jax.plots import comparison_plots
 from vae_jax.plots.captions import format_fixed
@@ -51,7 +51,8 @@ def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:
         if any(group.name in points for group in family.groups)
     ]
     files = [out / f"rate_distortion.{kind}" for kind in FORMATS]
-    comparison_plots.rate_distortion(files, curves, ends, f"What rate buys: {count} runs of {comparison.folder}")
+    title = f"What rate buys: {count} runs of {comparison.folder}\n{checkpoint_phrase(comparison)}"
+    comparison_plots.rate_distortion(files, curves, ends, title)
     return files
 
 
@@ -118,7 +119,7 @@ def score(comparison: Comparison, out: Path) -> list[Path]:
         levels,
         f"strength: {', '.join(strengths)}" if len(strengths) > 1 else strengths[0],
         ", ".join(filter(None, [metric, unit(metric), direction(comparison, metric)])),
-        f"Means over seeds with their 95% intervals: {comparison.folder}",
+        f"Means over seeds with their 95% intervals: {comparison.folder}\n{checkpoint_phrase(comparison)}",
     )
     return files
 

@@ -86,6 +86,7 @@ def _train() -> ConfigDict:
 def _log() -> ConfigDict:
     log = ConfigDict()
     log.every = 100  # steps; a record is the mean over the compiled call that ends there
+    log.pictures = True  # where W&B or TensorBoard are on: validation images and samples at each evaluation
     log.tensorboard = False  # event files beside metrics.jsonl (needs the extra tensorboard)
     return log
 

@@ -36,6 +36,12 @@ def run_caption(config: Config) -> str:
     return f"{variant_caption(config)}, seed {config['seed']}"
 
 
+def step_caption(config: Config, step: int) -> str:
+    """Which checkpoint of a run it is: "last step", or "step 3,000 of 10,000"."""
+    steps = config["train"]["steps"]
+    return "last step" if step == steps else f"step {step:,} of {steps:,}"
+
+
 def _format(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 

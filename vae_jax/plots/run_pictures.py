@@ -10,22 +10,25 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from vae_jax import data
-from vae_jax.data import Dataset
+from vae_jax.data import Dataset, Split
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.phrases import plural
 from vae_jax.plots import latent_plots, spread, style, table_plots
-from vae_jax.plots.captions import format_fixed, run_caption
+from vae_jax.plots.captions import format_fixed, run_caption, step_caption
 from vae_jax.plots.display import Display, choose_display
 from vae_jax.plots.image_grid import image_grid
 from vae_jax.randomness import root_key, stream
 from vae_jax.typing import Key
 
 MAX_CODES = 5000
-"""Held-out images that are encoded."""
+"""Test images that are encoded."""
+
+STEP_CODES = 500
+"""Validation images that are encoded while a run trains."""
 
 SHOWN, PAIRS = 16, 6
-"""Held-out images that are shown with their reconstructions, and pairs of them with a line between."""
+"""Images that are shown with their reconstructions, and pairs of them with a line between."""
 
 ROWS, COLUMNS, GRID = 8, 20, 20
 """Of the grid of draws from the prior; and along a side of that of the latent plane."""
@@ -39,13 +42,9 @@ ROWS_SHOWN = 4
 
 
 def draw(run: TrainedModel, dataset: Dataset, evaluation: dict, folder: Path) -> list[Path]:
-    """Writes the pictures of `run` on held-out images into `folder`; their files, in order."""
+    """Writes the pictures of `run` on test images into `folder`; their files, in order."""
     folder.mkdir(exist_ok=True)
-    test = dataset.test
-    indices = spread.add_labels(test, data.sample_indices(test, MAX_CODES))
-    shown = spread.spread_positions(test, indices, SHOWN)
-    images = np.asarray(test.fetch(indices))
-    labels = None if test.labels is None else np.asarray(test.labels)[indices]
+    images, labels, shown = _chosen_images(dataset.test, MAX_CODES)
     codes = run.encode(images, labels)
     if dataset.columns is None:
         show = choose_display(run.config, images)
@@ -63,6 +62,29 @@ def draw(run: TrainedModel, dataset: Dataset, evaluation: dict, folder: Path) ->
     return [folder / f"{name}.png" for name in names]
 
 
+def draw_step(run: TrainedModel, dataset: Dataset, folder: Path) -> list[Path]:
+    """Writes the pictures of a run that still trains: validation images, reconstructed, and draws; their files."""
+    assert dataset.validation is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    images, labels, shown = _chosen_images(dataset.validation, STEP_CODES)
+    codes, files = run.encode(images, labels), [folder / "reconstructions.png", folder / "samples.png"]
+    if dataset.columns is None:
+        show = choose_display(run.config, images)
+        reconstructions(run, images[shown], codes[shown], files[0], show, "Validation")
+        samples(run, dataset.train.labels, files[1], show)
+    else:
+        _row_reconstructions(run, dataset.columns.names, images, codes, shown, files[0], "Validation")
+        _row_samples(run, dataset.columns.names, images, files[1])
+    return files
+
+
+def _chosen_images(split: Split, most: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """(images, labels, positions of those that are shown one by one) of at most about `most` images of a split."""
+    indices = spread.add_labels(split, data.sample_indices(split, most))
+    labels = None if split.labels is None else np.asarray(split.labels)[indices]
+    return np.asarray(split.fetch(indices)), labels, spread.spread_positions(split, indices, SHOWN)
+
+
 def draw_rows(
     run: TrainedModel,
     names: Sequence[str],
@@ -77,24 +99,18 @@ def draw_rows(
     Args:
         run: the model.
         names: of the columns.
-        images: held-out rows, (n, 1, columns, 1).
+        images: test rows, (n, 1, columns, 1).
         codes: theirs.
         shown: positions of those that are shown one by one.
         evaluation: what evaluation.json holds.
         folder: where the pictures go.
     """
-    rows, made = images[:, 0, :, 0], run.decode(codes)[:, 0, :, 0]
-    some, ends = shown[:ROWS_SHOWN], ("first", "last")
-    figure, title = Figure(), _titled(run, "Held-out rows and their reconstructions")
-    table_plots.reconstruction_lines(figure, rows[some], made[some], made - rows, names, title)
-    style.save(figure, [folder / "reconstructions.png"])
-    draws, _ = _draw_samples(run, stream(root_key(run.config["seed"]), "pictures"), None)
-    figure, title = Figure(), _titled(run, "Decoded draws from the prior")
-    table_plots.sample_lines(figure, draws[:, 0, :, 0], rows, names, title)
-    style.save(figure, [folder / "samples.png"])
+    _row_reconstructions(run, names, images, codes, shown, folder / "reconstructions.png", "Test")
+    _row_samples(run, names, images, folder / "samples.png")
     lines = _between_codes(run, codes[shown])[:ROWS_SHOWN, :, 0, :, 0]
-    figure, title = Figure(), _titled(run, "Between the codes of two held-out rows")
-    table_plots.moving_lines(figure, {f"pair {i}": line for i, line in enumerate(lines, 1)}, ends, names, title)
+    pairs, ends = {f"pair {i}": line for i, line in enumerate(lines, 1)}, ("first", "last")
+    figure, title = Figure(), _titled(run, "Between the codes of two test rows")
+    table_plots.moving_lines(figure, pairs, ends, names, title)
     style.save(figure, [folder / "interpolations.png"])
     moves = _moved_latents(run, codes, evaluation)
     figure, title = Figure(), _titled(run, moves.title)
@@ -103,17 +119,39 @@ def draw_rows(
     style.save(figure, [folder / "traversals.png"])
 
 
+def _row_reconstructions(
+    run: TrainedModel,
+    names: Sequence[str],
+    images: np.ndarray,
+    codes: np.ndarray,
+    shown: np.ndarray,
+    file: Path,
+    split: str,
+) -> None:
+    rows, made, some = images[:, 0, :, 0], run.decode(codes)[:, 0, :, 0], shown[:ROWS_SHOWN]
+    figure, title = Figure(), _titled(run, f"{split} rows and their reconstructions")
+    table_plots.reconstruction_lines(figure, rows[some], made[some], made - rows, names, title)
+    style.save(figure, [file])
+
+
+def _row_samples(run: TrainedModel, names: Sequence[str], images: np.ndarray, file: Path) -> None:
+    draws, _ = _draw_samples(run, stream(root_key(run.config["seed"]), "pictures"), None)
+    figure, title = Figure(), _titled(run, "Decoded draws from the prior")
+    table_plots.sample_lines(figure, draws[:, 0, :, 0], images[:, 0, :, 0], names, title)
+    style.save(figure, [file])
+
+
 def _titled(run: TrainedModel, text: str) -> str:
     """The title of a picture; in its second line the run that it is of, and the step of its checkpoint."""
-    steps = run.config["train"]["steps"]
-    step = "last step" if run.step == steps else f"step {run.step:,} of {steps:,}"
-    return f"{text}\n{run_caption(run.config)}, {step}"
+    return f"{text}\n{run_caption(run.config)}, {step_caption(run.config, run.step)}"
 
 
-def reconstructions(run: TrainedModel, images: np.ndarray, codes: np.ndarray, file: Path, show: Display = GREY) -> None:
-    """Held-out images above what the model makes of them."""
+def reconstructions(
+    run: TrainedModel, images: np.ndarray, codes: np.ndarray, file: Path, show: Display = GREY, split: str = "Test"
+) -> None:
+    """Images of a split above what the model makes of them."""
     pairs = np.stack([show(images), show(run.decode(codes))])
-    title = _titled(run, "Held-out images and their reconstructions")
+    title = _titled(run, f"{split} images and their reconstructions")
     image_grid(file, pairs, title, rows=("image", "reconstruction"))
 
 
@@ -143,8 +181,8 @@ def column_classes(labels: np.ndarray) -> np.ndarray:
 
 
 def interpolations(run: TrainedModel, codes: np.ndarray, file: Path, show: Display = GREY) -> None:
-    """Straight lines between the codes of pairs of held-out images."""
-    image_grid(file, show(_between_codes(run, codes)), _titled(run, "Between the codes of two held-out images"))
+    """Straight lines between the codes of pairs of test images."""
+    image_grid(file, show(_between_codes(run, codes)), _titled(run, "Between the codes of two test images"))
 
 
 def _between_codes(run: TrainedModel, codes: np.ndarray) -> np.ndarray:
@@ -205,9 +243,9 @@ def _with_latent(code: np.ndarray, latent: int, values: np.ndarray) -> np.ndarra
 
 
 def latent_map(run: TrainedModel, codes: np.ndarray, labels: np.ndarray | None, file: Path) -> None:
-    """Held-out codes in the plane: the two latents themselves, or the two main axes of more."""
+    """Codes of test images in the plane: the two latents themselves, or the two main axes of more."""
     if codes.shape[1] == 2:
-        title = _titled(run, "Codes of held-out images")
+        title = _titled(run, "Codes of test images")
         latent_plots.scatter_codes(file, codes, labels, title, ("latent 0", "latent 1"))
         return
     centred = codes - codes.mean(0)
@@ -216,7 +254,7 @@ def latent_map(run: TrainedModel, codes: np.ndarray, labels: np.ndarray | None, 
     plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
     origin = np.pad(-codes.mean(0) @ axes.T, (0, 2 - len(axes)))
     names = ("first principal axis", "second principal axis")
-    title = _titled(run, f"Codes of held-out images ({plural(codes.shape[1], 'latent')})")
+    title = _titled(run, f"Codes of test images ({plural(codes.shape[1], 'latent')})")
     latent_plots.scatter_codes(file, plane, labels, title, names, origin.tolist())
 
 

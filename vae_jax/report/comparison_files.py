@@ -44,7 +44,7 @@ def _write_parquet(file: Path, comparison: Comparison) -> None:
 
 
 def _write_report(file: Path, comparison: Comparison) -> None:
-    study_page.write(file, comparison, _explorers(explored_runs(comparison)))
+    study_page.write(file, comparison, _explorers(explored_runs(comparison), comparison.checkpoint))
 
 
 FILES: dict[str, Callable[[Path, Comparison], None]] = {
@@ -55,12 +55,12 @@ FILES: dict[str, Callable[[Path, Comparison], None]] = {
 """What writes each file of a comparison, or raises UserError where something for it is not installed."""
 
 
-def _explorers(runs: Sequence[tuple[Group, ComparedRun]]) -> list[Html]:
+def _explorers(runs: Sequence[tuple[Group, ComparedRun]], checkpoint: str) -> list[Html]:
     """The explorers of these runs, side by side; a copied study may lack checkpoints or data, or hold damaged ones."""
     fragments = []
     for group, run in runs:
         try:
-            fragments.append(explorer.folder_fragment(Path(run.folder), group.name))
+            fragments.append(explorer.folder_fragment(Path(run.folder), group.name, checkpoint))
         except Exception as problem:  # whatever a damaged file makes of a run: the report does without
             kind = "" if isinstance(problem, UserError) else f"{run.folder}: {type(problem).__name__}: "
             print(wrap_text(printable(f"left out: the latent explorer of {group.name}: {kind}{problem}")))

@@ -30,6 +30,7 @@ import jax
 import numpy as np
 
 from vae_jax import data, model
+from vae_jax.comparison.load_runs import EVALUATIONS
 from vae_jax.comparison.results import Number
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
@@ -38,7 +39,7 @@ from vae_jax.inference import TrainedModel
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import plural
 from vae_jax.plots import palette, spread
-from vae_jax.plots.captions import format_fixed, run_caption
+from vae_jax.plots.captions import format_fixed, run_caption, step_caption
 from vae_jax.plots.display import Display, choose_display
 from vae_jax.report import decoder_export, markup, plotly_traces
 from vae_jax.report.decoder_export import pack_array
@@ -69,7 +70,7 @@ h1 { font-size: 1.3rem; overflow-wrap: anywhere; }
 
 
 @pinned_flags()
-def write(folders: Sequence[Path], out: Path | None = None) -> Path:
+def write(folders: Sequence[Path], out: Path | None = None, checkpoint: str = "latest") -> Path:
     """Writes the page of the runs in `folders`, one or two, side by side; its file, explore.html in the first.
 
     Raises UserError where one holds no run, and where the page cannot be written.
@@ -80,24 +81,24 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    fragments = [folder_fragment(folder, name) for folder, name in zip(folders, names, strict=True)]
+    fragments = [folder_fragment(*pair, checkpoint) for pair in zip(folders, names, strict=True)]
     write_text(file, page(f"Latent space of {' and '.join(names)}", fragments))
     return file
 
 
-def folder_fragment(folder: Path, name: str) -> Html:
-    """The fragment of the run in `folder` at its latest checkpoint, under the heading `name`.
+def folder_fragment(folder: Path, name: str, checkpoint: str = "latest") -> Html:
+    """The fragment of the run in `folder` at its latest or its best checkpoint, under the heading `name`.
 
     Raises UserError where there is none, and where its files do not make one.
     """
     try:
-        run = open_run(folder)
+        run = open_run(folder, checkpoint)
         dataset = model.load_data(run.config["data"])
     except UserError:
         raise
     except (TypeError, KeyError, ValueError, AttributeError, OSError) as error:
         raise UserError(f"{folder}: its files are damaged ({type(error).__name__}: {reason(error)})") from None
-    evaluation = read_evaluation(folder / "evaluation.json", run.step)
+    evaluation = read_evaluation(folder / EVALUATIONS[checkpoint], run.step)
     return fragment(run, dataset, evaluation, name=name, folder=folder.resolve().name)
 
 
@@ -172,8 +173,8 @@ def exploration(
 
 def about(run: TrainedModel, folder: str) -> str:
     """What tells a run from another, in a line that begins with its folder, if that is given."""
-    facts = [run_caption(run.config), run.config["net"]["name"], plural(run.latent_dim, "latent"), f"step {run.step}"]
-    return ", ".join([*([folder] if folder else []), *facts])
+    facts = [run_caption(run.config), run.config["net"]["name"], plural(run.latent_dim, "latent")]
+    return ", ".join([*([folder] if folder else []), *facts, step_caption(run.config, run.step)])
 
 
 def known_kl(evaluation: dict[str, Any], latent_dim: int) -> list[Number] | None:

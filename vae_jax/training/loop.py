@@ -87,6 +87,8 @@ def take_calls(
         if evaluation_due and program.validation is not None:
             numbers = program.validate(state)
             record_validation(runs, step, numbers, progress)
+            if not last:
+                draw_steps(runs, setup, step, executor, state)
         # What is fitted then counts in no score: earlier checkpoints are without it.
         ending = [run.active if last else run.stop_early() for run in runs]
         state = fit_after_training(setup, program.configs, state, executor, ending)
@@ -273,6 +275,15 @@ def record_validation(runs: Sequence[TrainingRun], step: int, numbers: Sequence[
         with run.isolate_failure((Diverged, OSError)):
             run.record_validation(step, own)
     report_population(progress, step, numbers)
+
+
+def draw_steps(runs: Sequence[TrainingRun], setup: Setup, step: int, executor: Executor, state: TrainState) -> None:
+    """Draws how each run stands, where something is to show it."""
+    if not any(run.shows_steps for run in runs):
+        return
+    for run, own in active(runs, executor.to_host(state)):
+        with run.isolate_failure(OSError):
+            run.draw_step(setup, step, own)
 
 
 def save(

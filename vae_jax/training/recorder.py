@@ -78,9 +78,13 @@ class Diverged(Exception):
 
 
 class Mirrors:
-    """W&B and TensorBoard, each where the config asks for it: what is told here goes to both."""
+    """W&B and TensorBoard, each where the config asks for it: what is told here goes to both.
+
+    `shows_steps` says whether they are to have pictures of each evaluation.
+    """
 
     def __init__(self, config: ConfigDict, folder: Path, first: int, say: Callable[[str], Any]):
+        self.shows_steps = config.log.pictures and (config.wandb.mode != "disabled" or config.log.tensorboard)
         self._wandb = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), say)
         self._tensorboard = TensorboardMirror(folder, first, config.log.tensorboard, say)
 

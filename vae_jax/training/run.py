@@ -122,6 +122,11 @@ class TrainingRun:
         """Whether it takes further steps where others of its program do."""
         return self.alive and self.stopped_at is None
 
+    @property
+    def shows_steps(self) -> bool:
+        """Whether W&B or TensorBoard are to have pictures of each evaluation."""
+        return isinstance(self.recorder, Recorder) and self.recorder.mirror.shows_steps
+
     def restore(self, shape: TrainState) -> None:
         """Reads the newest whole checkpoint, of this `shape`, which may be an earlier one than there seemed to be.
 
@@ -165,6 +170,21 @@ class TrainingRun:
         """Records an evaluation of the validation split. Raises Diverged where it is not finite."""
         self.recorder.evaluation(step, "validation", numbers)
         self.scores[step] = checkpoint_score(numbers)
+
+    def draw_step(self, setup: Setup, step: int, state: TrainState) -> None:
+        """Draws validation images and samples where W&B or TensorBoard are to show them. Raises OSError.
+
+        Nothing of the run depends on it.
+        """
+        if not self.shows_steps:
+            return
+        assert isinstance(self.recorder, Recorder)
+        from vae_jax.plots import run_pictures  # brings matplotlib
+
+        params = jax.tree.map(jnp.asarray, evaluation_params(state))
+        trained = setup.template.with_params(self.config.to_dict(), params, step)
+        for file in run_pictures.draw_step(trained, setup.dataset, self.folder / "pictures" / f"step_{step:08}"):
+            self.recorder.mirror.picture(file, step)
 
     def stop_early(self) -> bool:
         """Whether its patience runs out at its last evaluation, after which it takes no further step."""

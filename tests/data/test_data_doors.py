@@ -15,7 +15,8 @@ from helpers.small_run import train_small
 from PIL import Image, ImageCms
 
 from vae_jax import api, cli, data, model
-from vae_jax.data import _arrays, _decoded_cache, _decoding, _random_split, _splits, arrays, folder
+from vae_jax.data import _arrays, _decoded_cache, _decoding, _host_images, _random_split, arrays, folder
+from vae_jax.data._host_images import HostImages
 from vae_jax.errors import UserError
 
 SHARED = Path(__file__).parents[2].parent / "shared/data"
@@ -657,10 +658,21 @@ def test_an_image_of_more_pixels_than_it_may_have_is_not_decoded(pictures, monke
         folder.load(path=str(pictures))
 
 
-def test_pictures_that_do_not_fit_a_device_are_refused(pictures, monkeypatch):
+def test_pictures_are_mapped_from_the_cache_whatever_their_size(pictures, cache):
+    fill(pictures, "a.png", "b.png", "c.png")
+    loaded = folder.load(path=str(pictures), test=1)
+    again = folder.load(path=str(pictures), test=1)
+    for split in (loaded.train, again.train, again.test):
+        assert isinstance(split.fetch, HostImages)
+        assert isinstance(split.fetch.images, np.memmap)
+        assert split.fetch.images.filename.parent == cache
+
+
+def test_pictures_that_neither_the_cache_nor_memory_holds_are_refused(pictures, tmp_path, monkeypatch):
     fill(pictures, "a.png", "b.png")
-    monkeypatch.setattr(_splits, "MAX_BYTES", 59)
-    with refused(r"^size: 0 makes 2 images of \(6, 5, 1\) .* give a smaller one"):
+    (tmp_path / "cache").write_text("a file where a folder belongs")
+    monkeypatch.setattr(_host_images, "host_memory", lambda: 59)
+    with refused(r"^path: 2 images of 6x5x1 takes? "):
         folder.load(path=str(pictures))
 
 
@@ -720,13 +732,14 @@ def test_pictures_are_decoded_once_until_they_change(pictures, cache, monkeypatc
     assert count() == (0, [10, 20, 30])
     save(pictures / "c.png", flat(99))
     assert count() == (3, [10, 20, 99])
-    assert len(list(cache.iterdir())) == 1
+    assert sorted(file.suffix for file in cache.iterdir()) == [".npy", ".npz"]
     assert count(size=2)[0] == 3
     assert count(size=2, channels=3)[0] == 3
     assert count()[0] == 0
-    for file in cache.iterdir():
-        file.write_bytes(file.read_bytes()[:-50])
-    assert count() == (3, [10, 20, 99])
+    for suffix in (".npy", ".npz"):
+        for file in cache.glob(f"*{suffix}"):
+            file.write_bytes(file.read_bytes()[:-50])
+        assert count() == (3, [10, 20, 99])
     (pictures / "c.png").rename(pictures / "d.png")
     assert count()[0] == 3
 

@@ -262,9 +262,9 @@ def test_labels_that_occur_have_a_colour_each(labels):
 
 def test_two_runs_are_told_apart():
     run, other = untrained(), untrained(**{"variant.beta": 4.0, "seed": 2})
-    assert explorer.about(run, "") == "beta, seed 0, mlp, 4 latents, step 0"
+    assert explorer.about(run, "") == "beta, seed 0, mlp, 4 latents, step 0 of 10,000"
     content = explorer.exploration(other, some_data(), {}, "best of its group", "beta4_s2")
-    assert content["about"] == "beta4_s2, beta beta=4, seed 2, mlp, 4 latents, step 0"
+    assert content["about"] == "beta4_s2, beta beta=4, seed 2, mlp, 4 latents, step 0 of 10,000"
     assert explorer.exploration(run, some_data(), {}, "a", "a")["about"] == explorer.about(run, "")
 
 
@@ -375,7 +375,7 @@ def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A run's folder whose weights are made up."""
-    monkeypatch.setattr(explorer, "open_run", lambda folder: untrained(latent_dim=3))
+    monkeypatch.setattr(explorer, "open_run", lambda folder, checkpoint: untrained(latent_dim=3))
     (tmp_path / "evaluation.json").write_text(json.dumps({"step": 0, "kl": [0.5, 0.25, 4.0]}))
     return tmp_path
 
@@ -403,7 +403,7 @@ def test_the_command_writes_one_page_that_loads_nothing(folder, capsys):
     ],
 )
 def test_files_that_make_no_run_are_named(tmp_path, monkeypatch, problem, said):
-    def fail(folder):
+    def fail(folder, checkpoint):
         raise problem
 
     monkeypatch.setattr(explorer, "open_run", fail)

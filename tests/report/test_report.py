@@ -313,7 +313,7 @@ def test_what_a_run_has_lost_is_said(tmp_path, content, capsys):
     lost.rmdir() if lost.is_dir() else lost.write_bytes(b"\x00\xff")
     group = make_comparison().groups[0]
     run = make_comparison().runs[0]._replace(folder=str(folder))
-    assert comparison_files._explorers([(group, run)]) == []
+    assert comparison_files._explorers([(group, run)], "latest") == []
     assert "left out: the latent explorer of beta beta=1: " in capsys.readouterr().out
 
 

@@ -62,7 +62,9 @@ def test_the_command_line_opens_measures_compares_and_explores_a_table(rows_run,
     )
     assert cli.compare([f"--runs={folder.parent}", f"--out={folder.parent / 'report'}"]) == 0
     assert cli.explore([f"--workdir={folder}"]) == 0
-    assert "numbers of any size" in (folder / "explore.html").read_text()
+    page = (folder / "explore.html").read_text()
+    assert "numbers of any size" in page
+    assert "columns from left to right: 0, 1, 2, 3, 4, 5." in page
     for figure in (opened.plot.samples(), opened.plot.reconstructions(), opened.plot.traversals()):
         assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == list("012345")
     with pytest.raises(UserError, match="images of grey levels"):

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_jax.data import _splits
 from vae_jax.data._image_files import ImageFile
 from vae_jax.data._resize import resize_image
 from vae_jax.errors import UserError
@@ -122,7 +121,7 @@ class Decoded(NamedTuple):
     """The images of several files.
 
     Attributes:
-        images: of the files that can be read, in their order, as uint8 (n, height, width, channels).
+        images: uint8 (n, height, width, channels), one of each file; of one that cannot be read, anything.
         kept: which of all can be read.
         broken: the number of each file that cannot, and why.
         coloured: how many are of colour.
@@ -134,26 +133,25 @@ class Decoded(NamedTuple):
     coloured: int
 
 
-def decode_images(files: Sequence[ImageFile], form: Form) -> Decoded:
-    """All images, of as many channels as the first has where `form` does not say.
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+"""shape -> an array of uint8, of memory or of a file."""
 
-    Raises UserError where two have different shapes, where none can be read, and for more than fit on a device.
+
+def decode_images(files: Sequence[ImageFile], form: Form, allocate: Allocate) -> Decoded:
+    """All images, of as many channels as the first has where `form` does not say, in what `allocate` gives.
+
+    Raises UserError where two have different shapes, and where none can be read.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of what it reads nevertheless
-        return _decode_images(files, form)
+        return _decode_images(files, form, allocate)
 
 
-def _decode_images(files: Sequence[ImageFile], form: Form) -> Decoded:
+def _decode_images(files: Sequence[ImageFile], form: Form, allocate: Allocate) -> Decoded:
     first, image, broken = _first_image(files, form)
     shape = image.pixels.shape
-    if len(files) * image.pixels.size > _splits.MAX_BYTES:
-        raise UserError(
-            f"size: {form.size} makes {len(files):,} images of {shape} {len(files) * image.pixels.size / 2**30:,.1f} "
-            f"GiB; at most {_splits.MAX_BYTES // 2**30} GiB fit on a device; give a smaller one"
-        )
     form = form._replace(channels=shape[-1])
-    images, kept = np.empty((len(files), *shape), np.uint8), np.zeros(len(files), bool)
+    images, kept = allocate((len(files), *shape)), np.zeros(len(files), bool)
 
     def fill(number: int) -> bool:
         """Whether the image is of colour; writes it to its place."""
@@ -172,7 +170,7 @@ def _decode_images(files: Sequence[ImageFile], form: Form) -> Decoded:
         outcomes = dict(zip(numbers, pool.map(partial(_attempt, fill), numbers), strict=True))
     broken |= {number: outcome for number, outcome in outcomes.items() if isinstance(outcome, str)}
     coloured = sum(outcome is True for outcome in outcomes.values())
-    return Decoded(images if kept.all() else images[kept], kept, broken, coloured)
+    return Decoded(images, kept, broken, coloured)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ import numpy as np
 from vae_jax import data
 from vae_jax.data import Dataset, _decoded_cache
 from vae_jax.data._arrays import warn_once
-from vae_jax.data._decoded_cache import Pictures
+from vae_jax.data._decoded_cache import Pictures, Room
 from vae_jax.data._decoding import Form, broken_files, decode_images
+from vae_jax.data._host_images import HostImages
 from vae_jax.data._image_files import ImageFile
 from vae_jax.data._random_split import hold_out
 from vae_jax.errors import UserError, errors_of, unknown_name
@@ -35,18 +36,18 @@ def read_pictures(place: Path, files: Sequence[ImageFile], form: Form, broken: s
     file, content = _decoded_cache.cache_file(place, form), _decoded_cache.content_digest(files)
     pictures = _decoded_cache.read_pictures(file, content)
     if pictures is None or (broken == "refuse" and not pictures.kept.all()):
-        pictures = _decode(files, form, broken)
-        _decoded_cache.write_pictures(file, content, pictures)
+        with _decoded_cache.room_beside(file) as room:
+            pictures = room.keep(content, _decode(files, form, broken, room))
     for remark in pictures.remarks:
         warn_once(remark)
     return pictures
 
 
-def _decode(files: Sequence[ImageFile], form: Form, broken: str) -> Pictures:
-    """The images of the files. Raises UserError where some are broken and that is refused."""
+def _decode(files: Sequence[ImageFile], form: Form, broken: str, room: Room) -> Pictures:
+    """The images of the files, in `room`. Raises UserError where some are broken and that is refused."""
     if len(files) > MANY:
         warn_once(f"data: {len(files):,} images are decoded, which is done once")
-    decoded = decode_images(files, form)
+    decoded = decode_images(files, form, room.allocate)
     remarks = []
     if decoded.broken:
         problem = f"{len(decoded.broken):,} of {plural(len(files), 'image')} cannot be read"
@@ -63,11 +64,13 @@ def _decode(files: Sequence[ImageFile], form: Form, broken: str) -> Pictures:
 
 
 def make_dataset(
-    images: np.ndarray, files: Sequence[ImageFile], labels: np.ndarray | None, test: float | int
+    pictures: Pictures, files: Sequence[ImageFile], labels: np.ndarray | None, test: float | int
 ) -> Dataset:
-    """The dataset of the images, each from the file and with the label of its number."""
-    numbers = split_numbers(files, test)
-    parts = {split: (images[part], None if labels is None else labels[part]) for split, part in numbers.items()}
+    """The dataset of the pictures that are kept, each from the file and with the label of its number."""
+    numbers, rows = split_numbers(files, test), np.flatnonzero(pictures.kept)
+    host = HostImages(pictures.images)
+    images = {split: host.take(rows[part]) for split, part in numbers.items()}
+    parts = {split: (images[split], None if labels is None else labels[part]) for split, part in numbers.items()}
     if not numbers["validation"].size:
         del parts["validation"]
     with errors_of("path: "):

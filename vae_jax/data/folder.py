@@ -53,7 +53,7 @@ def load(
     split_numbers(files, test)  # what is wrong with it is said before minutes of decoding
     pictures = read_pictures(folder, files, form, broken)
     kept = list(itertools.compress(files, pictures.kept))
-    return make_dataset(pictures.images, kept, _class_numbers(kept), test)
+    return make_dataset(pictures, kept, _class_numbers(kept), test)
 
 
 def _class_numbers(files: Sequence[ImageFile]) -> np.ndarray | None:

@@ -74,7 +74,7 @@ def load(
     split_numbers(files, test)  # what is wrong with it is said before minutes of decoding
     pictures = read_pictures(place, files, form, broken)
     kept = list(itertools.compress(files, pictures.kept))
-    return make_dataset(pictures.images, kept, None if numbers is None else numbers[pictures.kept], test)
+    return make_dataset(pictures, kept, None if numbers is None else numbers[pictures.kept], test)
 
 
 def _image_files(table: Table, column: str) -> list[ImageFile]:

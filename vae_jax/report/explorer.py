@@ -58,6 +58,9 @@ RENDERED_LATENTS, RENDERED_STEPS, RENDERED_PLANE, RENDERED_IMAGES = 10, 11, 15, 
 EXTRA_NAMES = {"conditional": "class", "joint": "category"}
 """What the numbers of a code beside the latents stand for, by variant."""
 
+MAX_NAMES = 40
+"""Columns of a table that are named."""
+
 ASSETS = Path(__file__).parent / "assets"
 
 Real = Number | np.floating
@@ -167,7 +170,10 @@ def exploration(
         **image_sheet(show(images)),
     }
     if reason := decoder_export.missing_support(run):
-        return content | rendered_images(run, codes, sliders, planes[:1], reason, show)
+        rendered = rendered_images(run, codes, sliders, planes[:1], reason, show)
+        if dataset.columns is not None:
+            rendered["note"] += f" A row's columns from left to right: {', '.join(dataset.columns.names[:MAX_NAMES])}."
+        return content | rendered
     return content | {**_decoder(run, codes), "sliders": sliders, "planes": planes, "steps": MAP_STEPS}
 
 

@@ -87,8 +87,7 @@ def take_calls(
         if evaluation_due and program.validation is not None:
             numbers = program.validate(state)
             record_validation(runs, step, numbers, progress)
-            if not last:
-                draw_steps(runs, setup, step, executor, state)
+            draw_steps(runs, setup, step, executor, state)
         # What is fitted then counts in no score: earlier checkpoints are without it.
         ending = [run.active if last else run.stop_early() for run in runs]
         state = fit_after_training(setup, program.configs, state, executor, ending)
@@ -278,8 +277,8 @@ def record_validation(runs: Sequence[TrainingRun], step: int, numbers: Sequence[
 
 
 def draw_steps(runs: Sequence[TrainingRun], setup: Setup, step: int, executor: Executor, state: TrainState) -> None:
-    """Draws how each run stands, where something is to show it."""
-    if not any(run.shows_steps for run in runs):
+    """Draws how each run stands where something is to show it; after the last step all pictures are drawn."""
+    if step == setup.config.train.steps or not any(run.shows_steps for run in runs):
         return
     for run, own in active(runs, executor.to_host(state)):
         with run.isolate_failure(OSError):

@@ -28,11 +28,14 @@ def print_header(
     """Prints what is about to be trained, on what, and where its results go."""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     shape = "x".join(map(str, dataset.image_shape))
+    what = (
+        f"images of {shape}" if dataset.columns is None else f"rows of {plural(len(dataset.columns.names), 'column')}"
+    )
     processes = len({device.process_index for device in devices})
     machines = plural(len(devices), f"{devices[0].platform} device")
     machines += f" of {processes} processes" if processes > 1 else ""
     lines = [
-        f"{config.variant.name} on {config.data.name} ({split_sizes(dataset)} images of {shape}), {config.net.name} of "
+        f"{config.variant.name} on {config.data.name} ({split_sizes(dataset)} {what}), {config.net.name} of "
         f"{count:,} parameters, {config.latent_dim} latents; {machines}; in {folder}"
     ]
     if "beta" in config.variant:

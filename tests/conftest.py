@@ -60,6 +60,20 @@ def freeze_survivors():
     gc.freeze()
 
 
+@pytest.fixture(scope="module")
+def undrawn():
+    """Runs that end draw no pictures, which takes longer than they train: for files that are not of pictures."""
+    from vae_jax.plots import run_pictures
+
+    def make_folder(run, dataset, evaluation, folder):
+        folder.mkdir(exist_ok=True)
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_pictures, "draw", make_folder)
+        yield
+
+
 @pytest.fixture
 def key():
     """A root key, as a run makes it."""

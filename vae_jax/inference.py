@@ -114,8 +114,10 @@ def _as_key(key: Any) -> Key:
     raise UserError(f"key: {what!r} is not allowed; give one key, as jax.random.key(0), or a seed from 0 to 2^32 - 1")
 
 
-def _rebuild(config: Config, image_shape: tuple[int, int, int], params: Params, step: int) -> "TrainedModel":
-    return TrainedModel(config, image_shape, build(config, image_shape), params, step)
+def _rebuild(
+    config: Config, image_shape: tuple[int, int, int], params: Params, step: int, checkpoint: str
+) -> "TrainedModel":
+    return TrainedModel(config, image_shape, build(config, image_shape), params, step, checkpoint)
 
 
 class TrainedModel:
@@ -124,8 +126,17 @@ class TrainedModel:
     It can be pickled and copied: what its config names is built anew, and compiled anew where it is used.
     """
 
-    def __init__(self, config: Config, image_shape: tuple[int, int, int], model: Model, params: Params, step: int):
+    def __init__(
+        self,
+        config: Config,
+        image_shape: tuple[int, int, int],
+        model: Model,
+        params: Params,
+        step: int,
+        checkpoint: str = "latest",
+    ):
         self.config, self.image_shape, self.params, self.step = config, image_shape, params, step
+        self.checkpoint = checkpoint
         self.latent_dim = config["latent_dim"]
         self.code_dim = model.variant.dummy_inputs(self.image_shape, self.latent_dim)[1].shape[-1]
         self.model = model
@@ -144,7 +155,8 @@ class TrainedModel:
         return self.model.nets
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.config, self.image_shape, jax.tree.map(np.asarray, self.params), self.step)
+        params = jax.tree.map(np.asarray, self.params)
+        return _rebuild, (self.config, self.image_shape, params, self.step, self.checkpoint)
 
     def __copy__(self) -> "TrainedModel":
         other = object.__new__(type(self))

@@ -55,7 +55,7 @@ def _make_nets(section: Config, image_shape: tuple[int, int, int], latents: int,
 
 
 def _fill_missing(nets: Nets) -> Nets:
-    """The networks, whose encoder sees 0 where a number is missing: the mean of a column that is standardised."""
+    """The networks, whose encoder sees 0 where a number is missing: of a standardised column that is its mean."""
 
     def encode(params: Params, x: Images) -> Any:
         return nets.encode(params, jnp.where(jnp.isnan(x), 0, x))

@@ -251,8 +251,10 @@ def test_axes_come_in_the_order_that_is_said(tmp_path, layout):
     loaded = arrays.load(path=str(tmp_path / "set.npy"), layout=layout)
     np.testing.assert_array_equal(whole(loaded), in_order(COLOUR))
     if layout != "nhwc":
-        with refused(f"^layout: 'nhwc' of shape .* has [0-9]+ channels; give {layout}"):
-            arrays.load(path=str(tmp_path / "set.npy"))
+        with refused(f"^layout: shape .* has [0-9]+ channels where they are last; give {layout}, or nhwc"):
+            arrays.load(path=str(tmp_path / "set.npy"), layout="")
+        believed = arrays.load(path=str(tmp_path / "set.npy"), layout="nhwc", test=1)
+        assert believed.image_shape == COLOUR.transpose(LAYOUTS[layout]).shape[1:]
 
 
 def test_grey_images_of_matlab_have_their_number_last(tmp_path):
@@ -305,7 +307,7 @@ BAD_ARRAYS = {
         r"of shape \(20, 30\) is not allowed; give \(n, height, width\)",
     ),
     "no image": (GREY[:0], {}, "at least one image"),
-    "channels first": (COLOUR.transpose(0, 3, 1, 2), {}, "^layout: 'nhwc' of shape .* has 5 channels; give nchw"),
+    "channels first": (COLOUR.transpose(0, 3, 1, 2), {"layout": ""}, "^layout: shape .* has 5 channels .*; give nchw"),
     "nan": (
         np.where(np.arange(20)[:, None, None] == 7, np.nan, GREY / 255),
         {},

@@ -97,10 +97,49 @@ def test_another_file_may_have_the_rows_that_report(tmp_path):
     expected = (ROWS[:7] + 1 - ROWS.mean(axis=0)) / ROWS.std(axis=0)
     np.testing.assert_allclose(rows_of(loaded.test), expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(loaded.test.labels, np.arange(1, 8) % 2)
-    with refused("^test_path: 'kind' is unknown"):
-        short = write_csv(tmp_path / "short.csv", header="acid,sugar,ph", kinds=())
-        (tmp_path / "short.csv").write_text("acid,sugar,ph\n1,2,3\n")
+    short = write_csv(tmp_path / "short.csv", header="acid,sugar,ph", kinds=())
+    with refused("^labels: of '.*short.csv': 'kind' is unknown"):
         table.load(path=path, test_path=short, labels="kind")
+    with refused("^test_path: 'nowhere.csv' is not a file"):
+        table.load(path=path, test_path="nowhere.csv", labels="kind")
+    broken = write_csv(tmp_path / "broken.csv", ROWS[:2], kinds=["red", ""])
+    with refused("^labels: 'kind' of '.*broken.csv' has none in row 2"):
+        table.load(path=path, test_path=broken, labels="kind")
+
+
+HEADERS = {
+    "an index without a name, as pandas has it": (",a,b", ["0,1.5,2", "1,3,4"], ("", "a", "b"), 2),
+    "names that are words for missing": ("RI,Na,Mg", ["1,2,3", "4,5,6"], ("RI", "Na", "Mg"), 2),
+    "words above numbers, and years": ("mean,2019,2020", ["1,2,3", "4,5,6"], ("mean", "2019", "2020"), 2),
+    "a comma at the end": ("a,b,", ["1,2,", "3,4,"], ("a", "b", ""), 2),
+    "quotes that hold commas": ('"height, cm";"weight, kg"', ["180;80", "170;70"], ("height, cm", "weight, kg"), 2),
+    "a mark of the byte order": ("\ufeffa,b", ["1,2", "3,4"], ("a", "b"), 2),
+    "labels without a header": ("1,2,red", ["3,4,white"], ("0", "1", "2"), 2),
+    "one column, with an empty line": ("a", ["1", "", "3"], ("a",), 3),
+    "empty lines between": ("a,b", ["1,2", "", "3,4"], ("a", "b"), 2),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_headers_and_delimiters_are_found(tmp_path, case):
+    header, lines, names, count = HEADERS[case]
+    (tmp_path / "rows.csv").write_text("\n".join([header, *lines]) + "\n\n", encoding="utf-8")
+    found = table._read_csv("path", tmp_path / "rows.csv", "auto")
+    assert (found.names, len(found.columns[0])) == (names, count)
+
+
+def test_a_first_row_of_numbers_is_a_header_where_that_is_said(tmp_path, caplog):
+    table.warn_once.cache_clear()
+    (tmp_path / "rows.csv").write_text("0,1\n5,6\n7,9\n8,8\n")
+    assert table.load(path=str(tmp_path / "rows.csv"), test=1).train.size == 3
+    assert any("header yes makes it names" in record.getMessage() for record in caplog.records)
+    named = table.load(path=str(tmp_path / "rows.csv"), test=1, header="yes", columns="1")
+    assert (named.train.size, named.columns.names) == (2, ("1",))
+    (tmp_path / "words.csv").write_text("a\nb\nc\n")
+    with refused("^columns: '0' of '.*words.csv' has 'a' in row 1"):
+        table.load(path=str(tmp_path / "words.csv"), test=1, header="no")
+    with refused(r"^header: 'maybe' is unknown; known: auto, no, yes"):
+        table.load(path=str(tmp_path / "rows.csv"), header="maybe")
 
 
 def test_rows_go_to_the_models_numbers_and_back():
@@ -130,8 +169,8 @@ BAD = {
     "a header alone": ("a,b\n", "has a header and no row"),
     "rows of two lengths": ("a,b\n1,2\n3\n", "row 3 has 1 cell, and the first has 2"),
     "one name twice": ("a,a\n1,2\n3,4\n", "several columns 'a'"),
-    "words": ("a,b\n1,x\n3,4\n", "^columns: 'b' has 'x' in row 1, which is no number"),
-    "infinities": ("a,b\n1,inf\n3,4\n", "^path: infinite, first in row 0"),
+    "words": ("a,b\n1,x\n3,4\n", "^columns: 'b' of '.*bad.csv' has 'x' in row 1, which is no finite number"),
+    "infinities": ("a,b\n1,inf\n3,4\n", "^columns: 'b' of '.*bad.csv' has 'inf' in row 1"),
     "no number": ("a,b\n1,\n3,\n4,\n", "^columns: 'b' of the rows to train on have no number"),
     "no binary text": (b"\xff\xfe\x00", "cannot be read as CSV"),
 }
@@ -148,8 +187,11 @@ def test_what_is_no_table_is_refused_in_a_line(tmp_path, case):
 
 
 FIELDS = {
-    "an unknown column": ({"columns": "acid,sugr"}, r"^columns: 'sugr' is unknown; .*did you mean 'sugar'\?"),
-    "unknown labels": ({"labels": "kimd"}, r"^labels: 'kimd' is unknown; .*did you mean 'kind'\?"),
+    "an unknown column": (
+        {"columns": "acid,sugr"},
+        r"^columns: of '.*wine.csv': 'sugr' is unknown; .*did you mean 'sugar'\?",
+    ),
+    "unknown labels": ({"labels": "kimd"}, r"^labels: of '.*wine.csv': 'kimd' is unknown; .*did you mean 'kind'\?"),
     "labels among columns": ({"columns": "kind,acid", "labels": "kind"}, "^columns: 'kind' is the column of labels"),
     "a name of an array": ({"rows": "x"}, "^rows: 'x' names an array"),
     "grey levels": ({"binarize": "none", "labels": "kind"}, "^binarize: 'none' is not allowed for a table"),

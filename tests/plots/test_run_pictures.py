@@ -34,7 +34,7 @@ class Run(TrainedModel):
             "train": {"steps": 100},
             "variant": defaults.section("variant", "beta", **variant).to_dict(),
         }
-        self.step = 100
+        self.step, self.checkpoint = 100, "latest"
         self.image_shape, self.labelled_prior = image_shape, labelled_prior
         self.latent_dim = self.code_dim = image_shape[1]
 
@@ -130,7 +130,7 @@ def test_every_title_says_which_run_it_is_of(grids, tmp_path):
     earlier = Run((1, 2, 1))
     earlier.step = 40
     run_pictures.traversals(earlier, np.ones((4, 2), np.float32), {"kl": [1.0, 0.5]}, tmp_path / "traversals.png")
-    assert grids["traversals"]["title"].endswith("\nbeta, seed 3, step 40 of 100")
+    assert grids["traversals"]["title"].endswith("\nbeta, seed 3, latest checkpoint, step 40 of 100")
     assert captions.run_caption(Run((1, 2, 1)).config) == "beta, seed 3"
     extinct = {"seed": 0, "variant": {"name": "no_such.variant", "gamma": 2.0}}
     assert captions.run_caption(extinct) == "no_such.variant gamma=2, seed 0"

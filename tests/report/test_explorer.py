@@ -262,9 +262,9 @@ def test_labels_that_occur_have_a_colour_each(labels):
 
 def test_two_runs_are_told_apart():
     run, other = untrained(), untrained(**{"variant.beta": 4.0, "seed": 2})
-    assert explorer.about(run, "") == "beta, seed 0, mlp, 4 latents, step 0 of 10,000"
+    assert explorer.about(run, "") == "beta, seed 0, mlp, 4 latents, latest checkpoint, step 0 of 10,000"
     content = explorer.exploration(other, some_data(), {}, "best of its group", "beta4_s2")
-    assert content["about"] == "beta4_s2, beta beta=4, seed 2, mlp, 4 latents, step 0 of 10,000"
+    assert content["about"] == "beta4_s2, beta beta=4, seed 2, mlp, 4 latents, latest checkpoint, step 0 of 10,000"
     assert explorer.exploration(run, some_data(), {}, "a", "a")["about"] == explorer.about(run, "")
 
 

@@ -14,6 +14,8 @@ from vae_jax.randomness import root_key
 from vae_jax.training.setup import prepare
 from vae_jax.training.step import fetch_fn
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def split():

@@ -9,6 +9,8 @@ from helpers import tiny_vae
 from vae_jax.errors import UserError
 from vae_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def states(count):
     """Distinguishable states: state i has i added to every parameter."""

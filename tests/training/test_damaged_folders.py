@@ -12,6 +12,8 @@ from vae_jax import cli
 from vae_jax.errors import UserError
 from vae_jax.training.open_run import open_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 DAMAGES = {
     "emptied": lambda file: file.write_bytes(b""),
     "junk": lambda file: file.write_bytes(b"\xff\x00{]" * 40),

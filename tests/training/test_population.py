@@ -24,6 +24,8 @@ from vae_jax.training.run import TrainingRun
 from vae_jax.training.setup import prepare
 from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COUNT, DISPATCH = 5, 3
 """Five members on two devices: one place is filled up."""
 

@@ -1,6 +1,7 @@
 """Runs on numbers of any size: tables with holes, images of floats and of many channels, from data to the page."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -57,9 +58,8 @@ def test_the_command_line_opens_measures_compares_and_explores_a_table(rows_run,
         *("reconstructions", "samples", "interpolations", "traversals", "latents"),
     }
     opened = vae_jax.open_run(folder)
-    assert (
-        opened.evaluate("likelihood:k=10")["likelihood:k=10"] > opened.evaluate("likelihood:k=1")["likelihood:k=1"] - 1
-    )
+    scores = opened.evaluate("likelihood:k=200")
+    assert scores["elbo"] < scores["likelihood:k=200"] < scores["elbo"] + 5
     assert cli.compare([f"--runs={folder.parent}", f"--out={folder.parent / 'report'}"]) == 0
     assert cli.explore([f"--workdir={folder}"]) == 0
     page = (folder / "explore.html").read_text()
@@ -149,5 +149,5 @@ def test_a_step_on_numbers_is_the_step_on_what_is_present():
         return -jnp.sum(density * (1 - hole.astype(jnp.float32))) / 2
 
     np.testing.assert_allclose(with_holes(params), by_hand(params), rtol=1e-5)
-    near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)  # noqa: E731
+    near = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
     jax.tree.map(near, jax.grad(with_holes)(params), jax.grad(by_hand)(params))

@@ -18,6 +18,8 @@ from vae_jax.errors import UserError
 from vae_jax.training.setup import prepare
 from vae_jax.training.start import begin_from, read_start, recorded_start
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

@@ -17,6 +17,8 @@ from vae_jax.comparison.ranking import best_runs
 from vae_jax.errors import UserError
 from vae_jax.training.selection import decline, patience_step
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FIELDS = {
     "data.name": "helpers.disagreeing_splits",
     "data.binarize": "static",

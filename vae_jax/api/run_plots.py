@@ -41,7 +41,8 @@ class RunPlots:
             labels: the class of each column, (columns,), where the prior is one of each class.
 
         Raises:
-            UserError: as `sample` does.
+            UserError: as `sample` does, and of numbers of any size where the run's data, which say what is black and
+                white, are not here.
         """
         from vae_jax.plots import run_figures, table_plots
 
@@ -94,7 +95,8 @@ class RunPlots:
             limit: latents are moved from -limit to limit; of a variant without a rate in standard deviations.
 
         Raises:
-            UserError: as `encode` does, and without an image where the run's data are not here.
+            UserError: as `encode` does, and without an image, or of numbers of any size, where the run's data are not
+                here.
         """
         from vae_jax.plots import run_figures, table_plots
 

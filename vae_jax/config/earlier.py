@@ -2,5 +2,5 @@
 
 from typing import Any
 
-EARLIER: dict[str, Any] = {"data.validation": 0, "likelihood.mean": "linear"}
+EARLIER: dict[str, Any] = {"data.validation": 0, "data.validation_split": "none", "likelihood.mean": "linear"}
 """Its value where a saved config lacks the field, by dotted name."""

@@ -186,7 +186,11 @@ def get(name: str) -> Callable[..., Dataset]:
 def defaults(name: str) -> dict[str, Any]:
     """The config section of the dataset `name`: its name, the fields of every dataset, and its own."""
     shared = {"binarize": "dynamic", "validation": 0.1, "flip": False, "shift": 0}
-    return {"name": name, **shared, **registry.keyword_fields(get(name))}
+    return {"name": name, **shared, **registry.keyword_fields(get(name)), **NEW.get(name, {})}
+
+
+NEW = {"tfds": {"validation_split": "auto"}, "arrays": {"layout": ""}}
+"""What a new config says where that is not what a config without the field means, which is the default of `load`."""
 
 
 @functools.lru_cache(maxsize=4)

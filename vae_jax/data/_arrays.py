@@ -11,6 +11,7 @@ import numpy as np
 
 from vae_jax.data._host_images import HostImages, check_memory, is_mapped, release_pages
 from vae_jax.errors import UserError
+from vae_jax.phrases import plural
 
 INT32 = np.iinfo(np.int32)
 DARK = 127
@@ -43,6 +44,12 @@ def check_images(images: Any) -> np.ndarray:
 
     Raises UserError for another dtype or shape, with how to convert it, and for infinities.
     """
+    array = check_form(images)
+    return as_numbers("images", array) if array.dtype.kind == "f" else array
+
+
+def check_form(images: Any) -> np.ndarray:
+    """The images as an array, of which no number is looked at. Raises UserError for another dtype or shape."""
     array = as_array("images", images)
     wrong = f"images: {array.dtype} of shape {array.shape} is not allowed; give uint8 of (n, height, width, channels)"
     if array.dtype not in (np.uint8, np.bool_) and array.dtype.kind != "f":
@@ -52,9 +59,12 @@ def check_images(images: Any) -> np.ndarray:
     if array.ndim != 4 or not array.size:
         raise UserError(f"{wrong}, at least one image of at least one pixel")
     if array.shape[-1] not in (1, 3) and array.shape[1] in (1, 3):
-        raise UserError(f"{wrong}: np.moveaxis(images, 1, -1), where channels come first")
+        warn_once(
+            f"images: {plural(array.shape[-1], 'channel')} of shape {array.shape}; where channels come first, give "
+            "np.moveaxis(images, 1, -1)"
+        )
     warn_of_transparency(array.shape[-1])
-    return as_numbers("images", array) if array.dtype.kind == "f" else array
+    return array
 
 
 def warn_of_transparency(channels: int) -> None:

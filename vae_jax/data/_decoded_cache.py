@@ -1,13 +1,14 @@
 """The images of a folder as they were decoded, kept in the user's cache folder: two files for each folder and form.
 
-The .npy has the images, which are mapped from it, never read whole; the .npz what is known of them. They are known by
-the names, sizes and times of the files in the folder, and replaced where those have changed.
+The .npy has the images, which are mapped from it, never read whole; the .npz what is known of them. Their names hold a
+digest of the names, sizes and times of the files in the folder; where those have changed, others take their place.
 """
 
 import contextlib
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -27,6 +28,10 @@ VERSION = 2
 """Of how images are decoded and kept: what an earlier one kept is decoded anew."""
 
 
+ABANDONED = 24 * 3600
+"""Seconds after which a file that is being written is taken for one that nobody writes any more."""
+
+
 class Pictures(NamedTuple):
     """The images of a folder.
 
@@ -41,10 +46,10 @@ class Pictures(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def cache_file(folder: Path, form: Form) -> Path:
-    """Where what is known of the images of that folder and form is kept; the images lie beside it."""
+def cache_file(folder: Path, form: Form, content: str) -> Path:
+    """Where what is known of the images of that folder, form and content is kept; the images lie beside it."""
     name = hashlib.sha256(f"{folder.resolve()}\0{tuple(form)}".encode(errors="surrogateescape")).hexdigest()[:24]
-    return cache_folder("folders") / f"{name}.npz"
+    return cache_folder("folders") / f"{name}_{content[:16]}.npz"
 
 
 def content_digest(files: Sequence[ImageFile]) -> str:
@@ -57,11 +62,11 @@ def content_digest(files: Sequence[ImageFile]) -> str:
     return total.hexdigest()
 
 
-def read_pictures(file: Path, content: str) -> Pictures | None:
-    """What is kept in `file` and beside it; None where it is not there, is damaged, or is of other content."""
+def read_pictures(file: Path) -> Pictures | None:
+    """What is kept in `file` and beside it; None where it is not there, or is damaged."""
     try:
         arrays = stored_arrays(file)
-        if set(arrays) != {"content", "kept", "remarks"} or arrays["content"].read().tolist() != [content]:
+        if set(arrays) != {"kept", "remarks"}:
             return None
         kept, remarks = (arrays[name].read() for name in ("kept", "remarks"))
         (stored,) = stored_arrays(file.with_suffix(".npy")).values()
@@ -96,8 +101,11 @@ class Room:
             check_memory(f"path: {plural_images(shape)}", size)
             return np.empty(shape, np.uint8)
 
-    def keep(self, content: str, pictures: Pictures) -> Pictures:
-        """The pictures, kept, whole or not at all, and mapped; where that cannot be, as they are."""
+    def keep(self, pictures: Pictures) -> Pictures:
+        """The pictures, kept, whole or not at all, and mapped; where that cannot be, as they are.
+
+        What was kept of the folder as it was before goes; who maps it keeps it.
+        """
         if not is_mapped(pictures.images):
             return pictures
         mapped: Any = pictures.images
@@ -106,13 +114,22 @@ class Room:
             mapped.flush()
             with replacement(self._file) as temporary, temporary.open("wb") as opened:
                 remarks = np.array(pictures.remarks, str)
-                np.savez(opened, content=np.array([content]), kept=pictures.kept, remarks=remarks)
+                np.savez(opened, kept=pictures.kept, remarks=remarks)
                 os.replace(self._part, images_file)  # before what says that it is there
+            self._remove_earlier()
             return pictures._replace(images=np.load(images_file, mmap_mode="r"))
         except (OSError, UserError) as error:
             images_file.unlink(missing_ok=True)
             self._say(error)
             return pictures
+
+    def _remove_earlier(self) -> None:
+        """Removes what was kept of the folder before it changed, and what a process left that ended while it wrote."""
+        for file in self._file.parent.glob(f"{self._file.stem.partition('_')[0]}_*"):
+            is_own = file.stem.partition(".")[0] == self._file.stem
+            is_written = file.suffix == ".part" and time.time() - file.stat().st_mtime < ABANDONED
+            if not (is_own and file.suffix != ".part") and not is_written:
+                file.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Removes what was not kept; what maps it goes on."""

@@ -91,12 +91,19 @@ def is_mapped(array: Any) -> bool:
 
 
 def check_file(array: np.ndarray) -> None:
-    """Raises OSError where the file that `array` is mapped from has become shorter: to read it ends the process."""
+    """Raises OSError where the file that `array` is mapped from has become shorter: to read it ends the process.
+
+    One that was removed stays as it was for who maps it.
+    """
     mapped = getattr(array, "_mmap", None)
     if mapped is None or array.filename is None:  # type: ignore[attr-defined]
         return
     file, offset = array.filename, array.offset  # type: ignore[attr-defined]
-    if os.stat(file).st_size < offset - offset % mmap.ALLOCATIONGRANULARITY + len(mapped):
+    try:
+        size = os.stat(file).st_size
+    except FileNotFoundError:
+        return
+    if size < offset - offset % mmap.ALLOCATIONGRANULARITY + len(mapped):
         raise OSError(f"{str(file)!r} has become shorter since it was opened")
 
 

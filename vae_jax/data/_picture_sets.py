@@ -33,11 +33,11 @@ def check_form(size: int, crop: bool, channels: int, broken: str) -> Form:
 
 def read_pictures(place: Path, files: Sequence[ImageFile], form: Form, broken: str) -> Pictures:
     """The images of the files at `place`, decoded, or as they were kept. What is odd about them is said."""
-    file, content = _decoded_cache.cache_file(place, form), _decoded_cache.content_digest(files)
-    pictures = _decoded_cache.read_pictures(file, content)
+    file = _decoded_cache.cache_file(place, form, _decoded_cache.content_digest(files))
+    pictures = _decoded_cache.read_pictures(file)
     if pictures is None or (broken == "refuse" and not pictures.kept.all()):
         with _decoded_cache.room_beside(file) as room:
-            pictures = room.keep(content, _decode(files, form, broken, room))
+            pictures = room.keep(_decode(files, form, broken, room))
     for remark in pictures.remarks:
         warn_once(remark)
     return pictures

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from vae_jax.data import _factors
-from vae_jax.data._arrays import check_images, check_labels, grey_levels
+from vae_jax.data._arrays import check_form, check_images, check_labels, grey_levels
 from vae_jax.data._factors import Factors, GridClasses, GridImages, GridPartners
 from vae_jax.data._host_images import HostImages
 from vae_jax.data._random_split import held_out_count, hold_out
@@ -146,10 +146,15 @@ def from_arrays(
 
 def _checked(part: str, images: ArrayLike | HostImages) -> np.ndarray | HostImages:
     with errors_of(f"{part}_"):
-        if isinstance(images, HostImages):
-            check_images(images.images)
-            return images
-        return check_images(images)
+        return _check_host(images) if isinstance(images, HostImages) else check_images(images)
+
+
+def _check_host(host: HostImages) -> HostImages:
+    """Raises UserError for images of another form or dtype; no number is read."""
+    dtype = check_form(host.images).dtype
+    if dtype not in (np.uint8, np.bool_, np.float32):
+        raise UserError(f"images: {dtype} on the host is not allowed; give uint8, bool or float32")
+    return host
 
 
 def from_factors(grid: Factors, split: str, changed: int) -> Dataset:

@@ -29,14 +29,15 @@ def parse_range(text: str) -> Interval | None:
 def check_layout(source: str, shape: tuple[int, ...], layout: str) -> None:
     """Raises UserError unless images of this shape and layout have channels and at least one pixel.
 
-    Any number of channels is allowed, except where another layout would make them the usual 1 or 3.
+    Any number of channels is allowed, except where no layout is given and another than nhwc has the usual 1 or 3.
 
     Args:
         source: where they are, field first, as an error says it.
         shape: as they are stored.
-        layout: one of LAYOUTS; of three axes, those without the channels.
+        layout: one of LAYOUTS, or empty for nhwc where nothing speaks against it; of three axes, those without the
+            channels.
     """
-    if layout not in LAYOUTS:
+    if layout and layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     wrong = f"{source} of shape {shape} is not allowed"
     if len(shape) not in (3, 4):
@@ -47,19 +48,23 @@ def check_layout(source: str, shape: tuple[int, ...], layout: str) -> None:
         if layout != "hwcn" and shape[-1] in (3, 4):
             raise UserError(f"{wrong}: it is one image; give several, (n, height, width, {shape[-1]})")
         return
-    channels = shape[LAYOUTS[layout][-1]]
-    if channels in (1, 3):
+    channels = shape[LAYOUTS[layout or "nhwc"][-1]]
+    if layout or channels in (1, 3):
+        warn_of_transparency(channels)
         return
     fitting = [name for name, axes in LAYOUTS.items() if shape[axes[-1]] in (1, 3)]
     if fitting:
-        raise UserError(f"layout: {layout!r} of shape {shape} has {channels} channels; give {' or '.join(fitting)}")
+        raise UserError(
+            f"layout: shape {shape} has {channels} channels where they are last; give {' or '.join(fitting)}, or nhwc "
+            "where that is meant"
+        )
     warn_of_transparency(channels)
 
 
 def arrange_axes(images: np.ndarray, layout: str) -> np.ndarray:
     """The images as (n, height, width, channels), of the same memory."""
     if images.ndim == 4:
-        return images.transpose(LAYOUTS[layout])
+        return images.transpose(LAYOUTS[layout or "nhwc"])
     return (images.transpose(2, 0, 1) if layout == "hwcn" else images)[..., None]
 
 
@@ -111,7 +116,8 @@ def to_real(source: str, parts: list[np.ndarray]) -> list[np.ndarray]:
     for part in parts:
         if part.dtype.kind not in "biuf":
             raise UserError(f"{source}: {part.dtype} is not allowed; give numbers")
-    return [as_numbers(source, part if _stays_mapped(part) else np.ascontiguousarray(part)) for part in parts]
+    check_memory(f"{source} as float32", 4 * sum(part.size for part in parts if not _stays_mapped(part)))
+    return [as_numbers(source, part if _stays_mapped(part) else np.array(part, np.float32)) for part in parts]
 
 
 def _usual_interval(dtype: np.dtype) -> Interval:

@@ -57,7 +57,8 @@ def load(
         test_labels: likewise of theirs.
         factors: the array of the classes of the factors that made the images, (n, factors), or the arrays of one each,
             with commas between, whose names they then have; the images must be a complete grid of them.
-        layout: the order of the axes: nhwc, nchw, or hwcn as MATLAB has it; grey images are the same without c.
+        layout: the order of the axes: nhwc, nchw, or hwcn as MATLAB has it; grey images are the same without c. Empty
+            is nhwc, and refused where another would have the usual 1 or 3 channels.
         range: the values of black and of white, as in "0 1" or "-1 1". When empty, floats are from 0 to 1, uint16 from
             0 to 65535 and other integers from 0 to 255.
         test: how many images are held out where the file has no test images: a fraction, or a number of them.

@@ -28,7 +28,7 @@ def load(
     path: str = "",
     train: str = "train",
     test: str = "test",
-    validation_split: str = "",
+    validation_split: str = "none",
     size: int = 0,
 ) -> Dataset:
     """An image dataset of TFDS.
@@ -38,7 +38,8 @@ def load(
         path: the folder where it is kept, TFDS's own when empty.
         train: a TFDS split, slices allowed ("train[:90%]").
         test: likewise, of the images that are never trained on.
-        validation_split: likewise, of the images that decide; when empty its own "validation" where it has one.
+        validation_split: likewise, of the images that decide; "none", which is what runs did before there was a
+            choice; or "auto", which a new config says: its own "validation" where it has one and nothing else reads it.
         size: cuts the middle square of each image and scales it to size x size; 0 leaves images as they are.
 
     Raises:
@@ -52,10 +53,16 @@ def load(
         raise UserError(f"dataset: {dataset!r} has no 'image'; its features: {', '.join(builder.info.features)}")
     train_arrays = _read_split(builder, train, "train", size)
     test_arrays = _read_split(builder, test, "test", size)
-    own = validation_split or ("validation" if "validation" in builder.info.splits and test != "validation" else "")
-    validation_arrays = _read_split(builder, own, "validation_split", size) if own else (None, None)
+    own = _own_validation(builder, train, test) if validation_split == "auto" else validation_split
+    validation_arrays = (None, None) if own == "none" else _read_split(builder, own, "validation_split", size)
     with errors_of("dataset: "):
         return from_arrays(*train_arrays, *test_arrays, *validation_arrays)
+
+
+def _own_validation(builder: Any, train: str, test: str) -> str:
+    """The TFDS split that validates: its own, "none" where it has none or images of it are trained on or report."""
+    is_free = "validation" in builder.info.splits and "validation" not in train + test
+    return "validation" if is_free else "none"
 
 
 def _read_split(builder: Any, split: str, argument: str, size: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -36,10 +36,17 @@ def run_caption(config: Config) -> str:
     return f"{variant_caption(config)}, seed {config['seed']}"
 
 
-def step_caption(config: Config, step: int) -> str:
-    """Which checkpoint of a run it is: "last step", or "step 3,000 of 10,000"."""
+def step_caption(config: Config, step: int, checkpoint: str) -> str:
+    """Which checkpoint of a run it is: "last step", "best checkpoint, step 3,000 of 10,000".
+
+    Args:
+        config: the run's.
+        step: at which it was saved.
+        checkpoint: as what it was opened, "latest" or "best".
+    """
     steps = config["train"]["steps"]
-    return "last step" if step == steps else f"step {step:,} of {steps:,}"
+    where = "last step" if step == steps else f"step {step:,} of {steps:,}"
+    return where if step == steps and checkpoint == "latest" else f"{checkpoint} checkpoint, {where}"
 
 
 def _format(value: Any) -> str:

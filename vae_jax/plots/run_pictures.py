@@ -143,7 +143,7 @@ def _row_samples(run: TrainedModel, names: Sequence[str], images: np.ndarray, fi
 
 def _titled(run: TrainedModel, text: str) -> str:
     """The title of a picture; in its second line the run that it is of, and the step of its checkpoint."""
-    return f"{text}\n{run_caption(run.config)}, {step_caption(run.config, run.step)}"
+    return f"{text}\n{run_caption(run.config)}, {step_caption(run.config, run.step, run.checkpoint)}"
 
 
 def reconstructions(

@@ -172,15 +172,20 @@ def exploration(
     if reason := decoder_export.missing_support(run):
         rendered = rendered_images(run, codes, sliders, planes[:1], reason, show)
         if dataset.columns is not None:
-            rendered["note"] += f" A row's columns from left to right: {', '.join(dataset.columns.names[:MAX_NAMES])}."
+            rendered["note"] += _column_note(dataset.columns.names)
         return content | rendered
     return content | {**_decoder(run, codes), "sliders": sliders, "planes": planes, "steps": MAP_STEPS}
+
+
+def _column_note(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f" A row's columns from left to right: {', '.join(names[:MAX_NAMES])}{more}."
 
 
 def about(run: TrainedModel, folder: str) -> str:
     """What tells a run from another, in a line that begins with its folder, if that is given."""
     facts = [run_caption(run.config), run.config["net"]["name"], plural(run.latent_dim, "latent")]
-    return ", ".join([*([folder] if folder else []), *facts, step_caption(run.config, run.step)])
+    return ", ".join([*([folder] if folder else []), *facts, step_caption(run.config, run.step, run.checkpoint)])
 
 
 def known_kl(evaluation: dict[str, Any], latent_dim: int) -> list[Number] | None:

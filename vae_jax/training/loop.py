@@ -281,8 +281,7 @@ def draw_steps(runs: Sequence[TrainingRun], setup: Setup, step: int, executor: E
     if step == setup.config.train.steps or not any(run.shows_steps for run in runs):
         return
     for run, own in active(runs, executor.to_host(state)):
-        with run.isolate_failure(OSError):
-            run.draw_step(setup, step, own)
+        run.draw_step(setup, step, own)
 
 
 def save(

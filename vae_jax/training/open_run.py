@@ -54,7 +54,7 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
         raise UserError(f"{folder / 'checkpoints'}: {unscored if checkpoints_left else missing}")
     step, state = restored
     params = jax.tree.map(jnp.asarray, evaluation_params(state))
-    return TrainedModel(config, image_shape, built, params, step)
+    return TrainedModel(config, image_shape, built, params, step, checkpoint)
 
 
 def _check_objects(folder: Path) -> None:

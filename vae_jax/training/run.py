@@ -172,9 +172,9 @@ class TrainingRun:
         self.scores[step] = checkpoint_score(numbers)
 
     def draw_step(self, setup: Setup, step: int, state: TrainState) -> None:
-        """Draws validation images and samples where W&B or TensorBoard are to show them. Raises OSError.
+        """Draws validation images and samples where W&B or TensorBoard are to show them.
 
-        Nothing of the run depends on it.
+        Nothing of the run depends on it: what goes wrong is said in a line.
         """
         if not self.shows_steps:
             return
@@ -183,8 +183,11 @@ class TrainingRun:
 
         params = jax.tree.map(jnp.asarray, evaluation_params(state))
         trained = setup.template.with_params(self.config.to_dict(), params, step)
-        for file in run_pictures.draw_step(trained, setup.dataset, self.folder / "pictures" / f"step_{step:08}"):
-            self.recorder.mirror.picture(file, step)
+        try:
+            for file in run_pictures.draw_step(trained, setup.dataset, self.folder / "pictures" / f"step_{step:08}"):
+                self.recorder.mirror.picture(file, step)
+        except Exception as error:  # of a full disk, of a network of the user's own: training goes on
+            self.say(f"step {step}: no pictures ({printable(message_of(error))})")
 
     def stop_early(self) -> bool:
         """Whether its patience runs out at its last evaluation, after which it takes no further step."""

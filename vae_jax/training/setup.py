@@ -17,6 +17,7 @@ from vae_jax.data._augmentation import check_augmentation
 from vae_jax.errors import UserError, errors_of
 from vae_jax.inference import TrainedModel
 from vae_jax.model import Model
+from vae_jax.models import networks
 from vae_jax.models.likelihoods._suggestion import mismatch
 from vae_jax.randomness import root_key
 from vae_jax.training.executors import free_bytes, local_devices
@@ -106,9 +107,6 @@ def prepare(config: ConfigDict) -> Setup:
     return setup
 
 
-OF_PICTURES = ("conv", "resnet", "grid")
-"""Networks that go by which pixels are neighbours."""
-
 SHOWN = 64
 """Training images by which it is seen whether a likelihood suits them."""
 
@@ -128,7 +126,7 @@ def _warn_of_mismatch(setup: Setup) -> None:
 
 def _check_table(config: ConfigDict, dataset: data.Dataset) -> None:
     """Raises UserError for a network of pictures on the rows of a table."""
-    if dataset.columns is not None and config.net.name in OF_PICTURES:
+    if dataset.columns is not None and not networks.suits_tables(config.net.name):
         raise UserError(
             f"config.net.name: {config.net.name!r} is of pictures, and columns of a table have no neighbours; take mlp"
         )

@@ -8,13 +8,14 @@ ends in the mean and the log variance of q(z | x), a decoder in likelihood param
 is what the layers compute in; what they return is float32.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from vae_jax import registry
 from vae_jax.models.networks._nets import Nets, refuse_collections
 
-__all__ = ["Nets", "defaults", "from_linen", "from_nnx", "get", "refuse_collections"]
+__all__ = ["Nets", "defaults", "from_linen", "from_nnx", "get", "refuse_collections", "suits_tables"]
 
 
 def get(name: str) -> Callable[..., Nets]:
@@ -25,6 +26,14 @@ def get(name: str) -> Callable[..., Nets]:
 def defaults(name: str) -> dict[str, Any]:
     """The config section of the network `name`: its name and its fields. Raises UserError for an unknown name."""
     return {"name": name, **registry.keyword_fields(get(name))}
+
+
+def suits_tables(name: str) -> bool:
+    """Whether the network `name` may be of a table's rows: not where its file says SUITS_TABLES = False.
+
+    Raises UserError for an unknown name.
+    """
+    return getattr(sys.modules.get(get(name).__module__), "SUITS_TABLES", True)
 
 
 def from_linen(

@@ -9,6 +9,10 @@ LAYERS = ((32, 4), (32, 4), (64, 2), (64, 2))
 """Of the encoder: channels, and the width of the window in pixels; all at stride 2."""
 
 
+SUITS_TABLES = False
+"""It goes by which pixels are neighbours."""
+
+
 def make(
     image_shape: tuple[int, int, int],
     latent_dim: int,

@@ -7,6 +7,9 @@ from vae_jax.models.networks._convolution import name_convolutions
 from vae_jax.models.networks._grid import GridDecoder, GridEncoder
 from vae_jax.models.networks._layers import check_widths, find_activation, find_dtype, make_nets
 
+SUITS_TABLES = False
+"""It goes by which pixels are neighbours."""
+
 
 def make(
     image_shape: tuple[int, int, int],

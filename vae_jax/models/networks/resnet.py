@@ -6,6 +6,9 @@ from vae_jax.models.networks._convolution import halvings, name_convolutions
 from vae_jax.models.networks._layers import check_widths, find_activation, find_dtype, make_nets
 from vae_jax.models.networks._residual import ResidualDecoder, ResidualEncoder
 
+SUITS_TABLES = False
+"""It goes by which pixels are neighbours."""
+
 
 def make(
     image_shape: tuple[int, int, int],

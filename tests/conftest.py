@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import tempfile
 from importlib.metadata import version
 
@@ -72,6 +73,17 @@ def undrawn():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_pictures, "draw", make_folder)
         yield
+
+
+@pytest.fixture
+def own_modules(tmp_path, monkeypatch):
+    """A folder for modules of the user's own, called own_... or my_lab, forgotten afterwards."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith(("own_", "my_lab")):
+            del sys.modules[name]
 
 
 @pytest.fixture

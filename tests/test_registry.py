@@ -73,17 +73,6 @@ def write(folder, **modules):
         (folder / f"{name}.py").write_text(textwrap.dedent(code))
 
 
-@pytest.fixture
-def own_modules(tmp_path, monkeypatch):
-    """A folder for modules of the user's own, forgotten afterwards."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if name.startswith(("own_", "my_lab")):
-            del sys.modules[name]
-
-
 def trained(config, folder):
     """The held-out numbers of a run of two steps."""
     assert train_in_folder(config, folder) == 0

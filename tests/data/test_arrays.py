@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -192,21 +193,21 @@ LOADERS = {
 
 
 @pytest.mark.parametrize("case", LOADERS)
-def test_a_dataset_of_the_users_own_is_checked_at_load(case, tmp_path, monkeypatch):
+def test_a_dataset_of_the_users_own_is_checked_at_load(case, own_modules):
     body, message = LOADERS[case]
     name = f"own_{case}.load"
-    (tmp_path / f"own_{case}.py").write_text(
+    (own_modules / f"own_{case}.py").write_text(
         "import numpy as np\nfrom vae_jax import data\n\n\ndef load():\n"
         f"    s = data.make_split(np.full((4, 2, 2, 1), 200, np.uint8))\n    {body}\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
+    sys.path.append(str(own_modules))
     with refused("^config.data.name: " + message.format(case + ".load")):
         model.load_data({"name": name, "binarize": "none"})
 
 
-def test_a_load_that_is_no_function_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "own_value.py").write_text("load = 3\n")
-    monkeypatch.syspath_prepend(tmp_path)
+def test_a_load_that_is_no_function_is_refused(own_modules):
+    (own_modules / "own_value.py").write_text("load = 3\n")
+    sys.path.append(str(own_modules))
     with refused("^name: 'own_value.load' is int; give a module with a function load"):
         data.get("own_value.load")
 

@@ -280,6 +280,7 @@ def best_decay(values: Values) -> str:
 
 
 def _least(values: Values, start: str, cost: Callable[[str], float]) -> str:
+    """The rival of least cost by the numbers that are reported: that favours it, so a claim against it is harder."""
     return min((group for group in values if group.startswith(start)), key=cost, default=start)
 
 

@@ -12,7 +12,7 @@ from helpers.small_fit import SMALL, blobs
 
 import vae_jax
 from vae_jax import cli, data
-from vae_jax.api import fit_run, trained_run
+from vae_jax.api import fit_run, image_source, trained_run
 from vae_jax.errors import UserError
 
 IMAGES = blobs()
@@ -235,3 +235,22 @@ def test_functions_of_the_package_speak_python():
         vae_jax.load_config("digitz")
     with pytest.raises(UserError, match=r"^runs: 'nowhere' is no folder"):
         vae_jax.compare("nowhere")
+
+
+def test_a_mapped_file_stays_where_it_is_and_its_labels_lie_in_the_folder(tmp_path):
+    levels = np.uint8(np.round(255 * IMAGES))
+    np.save(tmp_path / "large.npy", levels)
+    mapped = np.load(tmp_path / "large.npy", mmap_mode="r")
+    model = small_fit.fit(mapped, tmp_path / "run", LABELS)
+    assert model.config["data"]["path"] == str(tmp_path / "large.npy")
+    assert sorted(file.name for file in (tmp_path / "run").glob("*.np*")) == ["labels.npy"]
+    held = small_fit.fit(levels, tmp_path / "held", LABELS)
+    assert run_folder.results(tmp_path / "run") == run_folder.results(tmp_path / "held")
+    model.save(tmp_path / "saved")
+    saved = vae_jax.open_run(tmp_path / "saved")
+    assert saved.config["data"]["labels"] == str(tmp_path / "saved/labels.npy")
+    np.testing.assert_array_equal(saved.dataset.train.labels, held.dataset.train.labels)
+    assert image_source.read_source(mapped[:60], None)[1].file is None  # a part would be written
+    assert image_source.read_source(mapped[::-1], None)[1].file is None
+    with pytest.raises(UserError, match="images: are others than those in"):
+        small_fit.fit(mapped, tmp_path / "run", LABELS[::-1])

@@ -764,8 +764,21 @@ def test_a_cache_is_whole_or_not_there(pictures, cache, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_decoded_cache.np, "savez", disk_full)
-    assert folder.load(path=str(pictures), test=1).train.size == 1
+    loaded = folder.load(path=str(pictures), test=1)
     assert list(cache.iterdir()) == []
+    assert sorted(whole(loaded)[:, 0, 0, 0]) == [10, 20]  # what was mapped is whole
+
+
+def test_who_maps_a_folder_keeps_its_images_when_it_changes(pictures, cache):
+    fill(pictures, "a.png", "b.png", "c.png")
+    before = folder.load(path=str(pictures), test=1)
+    (cache / f"{next(cache.glob('*.npz')).stem}.00000000.part").touch()  # another process writes
+    (pictures / "c.png").unlink()
+    after = folder.load(path=str(pictures), test=1)
+    assert len(list(cache.glob("*.np?"))) == 2
+    assert len(list(cache.glob("*.part"))) == 1
+    assert sorted(whole(before)[:, 0, 0, 0]) == [10, 20, 30]
+    assert sorted(whole(after)[:, 0, 0, 0]) == [10, 20]
 
 
 # From the command line

@@ -18,6 +18,7 @@ from vae_jax.sweeps.algebra import chain, grid, product
 def get_config():
     config = digits.get_config()
     config.latent_dim = 2
+    config.log.pictures = False
     config.train.steps = 1800
     config.train.dispatch = config.log.every = 2
     config.evaluation.every = config.checkpoint.every = 300

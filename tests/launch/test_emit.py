@@ -34,6 +34,7 @@ def get_config():
     config.train.dispatch = config.log.every = 10
     config.evaluation.every = config.checkpoint.every = 20
     config.latent_dim = 2
+    config.log.pictures = False
     return config
 
 def sweep():

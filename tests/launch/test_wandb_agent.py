@@ -33,6 +33,7 @@ def get_config():
     config.evaluation.every = config.checkpoint.every = 20
     config.net.hidden = (8,)
     config.latent_dim = 2
+    config.log.pictures = False
     return config
 
 def sweep():

@@ -28,6 +28,7 @@ FIELDS = {
     "train.dispatch": 10,
     "train.ema": 0.9,
     "log.every": 20,
+    "log.pictures": False,
     "evaluation.every": 100,
     "evaluation.batch_size": 100,  # the last batch is ragged
     "checkpoint.every": 40,

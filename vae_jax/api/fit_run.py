@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import registry
 from vae_jax.api import image_source
-from vae_jax.api.image_source import DATA_FILE, ImageArrays, taken_back, write_arrays
+from vae_jax.api.image_source import ImageArrays, point_to_arrays, taken_back, write_arrays
 from vae_jax.api.keywords import keyword_errors, python_errors, set_keywords
 from vae_jax.api.trained_run import TrainedRun, train_folder
 from vae_jax.config.command_line import command
@@ -41,7 +41,8 @@ def fit(
     vae_jax.fit(images, variant="beta", beta=4.0, net="conv", latent_dim=10, steps=20_000)
 
     Arrays are written into the run's folder, floats as they are, and the config names that file; so the command that is
-    printed repeats the run. The same call with the same `workdir` goes on where the run stopped.
+    printed repeats the run. What is mapped from an .npy file, `np.load(file, mmap_mode="r")`, stays there, of whatever
+    size. The same call with the same `workdir` goes on where the run stopped.
 
     Unless they are named, the likelihood and `binarize` follow from the images. Black and white (all 0 and 1, or 0 and
     255), and grey that is nearly so, is a Bernoulli at each pixel. Other grey levels and colours stay as they are,
@@ -79,11 +80,10 @@ def fit(
     if study.has_plan(folder):
         raise UserError(f"workdir: {str(folder)!r} is the folder of a study; give another")
     print(said, end="", flush=True)
-    file = folder / DATA_FILE
-    with taken_back([file], proof=folder / "config.json"), keyword_errors({}):
+    files = [] if arrays is None else [point_to_arrays(config, arrays, folder)]
+    with taken_back(files, proof=folder / "config.json"), keyword_errors({}):
         if arrays is not None:
-            config.data.path = str(file.absolute())
-            write_arrays(file, arrays)
+            write_arrays(files[0], arrays)
         run = train_folder(config, folder, start)
     print(wrap_text(repeat_line(config, folder)), flush=True)
     return run
@@ -115,7 +115,7 @@ def make_config(images: Any, labels: Any, keywords: dict[str, Any]) -> tuple[Con
     said = ""
     with keyword_errors(names):
         if arrays is not None:
-            shown = image_source.check_arrays(arrays, config.data)
+            shown = image_source.some_images(image_source.check_arrays(arrays, config.data))
             said = image_source.choose_likelihood(config, shown, frozenset(names.values()))
         elif not isinstance(images, (ConfigDict, str, Path)):
             shown = image_source.sample_images(config.data)

@@ -14,7 +14,9 @@ from vae_jax.api import objects
 from vae_jax.config import defaults
 from vae_jax.config.parse import read_config
 from vae_jax.data import Dataset
+from vae_jax.data._array_files import stored_arrays
 from vae_jax.data._arrays import as_array, as_numbers, check_labels
+from vae_jax.data._host_images import is_mapped
 from vae_jax.data._value_ranges import arrange_axes, check_layout, parse_range, to_levels, to_real
 from vae_jax.errors import UserError, errors_of
 from vae_jax.files import named_errors, replacement
@@ -28,11 +30,19 @@ SAMPLE = 256
 """Images of a dataset that are looked at to tell black and white from grey levels."""
 
 
+LABELS_FILE = "labels.npy"
+"""Of the labels of images that lie in a file already."""
+
+
 class ImageArrays(NamedTuple):
-    """Images (n, height, width[, channels]) of any numbers, and their labels (n,), None where there are none."""
+    """Images (n, height, width[, channels]) of any numbers, and their labels (n,), None where there are none.
+
+    `file` is the .npy file that the images are mapped from; None where they are in memory, or a part of a file.
+    """
 
     images: np.ndarray
     labels: np.ndarray | None
+    file: Path | None = None
 
 
 def read_source(images: Any, labels: Any) -> tuple[ConfigDict, ImageArrays | None]:
@@ -55,7 +65,21 @@ def read_source(images: Any, labels: Any) -> tuple[ConfigDict, ImageArrays | Non
     array = as_array("images", images)
     if array.ndim == 2:
         config.data = defaults.section("data", "table", labels="" if labels is None else "labels")
-    return config, ImageArrays(array, None if labels is None else _read_labels(labels, len(array) if array.ndim else 0))
+    numbers = None if labels is None else _read_labels(labels, len(array) if array.ndim else 0)
+    return config, ImageArrays(array, numbers, _mapped_file(array))
+
+
+def _mapped_file(array: np.ndarray) -> Path | None:
+    """The .npy file that an array is the whole of, mapped; None for any other."""
+    name = getattr(array, "filename", None)
+    if not is_mapped(array) or name is None or not array.flags.c_contiguous:
+        return None
+    try:
+        (stored,) = stored_arrays(Path(name)).values()
+    except (UserError, ValueError):
+        return None
+    is_whole = stored.mapped and (stored.shape, stored.dtype) == (array.shape, array.dtype)
+    return Path(name) if is_whole else None
 
 
 def _read_config(config: Any) -> ConfigDict:
@@ -105,6 +129,13 @@ def _check_rows(rows: np.ndarray) -> np.ndarray:
     if rows.dtype.kind not in "biuf" or not rows.size:
         raise UserError(f"images: {rows.dtype} of shape {rows.shape} is not allowed; give numbers of (n, columns)")
     return as_numbers("images", rows.astype(np.float32))
+
+
+def some_images(images: np.ndarray) -> np.ndarray:
+    """The images; of a file that is mapped some, from all over it."""
+    if not is_mapped(images):
+        return images
+    return np.asarray(images[np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(int))])
 
 
 def sample_images(section: ConfigDict) -> np.ndarray:
@@ -193,8 +224,27 @@ def _binarization(config: ConfigDict, coins: bool) -> str:
     return "dynamic" if likelihood.levels == 2 else "none"
 
 
+def point_to_arrays(config: ConfigDict, arrays: ImageArrays, folder: Path) -> Path:
+    """Sets where a config's data lie: in a file of `folder`, or where the images lie already; the file to be written.
+
+    Images that are mapped from a file stay there, as they may be larger than memory.
+    """
+    if arrays.file is None:
+        file = folder / DATA_FILE
+        config.data.path = str(file.absolute())
+        return file
+    file = folder / LABELS_FILE
+    config.data.path = str(arrays.file.absolute())
+    if arrays.labels is not None:
+        config.data.labels = str(file.absolute())
+    return file
+
+
 def write_arrays(file: Path, arrays: ImageArrays) -> None:
-    """Writes arrays to `file`. Raises UserError where it holds others, and where it cannot be written."""
+    """Writes to `file` what of the arrays is in none. Raises UserError where it holds others, or cannot be written."""
+    named: dict[str, Any] = _named_arrays(arrays)
+    if not named:
+        return
     if file.exists():
         _check_same(file, arrays)
         return
@@ -202,9 +252,11 @@ def write_arrays(file: Path, arrays: ImageArrays) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"workdir: {str(file.parent)!r} cannot be a folder ({error.strerror}); give another") from None
-    named: dict[str, Any] = _named_arrays(arrays)
     with named_errors(file), replacement(file) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **named)
+        if arrays.file is None:
+            np.savez(stream, **named)
+        else:
+            np.save(stream, named["labels"])
 
 
 @contextlib.contextmanager
@@ -229,18 +281,27 @@ def _remove(paths: Sequence[Path]) -> None:
 
 
 def _named_arrays(arrays: ImageArrays) -> dict[str, np.ndarray]:
-    return {"images": arrays.images} | ({} if arrays.labels is None else {"labels": arrays.labels})
+    images = {} if arrays.file is not None else {"images": arrays.images}
+    return images | ({} if arrays.labels is None else {"labels": arrays.labels})
 
 
 def _check_same(file: Path, arrays: ImageArrays) -> None:
     given = _named_arrays(arrays)
     try:
-        with np.load(file, allow_pickle=False) as there:
-            same = set(there.files) == set(given) and all(_equal(there[name], given[name]) for name in given)
+        there = _stored_arrays(file)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{file}: cannot be read ({error}); give another workdir") from None
-    if not same:
+    if set(there) != set(given) or not all(_equal(there[name], given[name]) for name in given):
         raise UserError(f"images: are others than those in {file}; give another workdir")
+
+
+def _stored_arrays(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file that `write_arrays` wrote, by their names. Raises what NumPy raises."""
+    found = np.load(file, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        return {"labels": found}
+    with found:
+        return {name: found[name] for name in found.files}
 
 
 def _equal(there: np.ndarray, given: np.ndarray) -> bool:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from vae_jax.api import objects
 from vae_jax.api.fit_run import choose_folder, given_sections, make_config
 from vae_jax.api.history import html_table, text_table
-from vae_jax.api.image_source import DATA_FILE, taken_back, write_arrays
+from vae_jax.api.image_source import point_to_arrays, taken_back, write_arrays
 from vae_jax.api.keywords import NAMED, dotted_fields, keyword_errors, keyword_of, plain_value, set_keywords
 from vae_jax.api.trained_run import TrainedRun, open_folder
 from vae_jax.config.command_line import command
@@ -170,14 +170,12 @@ def sweep(
     points = algebra.product(algebra.grid(**_dotted_axes(config, axes, first)), _seed_points(seeds, keywords))
     folder = choose_folder(workdir, "study")
     print(said, end="", flush=True)
-    data_file = folder / "programs" / DATA_FILE
-    if arrays is not None:
-        config.data.path = str(data_file.absolute())
+    data_files = [] if arrays is None else [point_to_arrays(config, arrays, folder / "programs")]
     file = folder / "programs" / f"study_{study.digest(config.to_dict())}.py"  # another config is another file
-    files = [data_file, file, file.with_suffix(".json")]
+    files = [*data_files, file, file.with_suffix(".json")]
     with taken_back(files, proof=folder / "plan.json"), keyword_errors({}), lock_unqueued(folder):
         if arrays is not None:
-            write_arrays(data_file, arrays)
+            write_arrays(data_files[0], arrays)
         write_json(file.with_suffix(".json"), {"config": config.to_dict(), "points": points})
         write_text(file, CONFIG_TEXT)
         return _train_study(file, points, folder)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import model
 from vae_jax.api.history import History
-from vae_jax.api.image_source import DATA_FILE
+from vae_jax.api.image_source import DATA_FILE, LABELS_FILE
 from vae_jax.api.keywords import python_errors, set_fields
 from vae_jax.api.run_plots import RunPlots
 from vae_jax.config.free_fields import decisive_fields
@@ -119,9 +119,8 @@ class TrainedRun(TrainedModel):
             return
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise UserError(f"folder: {str(target)!r} is there already; give a new one")
-        path = _copy_run(source, target)
-        if path:
-            self.config = {**dict(self.config.items()), "data": {**self.config["data"], "path": path}}
+        moved = _copy_run(source, target)
+        self.config = {**dict(self.config.items()), "data": {**self.config["data"], **moved}}
         self.folder = target
 
     def _existing_folder(self) -> Path:
@@ -146,33 +145,41 @@ def _check_steps(config: ConfigDict, steps: Any) -> None:
         )
 
 
-def _copy_run(source: Path, target: Path) -> str:
-    """Copies the folder of a run, whole or not at all; the path of the copy of its arrays, empty where it has none."""
+def _copy_run(source: Path, target: Path) -> dict[str, str]:
+    """Copies the folder of a run, whole or not at all; the fields of its data whose files lie elsewhere now."""
     temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("wandb"))
-        path = _take_arrays_along(temporary, target)
+        moved = _take_arrays_along(temporary, target)
         temporary.replace(target)
     except OSError as error:
         raise UserError(f"folder: {str(target)!r} cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return path
+    return moved
 
 
-def _take_arrays_along(copy: Path, target: Path) -> str:
+WRITTEN = {"path": DATA_FILE, "labels": LABELS_FILE}
+"""The fields of a run's data that name a file which was written for it, and that file's name."""
+
+
+def _take_arrays_along(copy: Path, target: Path) -> dict[str, str]:
     """Puts the arrays that were written for a run into its copy, whose config names them where it will lie."""
     record = read_json(copy / "config.json")
     section = record["config"]["data"]
-    arrays = Path(section.get("path", ""))
-    if section["name"] != "arrays" or arrays.name != DATA_FILE or not arrays.is_file():
-        return ""
-    if not (copy / DATA_FILE).exists():
-        shutil.copy(arrays, copy / DATA_FILE)
-    section["path"] = str(target.resolve() / DATA_FILE)
-    write_json(copy / "config.json", record)
-    return section["path"]
+    moved = {}
+    for field, name in WRITTEN.items():
+        arrays = Path(section.get(field) or "")
+        if section["name"] not in ("arrays", "table") or arrays.name != name or not arrays.is_file():
+            continue
+        if not (copy / name).exists():
+            shutil.copy(arrays, copy / name)
+        moved[field] = str(target.resolve() / name)
+    if moved:
+        record["config"]["data"] |= moved
+        write_json(copy / "config.json", record)
+    return moved
 
 
 def evaluate_folder(folder: Path, checkpoint: str, metrics: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _train() -> ConfigDict:
 def _log() -> ConfigDict:
     log = ConfigDict()
     log.every = 100  # steps; a record is the mean over the compiled call that ends there
-    log.pictures = True  # where W&B or TensorBoard are on: validation images and samples at each evaluation
+    log.pictures = True  # at the end; where W&B or TensorBoard are on, of validation images at each evaluation too
     log.tensorboard = False  # event files beside metrics.jsonl (needs the extra tensorboard)
     return log
 

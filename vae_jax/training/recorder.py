@@ -57,7 +57,8 @@ def print_summary(config: ConfigDict, folder: Path, results: Results, steps: int
     print(f"\n{results_table(results)}")
     speed = f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints"
     print(f"{wrap_text(speed)}\n")
-    print(f"pictures       {folder / 'pictures'}")
+    if draws_pictures(config):
+        print(f"pictures       {folder / 'pictures'}")
     print(f"in Python      run = vae_jax.open_run({str(folder)!r})")
     if results.best is not None and results.best["step"] != results.latest["step"]:
         print(f"of the best    {command('evaluate', [f'--workdir={folder}', '--checkpoint=best'])}")
@@ -80,6 +81,11 @@ class Diverged(Exception):
     """A loss or a parameter is no longer a number."""
 
 
+def draws_pictures(config: ConfigDict) -> bool:
+    """Whether a run is to have pictures; a config of an earlier version does not say so."""
+    return config.log.get("pictures", True)
+
+
 class Mirrors:
     """W&B and TensorBoard, each where the config asks for it: what is told here goes to both.
 
@@ -87,7 +93,7 @@ class Mirrors:
     """
 
     def __init__(self, config: ConfigDict, folder: Path, first: int, say: Callable[[str], Any]):
-        self.shows_steps = config.log.pictures and (config.wandb.mode != "disabled" or config.log.tensorboard)
+        self.shows_steps = draws_pictures(config) and (config.wandb.mode != "disabled" or config.log.tensorboard)
         self._wandb = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict(), say)
         self._tensorboard = TensorboardMirror(folder, first, config.log.tensorboard, say)
 

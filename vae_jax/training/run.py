@@ -27,7 +27,7 @@ from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.executors import device_kinds
 from vae_jax.training.metric_runner import expand_metrics, read_evaluation, run_metrics
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
-from vae_jax.training.recorder import Diverged, Recorder, SilentRecorder, check_parameters
+from vae_jax.training.recorder import Diverged, Recorder, SilentRecorder, check_parameters, draws_pictures
 from vae_jax.training.run_results import VALIDATION, Results
 from vae_jax.training.selection import checkpoint_score, decline, finite_score, patience_step
 from vae_jax.training.setup import Setup
@@ -225,8 +225,6 @@ class TrainingRun:
 
     def write_results(self, setup: Setup, results: Results | None) -> None:
         """Pictures, the best checkpoint's numbers, metrics, then evaluation.json: it says that the run is complete."""
-        from vae_jax.plots import run_pictures  # brings matplotlib
-
         # Of a run that writes its folder and has come to its last step, where it was evaluated.
         assert isinstance(self.recorder, Recorder)
         assert self.state is not None
@@ -234,8 +232,11 @@ class TrainingRun:
         config, mirror = self.config, self.recorder.mirror
         params = jax.tree.map(jnp.asarray, evaluation_params(self.state))
         trained = setup.template.with_params(config.to_dict(), params, self.step)
-        for file in run_pictures.draw(trained, setup.dataset, results.latest, self.folder / "pictures"):
-            mirror.picture(file, self.step)
+        if draws_pictures(config):
+            from vae_jax.plots import run_pictures  # brings matplotlib
+
+            for file in run_pictures.draw(trained, setup.dataset, results.latest, self.folder / "pictures"):
+                mirror.picture(file, self.step)
         if results.best is not None:
             file = self.folder / "evaluation_best.json"
             write_json(file, read_evaluation(file, results.best["step"]) | results.best)

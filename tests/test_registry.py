@@ -11,6 +11,7 @@ import vae_jax.models.networks
 from vae_jax import model, registry
 from vae_jax.config.parse import load_config
 from vae_jax.errors import UserError
+from vae_jax.training.open_run import open_run
 from vae_jax.training.train_run import train_in_folder
 
 NETWORKS = "vae_jax.models.networks"
@@ -98,6 +99,18 @@ def test_data_networks_and_a_likelihood_beside_the_config_file_train(own_modules
     np.testing.assert_allclose(numbers["distortion"], 2 * 20 * np.log(2), rtol=0.1)
 
 
+def test_modules_where_a_program_runs_are_found_and_are_found_again(own_modules, monkeypatch):
+    write(own_modules, own_stripes=STRIPES)
+    monkeypatch.chdir(own_modules)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(own_modules))])
+    config = load_config("digits", **{"data.name": "own_stripes.load", "net.hidden": (4,), **TINY})
+    trained(config, own_modules / "run")
+    del sys.modules["own_stripes"]
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(own_modules)])
+    monkeypatch.chdir("/")
+    assert model.load_data(open_run(own_modules / "run").config["data"]).image_shape == (4, 4, 1)
+
+
 @pytest.mark.full
 def test_modules_of_a_package_on_the_path_train_by_their_dotted_names(own_modules, monkeypatch):
     lab = own_modules / "somewhere" / "my_lab"
@@ -122,7 +135,7 @@ def test_a_field_of_a_users_own_module_is_checked_like_ours(own_modules):
 
 
 BROKEN = {
-    "my_lab_nowhere.nets": "'my_lab_nowhere.nets' cannot be imported; give a module on the path or beside the config",
+    "my_lab_nowhere.nets": "'my_lab_nowhere.nets' cannot be imported; give a module on the path, here or beside",
     "own_empty.nets": "'own_empty.nets' cannot be imported; give a module .* that has make, or a name in such a module",
     "own_raises.nets": r"'own_raises.nets' cannot be imported \(ZeroDivisionError: division by zero\)",
     "own_needs.nets": "'own_needs.nets' needs the module 'no_such_library', which is not installed",

@@ -76,7 +76,7 @@ def _import_attribute(field: str, name: str, attribute: str) -> Any:
         if module is not None and hasattr(module, member):
             return getattr(module, member)
     raise UserError(
-        f"{field}: {name!r} cannot be imported; give a module on the path or beside the config file that has "
+        f"{field}: {name!r} cannot be imported; give a module on the path, here or beside the config file that has "
         f"{attribute}, or a name in such a module"
     )
 

@@ -186,11 +186,12 @@ def add_module_folder(folder: Path) -> None:
     """Lets modules in `folder` be imported, after all others: names in a config may be the user's own."""
     if (name := str(folder.resolve())) not in sys.path:
         sys.path.append(name)
+    if name not in MODULE_FOLDERS:
         MODULE_FOLDERS.append(name)
 
 
 MODULE_FOLDERS: list[str] = []
-"""The folders of config files, where the user's own modules are."""
+"""The folders of config files, and that in which the program runs, where the user's own modules are."""
 
 
 def _from_file(file: str, name: str, call: Callable) -> Any:
@@ -198,7 +199,8 @@ def _from_file(file: str, name: str, call: Callable) -> Any:
     path = config_file(file)
     if path.suffix != ".py":
         raise UserError(f"--config: {file!r} is not allowed; give a .py file that has {name}()")
-    add_module_folder(path.parent)
+    for folder in (path.parent, Path()):  # a console script does not have the latter on the path
+        add_module_folder(folder)
     try:
         module = _execute(path)
         if not hasattr(module, name):

@@ -176,6 +176,19 @@ def test_what_the_browser_cannot_run_is_named(monkeypatch):
     )
 
 
+def test_rendered_images_of_a_large_decoder_are_shown_smaller(monkeypatch):
+    monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
+    monkeypatch.setattr(explorer, "MAX_RENDERED", 385 * 64 // 8)  # a third of height and width
+    run, dataset = untrained(), some_data()
+    content = explorer.exploration(run, dataset, {}, "large")
+    assert content["shape"] == (2, 2, 1)
+    assert "shown at 1/3 of their height and width" in content["note"]
+    codes = unpacked(content["grid"]["codes"]).reshape(-1, 4)
+    blocks = run.decode(codes)[:, :6, :6].reshape(-1, 2, 3, 2, 3).mean(axis=(2, 4))
+    shown = tiles(content["grid"], (2, 2, 1))[: len(codes), ..., 0] / 255
+    np.testing.assert_allclose(shown, blocks, atol=0.5 / 255 + 1e-5)
+
+
 def test_a_decoder_that_is_too_large_becomes_images(monkeypatch):
     monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
     run, dataset = untrained(), some_data()

@@ -22,12 +22,13 @@ between labels (conditional, joint) lies what no decoder was trained on; sliders
 import io
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from vae_jax import data, model
 from vae_jax.comparison.load_runs import EVALUATIONS
@@ -40,7 +41,7 @@ from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import plural
 from vae_jax.plots import palette, spread
 from vae_jax.plots.captions import format_fixed, run_caption, step_caption
-from vae_jax.plots.display import Display, choose_display
+from vae_jax.plots.display import choose_display
 from vae_jax.report import decoder_export, markup, plotly_traces
 from vae_jax.report.decoder_export import pack_array
 from vae_jax.report.markup import Html, join, tag
@@ -55,6 +56,8 @@ SLIDER_STEPS, MAP_STEPS = 200, 40
 """Of an arrow key from end to end."""
 RENDERED_LATENTS, RENDERED_STEPS, RENDERED_PLANE, RENDERED_IMAGES = 10, 11, 15, 50
 """Of a grid rendered beforehand: latents moved and steps of each, points along a side of the map, reconstructions."""
+MAX_RENDERED = 6_000_000
+"""Numbers in all images that are rendered beforehand; larger images are shown smaller."""
 EXTRA_NAMES = {"conditional": "class", "joint": "category"}
 """What the numbers of a code beside the latents stand for, by variant."""
 
@@ -152,7 +155,12 @@ def exploration(
     indices = indices[spread.spread_positions(test, indices, count)]  # the first are shown first
     images = np.asarray(test.fetch(indices))
     labels = None if test.labels is None else np.asarray(test.labels)[indices]
-    show = choose_display(run.config, images)
+    reason = decoder_export.missing_support(run)
+    factor, display = _shrink_factor(run.image_shape) if reason else 1, choose_display(run.config, images)
+
+    def show(images: np.ndarray) -> np.ndarray:
+        return shrink(display(images), factor)
+
     check_finite(name, "weights", jax.tree.leaves(run.params["nets"]))
     codes = run.encode(images, labels)
     check_finite(name, "codes", [codes])
@@ -161,7 +169,7 @@ def exploration(
     content = {
         "name": name,
         "about": about(run, "" if folder == name else folder),
-        "shape": (*run.image_shape[:2], show(images[:1]).shape[-1]),
+        "shape": show(images[:1]).shape[1:],
         "size": run.code_dim,
         "codes": pack_array(codes),
         "mean": pack_array(codes.mean(0)),
@@ -169,12 +177,31 @@ def exploration(
         "key": zlib.crc32(images.tobytes()),
         **image_sheet(show(images)),
     }
-    if reason := decoder_export.missing_support(run):
+    if reason:
         rendered = rendered_images(run, codes, sliders, planes[:1], reason, show)
+        if factor > 1:
+            rendered["note"] += f" Images are shown at 1/{factor} of their height and width."
         if dataset.columns is not None:
             rendered["note"] += _column_note(dataset.columns.names)
         return content | rendered
     return content | {**_decoder(run, codes), "sliders": sliders, "planes": planes, "steps": MAP_STEPS}
+
+
+def _shrink_factor(image_shape: tuple[int, int, int]) -> int:
+    """By what height and width are divided, so that rendered images are no more than MAX_RENDERED numbers."""
+    count = RENDERED_IMAGES + RENDERED_LATENTS * RENDERED_STEPS + RENDERED_PLANE**2
+    factor = math.ceil(math.sqrt(count * math.prod(image_shape) / MAX_RENDERED))
+    return min(factor, min(image_shape[:2]))
+
+
+def shrink(images: Float[np.ndarray, "image height width channels"], factor: int) -> np.ndarray:
+    """Images whose pixels are the means of factor x factor of theirs; what is over at the edges is cut off."""
+    if factor == 1:
+        return images
+    count, height, width, channels = images.shape
+    rows, columns = height // factor, width // factor
+    cut = images[:, : rows * factor, : columns * factor]
+    return cut.reshape(count, rows, factor, columns, factor, channels).mean(axis=(2, 4))
 
 
 def _column_note(names: Sequence[str]) -> str:
@@ -287,7 +314,7 @@ def make_plane(
 
 
 def rendered_images(
-    run: TrainedModel, codes: np.ndarray, sliders: list[dict], planes: list[dict], reason: str, show: Display
+    run: TrainedModel, codes: np.ndarray, sliders: list[dict], planes: list[dict], reason: str, show: Callable
 ) -> dict[str, Any]:
     """Images in the place of the decoder: the first code with one latent moved, the map's points, reconstructions."""
     sliders = [{**slider, "steps": RENDERED_STEPS - 1} for slider in sliders[:RENDERED_LATENTS]]

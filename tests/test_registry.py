@@ -14,6 +14,8 @@ from vae_jax.errors import UserError
 from vae_jax.training.open_run import open_run
 from vae_jax.training.train_run import train_in_folder
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 NETWORKS = "vae_jax.models.networks"
 
 STRIPES = """

@@ -19,6 +19,8 @@ from vae_jax.models.networks import mlp
 from vae_jax.training import open_run
 from vae_jax.variants import Variant, beta, elbo_terms
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 IMAGES = blobs()
 
 

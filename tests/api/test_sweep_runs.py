@@ -15,6 +15,8 @@ from vae_jax.comparison.wording import format_p, verdict
 from vae_jax.errors import UserError
 from vae_jax.sweeps import study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 IMAGES = blobs()
 
 

@@ -23,6 +23,8 @@ from vae_jax.plots import comparison_plots, style
 from vae_jax.report import comparison_files
 from vae_jax.training import writers
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).parents[2]
 
 

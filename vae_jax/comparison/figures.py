@@ -12,6 +12,7 @@ from vae_jax.comparison.families import Family, distant_groups, families
 from vae_jax.comparison.results import ComparedRun, Comparison, Number, Summary
 from vae_jax.comparison.wording import checkpoint_phrase, direction, format_value
 from vae_jax.metrics import unit
+from vae_jax.phrases import plural
 from vae_jax.plots import comparison_plots
 from vae_jax.plots.captions import format_fixed
 from vae_jax.plots.comparison_plots import End
@@ -51,7 +52,7 @@ def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:
         if any(group.name in points for group in family.groups)
     ]
     files = [out / f"rate_distortion.{kind}" for kind in FORMATS]
-    title = f"What rate buys: {count} runs of {comparison.folder}\n{checkpoint_phrase(comparison)}"
+    title = f"What rate buys: {plural(count, 'run')} of {comparison.folder}\n{checkpoint_phrase(comparison)}"
     comparison_plots.rate_distortion(files, curves, ends, title)
     return files
 

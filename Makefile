@@ -10,7 +10,7 @@ PIP = .venv/bin/pip --disable-pip-version-check install -q --no-compile -c const
 
 PYTEST = .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder -n
 # Programs that wait for one another leave a processor free now and then.
-TWO_MORE = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
+ONE_MORE = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: train test test-all test-full test-wheel lint clean
 
@@ -22,11 +22,11 @@ test: .venv/installed-dev
 	$(PYTEST) logical $(ARGS)
 
 test-all: .venv/installed-dev
-	$(PYTEST) $(TWO_MORE) -m 'not slow' $(ARGS)
+	$(PYTEST) $(ONE_MORE) -m 'not slow' $(ARGS)
 
 # What test leaves out of test-all.
 test-full: .venv/installed-dev
-	$(PYTEST) $(TWO_MORE) -m 'full and not slow' $(ARGS)
+	$(PYTEST) $(ONE_MORE) -m 'full and not slow' $(ARGS)
 
 test-wheel: .venv/installed-dev
 	.venv/bin/python -m pytest -m 'not slow' tests/test_wheel.py $(ARGS)

@@ -674,7 +674,7 @@ def test_pictures_that_neither_the_cache_nor_memory_holds_are_refused(pictures, 
     fill(pictures, "a.png", "b.png")
     (tmp_path / "cache").write_text("a file where a folder belongs")
     monkeypatch.setattr(_host_images, "host_memory", lambda: 59)
-    with refused(r"^path: 2 images of 6x5x1 takes? "):
+    with refused(r"^path: the array of 2 decoded images of 6x5x1 takes "):
         folder.load(path=str(pictures))
 
 

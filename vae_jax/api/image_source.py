@@ -114,7 +114,7 @@ def check_arrays(arrays: ImageArrays, section: ConfigDict) -> np.ndarray:
     if arrays.labels is not None and len(arrays.labels) != len(arrays.images):
         count = len(arrays.images)
         raise UserError(f"labels: {len(arrays.labels)} of them for {count} images; give one for each image")
-    if section.name == "table":
+    if arrays.images.ndim == 2:
         return _check_rows(arrays.images)
     check_layout("images: an array", arrays.images.shape, section.layout)
     arranged, what = [arrange_axes(arrays.images, section.layout)], "images: the array"

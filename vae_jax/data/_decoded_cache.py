@@ -98,7 +98,7 @@ class Room:
         except (OSError, UserError) as error:
             self.discard()
             self._say(error)
-            check_memory(f"path: {plural_images(shape)}", size)
+            check_memory(f"path: the array of {shape[0]:,} decoded images of {'x'.join(map(str, shape[1:]))}", size)
             return np.empty(shape, np.uint8)
 
     def keep(self, pictures: Pictures) -> Pictures:
@@ -147,11 +147,6 @@ def _reserve(file: IO[bytes], size: int) -> None:
         os.posix_fallocate(file.fileno(), file.tell(), size)
     else:
         file.truncate(file.tell() + size)
-
-
-def plural_images(shape: tuple[int, ...]) -> str:
-    """So many images of that shape, in words."""
-    return f"{shape[0]:,} images of {'x'.join(map(str, shape[1:]))}"
 
 
 @contextlib.contextmanager

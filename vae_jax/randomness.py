@@ -54,6 +54,14 @@ def root_key(seed: int) -> Key:
     return jax.random.key(seed, impl="threefry2x32")
 
 
+def evaluation_key() -> Key:
+    """The key of all draws of an evaluation, the bits of held-out images among them: the same for every run.
+
+    So runs are held against the same images with the same noise, and their differences are of the models.
+    """
+    return root_key(0)
+
+
 def stream(key: Key, name: str, member: int = 0) -> Key:
     """The stream `name` of a key, for one use of randomness.
 

@@ -94,6 +94,9 @@ def _log() -> ConfigDict:
 def _evaluation() -> ConfigDict:
     evaluation = ConfigDict()
     evaluation.every = 1000  # steps between passes over the whole validation split; the test split is read at the end
+    # Draws of each held-out image's noise, of which its terms are means. The draws, and the bits of images that are
+    # binarised, are the same for all runs, whatever their seed.
+    evaluation.draws = 1
     evaluation.batch_size = 500  # at most, over all devices; only batch-coupled terms depend on it
     evaluation.metrics = ""  # computed after the last step, as in "mig,likelihood:k=5000"; docs/metrics.md
     return evaluation

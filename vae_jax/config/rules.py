@@ -55,6 +55,7 @@ RULES = {
     "log.every": AT_LEAST_1,
     "evaluation.every": AT_LEAST_1,
     "evaluation.batch_size": AT_LEAST_1,
+    "evaluation.draws": AT_LEAST_1,
     "checkpoint.every": AT_LEAST_1,
     "checkpoint.keep": AT_LEAST_1,
     "parallel.devices": AT_LEAST_0,

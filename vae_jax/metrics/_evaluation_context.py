@@ -88,7 +88,7 @@ class EvaluationContext:
         return FactorCodes.from_grid(codes[:, : self.run.latent_dim], grid.names, grid.sizes, grid.nuisance)
 
     def held_out(self, batch_size: int, images: int = 0) -> Iterator[Batch]:
-        """`images` held-out images (0: all) in batches, binarised as the run's own evaluation does.
+        """`images` held-out images (0: all) in batches, binarised as in the evaluation of every run.
 
         Fewer than all are drawn once and for all, and more of them include the fewer.
         """
@@ -110,7 +110,7 @@ class EvaluationContext:
 
     def _batches(self, indices: np.ndarray, batch_size: int) -> Iterator[Batch]:
         split = sparing_split(self.dataset.test)
-        key = stream(stream(randomness.root_key(self.run.config["seed"]), "evaluation"), "binarize")
+        key = stream(stream(randomness.evaluation_key(), "evaluation"), "binarize")
         starts = range(0, len(indices), batch_size)
         for start in self.progress(starts, len(starts)):
             index = indices[start : start + batch_size].astype(np.int32)

@@ -12,11 +12,11 @@ import numpy as np
 from vae_jax import data
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics.active_units import count_active_units
-from vae_jax.randomness import root_key, stream
-from vae_jax.training.executors import Executor
+from vae_jax.randomness import evaluation_key, root_key, stream
+from vae_jax.training.executors import MEAN_OF, Executor
 from vae_jax.training.placement import place
-from vae_jax.training.setup import Setup
-from vae_jax.training.step import TrainState, evaluation_params, make_hyper
+from vae_jax.training.setup import Setup, evaluation_draws
+from vae_jax.training.step import BOUNDS, TrainState, evaluation_params, make_hyper
 from vae_jax.typing import Config, Metrics, Params
 
 
@@ -29,13 +29,16 @@ def member_constants(setup: Setup, configs: Sequence[Config], executor: Executor
 class Evaluation:
     """(params, step) -> each member's numbers of the whole split: loss, elbo, distortion, rate, ...
 
-    `metrics` is an executor's evaluation of the split; `bits_per_dim` is nats an image to bits a dimension, None where
-    the likelihood is no probability of the values that a pixel has.
+    `metrics` is an executor's evaluation of the split, of `images` images with `draws` of noise for each;
+    `bits_per_dim` is nats an image to bits a dimension, None where the likelihood is no probability of the values that
+    a pixel has.
     """
 
     metrics: Callable[..., list[Metrics]]
     key: Any
     hyper: Any
+    images: int
+    draws: int
     bits_per_dim: float | None
 
     def __call__(self, params: Params, step: Any) -> list[dict[str, Any]]:
@@ -43,7 +46,7 @@ class Evaluation:
         return [self._named(terms) for terms in self.metrics(params, self.key, step, self.hyper)]
 
     def _named(self, terms: Metrics) -> dict[str, Any]:
-        numbers = log_metrics(terms)
+        numbers = log_metrics(terms) | standard_errors(terms, self.images, self.draws)
         if self.bits_per_dim is not None and "elbo" in numbers:
             numbers["bits_per_dim"] = -numbers["elbo"] / self.bits_per_dim
         return numbers
@@ -56,7 +59,26 @@ def make_evaluation(setup: Setup, configs: Sequence[Config], split: data.Split, 
     metrics = executor.evaluation(setup.evaluation_step, config["evaluation"]["batch_size"], placed)
     levels = 256 if config["data"]["binarize"] == "none" else 2
     nats = math.prod(setup.dataset.image_shape) * math.log(2) if likelihood.levels == levels else None
-    return Evaluation(metrics, *member_constants(setup, configs, executor), bits_per_dim=nats)
+    # The key of training is the run's own, this one is of the data.
+    constants = executor.to_devices([(evaluation_key(), make_hyper(each, setup.model)) for each in configs])
+    return Evaluation(metrics, *constants, images=split.size, draws=evaluation_draws(config), bits_per_dim=nats)
+
+
+def standard_errors(terms: Mapping[str, Any], images: int, draws: int) -> dict[str, float]:
+    """The standard error of the mean of each bound over images, and of its part that more draws would lower, nats.
+
+        standard_error = s / sqrt(images),    s^2 the variance of the images' values, each a mean over its draws
+        draw_error = sqrt(mean over images of s_i^2 / (draws images)),    s_i^2 the variance of an image's draws
+
+    The first takes the images for draws of what there could be, and has the second in it.
+    """
+    squares = {}
+    for name in BOUNDS:
+        if f"{name}_variance" in terms and images > 1:
+            squares[f"{name}.standard_error"] = terms[f"{name}_variance"] / (images - 1)
+        if f"{name}_draw_variance" in terms:
+            squares[f"{name}.draw_error"] = terms[f"{name}_draw_variance"] / (draws * images)
+    return {name: math.sqrt(square) for name, square in squares.items() if math.isfinite(square)}
 
 
 MOST_CODES = 10_000
@@ -100,7 +122,11 @@ def _fitted(setup: Setup, fit: Callable, config: Config, state: TrainState) -> T
     return state._replace(params=with_fit(state.params), average=average)
 
 
+MOMENTS = {"code_mean", *(f"{name}_draw_variance" for name in BOUNDS), *MEAN_OF}
+"""Metrics of a step from which others are made, and which are not logged."""
+
+
 def log_metrics(terms: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics as they are logged: the codes' variances become the number of active units."""
-    logged = {name: value for name, value in terms.items() if name not in ("code_mean", "code_variance")}
+    logged = {name: value for name, value in terms.items() if name not in MOMENTS}
     return logged | {"active_units": count_active_units(terms["code_variance"])}

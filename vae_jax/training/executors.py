@@ -381,11 +381,18 @@ class MemberParallel:
         return padded.reshape(len(self.devices), -1)
 
 
+MEAN_OF = {"code_variance": "code_mean", "elbo_variance": "elbo", "bound_variance": "bound"}
+"""Variances over the examples of a batch, and the name of the mean of each."""
+
+
 def combine_metrics(metrics: Metrics, counts: np.ndarray) -> Metrics:
     """Metrics of many batches (leading axis) as those of their union; `counts` is examples a batch.
 
     Means are averaged; the variance of a union is the mean of variances plus the variance of means.
     """
     means = {name: np.average(value, axis=0, weights=counts) for name, value in metrics.items()}
-    spread = np.average((metrics["code_mean"] - means["code_mean"]) ** 2, axis=0, weights=counts)
-    return means | {"code_variance": means["code_variance"] + spread}
+
+    def variance(name: str, mean: str) -> Any:
+        return means[name] + np.average((metrics[mean] - means[mean]) ** 2, axis=0, weights=counts)
+
+    return means | {name: variance(name, mean) for name, mean in MEAN_OF.items() if name in metrics}

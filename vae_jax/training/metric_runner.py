@@ -54,7 +54,7 @@ def run_metrics(
     parameters as "mig:bins=30.protocol"; a metric of the user's own, "my_lab.mine", as "my_lab/mine".
     """
     context, requests, failed = EvaluationContext(run, dataset, writers.watched), parse_requests(words), []
-    key = stream(randomness.root_key(run.config["seed"]), "metrics")
+    key = stream(randomness.evaluation_key(), "metrics")
     for number, request in enumerate(requests, start=1):
         label, position = request.label, f"[{number}/{len(requests)}]"
         say(f"{position} {label} ...")

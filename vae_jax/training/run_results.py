@@ -44,13 +44,19 @@ def results_table(results: Results) -> str:
 def numbers_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """Test numbers, by the name of each column, as a few aligned lines."""
     rows = [name for name in ROWS if any(name in numbers for numbers in columns.values())]
-    widths = {title: max(10, len(title)) for title in columns}
+    widths = {title: max(16, len(title)) for title in columns}
     head = "test split".ljust(15) + "  ".join(f"{title:>{width}}" for title, width in widths.items())
     lines = [head.rstrip()]
     for name in rows:
-        cells = [f"{_number(columns[title].get(name, math.nan)):>{width}}" for title, width in widths.items()]
+        cells = [f"{_cell(columns[title], name):>{width}}" for title, width in widths.items()]
         lines.append(f"  {name:<13}{'  '.join(cells)}  {UNITS.get(name, 'nats per image')}")
     return "\n".join(lines)
+
+
+def _cell(numbers: Mapping[str, Any], name: str) -> str:
+    """A number, with its standard error over images where it has one."""
+    error = numbers.get(f"{name}.standard_error")
+    return _number(numbers.get(name, math.nan)) + (f" ± {format_fixed(error, 3)}" if error is not None else "")
 
 
 def _number(value: float | int) -> str:

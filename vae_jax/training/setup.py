@@ -30,7 +30,12 @@ from vae_jax.training.step import (
     make_train_step,
     optimizer_for,
 )
-from vae_jax.typing import Key
+from vae_jax.typing import Config, Key
+
+
+def evaluation_draws(config: Config) -> int:
+    """Draws of noise for each held-out image; a config of an earlier version does not say so."""
+    return config["evaluation"].get("draws", 1)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class Setup:
 
     def evaluation_step(self, split: data.Split) -> Callable:
         """The evaluation step on `split`."""
-        return make_eval_step(self.model.nets, self.model.variant, fetch_fn(self.config)(split))
+        fetch, draws = fetch_fn(self.config)(split), evaluation_draws(self.config)
+        return make_eval_step(self.model.nets, self.model.variant, fetch, draws)
 
     @cached_property
     def initial_state(self) -> Callable[[Key], TrainState]:

@@ -123,20 +123,46 @@ def make_train_step(
     return step
 
 
-def make_eval_step(nets: Nets, variant: Variant, fetch: Fetch) -> Callable[..., Metrics]:
+BOUNDS = ("elbo", "bound")
+"""Terms whose errors are estimated in an evaluation."""
+
+
+def make_eval_step(nets: Nets, variant: Variant, fetch: Fetch, draws: int = 1) -> Callable[..., Metrics]:
     """The same loss, with the same weights, of another split: (params, indices, key, step, hyper) -> metrics.
 
     An example's noise folds in its place in the data, so it does not depend on the batch size, and
-    is the same at every evaluation of a run.
+    is the same at every evaluation. Terms are means over `draws` of it. With each of BOUNDS come its variance over
+    images ("elbo_variance") and, of several draws, the images' mean variance over those ("elbo_draw_variance").
     """
 
     def step(params, indices, key, step, hyper):
         key = randomness.stream(key, "evaluation")
         batch = fetch(indices, indices, randomness.stream(key, "binarize"))
-        loss, terms = variant.loss(nets, params, batch, randomness.stream(key, "noise"), step, **hyper.variant)
-        return summarize_terms(terms) | {"loss": mean_over_devices(loss)}
+
+        def draw(noise_key):
+            return variant.loss(nets, params, batch, noise_key, step, **hyper.variant)
+
+        noise_key = randomness.stream(key, "noise")
+        if draws == 1:
+            loss, terms = draw(noise_key)
+            return summarize_terms(terms) | bound_variances(terms) | {"loss": mean_over_devices(loss)}
+        # The first draw is that of an evaluation with one.
+        others = [randomness.stream(noise_key, "evaluation/draw", n) for n in range(1, draws)]
+        losses, rows = jax.lax.map(draw, jnp.stack([noise_key, *others]))
+        terms = jax.tree.map(lambda row: jnp.mean(row, axis=0), rows)
+        noise = {f"{name}_draw_variance": jnp.var(rows[name], axis=0, ddof=1) for name in _bounds(terms)}
+        return summarize_terms(terms | noise) | bound_variances(terms) | {"loss": mean_over_devices(jnp.mean(losses))}
 
     return step
+
+
+def bound_variances(terms: Metrics) -> Metrics:
+    """The variance over the whole batch of each of BOUNDS that a loss has, nats squared."""
+    return {f"{name}_variance": jnp.var(all_gather(terms[name])) for name in _bounds(terms)}
+
+
+def _bounds(terms: Metrics) -> list[str]:
+    return [name for name in BOUNDS if jnp.ndim(terms.get(name, 0.0)) == 1]
 
 
 MISSING_FIELDS: dict[str, Any] = {"optimizer": "adam", "momentum": 0.9, "weight_decay": 0.0}

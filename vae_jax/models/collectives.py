@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from vae_jax.typing import AXIS, Codes, Indices
+from vae_jax.typing import AXIS, Indices
 
 
-def all_gather(local: Codes) -> Float[Array, "whole latent"]:
-    """The codes of the whole batch, in the batch's order, from each device's share.
+def all_gather(local: Float[Array, "batch ..."]) -> Float[Array, "whole ..."]:
+    """The codes, or other numbers, of the whole batch, in the batch's order, from each device's share.
 
     A loss of gathered codes, with gradients averaged over devices, has the gradient of one device.
     """

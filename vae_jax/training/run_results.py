@@ -9,6 +9,8 @@ from vae_jax.plots.captions import format_fixed
 VALIDATION = "validation."
 """What the names of the validation split's numbers begin with, where they stand beside those of the test split."""
 
+ERROR = "standard_error"
+"""The detail of a number that stands behind a ± beside it."""
 ROWS = ("elbo", "distortion", "rate", "loss", "active_units", "bits_per_dim")
 UNITS = {"active_units": "latents", "bits_per_dim": "bits/dim"}
 
@@ -44,19 +46,21 @@ def results_table(results: Results) -> str:
 def numbers_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """Test numbers, by the name of each column, as a few aligned lines."""
     rows = [name for name in ROWS if any(name in numbers for numbers in columns.values())]
-    widths = {title: max(16, len(title)) for title in columns}
+    has_errors = any(f"{name}.{ERROR}" in numbers for name in rows for numbers in columns.values())
+    widths = {title: max(10 + 9 * has_errors, len(title)) for title in columns}
     head = "test split".ljust(15) + "  ".join(f"{title:>{width}}" for title, width in widths.items())
     lines = [head.rstrip()]
     for name in rows:
-        cells = [f"{_cell(columns[title], name):>{width}}" for title, width in widths.items()]
+        cells = [f"{_cell(columns[title], name, has_errors):>{width}}" for title, width in widths.items()]
         lines.append(f"  {name:<13}{'  '.join(cells)}  {UNITS.get(name, 'nats per image')}")
     return "\n".join(lines)
 
 
-def _cell(numbers: Mapping[str, Any], name: str) -> str:
-    """A number, with its standard error over images where it has one."""
-    error = numbers.get(f"{name}.standard_error")
-    return _number(numbers.get(name, math.nan)) + (f" ± {format_fixed(error, 3)}" if error is not None else "")
+def _cell(numbers: Mapping[str, Any], name: str, has_errors: bool) -> str:
+    """A number, with its standard error over images where it has one, or room for it where others have."""
+    error = numbers.get(f"{name}.{ERROR}")
+    beside = "" if error is None else f" ± {format_fixed(error, 3)}"
+    return f"{_number(numbers.get(name, math.nan))}{beside:<{9 * has_errors}}"
 
 
 def _number(value: float | int) -> str:

@@ -1,6 +1,7 @@
 """What a reader should know before believing the tables of a comparison."""
 
 import math
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,6 +18,7 @@ from vae_jax.comparison.variant_facts import variant_facts
 from vae_jax.comparison.wording import format_value
 from vae_jax.phrases import join_names
 from vae_jax.sweeps.study import DONE, FAILED
+from vae_jax.training.run_results import ERROR
 
 PROVENANCE = ("git", "jax", "devices")
 """What environment.json says of a run and should be the same for all."""
@@ -32,6 +34,8 @@ def notes(comparison: Comparison) -> list[str]:
         *_notes_on_seeds(finished),
         *_notes_on_quantities(comparison, finished),
         *_notes_on_own_terms(comparison),
+        *_notes_on_draws(finished),
+        *_notes_on_errors(comparison, finished),
         *_notes_on_provenance(finished),
     ]
 
@@ -90,6 +94,26 @@ def _notes_on_own_terms(comparison: Comparison) -> Iterator[str]:
         if len({tuple(group.kinds[name] for name in names) for group in comparison.groups}) > 1:
             weights = " with the same weights" if "weights" in names else ""
             yield f"{metric} is a term of each variant's own: it is comparable among runs of one variant{weights} alone"
+
+
+def _notes_on_draws(finished: Sequence[ComparedRun]) -> Iterator[str]:
+    """That some runs were evaluated by an earlier version, which drew held-out bits and noise by a run's own seed."""
+    drawn = [run for run in finished if run.config.get("data.binarize") == "dynamic" and "elbo" in run.metrics]
+    own = [run.name for run in drawn if f"elbo.{ERROR}" not in run.metrics]
+    if 0 < len(own) < len(drawn):
+        yield f"{len(own):,} runs were held against bits of their own ({join_names(own, 3)}): evaluate them anew"
+
+
+def _notes_on_errors(comparison: Comparison, finished: Sequence[ComparedRun]) -> Iterator[str]:
+    """How far off a mean may be for the held-out images there are, which no interval over seeds has."""
+    for metric in comparison.metrics:
+        errors = [run.metrics[f"{metric}.{ERROR}"] for run in finished if f"{metric}.{ERROR}" in run.metrics]
+        if errors and math.isfinite(error := statistics.median(errors)):
+            unit = f" {metrics.unit(metric)}".rstrip()
+            yield (
+                f"{metric} has a standard error over held-out images of {error:.2g}{unit} (median of runs), the same "
+                "images for all: differences have less of it, intervals over seeds none"
+            )
 
 
 def _metrics_that_need(comparison: Comparison, name: str) -> str:

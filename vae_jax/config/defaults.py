@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # with the config, decides the whole run: weights, order of data, noise
     config.latent_dim = 16
 
-    # digits, mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset);
+    # digits, mnist, binarized_mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset);
     # folder (of PNG, JPEG, WebP: size, crop, channels, broken), arrays (.npy, .npz, HDF5, .mat: images, labels,
     # factors, layout, range), huggingface (save_to_disk or Parquet: images, labels, size, crop, channels, broken);
     # these: test (a fraction or a count, held out where they have no test images);

@@ -26,6 +26,7 @@ WEIGHTED = {
     "iwae": {"objective": "ciwae", "elbo_share": 0.3},
     "joint": {"gamma": 3.0, "capacity": 8.0, "discrete_capacity": 4.0, "ramp_steps": 2.0, "temperature": 0.5},
     "ladder": {"beta": 2.0, "free_bits": 0.15},
+    "realnvp": {"beta": 2.0},
     "rae": {"beta_z": 0.1, "lambda_reg": 0.1},
     "tcvae": {"alpha": 2.0, "beta": 6.0, "gamma": 0.5},
     "vamp": {"beta": 2.0},

@@ -45,8 +45,8 @@ def get_config() -> ConfigDict:
     # linear; continuous_bernoulli; and for 256 levels discretized_logistic, logistic_mixture (components).
     config.likelihood = section("likelihood", "bernoulli")
 
-    # beta (beta = 1 is the VAE), autoencoder, capacity, tcvae, factor, dip, info, iwae, vamp, vq, rae, conditional,
-    # ladder, flow, joint, ada: docs/variants.md.
+    # beta (beta = 1 is the VAE), autoencoder, capacity, tcvae, factor, dip, info, iwae, vamp, realnvp, vq, rae,
+    # conditional, ladder, flow, joint, ada: docs/variants.md.
     config.variant = section("variant", "beta")
 
     # The factor on variant.beta: constant; linear, sigmoid (warm-up over schedule.steps); cyclical.

@@ -42,6 +42,7 @@ class Mlp(nn.Module):
         layer_norm: whether each but the last is normalised before its activation (Ba et al. 2016).
         gated: whether each but the last is (Wx + b) * sigmoid(Vx + c) in place of an activation.
         kernel_init: how kernels begin.
+        output_init: how the last layer's begins; None as the others'.
     """
 
     widths: Sequence[int]
@@ -50,6 +51,7 @@ class Mlp(nn.Module):
     layer_norm: bool = False
     gated: bool = False
     kernel_init: Callable = INITS["lecun"]
+    output_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x):
@@ -57,11 +59,11 @@ class Mlp(nn.Module):
             h = self.dense(width)(x)
             h = nn.LayerNorm(dtype=self.dtype)(h) if self.layer_norm else h
             x = h * nn.sigmoid(self.dense(width, f"Gate_{i}")(x)) if self.gated else self.activation(h)
-        return self.dense(self.widths[-1])(x)
+        return self.dense(self.widths[-1], kernel_init=self.output_init)(x)
 
-    def dense(self, width: int, name: str | None = None) -> nn.Dense:
-        """A layer of `width`."""
-        return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name=name)
+    def dense(self, width: int, name: str | None = None, kernel_init: Callable | None = None) -> nn.Dense:
+        """A layer of `width`, its kernel as `kernel_init` or, without one, as all."""
+        return nn.Dense(width, dtype=self.dtype, kernel_init=kernel_init or self.kernel_init, name=name)
 
 
 def apply_module(module: Module, params: Params, *inputs: Array) -> Array:

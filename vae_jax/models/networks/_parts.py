@@ -53,9 +53,13 @@ def make_part(module: nn.Module, name_layers: Callable[[Params], Params] = dict)
     return Part(init, apply)
 
 
-def dense(*widths: int, activation: Callable = nn.relu) -> Part:
-    """Dense layers of the given widths, `activation` after each but the last: (batch, any) -> (batch, widths[-1])."""
-    return make_part(Mlp(widths, activation, jnp.dtype("float32")))
+def dense(*widths: int, activation: Callable = nn.relu, zero_outputs: bool = False) -> Part:
+    """Dense layers of the given widths, `activation` after each but the last: (batch, any) -> (batch, widths[-1]).
+
+    With `zero_outputs` the last layer's kernel begins at 0, as its biases do, and so does what the network gives.
+    """
+    output_init = nn.initializers.zeros_init() if zero_outputs else None
+    return make_part(Mlp(widths, activation, jnp.dtype("float32"), output_init=output_init))
 
 
 def autoregressive(*hidden: int, outputs: int, activation: Callable = nn.relu) -> Part:

@@ -1,0 +1,28 @@
+"""The RealNVP prior on the digits, beside the VampPrior and N(0, I).
+
+Command    python -m experiments.train --config=configs/digits_realnvp.py --workdir=runs/digits_realnvp
+Time       10,000 steps in about 100 s on 2 CPU cores that others were using (jax 0.10.2); the VampPrior 45 s
+Measured   with --config.data.validation=0, so that all but the test images are trained on:
+           10,000 steps, 300 test images, nats per image, digits drawn anew from grey levels; the mean of seeds 0, 1, 2,
+           and the ELBO of each:
+
+    prior                          elbo      distortion   rate    seeds 0, 1, 2
+    N(0, I) (beta = 1)            -22.72     16.66        6.06    -22.49, -22.92, -22.76
+    RealNVP, 8 blocks             -22.34     16.02        6.31    -22.19, -22.56, -22.26
+    VampPrior, K = 50             -22.22     16.16        6.05    -22.10, -22.40, -22.15
+
+The learned prior is worth 0.3 to 0.5 nats on unseen images. Fifty pseudo-inputs are worth 0.1 more at half the time:
+each stands for some of the 1,497 images, where a flow has to learn the shape. Of seed 0, with ELU for SiLU in the
+networks -22.23; with that, 4 blocks of networks (64,) -22.36, and 8 blocks that stretch and move each latent but do not
+mix them -22.33.
+Paper      Xu et al. 2019 have no experiment of this size.
+"""
+
+from vae_jax.config import defaults
+
+
+def get_config(variant: str = "realnvp"):
+    """A run on the digits; the argument is a variant's name."""
+    config = defaults.get_config()
+    config.variant = defaults.section("variant", variant)
+    return config

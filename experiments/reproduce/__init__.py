@@ -1,0 +1,1 @@
+"""Runs the settings of papers and holds what they give to what the papers say."""

@@ -1,0 +1,86 @@
+"""docs/reproductions.md, a function of the numbers that stand beside it as JSON."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.reproduce.rows import ROWS, Row
+
+DIGITS = {"nats": 2, "dB": 2, "": 3}
+"""Decimals of a number by its unit."""
+
+HEAD = """# Numbers of papers, made again
+
+    python -m experiments.reproduce --mnist=FOLDER --binarized_mnist=FOLDER
+
+Each row is a config in `configs/papers`, whose docstring has the paper's protocol and where this one deviates. A
+paper's number is reproduced where it lies in the 95% interval of our mean over seeds, or within the tolerance of the
+row (half a nat). The budgets here are small, minutes to an hour of two CPU cores: a row that is worse may only want
+more steps. Intervals are over training seeds; "images" is the standard error over test images, the same for all seeds.
+
+| | paper | published | here | 95% interval | seeds | images | verdict |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def render(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page of these results, by the names of their rows."""
+    cells = [_cells(row, results.get(row.name)) for row in ROWS]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in cells)
+    details = "".join(_detail(row, results[row.name]) for row in ROWS if row.name in results)
+    return f"{HEAD}{table}\n## How each was measured\n\n{details}"
+
+
+def _cells(row: Row, found: Mapping[str, Any] | None) -> list[str]:
+    published = "" if row.published is None else _number(row, row.published)
+    if found is None:
+        return [row.title, row.paper, published, "", "", "", "", f"not run: {row.cost} on two cores"]
+    interval = "" if len(found["values"]) < 2 else f"{_number(row, found['low'])} to {_number(row, found['high'])}"
+    error = found.get("error_over_images")
+    images = "" if error is None or math.isnan(error) else f"± {_number(row, error)}"
+    mean = f"**{_number(row, found['mean'])}**"
+    return [row.title, row.paper, published, mean, interval, str(len(found["values"])), images, verdict(row, found)]
+
+
+def _detail(row: Row, found: Mapping[str, Any]) -> str:
+    values = ", ".join(_number(row, value) for value in found["values"])
+    steps = sorted(set(found["steps"]))
+    lines = [
+        f"**{row.title}** (`{row.config}`): {values} {row.unit}".rstrip() + " by seeds 0, 1, ...",
+        f"{steps[0]:,} steps" + (f" to {steps[-1]:,}" if len(steps) > 1 else ""),
+        f"{found['seconds'] / 60:.0f} min for all seeds on {found['devices']}, of a machine that others used",
+        f"jax {found['jax']}, commit {found['commit']}, {found['date']}",
+    ]
+    if found["active_units"] is not None:
+        lines.append(f"{found['active_units']} active units (seed 0)")
+    if "change_with_5000_draws" in found:
+        change = _number(row, found["change_with_5000_draws"])
+        lines.append(f"5,000 draws in place of fewer change it by {change} (seed 0, 500 images)")
+    return f"- {'; '.join(lines)}.\n  `{found['command']}`\n"
+
+
+def verdict(row: Row, found: Mapping[str, Any]) -> str:
+    """Whether ours is the paper's number, or by how much it is better or worse."""
+    if row.published is None:
+        return "no published number"
+    difference = found["mean"] - row.published
+    inside = len(found["values"]) > 1 and found["low"] <= row.published <= found["high"]
+    if inside or abs(difference) <= row.tolerance:
+        return "reproduced"
+    word = "better" if (difference > 0) == row.higher_is_better else "worse"
+    return f"{word} by {_number(row, abs(difference))} {row.unit}".rstrip()
+
+
+def row_line(row: Row, found: Mapping[str, Any]) -> str:
+    """What was found of a row, in a line, as the docstring of its config has it."""
+    interval = f", {_number(row, found['low'])} to {_number(row, found['high'])}" if len(found["values"]) > 1 else ""
+    seeds = f"{len(found['values'])} seed{'s' if len(found['values']) > 1 else ''}"
+    return (
+        f"{row.name}: {_number(row, found['mean'])} {row.unit}".rstrip()
+        + f" ({seeds}{interval}): {verdict(row, found)}"
+    )
+
+
+def _number(row: Row, value: float) -> str:
+    text = f"{value:.{DIGITS[row.unit]}f}"
+    return text.removeprefix("-") if not float(text) else text

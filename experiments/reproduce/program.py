@@ -1,0 +1,57 @@
+"""Makes the numbers of papers again, and the page that holds them to what was published.
+
+    python -m experiments.reproduce [--only=iwae_table1,vq] [--mnist=FOLDER] [--binarized_mnist=FOLDER]
+
+A row is a config in configs/papers. Its seeds train as one population, its metric is computed of each, and what was
+found goes into a JSON file beside the page; rows that are not run keep what the file has of them. The same command goes
+on where it stopped. Without --mnist MNIST comes through TFDS. --smoke takes a few steps on other data, to see that all
+of it works, and writes no page.
+"""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from experiments.reproduce.measure import measure_row
+from experiments.reproduce.page import render, row_line
+from experiments.reproduce.rows import choose_rows
+from vae_jax.config.command_line import Parser, path
+from vae_jax.files import read_json, write_json
+
+DATA_FLAGS = ("mnist", "binarized_mnist")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the rows of --only and writes --page; the exit status."""
+    parser = Parser("experiments.reproduce", __doc__, launcher="python -m")
+    parser.flag("only", str, "", "NAMES", "tables or rows, with commas between; all where empty")
+    parser.flag("page", path, Path("docs/reproductions.md"), "FILE.md", "where the page goes")
+    parser.flag("workdir", path, Path("runs/reproduce"), "FOLDER", "where the runs lie")
+    for name in DATA_FLAGS:
+        parser.flag(name, str, "", "FOLDER", f"where the files of data.name={name} lie; empty: through TFDS")
+    parser.switch("smoke", "a few steps of two seeds on data without files; no page")
+    flags, _ = parser.parse(argv)
+    rows = choose_rows(flags.only)
+    paths = {name: getattr(flags, name) for name in DATA_FLAGS}
+    unfinished = 0
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as evaluator:
+        for row in rows:
+            found = measure_row(row, flags.workdir, paths, flags.smoke, evaluator)
+            if found is None:
+                unfinished += 1
+            elif flags.smoke:
+                print(f"{row.name}: it works", flush=True)
+            else:
+                print(row_line(row, found), flush=True)
+                write_page(flags.page, row.name, found)
+    return 1 if unfinished else 0
+
+
+def write_page(page: Path, name: str, found: dict[str, Any]) -> None:
+    """Puts what was found of a row into the JSON beside the page, and writes the page of all that is there."""
+    file = page.with_suffix(".json")
+    results = {**read_json(file), name: found}
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, results)
+    page.write_text(render(results))

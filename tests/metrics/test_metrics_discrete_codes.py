@@ -11,8 +11,10 @@ from scipy.special import logsumexp
 
 from vae_jax import metrics, model, randomness
 from vae_jax.config.parse import parse_config
+from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
-from vae_jax.metrics import likelihood
+from vae_jax.metrics import codebook_use, likelihood
+from vae_jax.metrics._requests import parse_requests
 
 LATENT, GROUPS = 6, 3
 VARIANTS = {
@@ -112,3 +114,35 @@ def test_of_too_many_codes_the_nearest_alone_is_taken_once():
     np.testing.assert_allclose(found["likelihood"], np.mean(log_p), rtol=1e-5)
     assert found["likelihood.codes"] == 1
     assert "likelihood.effective" not in found
+
+
+def test_the_use_of_a_codebook_is_that_of_all_held_out_images(context):
+    images = np.concatenate([batch["image"] for batch in context.held_out(300)])
+    run, counts = context.run, {}
+    for vector in run.encode(images).reshape(-1, 2):
+        counts[tuple(vector)] = counts.get(tuple(vector), 0) + 1
+    assert len(images) == 300
+    assert sum(counts.values()) == 300 * GROUPS
+    shares = np.array([*counts.values()]) / (300 * GROUPS)
+    found = codebook_use.compute(context, jax.random.key(0))
+    np.testing.assert_allclose(found["codebook_use"], np.prod(shares**-shares), rtol=1e-6)
+    np.testing.assert_allclose(found["codebook_use.used"], len(counts) / 4)
+    np.testing.assert_allclose(found["codebook_use.dead"], 1 - len(counts) / 4)
+
+
+def test_codes_that_stand_for_nothing_are_dead():
+    context = make_context({"codes": 8, "dim": 2, "prior": "uniform"})
+    book = context.run.params["own"]["codebook"]
+    context.run.params["own"]["codebook"] = book.at[2:].set(1e3)
+    found = codebook_use.compute(context, jax.random.key(0), images=50)
+    assert 1 <= found["codebook_use"] <= 2
+    assert found["codebook_use.used"] <= 2 / 8
+    assert found["codebook_use.used"] + found["codebook_use.dead"] == 1
+
+
+def test_codes_that_are_numbers_have_no_codebook(context):
+    (request,) = parse_requests("codebook_use")
+    request.check(context.model, context.dataset)
+    numbers = context.model._replace(variant=context.model.variant._replace(discrete_codes=None))
+    with pytest.raises(UserError, match=r"--metrics=codebook_use: is not for this run; it needs a variant whose codes"):
+        request.check(numbers, context.dataset)

@@ -17,7 +17,7 @@ REQUIREMENTS = {
     "posterior": "a variant whose posterior is a diagonal Gaussian",
     "prior": "a variant whose prior has a density that can be differentiated by the whole code",
     "discrete": "a variant whose codes are of a finite set (vq)",
-    "models": "several models of one dataset, given to its function `score`",
+    "models": "several models of one dataset: vae-jax udr scores those of a study",
 }
 
 

@@ -20,18 +20,17 @@ from vae_jax.files import write_json
 from vae_jax.inference import TrainedModel
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.metrics import ArrayCodes, EvaluationContext, check_finite
+from vae_jax.metrics._evaluation_context import BATCH
 from vae_jax.metrics._requirements import REQUIREMENTS
 from vae_jax.metrics.udr import RELATIONS, score
 from vae_jax.phrases import printable
 from vae_jax.plots.captions import format_fixed
 from vae_jax.sweeps import study
-from vae_jax.training.metric_runner import merge_evaluation
+from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
 from vae_jax.training.open_run import open_run
 from vae_jax.typing import Batch
 
 FILE = "udr.json"
-BATCH = 250
-"""Held-out images encoded at once."""
 LONGEST_NAME = 60
 """Characters of a name in the table."""
 
@@ -101,7 +100,7 @@ def _rank_group(name: str, members: Sequence[ComparedRun], relation: str, images
         raise UserError("one finished run alone has nothing to agree with; train it under more seeds")
     if len({run.data for run in members}) > 1:
         raise UserError("its runs are of different data")
-    models = [open_run(run.folder) for run in members]
+    models = [_open(Path(run.folder)) for run in members]
     dataset = model.load_data(models[0].config["data"])
     codes, kl = zip(*encode(models, dataset, images), strict=True)
     scores = score(codes, kl, relation=relation).scores.tolist()
@@ -111,6 +110,14 @@ def _rank_group(name: str, members: Sequence[ComparedRun], relation: str, images
         file = Path(run.folder) / "evaluation.json"
         merge_evaluation(file, label, {label: value, f"{label}.protocol": protocol}, trained.step)
     return RankedGroup(name, {run.name: value for run, value in zip(members, scores, strict=True)})
+
+
+def _open(folder: Path) -> TrainedModel:
+    """The run of a folder. Raises UserError where its newest checkpoint is not the one that was evaluated."""
+    trained = open_run(folder)
+    if not read_evaluation(folder / "evaluation.json", trained.step):
+        raise UserError(f"{folder}: its newest checkpoint is not that of evaluation.json; let it end first")
+    return trained
 
 
 def encode(models: Sequence[TrainedModel], dataset: Dataset, images: int) -> Iterator[tuple[ArrayCodes, np.ndarray]]:

@@ -9,10 +9,8 @@ from jaxtyping import Array
 
 from vae_jax.errors import UserError
 from vae_jax.metrics import EvaluationContext
+from vae_jax.metrics._evaluation_context import BATCH
 from vae_jax.typing import Batch, Images, Params, PerExample
-
-BATCH = 250
-"""Images at once; the 10,000 of most protocols are a whole number of them: one size is compiled."""
 
 
 def reconstructions(context: EvaluationContext, images: int) -> Iterator[tuple[Images, Images]]:

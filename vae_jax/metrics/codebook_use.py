@@ -5,8 +5,8 @@
 In codes: from 1, where one stands for everything, to K, where all are used alike (van den Oord et al. 2017 log it of
 a batch, and so does training here; few images cannot use many codes). `codebook_use.used` is the share of the K codes
 that stand for anything at all in the held-out split, `codebook_use.dead` the share that do not, 1 in sum. All groups
-of latents share one codebook and are counted together: two groups that use half of it each, one code alone, come out as
-two codes. Use is no end in itself: it is what distortion is paid with, log K nats a group at most.
+of latents share one codebook and are counted together: two groups that use one code each, not the same, come out as
+two. Use is no end in itself: it is what distortion is paid with, log K nats a group at most.
 """
 
 import jax
@@ -15,11 +15,9 @@ from jaxtyping import Int
 
 from vae_jax.errors import UserError
 from vae_jax.metrics import EvaluationContext, Metric, _information
+from vae_jax.metrics._evaluation_context import BATCH
 from vae_jax.metrics._requirements import REQUIREMENTS
 from vae_jax.typing import Key
-
-BATCH = 250
-"""Images encoded at once."""
 
 
 def count_codes(context: EvaluationContext, images: int) -> Int[np.ndarray, " code"]:

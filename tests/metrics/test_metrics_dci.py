@@ -50,16 +50,16 @@ def test_trees_are_those_of_sklearn_where_every_row_has_its_own_bin():
 
 @pytest.fixture(scope="module")
 def full():
-    """2,000 rows at the settings of the score: 64 bins, 100 rounds."""
+    """2,000 rows at the settings of the score: 256 bins, 100 rounds."""
     (rows, labels), (others, truth) = blobs(2000), blobs(4000, seed=1)
-    edges = _boosted_trees.bin_edges(rows, 64)
+    edges = _boosted_trees.bin_edges(rows, 256)
     binned = _boosted_trees.assign_bins(rows, edges)
-    trees = _boosted_trees.fit(jax.random.key(0), binned, jnp.asarray(labels), sizes=(3, 2), bins=64)
+    trees = _boosted_trees.fit(jax.random.key(0), binned, jnp.asarray(labels), sizes=(3, 2), bins=256)
     told = np.asarray(_boosted_trees.predict(trees, _boosted_trees.assign_bins(others, edges), sizes=(3, 2)))
     return rows, labels, others, truth, trees, told
 
 
-def test_sixty_four_bins_cost_little(full):
+def test_bins_cost_little(full):
     from sklearn.ensemble import GradientBoostingClassifier
 
     rows, labels, others, truth, trees, told = full
@@ -248,7 +248,7 @@ def test_which_trees_is_a_setting_of_the_score(perfect):
     assert found[label] > 0.98
     assert found[f"{label}.informativeness.x"] == 1
     assert higher_is_better(f"{label}.informativeness.x") is True
-    assert request.protocol == "train=500 test=500 bins=64 rounds=3 trees=sklearn"
+    assert request.protocol == "train=500 test=500 bins=256 rounds=3 trees=sklearn"
     with pytest.raises(UserError, match=r"--metrics=dci:trees=sklern: trees: 'sklern' is unknown; .* mean 'sklearn'"):
         parse_requests("dci:trees=sklern")
 

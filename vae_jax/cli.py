@@ -158,6 +158,31 @@ def compare(argv: Sequence[str]) -> int:
     return 0
 
 
+def udr(argv: Sequence[str]) -> int:
+    """Which runs found the latents that other seeds found too: unsupervised disentanglement ranking, without factors.
+
+    --runs is the folder of a study, or several with commas between. Its finished runs are grouped as vae-jax compare
+    does, those that differ in their seeds alone together, and within each group of two or more all encode the same
+    held-out images. A run's UDR (Duan et al. 2020; docs/metrics.md) is the median of how well its latents match those
+    of each other run, from 0 to 1. It joins each run's evaluation.json as udr, of rank correlations as
+    udr:relation=spearman, so that vae-jax compare has it; udr.json in the first of the folders holds all of them.
+    Scores of groups may be compared with each other, for one variant's settings say; a group of few runs scores with
+    more noise, and seeds that agree on something wrong score well.
+    """
+    from vae_jax.comparison.unsupervised_ranking import FILE, rank_folders, ranking_lines
+
+    parser = Parser("udr", udr.__doc__)
+    parser.flag("runs", paths, (), "FOLDER,...", "folders of studies, or of runs")
+    parser.flag("relation", text, "lasso", "lasso|spearman", "how alike two latents are")
+    parser.flag("images", whole(0, "all"), 10_000, "N", "held-out images that the runs encode; 0: all")
+    flags, _ = parser.parse(argv)
+    if not flags.runs:
+        raise UserError("--runs: give the folder of a study, or of runs; configs are those of the runs")
+    ranking = rank_folders(flags.runs, flags.relation, flags.images)
+    print("\n".join(ranking_lines(ranking)) + f"\n{flags.runs[0] / FILE}")
+    return 0
+
+
 def explore(argv: Sequence[str]) -> int:
     """A page to move the latents of a run in a browser, beside those of another: one file, which opens offline."""
     from vae_jax.report.explorer import write
@@ -306,6 +331,7 @@ PROGRAMS = {
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
+    "udr": udr,
     "explore": explore,
     "sweep": sweep,
     "slurm": slurm,

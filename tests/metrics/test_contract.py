@@ -16,7 +16,7 @@ from vae_jax.metrics._requests import parse_requests
 from vae_jax.metrics._result_names import metric_name, result_label, split_result
 from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
 
-NEITHER = {"active_units", "latent_information", "aggregate_posterior", "smoothness"}
+NEITHER = {"active_units", "latent_information", "aggregate_posterior", "smoothness", "codebook_use"}
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,8 @@ NEITHER = {"active_units", "latent_information", "aggregate_posterior", "smoothn
         *[("factor_vae:least_deviation=1e-05", True), ("factor_vae.latents", None), ("beta_vae.train", None)],
         *[("aggregate_posterior", None), ("aggregate_posterior.rate", None), ("aggregate_posterior.images", None)],
         *[("smoothness.path", None), ("smoothness.pixel_path", None), ("sap.x", True), ("modularity.2", True)],
+        *[("psnr", True), ("psnr.pooled", True), ("ssim", True), ("ssim.window", None), ("codebook_use.dead", None)],
+        *[("pairwise_information", False), ("pairwise_information.3", False), ("likelihood.codes", None)],
         *[("smoothness", None), ("smoothness.plausible", None), ("ais.gap", False), ("ais.acceptance", None)],
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """DCI and its trees: against scikit-learn's, and on importances and codes whose answer is known."""
 
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from vae_jax import randomness
-from vae_jax.metrics import _boosted_trees, dci
+from vae_jax.errors import UserError
+from vae_jax.metrics import _boosted_trees, dci, higher_is_better
 from vae_jax.metrics._given_codes import GivenCodes
+from vae_jax.metrics._requests import parse_requests
 
 SIZES = (3, 8, 8)
 GRID = np.stack(np.unravel_index(np.arange(math.prod(SIZES)), SIZES), axis=1)
@@ -47,16 +50,16 @@ def test_trees_are_those_of_sklearn_where_every_row_has_its_own_bin():
 
 @pytest.fixture(scope="module")
 def full():
-    """2,000 rows at the settings of the score: 64 bins, 100 rounds."""
+    """2,000 rows at the settings of the score: 256 bins, 100 rounds."""
     (rows, labels), (others, truth) = blobs(2000), blobs(4000, seed=1)
-    edges = _boosted_trees.bin_edges(rows, 64)
+    edges = _boosted_trees.bin_edges(rows, 256)
     binned = _boosted_trees.assign_bins(rows, edges)
-    trees = _boosted_trees.fit(jax.random.key(0), binned, jnp.asarray(labels), sizes=(3, 2), bins=64)
+    trees = _boosted_trees.fit(jax.random.key(0), binned, jnp.asarray(labels), sizes=(3, 2), bins=256)
     told = np.asarray(_boosted_trees.predict(trees, _boosted_trees.assign_bins(others, edges), sizes=(3, 2)))
     return rows, labels, others, truth, trees, told
 
 
-def test_sixty_four_bins_cost_little(full):
+def test_bins_cost_little(full):
     from sklearn.ensemble import GradientBoostingClassifier
 
     rows, labels, others, truth, trees, told = full
@@ -203,3 +206,54 @@ def test_a_value_that_was_never_seen_counts_as_missed():
     seen = classes[:, 0] < 5
     _, accuracy = dci.importances(jax.random.key(0), codes[seen], classes[seen], codes, classes, 8, 20)
     np.testing.assert_allclose(accuracy, 5 / 6)
+
+
+def drawn_blobs(count=200):
+    """Codes and classes to learn from, and those to be judged by."""
+    return *blobs(count), *blobs(count, seed=1)
+
+
+def test_trees_of_sklearn_are_its_own():
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    drawn = codes, classes, test_codes, test_classes = drawn_blobs()
+    matrix, accuracy = dci.importances(jax.random.key(0), *drawn, 64, 5, "sklearn")
+    for k in range(2):
+        theirs = GradientBoostingClassifier(n_estimators=5).fit(codes, classes[:, k])
+        np.testing.assert_allclose(matrix[:, k], theirs.feature_importances_, atol=1e-6)
+        np.testing.assert_allclose(accuracy[k], theirs.score(test_codes, test_classes[:, k]))
+
+
+def test_trees_of_lightgbm_are_its_own():
+    lightgbm = pytest.importorskip("lightgbm", reason="the extra 'lightgbm' is not installed")
+    drawn = codes, classes, test_codes, test_classes = drawn_blobs()
+    matrix, accuracy = dci.importances(jax.random.key(0), *drawn, 64, 5, "lightgbm")
+    for k in range(2):
+        data = lightgbm.Dataset(codes, classes[:, k])
+        settings = {"objective": "multiclass", "num_class": 3} if k == 0 else {"objective": "binary"}
+        theirs = lightgbm.train({**settings, "verbose": -1}, data, num_boost_round=5)
+        gain = theirs.feature_importance("gain")
+        np.testing.assert_allclose(matrix[:, k], gain / gain.sum(), atol=1e-6)
+        told = theirs.predict(test_codes)
+        told = told.argmax(axis=1) if k == 0 else told > 0.5
+        np.testing.assert_allclose(accuracy[k], np.mean(told == test_classes[:, k]))
+
+
+def test_which_trees_is_a_setting_of_the_score(perfect):
+    (request,) = parse_requests("dci:trees=sklearn:train=500:test=500:rounds=3")
+    subject = GivenCodes(GRID.astype(np.float32), ("shape", "x", "y"), SIZES)
+    found = request.compute(subject, randomness.root_key(0))
+    label = "dci:trees=sklearn:train=500:test=500:rounds=3"
+    assert {name.removeprefix(label) for name in found} == {name.removeprefix("dci") for name in perfect}
+    assert found[label] > 0.98
+    assert found[f"{label}.informativeness.x"] == 1
+    assert higher_is_better(f"{label}.informativeness.x") is True
+    assert request.protocol == "train=500 test=500 bins=256 rounds=3 trees=sklearn"
+    with pytest.raises(UserError, match=r"--metrics=dci:trees=sklern: trees: 'sklern' is unknown; .* mean 'sklearn'"):
+        parse_requests("dci:trees=sklern")
+
+
+def test_lightgbm_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(UserError, match=r"^trees: 'lightgbm' needs the extra 'lightgbm': pip install -e"):
+        dci.importances(jax.random.key(0), *drawn_blobs(), 64, 5, "lightgbm")

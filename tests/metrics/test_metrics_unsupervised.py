@@ -17,6 +17,7 @@ from vae_jax.metrics import (
     gaussian_tc,
     latent_information,
     mig_sampled,
+    pairwise_information,
     udr,
     wasserstein_correlation,
 )
@@ -64,6 +65,33 @@ def test_wasserstein_and_correlation_of_a_subject():
         np.testing.assert_allclose(found["wasserstein_correlation"], expected / np.trace(COVARIANCE), rtol=1e-4)
         np.testing.assert_allclose(found["wasserstein_correlation.raw"], scale**2 * expected, rtol=1e-4)
     assert np.isnan(score(wasserstein_correlation, given(np.ones_like(codes)))["wasserstein_correlation"])
+
+
+def test_information_of_pairs_is_that_of_sklearn():
+    from sklearn.metrics import mutual_info_score
+
+    codes = np.tanh(of_covariance(COVARIANCE, len(GRID)))
+    codes[:, 2] += 0.3 * codes[:, 0] ** 2
+    binned = [np.digitize(code, np.histogram(code, 20)[1][:-1]) for code in codes.T]
+    expected = np.array([[mutual_info_score(a, b) for b in binned] for a in binned])
+    found = score(pairwise_information, given(codes), images=0)
+    pairs = [expected[j, k] for j in range(3) for k in range(3) if j != k]
+    np.testing.assert_allclose(found["pairwise_information"], np.mean(pairs), rtol=1e-5)
+    for j in range(3):
+        others = [expected[j, k] for k in range(3) if k != j]
+        np.testing.assert_allclose(found[f"pairwise_information.{j}"], np.mean(others), rtol=1e-5)
+
+
+def test_pairs_of_independent_duplicate_constant_and_single_latents():
+    grid = GRID.astype(np.float32)
+    # On the whole grid the factors are independent, to the last count.
+    np.testing.assert_allclose(score(pairwise_information, given(grid), images=0)["pairwise_information"], 0, atol=1e-9)
+    twice = score(
+        pairwise_information, given(np.stack([grid[:, 2], -3 * grid[:, 2], 0 * grid[:, 2]], axis=1)), images=0
+    )
+    np.testing.assert_allclose(twice["pairwise_information"], math.log(8) / 3, rtol=1e-6)
+    assert twice["pairwise_information.2"] == 0
+    assert np.isnan(score(pairwise_information, given(grid[:, :1]))["pairwise_information"])
 
 
 def test_active_units_are_those_whose_mean_moves():

@@ -116,7 +116,7 @@ def test_all_is_every_metric_that_the_run_can_have(run_folder, monkeypatch, caps
     assert cli.evaluate([f"--workdir={run_folder}", "--metrics=mig:points=7,all"]) == 0
     words = asked[0].split(",")
     assert words[0] == "mig:points=7"
-    assert set(made) - set(words) == {"udr", "ais", "likelihood"}
+    assert set(made) - set(words) == {"udr", "ais", "likelihood", "codebook_use"}
     shown = capsys.readouterr().out
     assert "udr is left out: it needs several models" in shown
     assert "ais is left out unless it is named: it takes" in shown

@@ -21,9 +21,6 @@ from vae_jax.files import read_json, reason
 from vae_jax.sweeps import study
 from vae_jax.training.run_results import VALIDATION
 
-STUDY_FILES = ("plan.json", "programs", "comparison")
-"""What a study's folder holds beside runs."""
-
 REQUIRED_FIELDS = {"seed": int, "variant.name": str, "train.steps": int}
 """Fields of every run's config, and their types."""
 
@@ -117,7 +114,7 @@ def _entries(root: Path) -> list[Path]:
         names = sorted(os.listdir(root))
     except OSError as error:
         raise UserError(f"--runs: {str(root)!r} cannot be read ({reason(error)}); give another") from None
-    named = [root / name for name in names if name not in STUDY_FILES and not name.startswith(".")]
+    named = [root / name for name in names if name not in study.STUDY_FILES and not name.startswith(".")]
     return [*named, *_not_begun(root)]
 
 

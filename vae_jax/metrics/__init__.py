@@ -55,6 +55,7 @@ class Metric(Quantity):
         requires: what it needs of the model and its data, of REQUIREMENTS.
         minimum: the least that a parameter may be.
         maximum: the most that a parameter may be.
+        choices: the words that a parameter may be.
         expensive: what it takes so long for that it is left out of "all"; empty where it is not.
     """
 
@@ -62,6 +63,7 @@ class Metric(Quantity):
     requires: tuple[str, ...] = ()
     minimum: Mapping[str, float | int] = field(default_factory=dict)
     maximum: Mapping[str, float | int] = field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     expensive: str = ""
 
 

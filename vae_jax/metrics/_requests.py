@@ -79,13 +79,16 @@ def _parse_value(word: str, name: str, text: str, default: Any) -> Any:
 
 
 def _check_limits(word: str, metric: Metric, parameters: Mapping[str, Any]) -> None:
-    """Raises UserError for a parameter beyond its limits, and for NaN."""
+    """Raises UserError for a parameter beyond its limits, for NaN, and for a word that is none of its choices."""
     for name, least in metric.minimum.items():
         if not parameters[name] >= least:
             raise _not_allowed(word, name, parameters[name], f"at least {least}")
     for name, most in metric.maximum.items():
         if not parameters[name] <= most:
             raise _not_allowed(word, name, parameters[name], f"at most {most}")
+    for name, words in metric.choices.items():
+        if parameters[name] not in words:
+            raise unknown_name(f"--metrics={word}: {name}", parameters[name], words)
 
 
 def _not_allowed(word: str, name: str, value: Any, allowed: str) -> UserError:

@@ -16,7 +16,8 @@ REQUIREMENTS = {
     "density": "a variant whose codes have a density",
     "posterior": "a variant whose posterior is a diagonal Gaussian",
     "prior": "a variant whose prior has a density that can be differentiated by the whole code",
-    "models": "several models of one dataset, given to its function `score`",
+    "discrete": "a variant whose codes are of a finite set (vq)",
+    "models": "several models of one dataset: vae-jax udr scores those of a study",
 }
 
 
@@ -32,6 +33,7 @@ def missing_requirement(requires: Iterable[str], model: Model, dataset: Dataset)
         "posterior": variant.posterior is not None,
         # Without a draw of its own a code is the posterior's latents, and log_prior their density.
         "prior": variant.sample_with_log_ratio is None or variant.log_prior is None,
+        "discrete": variant.discrete_codes is not None,
         "models": False,
     }
     return next((REQUIREMENTS[requirement] for requirement in requires if not fulfilled[requirement]), "")

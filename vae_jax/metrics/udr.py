@@ -9,8 +9,12 @@ correlation. Only latents that are used take part, d of each model: those whose 
 In [0, 1]: 1 where all models agree on single latents, up to order and sign (0.9 under the lasso, whose penalty takes
 0.1 off each coefficient), low where latents are mixed. disentanglement_lib averages rows and columns apart, which
 is the same only if d_i = d_j.
-It is of several models, trained alike but for the seed: `score` takes their codes and KLs, and there is nothing
-to compute of one run, so that `compute` says so. Models that agree on something wrong score well.
+It is of several models, trained alike but for the seed, and there is nothing to compute of one run:
+
+    vae-jax udr --runs=runs/study
+
+scores the runs of a study, and `score` takes codes and KLs of any models. Models that agree on something wrong score
+well.
 """
 
 from collections.abc import Sequence
@@ -108,7 +112,7 @@ def _used_codes(codes: ArrayCodes, used: Bool[np.ndarray, " latent"]) -> np.ndar
 
 def compute(context: EvaluationContext, key: Key) -> dict[str, float]:
     """Raises UserError: one run has nothing to be ranked against."""
-    raise UserError("udr: compares several models, and is not of one run; see vae_jax.metrics.udr.score")
+    raise UserError("udr: compares several models, and is not of one run; vae-jax udr scores the runs of a study")
 
 
 METRIC = Metric(compute, requires=("models",), higher_is_better=True)

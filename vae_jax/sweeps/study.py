@@ -8,6 +8,7 @@
     programs/<run>.trial.json   what W&B's agent told the trial of a run
     programs/study_<digest>.py, .json   the config and the points of vae_jax.sweep; programs/data.npz its arrays
     programs/<id>.speed.json    steps of all members together and their seconds, in the launch that did most
+    comparison/, udr.json   what vae-jax compare and vae-jax udr found
     <run>/                  the folder of a run, as vae-jax train leaves it
 
 No jax here: a table of thousands of runs is drawn anew every second.
@@ -45,6 +46,10 @@ WORDS_LENGTH = 200
 
 DONE, FAILED, DROPPED, RUNNING, MISSING = "done", "failed", "dropped", "running", "missing"
 """The states of a run; in the first three nothing remains to be done for it."""
+
+
+STUDY_FILES = ("plan.json", "programs", "comparison", "udr.json")
+"""What a study's folder holds beside runs."""
 
 
 class PlanEntry(NamedTuple):
@@ -311,5 +316,5 @@ def problem(folder: Path) -> str | None:
 
 def foreign_names(folder: Path, entries: Sequence[PlanEntry]) -> list[str]:
     """The names in the study's folder that its plan does not have."""
-    known = {run.id for run in entries} | {"plan.json", "programs", "comparison"}
+    known = {*STUDY_FILES, *(run.id for run in entries)}
     return sorted(path.name for path in folder.iterdir() if path.name not in known and not path.name.startswith("."))

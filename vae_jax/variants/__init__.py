@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Int
 
 from vae_jax import randomness, registry
 from vae_jax.data import Split
@@ -19,6 +20,9 @@ from vae_jax.models.distributions import Gaussian, standard_normal
 from vae_jax.models.likelihoods import Likelihood, bernoulli
 from vae_jax.models.networks import Nets
 from vae_jax.typing import Batch, Codes, Images, Key, Metrics, Params, PerExample, Scalar
+
+Index = Int[Array, "batch groups"]
+"""The number of each group's value, where codes are of a finite set."""
 
 Loss = Callable[..., tuple[Scalar, Metrics]]
 """`loss(nets, params, batch, key, step, **floats) -> (scalar, terms)`.
@@ -89,6 +93,22 @@ def no_check(split: Split) -> None:
     """Any images will do."""
 
 
+class DiscreteCodes(NamedTuple):
+    """The finite set that a variant's codes are of: each group of latents takes one of `size` values.
+
+    Attributes:
+        size: how many values a group chooses among, numbered from 0.
+        groups: the number of latents -> how many groups they are cut into; size ** groups codes in all.
+        assign: (nets, params, batch) -> (image, group), the number of each group's value.
+        lookup: (params, index) -> those codes, as `decode` takes them, and log p(code), nats per example.
+    """
+
+    size: int
+    groups: Callable[[int], int]
+    assign: Callable[[Nets, Params, Batch], Index]
+    lookup: Callable[[Params, Index], tuple[Codes, PerExample]]
+
+
 class Variant(NamedTuple):
     """One scalar loss, and what a variant may override of the N(0, I)-prior VAE around it.
 
@@ -113,6 +133,7 @@ class Variant(NamedTuple):
         sample_with_log_ratio: (nets, params, batch, key) -> one code for each image and log p(code) - log q(code | x),
             all stochastic layers in the ratio, where `posterior` and `log_prior` do not say how. With neither this nor
             `posterior` there is no density of images, only of codes.
+        discrete_codes: the finite set that codes are of; None where they are numbers.
         bounds: what the logged "elbo" is a lower bound of, "log p(x)" as a rule; empty where none is logged. Runs whose
             ELBOs bound different quantities are never ranked against each other.
         density: the quantity that importance sampling with `sample_with_log_ratio` estimates; that of `bounds`, but for
@@ -132,6 +153,7 @@ class Variant(NamedTuple):
     check: Callable[[Split], None] = no_check
     posterior: Callable[[Nets, Params, Batch], Gaussian] | None = gaussian_posterior
     sample_with_log_ratio: Callable[[Nets, Params, Batch, Key], tuple[Codes, PerExample]] | None = None
+    discrete_codes: DiscreteCodes | None = None
     bounds: str = "log p(x)"
     density: str = "log p(x)"
 

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float, Int
 from vae_jax.errors import UserError
 from vae_jax.randomness import example_keys
 from vae_jax.typing import Key, Params, PerExample
-
-Index = Int[Array, "batch groups"]
+from vae_jax.variants import Index
 
 LARGEST_PRIOR = 2**26
 """Numbers in the prior's tables; Adam's moments are twice as many again."""

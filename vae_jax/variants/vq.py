@@ -21,6 +21,9 @@ The posterior is a point among codes, so its entropy is 0, the rate is -log p(co
 
     elbo = -(distortion + rate) = log p(x | z) + log p(code) <= log p(x) = log sum_code p(x | code) p(code)
 
+The ELBO is one term of the sum, that of the code nearest to e, and no number of draws brings it nearer to log p(x). The
+metric `likelihood` takes the whole sum where there are at most 65,536 codes, K^groups, and that one term otherwise.
+
 p(code) is uniform, its rate groups * log K, until the last step; then a tree is fitted to the training images'
 codes: p(code) = prod_g p(code_g | code_parent(g)), of all trees the one of largest likelihood (Chow & Liu 1968).
 This stands for the paper's autoregressive prior, and is what samples are drawn from; so the held-out rate
@@ -60,8 +63,8 @@ from vae_jax.models import collectives
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
 from vae_jax.typing import Batch, Codes, Key, Params, PerExample, Scalar
-from vae_jax.variants import Variant, refuse_labels
-from vae_jax.variants._code_prior import PRIORS, Index, Prior
+from vae_jax.variants import DiscreteCodes, Index, Variant, refuse_labels
+from vae_jax.variants._code_prior import PRIORS, Prior
 
 Codebook = Float[Array, "codes dim"]
 Vectors = Float[Array, "batch groups dim"]
@@ -202,7 +205,7 @@ class VectorQuantized:
 
     def init(self, key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
         """The quantizer's parameters, and the prior's."""
-        return {**self.quantizer.init(key), "prior": self.prior.init(latent_dim // self.quantizer.dim)}
+        return {**self.quantizer.init(key), "prior": self.prior.init(self.groups(latent_dim))}
 
     def encoder_outputs(self, latent_dim: int) -> int:
         """The latents. Raises UserError where they are no whole groups, and for a prior that would be too large."""
@@ -211,7 +214,7 @@ class VectorQuantized:
             raise UserError(
                 f"latent_dim: {latent_dim} is not allowed; give a multiple of {dim}, {self.quantizer.dim_source}"
             )
-        self.prior.check(latent_dim // dim)
+        self.prior.check(self.groups(latent_dim))
         return latent_dim
 
     def quantize(self, nets: Nets, params: Params, batch: Batch) -> tuple[Vectors, Index, Vectors]:
@@ -237,8 +240,20 @@ class VectorQuantized:
 
     def sample_with_log_ratio(self, nets: Nets, params: Params, batch: Batch, key: Key) -> tuple[Codes, PerExample]:
         """c of each image, and log p(code), for the posterior is sure of it."""
-        _, index, c = self.quantize(nets, params, batch)
-        return to_latents(c), self.prior.log_probability(params["own"]["prior"], index)
+        return self.lookup(params, self.assign(nets, params, batch))
+
+    def groups(self, latent_dim: int) -> int:
+        """How many groups the latents are cut into."""
+        return latent_dim // self.quantizer.dim
+
+    def assign(self, nets: Nets, params: Params, batch: Batch) -> Index:
+        """Which vector of the codebook stands for each group of each image."""
+        return self.quantize(nets, params, batch)[1]
+
+    def lookup(self, params: Params, index: Index) -> tuple[Codes, PerExample]:
+        """The codes of these vectors, and log p(code)."""
+        codes = to_latents(self.quantizer.codebook(params["own"])[index])
+        return codes, self.prior.log_probability(params["own"]["prior"], index)
 
     def log_prior(self, nets: Nets, params: Params, z: Codes) -> PerExample:
         """log p(code) of the vectors nearest to `z`, nats per example."""
@@ -250,7 +265,7 @@ class VectorQuantized:
     ) -> Codes:
         """Vectors of codes drawn from the prior. Raises UserError where labels are given."""
         refuse_labels(labels)
-        index = self.prior.sample(params["own"]["prior"], key, count, latent_dim // self.quantizer.dim)
+        index = self.prior.sample(params["own"]["prior"], key, count, self.groups(latent_dim))
         return self.quantizer.codebook(params["own"])[index].reshape(count, latent_dim)
 
     def fit_after_training(self, params: Params, codes: Callable[[], np.ndarray]) -> Params:
@@ -287,4 +302,5 @@ def make(
         fit_after_training=vq.fit_after_training if vq.prior.fits else None,
         posterior=None,
         sample_with_log_ratio=vq.sample_with_log_ratio,
+        discrete_codes=DiscreteCodes(quantize.size, vq.groups, vq.assign, vq.lookup),
     )

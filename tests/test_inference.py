@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import vae_jax
-from vae_jax import cli
+from vae_jax import cli, variants
+from vae_jax.aggregate_codes import posterior_draws
 from vae_jax.data import _arrays
 from vae_jax.errors import UserError
-from vae_jax.inference import CompiledFunction
+from vae_jax.inference import CompiledFunction, TrainedModel
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,30 @@ def test_a_seed_is_as_good_as_its_key(run):
     draws = run.sample(jax.random.key(7), 3)
     for key in (7, np.int64(7), jax.random.PRNGKey(7)):
         np.testing.assert_array_equal(untyped("sample")(run, key, np.int64(3)), draws)
+
+
+def test_a_sampler_is_fitted_to_the_codes_once_and_drawn_from(folder):
+    run = vae_jax.open_run(folder)
+    draws = run.sample(3, 5, sampler="gmm")
+    fitted = run.samplers["gmm"]
+    np.testing.assert_array_equal(draws, run.decode(fitted.sample(jax.random.key(3), 5)))
+    np.testing.assert_array_equal(run.sample(3, 5), run.sample(3, 5, sampler="prior"))
+    assert np.abs(draws - run.sample(3, 5)).max() > 0.01
+    codes = posterior_draws(run.model, run.params, run.dataset.train, run.config)
+    log_p = fitted.sampler.log_density(fitted.params, jnp.asarray(codes))
+    standard = variants.log_prior(run.model.variant, run.nets, run.params, jnp.asarray(codes))
+    assert np.mean(log_p) > np.mean(standard)
+    run.sample(4, 1, sampler="gmm")
+    assert run.samplers == {"gmm": fitted}
+    again = vae_jax.open_run(folder)
+    np.testing.assert_array_equal(again.sample(3, 5, sampler="gmm"), draws)
+    assert run.with_params(run.config, run.params, 7).samplers == {}
+    with refused("sampler: 'gm' is unknown; .*mean 'gmm'"):
+        run.sample(3, 5, sampler="gm")
+    with refused("labels: the sampler 'gmm' is the same for every label"):
+        run.sample(3, 2, [0, 1], sampler="gmm")
+    with refused(r"sampler: 'two_stage' is not fitted yet; call fit_sampler\('two_stage', dataset\.train\)"):
+        TrainedModel.sample(run, 3, 5, sampler="two_stage")
 
 
 def test_rounding_beyond_the_range_is_clipped(run, images):

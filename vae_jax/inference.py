@@ -17,13 +17,17 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
+from vae_jax import samplers
+from vae_jax.aggregate_codes import posterior_draws
+from vae_jax.data import Split
 from vae_jax.data._arrays import as_array, check_labels, is_whole, warn_once
 from vae_jax.errors import UserError
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.model import Model, build
 from vae_jax.models.networks import Nets
-from vae_jax.randomness import root_key
-from vae_jax.typing import Config, Key, Params
+from vae_jax.randomness import root_key, stream
+from vae_jax.samplers import FittedSampler
+from vae_jax.typing import Codes, Config, Key, Params
 
 BATCH_SIZES = (1, 16, 256)
 """Batch sizes that are ever compiled: any other is padded to the next of these, or cut into the largest."""
@@ -140,6 +144,7 @@ class TrainedModel:
         self.latent_dim = config["latent_dim"]
         self.code_dim = model.variant.dummy_inputs(self.image_shape, self.latent_dim)[1].shape[-1]
         self.model = model
+        self.samplers: dict[str, FittedSampler] = {}
 
         def encode(params: Params, batch: Rows) -> Any:
             return model.variant.encode(model.nets, params, batch)
@@ -166,7 +171,7 @@ class TrainedModel:
     def with_params(self, config: Config, params: Params, step: int) -> "TrainedModel":
         """Another run of the same program, which shares what this one has compiled."""
         other = copy.copy(self)
-        other.config, other.params, other.step = config, params, step
+        other.config, other.params, other.step, other.samplers = config, params, step, {}
         return other
 
     def encode(self, images: ArrayLike, labels: ArrayLike | None = None) -> np.ndarray:
@@ -216,20 +221,23 @@ class TrainedModel:
         return self._decode(self.params, self.encode(images, labels))
 
     @pinned_flags()
-    def sample(self, key: Key | int, n: int, labels: ArrayLike | None = None) -> np.ndarray:
+    def sample(
+        self, key: Key | int, n: int, labels: ArrayLike | None = None, sampler: str = samplers.PRIOR
+    ) -> np.ndarray:
         """Expected images at draws from the prior; draw i depends on key, i and, where given, label i alone.
 
         Args:
             key: of this use of randomness; a whole number is a seed, as config.seed is: 0 for jax.random.key(0).
             n: how many draws.
             labels: (n,) class numbers, where the prior is one of each label.
+            sampler: "prior", or what `fit_sampler` has fitted to the codes of data, to draw from in its place.
 
         Returns:
             (n, height, width, channels) float32.
 
         Raises:
-            UserError: for what is no key or no number of draws, and for labels that are not one for each draw, or that
-                this run's prior has no use for.
+            UserError: for what is no key or no number of draws, for labels that are not one for each draw, or that
+                this run's prior has no use for, and for a sampler that is unknown or not fitted.
         """
         key = _as_key(key)
         if not is_whole(n) or n < 0:
@@ -238,9 +246,37 @@ class TrainedModel:
             labels = check_labels(labels, int(n), noun="draw")
         if n == 0:
             return np.zeros((0, *self.image_shape), np.float32)
-        sample_prior = self.model.variant.sample_prior
-        codes = sample_prior(self.model.nets, self.params, key, int(n), self.latent_dim, labels)
-        return self._decode(self.params, np.asarray(codes))
+        return self._decode(self.params, np.asarray(self._draw_codes(sampler, key, int(n), labels)))
+
+    def _draw_codes(self, sampler: str, key: Key, n: int, labels: np.ndarray | None) -> Codes:
+        """`n` codes of the prior, or of a sampler that is fitted."""
+        if sampler == samplers.PRIOR:
+            sample_prior = self.model.variant.sample_prior
+            return sample_prior(self.model.nets, self.params, key, n, self.latent_dim, labels)
+        if labels is not None:
+            raise UserError(f"labels: the sampler {sampler!r} is the same for every label; leave them out")
+        if sampler not in self.samplers:
+            samplers.get(sampler)
+            raise UserError(f"sampler: {sampler!r} is not fitted yet; call fit_sampler({sampler!r}, dataset.train)")
+        return self.samplers[sampler].sample(key, n)
+
+    @pinned_flags()
+    def fit_sampler(self, sampler: str, split: Split) -> None:
+        """Fits a sampler to draws from the posteriors of training images, for `sample` to draw from; once.
+
+        Args:
+            sampler: of docs/samplers.md, "gmm", or a dotted name of one's own; nothing is fitted for "prior".
+            split: the training images, of which at most 60,000 are encoded.
+
+        Raises:
+            UserError: for an unknown sampler, and for a run whose codes no sampler is for.
+        """
+        chosen = samplers.get(sampler)
+        if chosen is None or sampler in self.samplers:
+            return
+        codes = posterior_draws(self.model, self.params, split, self.config)
+        key = stream(stream(root_key(self.config["seed"]), "samplers"), sampler)
+        self.samplers[sampler] = FittedSampler(chosen, chosen.fit(codes, key))
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, n: int = 8, labels: ArrayLike | None = None) -> np.ndarray:
         """`n` images on the straight line between the codes of the images `a` and `b`, both ends included.

@@ -374,6 +374,28 @@ def test_what_makes_no_sense_is_refused(untrained):
         parse_requests(name)[0].check(run.model, dataset)
 
 
+def test_samples_are_drawn_from_the_sampler_that_is_named(untrained):
+    run, dataset = untrained
+    run = run.with_params(run.config, run.params, run.step)
+    (request,) = parse_requests("samples:sampler=gmm")
+    assert request.parameters["sampler"] == "gmm"
+    assert request.label == "samples:sampler=gmm"
+    draw = partial(samples.draw_samples, metrics.EvaluationContext(run, dataset), randomness.root_key(5), np.arange(7))
+    mixture = draw("gmm")
+    np.testing.assert_array_equal(mixture, run.decode(run.samplers["gmm"].sample(randomness.root_key(5), 7)))
+    np.testing.assert_array_equal(draw("prior"), run.sample(randomness.root_key(5), 7))
+    with pytest.raises(UserError, match=r"^sampler: 'gm' is unknown; .*mean 'gmm'"):
+        draw("gm")
+
+
+@pytest.mark.full
+def test_a_mixture_draws_better_digits_from_an_autoencoder_than_its_prior(cache):
+    trained = trained_digits.on_digits(1500, **{"variant.name": "autoencoder"})
+    prior, mixture = (measured(samples, trained.run, trained.dataset, sampler=name) for name in ("prior", "gmm"))
+    assert mixture["samples"] < prior["samples"] / 4
+    assert mixture["samples.coverage"] > prior["samples.coverage"] + 0.2
+
+
 def test_only_a_prior_of_a_label_takes_labels(untrained):
     assert not samples.takes_labels(untrained[0])
     variant = conditional.make(bernoulli.make())

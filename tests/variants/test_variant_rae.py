@@ -18,6 +18,7 @@ from vae_jax.errors import UserError
 from vae_jax.models.distributions import standard_normal
 from vae_jax.models.likelihoods import bernoulli
 from vae_jax.models.networks import conv, mlp
+from vae_jax.samplers import gmm
 from vae_jax.variants import autoencoder, rae
 
 SHAPE, LATENT = (4, 4, 1), 3
@@ -27,7 +28,7 @@ VARIANTS = {name: rae.make(LIKELIHOOD, regularizer=name, components=2) for name 
 AUTOENCODER = autoencoder.make(LIKELIHOOD)
 IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 2, (8, *SHAPE)), jnp.float32)
 NETS_PARAMS = jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
-PARAMS = {"nets": NETS_PARAMS, "own": rae.standard_mixture(2, LATENT)}
+PARAMS = {"nets": NETS_PARAMS, "own": gmm.standard_mixture(2, LATENT)}
 DECODER = NETS_PARAMS["decoder"]
 
 
@@ -242,7 +243,7 @@ def test_the_mixture_draws_better_digits_than_one_gaussian_and_the_standard_norm
     # Three seeds at 400 steps: distances 0.47 to 0.49 and 3.3 to 3.4; sure of 0.47 to 0.53, 0.22, and 0.16.
     trained = trained_digits.on_digits({"short": 400, "long": 3000}[length], **{"variant.name": "rae"})
     codes = trained.run.encode(grey_levels(trained.dataset.train))
-    mixtures = trained.params["own"], rae.fitted_mixture(codes, 1), rae.standard_mixture(1, 16)
+    mixtures = trained.params["own"], gmm.fitted_mixture(codes, 1), gmm.standard_mixture(1, 16)
     (near, sure), (_, sure_of_one), (far, sure_of_none) = (quality(trained, mixture) for mixture in mixtures)
     assert near < 0.3 * far
     # A Gaussian of the codes' own moments is as near in the images' moments, but its draws lie between the classes.

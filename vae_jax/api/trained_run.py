@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
+from numpy.typing import ArrayLike
 
-from vae_jax import model
+from vae_jax import model, samplers
 from vae_jax.api.history import History
 from vae_jax.api.image_source import DATA_FILE, LABELS_FILE
 from vae_jax.api.keywords import python_errors, set_fields
@@ -25,6 +27,7 @@ from vae_jax.training import open_run as checkpoints
 from vae_jax.training.evaluate_run import evaluate_run
 from vae_jax.training.train_run import train_in_folder
 from vae_jax.training.writers import read_metrics
+from vae_jax.typing import Key
 
 
 class TrainedRun(TrainedModel):
@@ -61,6 +64,27 @@ class TrainedRun(TrainedModel):
         """The data that it was trained on, loaded when they are first asked for. Raises UserError without them."""
         with python_errors():
             return model.load_data(self.config["data"])
+
+    def sample(
+        self, key: Key | int, n: int, labels: ArrayLike | None = None, sampler: str = samplers.PRIOR
+    ) -> np.ndarray:
+        """Expected images at draws from the prior, or from a sampler fitted to the codes of its training images.
+
+        Args:
+            key: of this use of randomness, or a seed.
+            n: how many draws.
+            labels: (n,) class numbers, where the prior is one of each label.
+            sampler: "prior", "gmm", "two_stage", "coupling_flow" (docs/samplers.md), fitted when first asked for.
+
+        Returns:
+            (n, height, width, channels) float32.
+
+        Raises:
+            UserError: as `TrainedModel.sample` and `fit_sampler` do, and where its data are not here.
+        """
+        if sampler != samplers.PRIOR:
+            self.fit_sampler(sampler, self.dataset.train)
+        return super().sample(key, n, labels, sampler)
 
     @property
     def plot(self) -> RunPlots:

@@ -23,6 +23,10 @@ plain bar on |x - t| is set by the simplest images (MNIST's ones) and misses ine
 can pass it that are no copies: they are near to everything, to held-out images as much. Where over 1% of the held-out
 images are training images too, as the square's turns are, c is 0 and `near_copies_of_data` says what fresh data score.
 
+z may also be drawn from a density fitted to the codes of training images: `samples:sampler=gmm`, two_stage or
+coupling_flow (docs/samplers.md). Far better scores than those of `sampler=prior` say that the codes of the data are not
+spread as the prior is; for the decoder is the same.
+
 The space knows what tells classes apart, and little else. Means are softer than data, the more so the fewer
 grey levels data have, and are marked down for it. One outlier among the data makes a large ball: recall and
 precision rise by it, density and coverage hardly.
@@ -36,7 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vae_jax import data, randomness
+from vae_jax import data, randomness, samplers
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics import EvaluationContext, Metric, Progress, _feature_classifier
@@ -230,6 +234,15 @@ def takes_labels(run: TrainedModel) -> bool:
     return True
 
 
+def draw_samples(context: EvaluationContext, key: Key, indices: np.ndarray, sampler: str) -> Pictures:
+    """As many draws as there are indices of held-out images, whose labels a conditional prior is given."""
+    run, test = context.run, context.dataset.test
+    if sampler == samplers.PRIOR:
+        return run.sample(key, len(indices), np.asarray(test.labels)[indices] if takes_labels(run) else None)
+    run.fit_sampler(sampler, context.dataset.train)
+    return run.sample(key, len(indices), sampler=sampler)
+
+
 def compute(
     context: EvaluationContext,
     key: Key,
@@ -238,6 +251,7 @@ def compute(
     training: int = 60_000,
     k: int = 3,
     density_k: int = 5,
+    sampler: str = samplers.PRIOR,
 ) -> dict[str, float]:
     """The Frechet distance of samples to held-out images (Heusel et al. 2017), in squared units of the features.
 
@@ -251,9 +265,11 @@ def compute(
         training: how many training images a copy is looked for in; 0 takes all.
         k: the neighbour that a ball reaches to, for precision and recall.
         density_k: the same for density and coverage.
+        sampler: what z is drawn from: "prior", or a density fitted to codes of training images (docs/samplers.md).
 
     Raises:
-        UserError: for too few held-out images, and for samples that are not finite.
+        UserError: for too few held-out images, for samples that are not finite, and for a sampler that is unknown or
+            not for this run.
     """
     run, train, test = context.run, context.dataset.train, context.dataset.test
     section = run.config["data"]
@@ -263,8 +279,7 @@ def compute(
             f"images: {len(indices)} held-out images are too few for a {max(k, density_k)}-th nearest other"
         )
     judge = _feature_classifier.load_or_train(context.dataset, section, progress=context.progress)
-    labels = np.asarray(test.labels)[indices] if takes_labels(run) else None
-    fake = clip_images(run.sample(key, len(indices), labels))
+    fake = clip_images(draw_samples(context, key, indices, sampler))
     real = _feature_classifier.pictures(test, section["binarize"], indices)
     fetch = partial(_feature_classifier.pictures, train, section["binarize"])
     known = fetch(data.sample_indices(train, len(indices)))

@@ -32,7 +32,6 @@ Its weights b and l, with a gaussian distortion of sigma, are beta_z = b D / (si
 lambda_reg = l D / (2 sigma^2) here, for l2.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,10 +42,10 @@ from jaxtyping import Array, Float
 
 from vae_jax import registry
 from vae_jax.errors import UserError
-from vae_jax.models.distributions import LOG_2PI
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
 from vae_jax.randomness import example_keys
+from vae_jax.samplers import gmm
 from vae_jax.typing import Codes, Images, Key, Params, PerExample, Scalar
 from vae_jax.variants import Variant, refuse_labels
 
@@ -144,54 +143,9 @@ REGULARIZERS = {
 }
 
 
-def standard_mixture(components: int, latent_dim: int) -> Params:
-    """`components` equal parts, each N(0, I): weights as logarithms, means, Cholesky factors of the covariances."""
-    return {
-        "log_weights": jnp.full(components, -math.log(components), jnp.float32),
-        "means": jnp.zeros((components, latent_dim), jnp.float32),
-        "factors": jnp.tile(jnp.eye(latent_dim, dtype=jnp.float32)[None], (components, 1, 1)),
-    }
-
-
-def fitted_mixture(codes: Float[np.ndarray, "n latent"], components: int) -> Params:
-    """The mixture of full-covariance Gaussians that EM from k-means finds for `codes`."""
-    from sklearn.mixture import GaussianMixture
-
-    mixture = GaussianMixture(components, max_iter=1000, random_state=0).fit(np.float64(codes))
-    return {
-        "log_weights": np.float32(np.log(mixture.weights_)),
-        "means": np.float32(mixture.means_),
-        "factors": np.float32(np.linalg.cholesky(mixture.covariances_)),
-    }
-
-
-def mixture_log_density(mixture: Params, z: Codes) -> PerExample:
-    """log sum_k w_k N(z; m_k, L_k L_k^T), nats per example."""
-    log_weights, means, factors = map(jnp.asarray, (mixture["log_weights"], mixture["means"], mixture["factors"]))
-
-    def component(mean, factor):
-        whitened = jax.scipy.linalg.solve_triangular(factor, (z - mean[None]).T, lower=True)
-        log_volume = jnp.sum(jnp.log(jnp.diag(factor)))
-        return -0.5 * jnp.sum(jnp.square(whitened), axis=0) - log_volume - 0.5 * len(mean) * LOG_2PI
-
-    return jax.nn.logsumexp(log_weights[:, None] + jax.vmap(component)(means, factors), axis=0)
-
-
-def mixture_draws(mixture: Params, key: Key, count: int) -> Codes:
-    """`count` draws of the mixture; draw i depends on key and i alone."""
-    log_weights, means, factors = map(jnp.asarray, (mixture["log_weights"], mixture["means"], mixture["factors"]))
-
-    def draw(key):
-        component, noise = jax.random.split(key)
-        k = jax.random.categorical(component, log_weights.astype(jnp.float32))
-        return means[k] + factors[k] @ jax.random.normal(noise, means.shape[1:], jnp.float32)
-
-    return jax.vmap(draw)(example_keys(key, jnp.arange(count)))
-
-
 def mixture_log_prior(nets: Nets, params: Params, z: Codes) -> PerExample:
     """log p(z) of the mixture, nats per example."""
-    return mixture_log_density(params["own"], z)
+    return gmm.mixture_log_density(params["own"], z)
 
 
 def sample_mixture(
@@ -199,7 +153,7 @@ def sample_mixture(
 ) -> Codes:
     """`count` draws of the mixture; draw i depends on key and i alone. Raises UserError where labels are given."""
     refuse_labels(labels)
-    return mixture_draws(params["own"], key, count)
+    return gmm.mixture_draws(params["own"], key, count)
 
 
 def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 10) -> Variant:
@@ -218,7 +172,7 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
             )
 
     def init(key, image_shape, latent_dim):
-        return standard_mixture(components, latent_dim)
+        return gmm.standard_mixture(components, latent_dim)
 
     def loss(nets, params, batch, key, step, *, beta_z=1e-2, lambda_reg=1e-2):
         z, _ = nets.encode(params["nets"], batch["image"])
@@ -233,7 +187,7 @@ def make(likelihood: Likelihood, *, regularizer: str = "l2", components: int = 1
         return jnp.mean(distortion + beta_z * energy + lambda_reg * roughness), terms
 
     def fit_after_training(params, codes):
-        return {**params, "own": fitted_mixture(codes(), components)}
+        return {**params, "own": gmm.fitted_mixture(codes(), components)}
 
     return Variant(
         loss,

@@ -1,10 +1,11 @@
 """MNIST with a fixed binarisation: 50,000 + 10,000 + 10,000 images of 28x28 bits (Larochelle & Murray 2011).
 
-Each image was drawn once from its grey levels, so that all who use the set hold the same bits. Likelihoods of it compare
-with those of papers on "fixed" or "static" binarisation, and not with those on bits drawn anew at each visit, which keep
-a model from learning the training bits by heart: 88.7 against 86.8 nats for one VAE (Burda et al. 2016, tables 1 and 2).
+Each image was drawn once from its grey levels, so that all who use the set hold the same bits. Likelihoods of it
+compare with those of papers on "fixed" or "static" binarisation, and not with those on bits drawn anew at each visit,
+which keep a model from learning the training bits by heart: 88.7 against 86.8 nats for one VAE (Burda et al. 2016,
+tables 1 and 2).
 
-The files are `binarized_mnist_train.amat`, `_valid.amat` and `_test.amat`: a line of 784 zeros and ones for each image.
+The files are `binarized_mnist_train.amat`, `_valid.amat` and `_test.amat`, a line of 784 zeros and ones an image.
 """
 
 import gzip

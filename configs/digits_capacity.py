@@ -12,7 +12,7 @@ Measured   with --config.data.validation=0, so that all but the test images are 
 
 A larger gamma holds the rate closer to C, and at this length of training the images are worse for it.
 Paper      Burgess et al. 2018 on dSprites: gamma = 1000, C from 0.5 to 25 nats over 100,000 steps
-           (the paper's setting, not run here).
+           (configs/dsprites.py:capacity, not this config).
 """
 
 from vae_jax.config import defaults

@@ -15,7 +15,7 @@ would show 240 pairs / 300 images = 0.80 by chance alone: 0.93 is little more, 0
 0.0033, while the VAE's 0.25 is about twice what its own variances explain. Its diagonal costs 3.6 nats of
 rate. Type II is content with sigma^2 = 1 and leaves latents unused.
 Paper      Locatello et al. 2019: lambda_od 1 to 50, lambda_d = 10 lambda_od (I) or lambda_od (II), on 64x64
-           images (the paper's setting, not run here).
+           images: the setting of configs/dsprites.py, not of this config.
 """
 
 from vae_jax.config import defaults

@@ -15,7 +15,7 @@ Measured   with --config.data.validation=0, so that all but the test images are 
 Any loss of rate lowers TC, so the row to compare with is beta = 1.2: at its distortion gamma = 10 has less than half
 the TC, for half a nat of ELBO. The adversary sees a fifth of the TC that there is.
 Paper      Kim & Mnih 2018; Locatello et al. 2019 take gamma 10 to 100, batch 64, 300,000 steps, z = 10, an
-           adversary of 6 x 1000 at 1e-4, on 64x64 images (the paper's setting, not run here).
+           adversary of 6 x 1000 at 1e-4, on 64x64 images: the setting of configs/dsprites.py, not of this config.
 """
 
 from vae_jax.config import defaults

@@ -16,7 +16,7 @@ checkpoint that is best by ELBO is an early one: take the last. MMD^2 is small f
 so below 0 at times); yet in 16 latents it leaves holes: draws from the prior are crisp, and fewer of them
 are digits than the VAE's.
 Paper      Tolstikhin et al. 2018 on MNIST: 8 latents, lambda = 10 for a squared error, IMQ, deterministic
-           encoder (the paper's setting, not run here).
+           encoder: not the setting of this config.
 """
 
 from vae_jax.config import defaults

@@ -20,7 +20,7 @@ Measured   with --config.data.validation=0, so that all but the test images are 
 better than the VAE by 0.2 nats or more, and each has a worse ELBO; which is best, one seed does not tell. The
 lead shrinks with training: after 1,000 steps the dreg run's bound is -22.71 and the VAE's ELBO -23.29, and the VAE
 needs its 6,000 steps to come to -22.68. A step of ten draws costs several of the VAE's, so for the same time, not the
-same steps, the comparison is less flattering. On MNIST the paper has 1.6 nats at K = 50 (configs/mnist_iwae.py).
+same steps, the comparison is less flattering. On MNIST the paper has 1.6 nats at K = 50 (configs/papers/burda_2016.py).
 """
 
 from vae_jax.config import defaults

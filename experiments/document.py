@@ -105,11 +105,11 @@ def _variant_section(name: str) -> str:
 def _lab_notes() -> dict[str, list[str]]:
     """Lab notes of the configs, by the variant that each trains."""
     notes: dict[str, list[str]] = {}
-    for path in sorted((ROOT / "configs").glob("*.py")):
+    for path in sorted((ROOT / "configs").rglob("*.py")):
         if path.stem not in ("__init__", "default"):
             doc = ast.get_docstring(ast.parse(path.read_text()))
             name = load_config(str(path)).variant.name
-            notes.setdefault(name, []).append(f"configs/{path.name}:\n\n```\n{doc}\n```\n\n")
+            notes.setdefault(name, []).append(f"{path.relative_to(ROOT)}:\n\n```\n{doc}\n```\n\n")
     return notes
 
 

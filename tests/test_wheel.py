@@ -19,12 +19,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 def test_every_folder_of_the_package_is_installed():
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "vae_jax").rglob("*.py")}
-    packages = {".".join(folder.parts) for folder in folders} | {"vae_jax.configs"}
+    packages = {".".join(folder.parts) for folder in folders} | {"vae_jax.configs", "vae_jax.configs.papers"}
     assert PROJECT["tool"]["setuptools"]["packages"] == sorted(packages)
 
 
 def test_every_folder_of_the_package_has_an_init():
-    folders = {path.parent for path in (ROOT / "vae_jax").rglob("*.py")} | {ROOT / "configs"}
+    folders = {path.parent for path in (ROOT / "vae_jax").rglob("*.py")}
+    folders |= {path.parent for path in (ROOT / "configs").rglob("*.py")}
     assert all((folder / "__init__.py").exists() for folder in folders)
 
 
@@ -112,7 +113,7 @@ def test_the_wheel_holds_one_package(wheel):
         f"vae_jax-{PROJECT['project']['version']}.dist-info",
     }
     expected = {path.relative_to(ROOT) for path in (ROOT / "vae_jax").rglob("*") if "__pycache__" not in path.parts}
-    expected |= {Path("vae_jax") / path.relative_to(ROOT) for path in (ROOT / "configs").glob("*.py")}
+    expected |= {Path("vae_jax") / path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py")}
     missing = {str(path) for path in expected if (ROOT / path).is_file()} - set(files)
     assert not missing
 

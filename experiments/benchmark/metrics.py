@@ -6,7 +6,7 @@ All three by default. `scores`: seconds, compiling included, of each score (or o
 latents at the full protocol. Its codes are made up for the grid of the sprites: five noisy factors, two of them mixed,
 and five latents of noise. `encoding`: the latents of about 10,000 sprites of 64x64, as metrics take them, beside the
 training loss without its gradient, of the same images, network and batches. `likelihood`: the bound with k = 5000 of
-1,000 images on the network of configs/mnist_iwae.py, untrained, beside the rate of its widest layer's matrix product
+1,000 images on the network of configs/papers/burda_2016.py, untrained, beside the rate of its widest layer's matrix product
 and with the process's peak of memory, for which it has to be alone; the images are MNIST's from its files in --path,
 without it made up.
 """
@@ -19,7 +19,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from vae_jax.configs import mnist_iwae
+from vae_jax.configs.papers import burda_2016
 from vae_jax.configs import sprites as sprites_config
 
 from experiments.benchmark.timing import Workload, machine, measure_rates, median_ratio, run_benchmark
@@ -143,7 +143,7 @@ def time_encoding(flags: argparse.Namespace) -> None:
 
 def time_bound(flags: argparse.Namespace) -> None:
     """Times the importance bound, compiling included, between two measurements of the matrix product."""
-    config = mnist_iwae.get_config()
+    config = burda_2016.get_config("iwae_k50")
     if flags.path is not None:
         config.data.path = str(flags.path)
         dataset = model.load_data(config.data)

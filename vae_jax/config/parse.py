@@ -169,7 +169,8 @@ def run_name(argument: str) -> str:
 def config_file(name: str) -> Path:
     """The file of a packaged config or of a path. Raises UserError with the nearest where there is neither."""
     packaged = Path(str(resources.files("vae_jax.configs")))
-    names = sorted(path.stem for path in packaged.glob("*.py") if path.name != "__init__.py")
+    files = [path.relative_to(packaged) for path in packaged.rglob("*.py") if path.name != "__init__.py"]
+    names = sorted(file.with_suffix("").as_posix() for file in files)  # papers/burda_2016 among them
     if name in names:
         return packaged / f"{name}.py"
     with errors_of("--config: "):

@@ -6,9 +6,9 @@ All three by default. `scores`: seconds, compiling included, of each score (or o
 latents at the full protocol. Its codes are made up for the grid of the sprites: five noisy factors, two of them mixed,
 and five latents of noise. `encoding`: the latents of about 10,000 sprites of 64x64, as metrics take them, beside the
 training loss without its gradient, of the same images, network and batches. `likelihood`: the bound with k = 5000 of
-1,000 images on the network of configs/papers/burda_2016.py, untrained, beside the rate of its widest layer's matrix product
-and with the process's peak of memory, for which it has to be alone; the images are MNIST's from its files in --path,
-without it made up.
+1,000 images on the network of configs/papers/burda_2016.py, untrained, beside the rate of its widest layer's matrix
+product and with the process's peak of memory, for which it has to be alone; the images are MNIST's from its files in
+--path, without it made up.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from vae_jax.configs.papers import burda_2016
 from vae_jax.configs import sprites as sprites_config
+from vae_jax.configs.papers import burda_2016
 
 from experiments.benchmark.timing import Workload, machine, measure_rates, median_ratio, run_benchmark
 from experiments.benchmark.workloads import widest_layer

@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.reproduce.measure import measure_row
 from experiments.reproduce.page import render, row_line
-from experiments.reproduce.rows import choose_rows
+from experiments.reproduce.rows import Row, choose_rows
 from vae_jax.config.command_line import Parser, path
 from vae_jax.files import read_json, write_json
 
@@ -34,18 +34,22 @@ def main(argv: list[str]) -> int:
     flags, _ = parser.parse(argv)
     rows = choose_rows(flags.only)
     paths = {name: getattr(flags, name) for name in DATA_FLAGS}
-    unfinished = 0
+    finished = True
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as evaluator:
         for row in rows:
             found = measure_row(row, flags.workdir, paths, flags.smoke, evaluator)
-            if found is None:
-                unfinished += 1
-            elif flags.smoke:
-                print(f"{row.name}: it works", flush=True)
-            else:
-                print(row_line(row, found), flush=True)
-                write_page(flags.page, row.name, found)
-    return 1 if unfinished else 0
+            finished &= found is not None
+            report(row, found, None if flags.smoke else flags.page)
+    return 0 if finished else 1
+
+
+def report(row: Row, found: dict[str, Any] | None, page: Path | None) -> None:
+    """Prints what was found of a row, and writes it where there is a page."""
+    if page is None:
+        print(f"{row.name}: {'it works' if found else 'it does not work'}", flush=True)
+    elif found:
+        print(row_line(row, found), flush=True)
+        write_page(page, row.name, found)
 
 
 def write_page(page: Path, name: str, found: dict[str, Any]) -> None:

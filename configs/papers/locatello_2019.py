@@ -2,8 +2,8 @@
 
 Command    python -m experiments.reproduce --only=disentanglement
            (one run: python -m experiments.train --config=configs/papers/locatello_2019.py:tcvae)
-Protocol   dSprites, 64x64 pixels, a convolutional net, ten latents, batches of 64, Adam at 1e-4, 300,000 steps, 50 seeds
-           of each of six strengths of six variants; MIG of posterior means, 20 bins, 10,000 images.
+Protocol   dSprites, 64x64 pixels, a convolutional net, ten latents, batches of 64, Adam at 1e-4, 300,000 steps, 50
+           seeds of each of six strengths of six variants; MIG of posterior means, 20 bins, 10,000 images.
 Deviates   This project's sprites (vae_jax/data/sprites.py), 32x32 pixels, 1024-512-256 and its mirror, 3,000 steps of
            128 images at 5e-4, five seeds of one strength each: a hundredth of the steps. Numbers do not compare with
            the study's; their order may.

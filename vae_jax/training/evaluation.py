@@ -60,8 +60,8 @@ def make_evaluation(setup: Setup, configs: Sequence[Config], split: data.Split, 
     levels = 256 if config["data"]["binarize"] == "none" else 2
     nats = math.prod(setup.dataset.image_shape) * math.log(2) if likelihood.levels == levels else None
     # The key of training is the run's own, this one is of the data.
-    constants = executor.to_devices([(evaluation_key(), make_hyper(each, setup.model)) for each in configs])
-    return Evaluation(metrics, *constants, images=split.size, draws=evaluation_draws(config), bits_per_dim=nats)
+    key, hyper = executor.to_devices([(evaluation_key(), make_hyper(each, setup.model)) for each in configs])
+    return Evaluation(metrics, key, hyper, split.size, evaluation_draws(config), bits_per_dim=nats)
 
 
 def standard_errors(terms: Mapping[str, Any], images: int, draws: int) -> dict[str, float]:

@@ -156,10 +156,8 @@ def test_a_code_that_stands_for_one_group_of_one_image_is_used(context):
         return jnp.where(batch["index"][:, None] == rare, jnp.array([[0, 1, 3]]), jnp.array([[0, 1, 1]]))
 
     discrete = context.model.variant.discrete_codes._replace(assign=assign)
-    model_of_codes = context.model._replace(variant=context.model.variant._replace(discrete_codes=discrete))
-    run = context.run.with_params(context.run.config, context.run.params, 0)
-    made_up = metrics.EvaluationContext(run, context.dataset)
-    made_up.model = model_of_codes
+    made_up = metrics.EvaluationContext(context.run, context.dataset)
+    made_up.model = context.model._replace(variant=context.model.variant._replace(discrete_codes=discrete))
     found = codebook_use.compute(made_up, jax.random.key(0), images=5)
     shares = np.array([5, 9, 1]) / 15
     np.testing.assert_allclose(found["codebook_use"], np.prod(shares**-shares), rtol=1e-6)

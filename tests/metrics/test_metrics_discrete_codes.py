@@ -146,3 +146,19 @@ def test_codes_that_are_numbers_have_no_codebook(context):
     numbers = context.model._replace(variant=context.model.variant._replace(discrete_codes=None))
     with pytest.raises(UserError, match=r"--metrics=codebook_use: is not for this run; it needs a variant whose codes"):
         request.check(numbers, context.dataset)
+
+
+def test_a_code_that_stands_for_one_group_of_one_image_is_used(context):
+    (batch,) = context.held_out(5, 5)
+    rare = batch["index"][2]
+
+    def assign(nets, params, batch):
+        return jnp.where(batch["index"][:, None] == rare, jnp.array([[0, 1, 3]]), jnp.array([[0, 1, 1]]))
+
+    discrete = context.model.variant.discrete_codes._replace(assign=assign)
+    made_up = metrics.EvaluationContext(context.run, context.dataset)
+    made_up.model = context.model._replace(variant=context.model.variant._replace(discrete_codes=discrete))
+    found = codebook_use.compute(made_up, jax.random.key(0), images=5)
+    shares = np.array([5, 9, 1]) / 15
+    np.testing.assert_allclose(found["codebook_use"], np.prod(shares**-shares), rtol=1e-6)
+    assert (found["codebook_use.used"], found["codebook_use.dead"]) == (0.75, 0.25)

@@ -15,6 +15,8 @@ The learned prior is worth 0.3 to 0.5 nats on unseen images. Fifty pseudo-inputs
 each stands for some of the 1,497 images, where a flow has to learn the shape. Of seed 0, with ELU for SiLU in the
 networks -22.23; with that, 4 blocks of networks (64,) -22.36, and 8 blocks that stretch and move each latent but do not
 mix them -22.33.
+It is worth nothing where two hidden layers of 128 bend N(0, I) themselves and use fewer latents (seed 0, 3,000 steps at
+a rate of 2e-3, a tenth of the images for validation): -22.75 against -22.72, and -22.63 of the VampPrior.
 Paper      Xu et al. 2019 have no experiment of this size.
 """
 

@@ -85,7 +85,7 @@ def test_other_posteriors_have_draws_too(name):
     assert np.std(z, axis=0).min() > 0
 
 
-@pytest.mark.parametrize("name", ["vq", "joint", "conditional"])
+@pytest.mark.parametrize("name", ["vq", "joint", "conditional", "ladder"])
 def test_codes_that_are_no_plain_numbers_are_refused(name):
     built, params, config = trained(name)
     with pytest.raises(UserError, match=f"^sampler: the codes of variant.name='{name}' have a part that is discrete"):

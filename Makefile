@@ -12,7 +12,7 @@ PYTEST = .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder -n
 # Programs that wait for one another leave a processor free now and then.
 ONE_MORE = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: train test test-all test-wheel lint clean
+.PHONY: train test test-all test-full test-wheel lint clean
 
 train: .venv/installed
 	.venv/bin/python -m experiments.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -23,6 +23,10 @@ test: .venv/installed-dev
 
 test-all: .venv/installed-dev
 	$(PYTEST) $(ONE_MORE) -m 'not slow' $(ARGS)
+
+# What test leaves out of test-all.
+test-full: .venv/installed-dev
+	$(PYTEST) $(ONE_MORE) -m 'full and not slow' $(ARGS)
 
 test-wheel: .venv/installed-dev
 	.venv/bin/python -m pytest -m 'not slow' tests/test_wheel.py $(ARGS)

@@ -1,7 +1,15 @@
 """The rows of a table: columns standardised, a Gaussian of linear mean whose one scale is learned.
 
 Command    vae-jax train --config=table --config.data.path=wine.csv --config.data.labels=kind --workdir=runs/wine
-Measured   not run on a published table: none is at hand
+Time       5,000 steps in 21 s on 2 CPU cores that others were using (jax 0.10.2)
+Measured   wine.csv is load_wine of scikit-learn, 178 rows of 13 columns and the kind: seed 0, test split, nats per row:
+
+    checkpoint                          elbo              active units
+    step 1000, best by validation      -129.9 +- 21.3     4 of 4
+    step 5000, last                    -209.2 +- 41.0     4 of 4
+
+So few rows are soon known by heart: the learned scale shrinks to what the training rows allow, and unseen rows pay.
+Take the best checkpoint, or --config.train.patience=3.
 
 A cell that is empty is missing: the encoder sees its column's mean, and the likelihood leaves it out. A latent that is
 worth its nats explains several columns at once; what is a column's own is noise here, and the one scale is a mean over

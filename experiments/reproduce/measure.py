@@ -1,6 +1,7 @@
 """Trains the runs of a row, computes its metric of each, and summarises what was found."""
 
 import datetime
+import itertools
 import json
 import math
 import re
@@ -10,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from experiments.reproduce.rows import Row
 from vae_jax.config.command_line import Overrides
@@ -28,18 +31,19 @@ LIKELIHOOD = re.compile(r"likelihood:k=(\d+)")
 
 
 def measure_row(
-    row: Row, workdir: Path, paths: Mapping[str, str], smoke: bool, evaluator: Executor
+    row: Row, workdir: Path, paths: Mapping[str, Path | None], smoke: bool, evaluator: Executor, resume: str
 ) -> dict[str, Any] | None:
     """What the runs of a row give; None where some of them failed or were stopped, which then was said.
 
     They are evaluated by `evaluator`, a process of its own: one that has JAX's threads must not start programs.
+    `resume` is what a person types to go on.
     """
     folder = workdir / (SMOKE_FOLDER if smoke else "") / row.name
     points = seeds(2 if smoke else row.seeds)
     groups = group_runs(plan_runs(row.config, row_overrides(row, paths, smoke), points, folder))
     folder.mkdir(parents=True, exist_ok=True)
     with lock_unqueued(folder):
-        if launch(folder, groups, 0, row_command(row)):
+        if launch(folder, groups, 0, resume):
             return None
     folders = [folder / run.id for group in groups for run in group.runs]
     metric = re.sub(r"k=\d+", f"k={SMOKE_DRAWS}", row.metric) if smoke else row.metric
@@ -54,11 +58,12 @@ def measure_row(
     return found | provenance(row, folders)
 
 
-def row_overrides(row: Row, paths: Mapping[str, str], smoke: bool) -> Overrides:
+def row_overrides(row: Row, paths: Mapping[str, Path | None], smoke: bool) -> Overrides:
     """The fields that are set for a row: what --smoke sets, or where its data lie."""
     if smoke:
         return list(row.smoke.items())
-    return [("data.path", str(Path(paths[row.data]).resolve()))] if row.data and paths[row.data] else []
+    folder = paths.get(row.data)
+    return [] if folder is None else [("data.path", str(folder.resolve()))]
 
 
 def row_command(row: Row) -> str:
@@ -88,27 +93,30 @@ def summarize(values: Sequence[float]) -> dict[str, Any]:
     """The values, their mean and its 95% interval over seeds (Student's t), which a single value has not."""
     from scipy.stats import t
 
-    mean, count = statistics.fmean(values), len(values)
-    half = t.ppf(0.975, count - 1) * statistics.stdev(values) / math.sqrt(count) if count > 1 else math.nan
+    mean, count = float(np.mean(values)), len(values)
+    half = t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count) if count > 1 else math.nan
     return {"values": list(values), "mean": mean, "low": mean - half, "high": mean + half}
 
 
 def provenance(row: Row, folders: Sequence[Path]) -> dict[str, Any]:
     """With what, when, how long and by which command the runs were made."""
-    environment = read_json(folders[0] / "environment.json")
-    evaluation = read_json(folders[0] / FILES[row.checkpoint])
-    lasts = [json.loads(_last_line(folder / "metrics.jsonl")) for folder in folders]
+    environments = [read_json(folder / "environment.json") for folder in folders]
+    records = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in folders]
+    ended = max((folder / "metrics.jsonl").stat().st_mtime for folder in folders)
     return {
-        "steps": [last["step"] for last in lasts],
-        "active_units": evaluation.get("active_units"),
-        "seconds": max(last["seconds"] for last in lasts),
-        "commit": str(environment.get("git", "")).partition("-")[0],
-        "jax": environment.get("jax"),
-        "devices": environment.get("devices"),
-        "date": datetime.date.today().isoformat(),
+        "steps": [lines[-1]["step"] for lines in records],
+        "active_units": read_json(folders[0] / FILES[row.checkpoint]).get("active_units"),
+        "seconds": max(seconds_in_all(lines) for lines in records),
+        "commit": ", ".join(dict.fromkeys(str(each.get("git")) for each in environments)),
+        "jax": environments[0].get("jax"),
+        "devices": environments[0].get("devices"),
+        "date": datetime.date.fromtimestamp(ended).isoformat(),
         "command": row_command(row),
     }
 
 
-def _last_line(file: Path) -> str:
-    return file.read_text().splitlines()[-1]
+def seconds_in_all(records: Sequence[Mapping[str, Any]]) -> float:
+    """The seconds of all starts of a run, each of which counts from 0."""
+    seconds = [record["seconds"] for record in records]
+    ends = [now for now, after in itertools.pairwise([*seconds, -1.0]) if after < now]
+    return sum(ends)

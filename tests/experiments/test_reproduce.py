@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.reproduce import page, program
-from experiments.reproduce.measure import row_overrides, summarize
+from experiments.reproduce.measure import row_overrides, seconds_in_all, summarize
 from experiments.reproduce.rows import ROWS, choose_rows
 from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
@@ -55,7 +55,8 @@ def test_every_row_is_a_config_and_a_metric_that_there_are(row):
     parse_requests(row.metric)
     assert row.result in (row.metric, "elbo")
     paths = [("data.path", str(Path.cwd()))] if row.data else []
-    assert row_overrides(row, {row.data: "."}, smoke=False) == paths
+    assert row_overrides(row, {"mnist": Path(), "binarized_mnist": Path()}, smoke=False) == paths
+    assert row_overrides(row, {"mnist": None, "binarized_mnist": None}, smoke=False) == []
 
 
 def test_intervals_are_student_t():
@@ -75,7 +76,12 @@ def test_intervals_are_student_t():
         ("vae_k1", [80.0, 95.0, 88.0, 90.0], "reproduced"),  # in the interval
         ("vq", [19.0, 19.1, 19.05], "better by 0.60 dB"),
         ("vq", [18.0, 18.1, 18.05], "worse by 0.40 dB"),
-        ("vq", [18.45 + 1e-9], "better by 0.00 dB"),  # one seed has no interval
+        ("vq", [18.0, 18.9], "reproduced"),  # within a tenth
+        ("iwae_k5", [90.0, 80.0], "better by 0.54 nats"),  # two seeds have no interval to speak of
+        ("vae_k1", [95.0], "worse by 8.24 nats"),
+        ("realnvp", [82.0, 82.1], "better by 0.38 nats than the VampPrior's 82.43"),
+        ("realnvp", [83.0, 83.0], "worse by 0.57 nats than the VampPrior's 82.43"),
+        ("mig_tcvae", [0.1, 0.2], "no published number"),
     ],
 )
 def test_a_row_is_reproduced_better_or_worse(name, values, verdict):
@@ -92,18 +98,41 @@ def test_the_page_has_every_row_and_says_which_were_not_run():
 
 
 def test_rows_are_chosen_by_name_and_by_table():
-    assert [row.name for row in choose_rows("sigma,vq")] == ["sigma_shared", "sigma_fixed", "vq"]
-    assert choose_rows("") == list(ROWS)
+    assert [row.name for row in choose_rows(("sigma", "vq"))] == ["sigma_shared", "sigma_fixed", "vq"]
+    assert choose_rows(()) == list(ROWS)
     with pytest.raises(UserError, match=r"--only: 'vqq' is unknown; .*did you mean 'vq'\?"):
-        choose_rows("vqq")
+        choose_rows(("vqq",))
 
 
-def test_what_is_found_joins_the_page(tmp_path):
+def test_what_is_found_joins_the_page(tmp_path, capsys):
     file = tmp_path / "made/page.md"
-    program.write_page(file, "vq", found([18.4, 18.5, 18.45]))
-    program.write_page(file, "fsq", found([18.4, 18.5, 18.45]))
-    assert file.read_text().count("not run") == len(ROWS) - 2
-    assert read_json(file.with_suffix(".json")).keys() == {"vq", "fsq"}
+    program.check_page(file)
+    program.report(BY_NAME["vq"], found([18.4, 18.5, 18.45]), file)
+    program.report(BY_NAME["fsq"], found([18.4, 18.5, 18.45]), file)
+    program.report(BY_NAME["vamp"], None, file)  # it was stopped
+    assert capsys.readouterr().out.startswith("vq: 18.45 dB (3 seeds, 18.33 to 18.57): reproduced\nfsq: ")
+    text = file.read_text()
+    assert text.count("not run") == len(ROWS) - 2
+    assert "by `psnr`" in text
+    file.unlink()
+    assert program.main(["--render", f"--page={file}"]) == 0
+    assert file.read_text() == text
+
+
+def test_a_page_that_cannot_be_is_refused_before_anything_runs(tmp_path):
+    for name in ("page.json", "folder.md"):
+        (tmp_path / "folder.md").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match=r"--page: .* is not allowed; give a file that ends in \.md"):
+            program.main([f"--page={tmp_path / name}"])
+    (tmp_path / "page.json").write_text("{broken")
+    with pytest.raises(UserError, match=r"page\.json: cannot be read"):
+        program.main([f"--page={tmp_path / 'page.md'}"])
+    assert (tmp_path / "page.json").read_text() == "{broken"
+
+
+def test_the_seconds_of_all_starts_are_added():
+    assert seconds_in_all([{"seconds": s} for s in (1.0, 4.0, 0.5, 2.0, 3.0)]) == 7.0
+    assert seconds_in_all([{"seconds": 5.0}]) == 5.0
 
 
 @pytest.mark.full
@@ -112,7 +141,7 @@ def test_a_table_is_made_on_a_few_steps_and_found_when_asked_again(tmp_path):
     for _ in range(2):
         done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True)
         works = [line for line in done.stdout.splitlines() if line.endswith(": it works")]
-        assert works == [f"{row.name}: it works" for row in choose_rows("iwae_table1")]
+        assert works == [f"{row.name}: it works" for row in choose_rows(("iwae_table1",))]
     assert "2 ended before" in done.stdout
     assert sorted(path.name for path in (tmp_path / "smoke").iterdir()) == sorted(
         works[i].partition(":")[0] for i in range(4)

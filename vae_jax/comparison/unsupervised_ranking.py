@@ -31,12 +31,14 @@ from vae_jax.training.open_run import open_run
 from vae_jax.typing import Batch
 
 FILE = "udr.json"
+FEWEST_IMAGES = 100
+"""Of fewer, latents correlate by chance."""
 LONGEST_NAME = 60
 """Characters of a name in the table."""
 
 
 class RankedGroup(NamedTuple):
-    """The runs of a group, by name, and their UDR, NaN for one that uses no latent; `best` is that of the highest."""
+    """The runs of a group, by name, and their UDR, NaN for one that uses no latent."""
 
     name: str
     scores: dict[str, float]
@@ -49,9 +51,9 @@ class RankedGroup(NamedTuple):
 
     @property
     def best(self) -> str:
-        """The run of the highest UDR, the first of several; empty where none has one."""
+        """The run of the highest UDR; empty where none has one, or all have the same, as two may."""
         known = {name: value for name, value in self.scores.items() if not np.isnan(value)}
-        return max(known, key=known.__getitem__, default="")
+        return max(known, key=known.__getitem__) if len(set(known.values())) > 1 else ""
 
 
 class StudyRanking(NamedTuple):
@@ -79,6 +81,8 @@ def rank_folders(folders: Sequence[Path], relation: str = "lasso", images: int =
         UserError: for an unknown relation, where one is no folder, and where no group can be ranked.
     """
     registry.choose("--relation", relation, RELATIONS)
+    if 0 < images < FEWEST_IMAGES:
+        raise UserError(f"--images: {images} is not allowed; give at least {FEWEST_IMAGES}, or 0 for all")
     runs, skipped = load_runs(folders)
     finished = [run for run in runs if run.status == study.DONE]
     ranked, left_out = [], {}
@@ -126,7 +130,7 @@ def encode(models: Sequence[TrainedModel], dataset: Dataset, images: int) -> Ite
     Args:
         models: of one config but for the seed.
         dataset: their data.
-        images: how many; 0 takes all. Where they are binarised it is by the first model's draws.
+        images: how many; 0 takes all.
 
     Raises:
         UserError: for a posterior that is no diagonal Gaussian, and for codes that are not finite.

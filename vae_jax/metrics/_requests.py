@@ -32,6 +32,11 @@ class Request(NamedTuple):
         return result_label(self.word)
 
     @property
+    def name(self) -> str:
+        """The metric's name in results, without parameters."""
+        return self.label.partition(":")[0]
+
+    @property
     def protocol(self) -> str:
         """The values of all its parameters: "k=500 images=0"."""
         return " ".join(f"{name}={value}" for name, value in self.parameters.items())

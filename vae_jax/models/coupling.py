@@ -29,12 +29,12 @@ LIMIT = 2.0
 """Of |s|, the log of a block's stretch: slope 1 at 0, and between exp(-2) and exp(2)."""
 
 
-def product(a: Float[Array, "rows inner"], b: Float[Array, "inner columns"]) -> Float[Array, "rows columns"]:
+def float32_matmul(a: Float[Array, "rows inner"], b: Float[Array, "inner columns"]) -> Float[Array, "rows columns"]:
     """a b in float32: a rounding of the inputs, as GPUs have it by default, would move u but not the volume."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def factors(
+def triangular_factors(
     mixing: Float[Array, "latent latent"],
 ) -> tuple[Float[Array, "latent latent"], Float[Array, "latent latent"]]:
     """L and U of one matrix: below the diagonal L, above it U, on it log U_ii."""
@@ -80,8 +80,8 @@ class CouplingFlow:
 
         def step(state, block):
             z, log_det = state
-            lower, upper = factors(block["mixing"])
-            y = product(z, product(lower, upper).T) + block["shift"][None]
+            lower, upper = triangular_factors(block["mixing"])
+            y = float32_matmul(z, float32_matmul(lower, upper).T) + block["shift"][None]
             s, t = self.scale_and_shift(block, y[:, :half])
             u = jnp.concatenate([y[:, :half], jnp.exp(s) * y[:, half:] + t], axis=1)
             return (u[:, ::-1], log_det + jnp.trace(block["mixing"]) + jnp.sum(s, axis=1)), None
@@ -96,7 +96,7 @@ class CouplingFlow:
             a, c = u[:, ::-1][:, :half], u[:, ::-1][:, half:]
             s, t = self.scale_and_shift(block, a)
             y = jnp.concatenate([a, jnp.exp(-s) * (c - t)], axis=1) - block["shift"][None]
-            lower, upper = factors(block["mixing"])
+            lower, upper = triangular_factors(block["mixing"])
             y = solve_triangular(lower, y.T, lower=True, unit_diagonal=True)
             return solve_triangular(upper, y).T, None
 

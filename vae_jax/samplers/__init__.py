@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vae_jax import registry
+from vae_jax.errors import UserError
 from vae_jax.typing import Codes, Key, Params, PerExample
 
 PRIOR = "prior"
@@ -48,7 +49,12 @@ class FittedSampler(NamedTuple):
 
 def get(name: str) -> Sampler | None:
     """The sampler `name`, None for the model's own prior. Raises UserError for an unknown name, with the nearest."""
-    return registry.find("sampler", name, __name__, "SAMPLER")
+    if not isinstance(name, str):
+        raise UserError(f"sampler: {name!r} is not allowed; give a name, one of {', '.join(names())}")
+    sampler = registry.find("sampler", name, __name__, "SAMPLER")
+    if not (sampler is None or isinstance(sampler, Sampler)):
+        raise UserError(f"sampler: {name!r} is a {type(sampler).__name__}; give a vae_jax.samplers.Sampler")
+    return sampler
 
 
 def names() -> list[str]:

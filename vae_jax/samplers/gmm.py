@@ -2,8 +2,8 @@
 
     p(z) = sum_k w_k N(z; m_k, L_k L_k^T)
 
-Ten components, the paper's number. The variant rae ends with one. 1e-6 is added to the diagonal of each covariance, so
-that latents which do not vary have a density too.
+Ten components, the paper's number. The variant rae ends with one. Latents are brought to unit variance first, and
+1e-6 is added to the diagonal of each covariance, so that latents which do not vary have a density too.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 from vae_jax.errors import UserError
 from vae_jax.models.distributions import LOG_2PI
 from vae_jax.randomness import example_keys
-from vae_jax.samplers import HostCodes, Sampler
+from vae_jax.samplers import HostCodes, Sampler, _training
 from vae_jax.typing import Codes, Key, Params, PerExample
 
 
@@ -71,7 +71,15 @@ def fit(codes: HostCodes, key: Key, *, components: int = 10) -> Params:
     """
     if not 1 <= components <= len(codes):
         raise UserError(f"components: {components} is not allowed; give 1 to {len(codes)}, the codes there are")
-    return fitted_mixture(codes, components, int(jax.random.randint(key, (), 0, 2**31 - 1, jnp.int32)))
+    moments, standard = _training.standardize(codes)
+    seed = int(jax.random.randint(key, (), 0, 2**31 - 1, jnp.int32))
+    mixture = fitted_mixture(np.asarray(standard), components, seed)
+    mean, spread = moments["mean"], moments["spread"]
+    return {
+        "log_weights": mixture["log_weights"],
+        "means": mean[None] + spread[None] * mixture["means"],
+        "factors": spread[None, :, None] * mixture["factors"],
+    }
 
 
 SAMPLER = Sampler(fit, mixture_draws, mixture_log_density)

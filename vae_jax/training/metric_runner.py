@@ -60,8 +60,8 @@ def run_metrics(
         say(f"{position} {label} ...")
         began = time.perf_counter()
         try:
-            # A metric's draws are its own, whatever else is asked for.
-            scores = request.compute(context, jax.random.fold_in(key, zlib.crc32(label.encode())))
+            # A metric's draws are its own, whatever else is asked for, and the same for other parameters of it.
+            scores = request.compute(context, jax.random.fold_in(key, zlib.crc32(request.name.encode())))
         except UserError as error:
             failed.append(label)
             say(f"{position} {label}: error: {error}")

@@ -2,7 +2,9 @@
 
 Command    python -m experiments.train --config=configs/mnist_conv.py --config.data.path=FOLDER
 Time       9,380 steps (10.0 epochs) at 85 steps/s on 2 CPU cores (docs/benchmarks.md): two minutes
-Measured   not yet: this is the network at 28 pixels for speed and for larger images, not a tuned run
+Measured   2 of the 10 epochs, with --config.train.steps=2000: seed 0, test split, nats per image, one draw: elbo
+           -110.53 +- 0.33, distortion 92.76, rate 17.77, 10 of 10 latents active (46 s). This is the network at 28
+           pixels for speed and for larger images, not a tuned run
 """
 
 from vae_jax.config import defaults

@@ -1,8 +1,9 @@
 """JointVAE in the setting of its released code for MNIST: ten latents, one categorical of ten.
 
 Command    python -m experiments.train --config=configs/mnist_joint.py --config.data.path=FOLDER
-Time       not run here
-Measured   not run here
+Time       2,000 steps in 2 minutes on 2 CPU cores that others were using (jax 0.10.2); the whole is 47 times that
+Measured   with --config.train.steps=2000 --config.variant.ramp_steps=2000: seed 0, test split, nats per image,
+           distortion 147.33, rate 7.69 (the two capacities' ends are 5 and 2.30), 8 of 10 latents active
 Paper      Dupont 2018, as in the released code: gamma = 30, C_z from 0 to 5 and C_c from 0 to 5 nats over 25,000 steps
            (C_c cut at log 10 = 2.30 nats, so from step 11,513 on), temperature 0.67, batches of 64, Adam 5e-4,
            100 epochs of 60,000 images.

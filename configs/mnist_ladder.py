@@ -1,9 +1,15 @@
 """The ladder VAE of five layers on MNIST (Sonderby et al. 2016): 64, 32, 16, 8 and 4 latents, warm-up of 200 epochs.
 
 Command    python -m experiments.train --config=configs/mnist_ladder.py --config.data.path=FOLDER
-Time       not run here
-Measured   not yet
-Paper      -81.74 nats is its best test log p(x), of five layers by importance sampling, finetuned (not run here)
+Time       6,000 steps in 9 minutes on 2 CPU cores that others were using (jax 0.10.2); the whole takes 15 hours
+Measured   24 of the 2,000 epochs, with --config.train.steps=6000 --config.schedule.steps=600 (beta 1 after two epochs):
+           seed 0, test split, nats per image, one draw:
+
+    variant            elbo              distortion   rate    active units
+    ladder            -95.80 +- 0.26     71.29       24.52    63
+    beta, beta = 1    -98.31 +- 0.25     71.01       27.30    26 of 64
+
+Paper      -81.74 nats is its best test log p(x), of five layers by importance sampling, finetuned
 
 The paper's: the latents, dense layers of 512, 256, 128, 64 and 32 between them, two at each level, leaky ReLU, Adam,
 beta from 0 to 1 over the first 200 of 2,000 epochs, dynamic binarisation. Not the paper's: no batch normalisation,

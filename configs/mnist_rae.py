@@ -1,8 +1,11 @@
 """The regularised autoencoder on MNIST, near the setting of Ghosh et al. 2020: 16 latents, squared error, RAE-L2.
 
 Command    python -m experiments.train --config=configs/mnist_rae.py --config.data.path=FOLDER
-Time       not run here
-Paper      FID of 10,000 draws, a mixture of ten Gaussians fitted to the codes, not run here:
+Time       2,000 steps in 150 s on 2 CPU cores that others were using (jax 0.10.2); the whole is 30 times that
+Measured   with --config.train.steps=2000 --config.evaluation.every=1000 --config.checkpoint.every=1000:
+           seed 0, test split: distortion 457.8 nats per image (448.7 of them are the normaliser of sigma^2 = 1/2: a
+           squared error of 9.03 over the 784 pixels), 16 of 16 latents active
+Paper      FID of 10,000 draws, a mixture of ten Gaussians fitted to the codes, of its own network:
 
     RAE-L2   8.69     RAE    9.81     AE    10.66
     RAE-GP  11.54     RAE-SN 11.74    VAE   17.66 (from N(0, I) 19.21)

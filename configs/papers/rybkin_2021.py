@@ -7,6 +7,8 @@ Protocol   A Gaussian of grey levels in [0, 1] whose sigma is one learned number
 Deviates   784-400-400-20 and its mirror, ReLU, a mean in [0, 1], batches of 128, the rate from 1e-3 to 0 as a half
            cosine over 50 epochs, validation chooses the checkpoint.
 Paper      -ELBO, nats per image: about -896 with a shared learned sigma, about 740 with a sigma of 1.
+Measured   sigma_shared: -784.90 nats (3 seeds, -786.89 to -782.91): worse by 111.10 nats
+           The paper's number is of a convolutional net.
 """
 
 from vae_jax.config import defaults

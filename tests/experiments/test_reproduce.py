@@ -59,6 +59,15 @@ def test_every_row_is_a_config_and_a_metric_that_there_are(row):
     assert row_overrides(row, {"mnist": None, "binarized_mnist": None}, smoke=False) == []
 
 
+def test_the_readme_quotes_the_page():
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    text = (ROOT / "README.md").read_text()
+    quoted = text.partition("## Numbers of papers, made again")[2].partition("\n## ")[0]
+    lines = [line for line in quoted.splitlines() if line.startswith("| ")][1:]
+    assert len(lines) == 5
+    assert set(lines) <= set(rows)
+
+
 def test_intervals_are_student_t():
     summary = summarize([86.0, 87.0, 88.0, 87.0])
     assert summary["mean"] == 87.0

@@ -8,7 +8,7 @@ lower the squared error most, and moves the class's logit by `rate` times the le
 as scikit-learn's GradientBoostingClassifier does, with its logits of the classes' shares to start from. What differs:
 features are cut into `bins` of equally many rows, so that the sums over all possible splits are one matrix product
 with the rows' bins; and equally good splits are chosen among by lot, tree by tree (there: by shuffled features).
-10,000 rows of 6 features and 29 classes took 3 seconds where scikit-learn took 72.
+10,000 rows of 6 features and 29 classes took 3 seconds with 64 bins where scikit-learn took 72.
 """
 
 from functools import partial

@@ -11,7 +11,7 @@ VALIDATION = "validation."
 
 ERROR = "standard_error"
 """The detail of a number that stands behind a ± beside it."""
-ROWS = ("elbo", "distortion", "rate", "loss", "active_units", "bits_per_dim")
+ROWS = ("elbo", "bound", "distortion", "rate", "loss", "active_units", "bits_per_dim")
 UNITS = {"active_units": "latents", "bits_per_dim": "bits/dim"}
 
 

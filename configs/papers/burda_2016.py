@@ -14,7 +14,7 @@ Paper      -log p(x), nats per image: VAE 86.76, IWAE k = 5 85.54, k = 50 84.78;
            DReG's gradient on the same network, by those who re-ran it: k = 5 84.90.
 Measured   vae_k1: 88.67 nats (4 seeds, 88.46 to 88.89): worse by 1.91 nats
            vae_k1_fixed: 92.61 nats (4 seeds, 92.47 to 92.76): worse by 3.90 nats
-           Both have 15 active units (seed 0) where the paper has 19 at k = 1, from step 25,000 on, and ELBOs of training
+           Both have 15 active units (seed 0) where the paper has 19 at k = 1, from step 25,000 on. ELBOs of training
            and test images end 0.7 nats apart (vae_k1: -91.4 and -92.1): steps are what is short, not images.
 """
 

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from importlib.metadata import version
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Compiling is most of what the tests do: all but the first spend less of it on the speed of what is compiled.
@@ -53,14 +54,22 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: -item.path.stat().st_size)
 
 
+def resident_bytes():
+    """The memory that this process has; 0 where the system does not say."""
+    file = Path("/proc/self/statm")
+    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if file.exists() else 0
+
+
 @pytest.fixture(scope="module", autouse=True)
 def freeze_survivors():
-    """What a file compiled goes with it; what outlives it stays, and the garbage collector walks past it.
+    """What outlives a file is code and compiled programs, which stay: the garbage collector walks past them.
 
-    Workers that keep all programs grow to gigabytes, and slow down.
+    But for a worker that has grown large by them, which slows down: it forgets them all and begins anew.
     """
     yield
-    jax.clear_caches()
+    if resident_bytes() > 3 * 2**30:
+        jax.clear_caches()
+        gc.unfreeze()
     gc.collect()
     gc.freeze()
 

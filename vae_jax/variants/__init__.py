@@ -50,6 +50,25 @@ def elbo_terms(
     return posterior, z, terms
 
 
+def learned_prior_terms(
+    likelihood: Likelihood,
+    log_prior: Callable[[Nets, Params, Codes], PerExample],
+    nets: Nets,
+    params: Params,
+    batch: Batch,
+    key: Key,
+) -> Metrics:
+    """The terms of the ELBO under a prior whose KL has no closed form, at one draw z ~ q(z | x) for each image.
+
+    elbo = -(distortion + rate), distortion = -log p(x | z), rate = log q(z | x) - log p(z)
+    """
+    posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
+    z = posterior.sample(key, batch["index"])
+    distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
+    rate = posterior.log_prob(z) - log_prior(nets, params, z)
+    return {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "code": posterior.mean}
+
+
 def no_own_parameters(key: Key, image_shape: tuple[int, int, int], latent_dim: int) -> Params:
     """The parameters of a variant that has none beside the networks'."""
     return {}

@@ -23,11 +23,10 @@ import numpy as np
 
 from vae_jax.errors import UserError
 from vae_jax.models.coupling import CouplingFlow
-from vae_jax.models.distributions import Gaussian
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
 from vae_jax.typing import Codes, Key, Params, PerExample
-from vae_jax.variants import Variant, refuse_labels
+from vae_jax.variants import Variant, learned_prior_terms, refuse_labels
 
 
 def encoder_outputs(latent_dim: int) -> int:
@@ -68,11 +67,7 @@ def make(likelihood: Likelihood, *, blocks: int = 8, hidden: tuple[int, ...] = (
         return flow.sample(params["own"], key, count)
 
     def loss(nets, params, batch, key, step, *, beta=1.0):
-        posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
-        z = posterior.sample(key, batch["index"])
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
-        rate = posterior.log_prob(z) - log_prior(nets, params, z)
-        terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "code": posterior.mean}
-        return jnp.mean(distortion + beta * rate), terms
+        terms = learned_prior_terms(likelihood, log_prior, nets, params, batch, key)
+        return jnp.mean(terms["distortion"] + beta * terms["rate"]), terms
 
     return Variant(loss, init, encoder_outputs, log_prior=log_prior, sample_prior=sample_prior)

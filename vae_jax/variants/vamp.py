@@ -34,7 +34,7 @@ from vae_jax.models.distributions import LOG_2PI, Gaussian
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.networks import Nets
 from vae_jax.typing import Codes, Images, Key, Params, PerExample
-from vae_jax.variants import Variant, refuse_labels
+from vae_jax.variants import Variant, learned_prior_terms, refuse_labels
 
 START, SPREAD = -1.0, 1.0
 """Mean and standard deviation of the pseudo-inputs' logits at the start: most grey levels from 0.1 to 0.5."""
@@ -107,11 +107,7 @@ def make(likelihood: Likelihood, *, components: int = 500) -> Variant:
         return {"logits": START + SPREAD * jax.random.normal(key, (components, *image_shape), jnp.float32)}
 
     def loss(nets, params, batch, key, step, *, beta=1.0):
-        posterior = Gaussian(*nets.encode(params["nets"], batch["image"]))
-        z = posterior.sample(key, batch["index"])
-        distortion = -likelihood.log_prob(nets.decode(params["nets"], z), batch["image"])
-        rate = posterior.log_prob(z) - log_prior(nets, params, z)
-        terms = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "code": posterior.mean}
-        return jnp.mean(distortion + beta * rate), terms
+        terms = learned_prior_terms(likelihood, log_prior, nets, params, batch, key)
+        return jnp.mean(terms["distortion"] + beta * terms["rate"]), terms
 
     return Variant(loss, init=init, check=check, log_prior=log_prior, sample_prior=sample_prior)

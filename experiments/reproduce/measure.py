@@ -1,4 +1,4 @@
-"""Trains the runs of a row, computes its metric of each, and summarises what was found."""
+"""Trains the runs of a row, computes its metric of each, and summarises what they give."""
 
 import datetime
 import itertools
@@ -38,7 +38,7 @@ def measure_row(
     They are evaluated by `evaluator`, a process of its own: one that has JAX's threads must not start programs.
     `resume` is what a person types to go on.
     """
-    folder = workdir / (SMOKE_FOLDER if smoke else "") / row.name
+    folder = workdir / (SMOKE_FOLDER if smoke else "") / row.folder
     points = seeds(2 if smoke else row.seeds)
     groups = group_runs(plan_runs(row.config, row_overrides(row, paths, smoke), points, folder))
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,13 +49,13 @@ def measure_row(
     metric = re.sub(r"k=\d+", f"k={SMOKE_DRAWS}", row.metric) if smoke else row.metric
     result = metric if row.result == row.metric else row.result
     evaluations = [evaluator.submit(evaluate_folder, each, row.checkpoint, metric).result() for each in folders]
-    found = summarize([row.sign * evaluation[result] for evaluation in evaluations])
+    measured = summarize([row.sign * evaluation[result] for evaluation in evaluations])
     errors = [evaluation.get(f"{result}.standard_error", math.nan) for evaluation in evaluations]
-    found |= {"error_over_images": statistics.median(errors)}
+    measured |= {"error_over_images": statistics.median(errors)}
     if not smoke and LIKELIHOOD.fullmatch(metric):
         change = evaluator.submit(more_draws, folders[0], row.checkpoint, metric).result()
-        found |= {"change_with_5000_draws": row.sign * change}
-    return found | provenance(row, folders)
+        measured |= {"change_with_5000_draws": row.sign * change}
+    return measured | provenance(row, folders)
 
 
 def row_overrides(row: Row, paths: Mapping[str, Path | None], smoke: bool) -> Overrides:

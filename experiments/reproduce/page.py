@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.reproduce.rows import ROWS, Row
 
-DIGITS = {"nats": 2, "dB": 2, "": 3}
+DIGITS = {"nats": 2, "dB": 2, "FD": 1, "": 3}
 """Decimals of a number by its unit."""
 
 HEAD = """# Numbers of papers, made again
@@ -31,48 +31,59 @@ def render(results: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{HEAD}{table}\n## How each was measured\n\n{details}"
 
 
-def _cells(row: Row, found: Mapping[str, Any] | None) -> list[str]:
+def _cells(row: Row, measured: Mapping[str, Any] | None) -> list[str]:
     published = "" if row.published is None else _number(row, row.published)
-    if found is None:
+    if measured is None:
         return [row.title, row.paper, published, "", "", "", "", f"not run: {row.cost} on two cores"]
-    interval = "" if len(found["values"]) < 2 else f"{_number(row, found['low'])} to {_number(row, found['high'])}"
-    error = found.get("error_over_images")
+    interval = (
+        "" if len(measured["values"]) < 2 else f"{_number(row, measured['low'])} to {_number(row, measured['high'])}"
+    )
+    error = measured.get("error_over_images")
     images = "" if error is None or math.isnan(error) else f"± {_number(row, error)}"
-    mean = f"**{_number(row, found['mean'])}**"
-    return [row.title, row.paper, published, mean, interval, str(len(found["values"])), images, verdict(row, found)]
+    mean = f"**{_number(row, measured['mean'])}**"
+    return [
+        row.title,
+        row.paper,
+        published,
+        mean,
+        interval,
+        str(len(measured["values"])),
+        images,
+        verdict(row, measured),
+    ]
 
 
-def _detail(row: Row, found: Mapping[str, Any]) -> str:
-    values = ", ".join(_number(row, value) for value in found["values"])
-    steps = sorted(set(found["steps"]))
+def _detail(row: Row, measured: Mapping[str, Any]) -> str:
+    values = ", ".join(_number(row, value) for value in measured["values"])
+    steps = sorted(set(measured["steps"]))
     lines = [
         f"**{row.title}** (`{row.config}`): {values} {row.unit}".rstrip() + " by seeds 0, 1, ...",
         *([f"by `{row.metric}`"] if row.metric else []),
         f"{steps[0]:,} steps" + (f" to {steps[-1]:,}" if len(steps) > 1 else ""),
-        f"{found['seconds'] / 60:.0f} min for all seeds on {found['devices']}, of a machine that others used",
-        f"jax {found['jax']}, commit {found['commit']}, {found['date']}",
+        f"{measured['seconds'] / 60:.0f} min for all seeds on {measured['devices']}, of a machine that others used",
+        f"jax {measured['jax']}, commit {measured['commit']}, {measured['date']}",
     ]
-    if found["active_units"] is not None:
-        lines.append(f"{found['active_units']} active units (seed 0)")
-    if "change_with_5000_draws" in found:
-        change = _number(row, found["change_with_5000_draws"])
+    if measured["active_units"] is not None:
+        lines.append(f"{measured['active_units']} active units (seed 0)")
+    if "change_with_5000_draws" in measured:
+        change = _number(row, measured["change_with_5000_draws"])
         lines.append(f"5,000 draws in place of fewer change it by {change} (seed 0, 500 images)")
-    return f"- {'; '.join(lines)}.\n  `{found['command']}`\n"
+    return f"- {'; '.join(lines)}.\n  `{measured['command']}`\n"
 
 
 FEWEST_SEEDS = 3
 """Of two, an interval is so wide that it has everything in it."""
 
 
-def verdict(row: Row, found: Mapping[str, Any]) -> str:
+def verdict(row: Row, measured: Mapping[str, Any]) -> str:
     """Whether ours is the paper's number, or by how much it is better or worse."""
     if row.bar is not None:
         whose, number = row.bar
-        return f"{_difference(row, found['mean'] - number)} than {whose}'s {_number(row, number)}"
+        return f"{_difference(row, measured['mean'] - number)} than {whose}'s {_number(row, number)}"
     if row.published is None:
         return "no published number"
-    difference = found["mean"] - row.published
-    inside = len(found["values"]) >= FEWEST_SEEDS and found["low"] <= row.published <= found["high"]
+    difference = measured["mean"] - row.published
+    inside = len(measured["values"]) >= FEWEST_SEEDS and measured["low"] <= row.published <= measured["high"]
     return "reproduced" if inside or abs(difference) <= row.tolerance else _difference(row, difference)
 
 
@@ -81,13 +92,15 @@ def _difference(row: Row, difference: float) -> str:
     return f"{word} by {_number(row, abs(difference))} {row.unit}".rstrip()
 
 
-def row_line(row: Row, found: Mapping[str, Any]) -> str:
-    """What was found of a row, in a line, as the docstring of its config has it."""
-    interval = f", {_number(row, found['low'])} to {_number(row, found['high'])}" if len(found["values"]) > 1 else ""
-    seeds = f"{len(found['values'])} seed{'s' if len(found['values']) > 1 else ''}"
+def row_line(row: Row, measured: Mapping[str, Any]) -> str:
+    """What was measured of a row, in a line, as the docstring of its config has it."""
+    interval = (
+        f", {_number(row, measured['low'])} to {_number(row, measured['high'])}" if len(measured["values"]) > 1 else ""
+    )
+    seeds = f"{len(measured['values'])} seed{'s' if len(measured['values']) > 1 else ''}"
     return (
-        f"{row.name}: {_number(row, found['mean'])} {row.unit}".rstrip()
-        + f" ({seeds}{interval}): {verdict(row, found)}"
+        f"{row.name}: {_number(row, measured['mean'])} {row.unit}".rstrip()
+        + f" ({seeds}{interval}): {verdict(row, measured)}"
     )
 
 

@@ -2,8 +2,8 @@
 
     python -m experiments.reproduce [--only=iwae_table1,vq] [--mnist=FOLDER] [--binarized_mnist=FOLDER]
 
-A row is a config in configs/papers. Its seeds train as one population, its metric is computed of each, and what was
-found goes into a JSON file beside the page; rows that are not run keep what the file has of them. The same command goes
+A row is a config in configs/papers. Its seeds train as one population, its metric is computed of each, and what they
+give goes into a JSON file beside the page; rows that are not run keep what the file has of them. The same command goes
 on where it stopped. Without --mnist MNIST comes through TFDS. --smoke takes a few steps on other data, to see that all
 of it works, and writes no page. --render writes the page of the JSON that is there, and runs nothing.
 """
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     for name in DATA_FLAGS:
         parser.flag(name, path, None, "FOLDER", f"where the files of data.name={name} lie; left out: through TFDS")
     parser.switch("smoke", "a few steps of two seeds on data without files; no page")
-    parser.switch("render", "the page of what was found before; runs nothing")
+    parser.switch("render", "the page of what was measured before; runs nothing")
     flags, _ = parser.parse(argv)
     rows = choose_rows(flags.only)
     paths = {name: getattr(flags, name) for name in DATA_FLAGS}
@@ -45,19 +45,19 @@ def main(argv: list[str]) -> int:
     finished, resume = True, shlex.join(["python", "-m", "experiments.reproduce", *argv])
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as evaluator:
         for row in rows:
-            found = measure_row(row, flags.workdir, paths, flags.smoke, evaluator, resume)
-            finished &= found is not None
-            report(row, found, None if flags.smoke else flags.page)
+            measured = measure_row(row, flags.workdir, paths, flags.smoke, evaluator, resume)
+            finished &= measured is not None
+            report(row, measured, None if flags.smoke else flags.page)
     return 0 if finished else 1
 
 
-def report(row: Row, found: dict[str, Any] | None, page: Path | None) -> None:
-    """Prints what was found of a row, and writes it where there is a page."""
+def report(row: Row, measured: dict[str, Any] | None, page: Path | None) -> None:
+    """Prints what was measured of a row, and writes it where there is a page."""
     if page is None:
-        print(f"{row.name}: {'it works' if found else 'it does not work'}", flush=True)
-    elif found:
-        print(row_line(row, found), flush=True)
-        results = {**read_results(page), row.name: found}
+        print(f"{row.name}: {'it works' if measured else 'it does not work'}", flush=True)
+    elif measured:
+        print(row_line(row, measured), flush=True)
+        results = {**read_results(page), row.name: measured}
         write_json(page.with_suffix(".json"), results)
         write_text(page, render(results))
 
@@ -71,6 +71,6 @@ def check_page(page: Path) -> None:
 
 
 def read_results(page: Path) -> Mapping[str, Any]:
-    """What was found before, by row. Raises UserError where the JSON beside the page is damaged."""
+    """What was measured before, by row. Raises UserError where the JSON beside the page is damaged."""
     file = page.with_suffix(".json")
     return parse_json(file) if file.exists() else {}

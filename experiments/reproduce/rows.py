@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vae_jax.errors import unknown_name
@@ -24,7 +25,7 @@ class Row:
     """One number of a paper.
 
     Attributes:
-        name: of the row, and of its folder.
+        name: of the row.
         table: rows that one --only names together.
         title: what is measured, in words.
         paper: who published it.
@@ -63,6 +64,12 @@ class Row:
     checkpoint: str = "latest"
     smoke: Mapping[str, str] = field(default_factory=lambda: SMOKE)
 
+    @property
+    def folder(self) -> str:
+        """The folder of its runs, which rows of one config share."""
+        file, _, argument = self.config.partition(":")
+        return f"{Path(file).stem}_{argument}"
+
 
 NLL = "likelihood:k=1000"
 OF_NLL = {"metric": NLL, "result": NLL, "unit": "nats", "sign": -1, "tolerance": 0.5}
@@ -92,6 +99,14 @@ sigma = _rows("sigma", "Rybkin et al. 2021", "rybkin_2021", "mnist", OF_ELBO | {
 sprites = _rows("disentanglement", "Locatello et al. 2019", "locatello_2019", "", OF_MIG)
 codes = _rows("codes", "Drolet et al. 2026", "drolet_2026", "mnist", OF_PSNR)
 
+
+def drawn(model: str, sampler: str, title: str) -> Row:
+    """How good pictures are that a sampler draws."""
+    metric = "samples" if sampler == "prior" else f"samples:sampler={sampler}"
+    row = _rows("samplers", "Ghosh et al. 2020", "ghosh_2020", "mnist", {"metric": metric, "result": metric})
+    return row(f"{model}_{sampler}", f"{title}, Frechet distance", model, None, 3, "2 min", unit="FD")
+
+
 ROWS = (
     burda("vae_k1", "VAE, k = 1, -log p(x)", "vae_k1", 86.76, 4, "1 h"),
     burda("iwae_k5", "IWAE, k = 5, -log p(x)", "iwae_k5", 85.54, 2, "1 h"),
@@ -105,6 +120,14 @@ ROWS = (
     sigma("sigma_fixed", "Gaussian, sigma = 1, -ELBO", "fixed", 740.0, 3, "10 min"),
     codes("vq", "VQ, 8 codes of 256, PSNR", "vq", 18.45, 3, "15 min"),
     codes("fsq", "FSQ, 8 codes of (8, 6, 5), PSNR", "fsq", 18.42, 3, "15 min"),
+    drawn("autoencoder", "prior", "autoencoder, N(0, I)"),
+    drawn("autoencoder", "gmm", "autoencoder, mixture of Gaussians"),
+    drawn("autoencoder", "two_stage", "autoencoder, second VAE"),
+    drawn("autoencoder", "coupling_flow", "autoencoder, RealNVP on codes"),
+    drawn("beta", "prior", "VAE, N(0, I)"),
+    drawn("beta", "gmm", "VAE, mixture of Gaussians"),
+    drawn("beta", "two_stage", "VAE, second VAE"),
+    drawn("beta", "coupling_flow", "VAE, RealNVP on codes"),
     sprites("mig_beta_1", "beta = 1 on sprites, MIG", "beta_1", None, 5, "5 min"),
     sprites("mig_beta_4", "beta = 4 on sprites, MIG", "beta_4", None, 5, "5 min"),
     sprites("mig_tcvae", "beta-TCVAE, beta = 4, on sprites, MIG", "tcvae", None, 5, "5 min"),

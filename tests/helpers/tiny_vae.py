@@ -44,10 +44,18 @@ def make_eval_step(part):
     return training_step.make_eval_step(NETS, VARIANT, partial(data.make_batch, part, data.sample_pixels))
 
 
-def over_axis(step, *axes):
+FAST = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": False}
+"""Compiler options of a program of many steps, which then takes longer to compile and less over all."""
+
+
+def over_axis(step, *axes, **compiler_options):
     """`step` under vmap with the device axis: what stands in for pmap. Returns what the first device has."""
     lifted = jax.vmap(step, in_axes=axes, axis_name=AXIS)
-    return jax.jit(lambda *arguments: jax.tree.map(lambda replicas: replicas[0], lifted(*arguments)))
+
+    def first(*arguments):
+        return jax.tree.map(lambda replicas: replicas[0], lifted(*arguments))
+
+    return jax.jit(first, compiler_options=compiler_options)
 
 
 def hyper(rate=1e-2, **floats):

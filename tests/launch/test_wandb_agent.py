@@ -230,6 +230,22 @@ def test_why_a_trial_has_failed_is_one_line_of_a_terminal(trials, capfd, monkeyp
     assert "error: trial wrong: red \\x1b[31m" in capfd.readouterr().err
 
 
+def test_a_trial_that_is_stopped_before_it_trains_has_not_failed(trials, capfd, monkeypatch):
+    plan_runs = wandb_agent.plan_runs
+
+    def stop(file, overrides, points, *folder):
+        if folder:
+            raise Exception  # as W&B's agent does
+        return plan_runs(file, overrides, points)
+
+    monkeypatch.setattr(wandb_agent, "plan_runs", stop)
+    assert trials({"early": {"seed": 1}}) == 0
+    output, errors = capfd.readouterr()
+    assert "the trial early was stopped in W&B" in output
+    assert "0 trials done, 0 failed" in output
+    assert "error" not in errors
+
+
 def test_three_failures_in_a_row_end_the_agent(trials, capfd):
     assert trials({f"bad{i}": {"latent_dim": -i} for i in range(1, 9)}) == 1
     output, errors = capfd.readouterr()
@@ -271,7 +287,7 @@ def test_an_agent_runs_trials_and_one_that_is_wrong_fails_alone(place, server):
 
 @pytest.mark.full
 def test_a_stopped_trial_goes_on_first_unless_it_was_stopped_in_wandb(place, server):
-    changed = {"train.steps": 2000, "train.dispatch": 1, "log.every": 100, "evaluation.every": 1000}
+    changed = {"train.steps": 1000, "train.dispatch": 1, "log.every": 50, "evaluation.every": 500}
     slow = [f"--config.{field}={value}" for field, value in changed.items()]
     server.trials = [("slow", {"seed": 2})]
     process = start(place, server, *AGENT, *slow)
@@ -282,17 +298,17 @@ def test_a_stopped_trial_goes_on_first_unless_it_was_stopped_in_wandb(place, ser
     assert server.runs["slow"].exit == 128 + signal.SIGTERM
     (folder,) = (place / "study").glob("beta_*")
     reached = int(re.search(r"stopped by a signal at step (\d+)", output).group(1))
-    assert 100 <= reached < 2000
+    assert 50 <= reached < 1000
     server.trials, server.stops = [("other", {"seed": 3})], ["other"]
     output = run(place, server, 0, *AGENT, *slow, "--count=1")
-    assert f"resuming at step {reached} of 2000" in output
+    assert f"resuming at step {reached} of 1000" in output
     assert f"{folder.name}: goes on, as the trial slow" in output
     assert server.runs["slow"].exit == 0
     assert server.runs["slow"].settings["sweep"] == "abc"
-    assert sorted(set(steps(server.runs["slow"].history))) == list(range(100, 2001, 100))
+    assert sorted(set(steps(server.runs["slow"].history))) == list(range(50, 1001, 50))
     assert "the trial other was stopped in W&B" in output
     assert [file.name for file in (place / "study/programs").glob("*.trial.json")] == [f"{folder.name}.trial.json"]
-    assert json.loads((folder / "evaluation.json").read_text())["step"] == 2000
+    assert json.loads((folder / "evaluation.json").read_text())["step"] == 1000
 
 
 def test_a_trial_that_another_process_still_trains_is_left_to_it(tmp_path, capsys):

@@ -24,7 +24,7 @@ from vae_jax.training.writers import read_metrics
 pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[2]
 FIELDS = {
-    "train.steps": 400,
+    "train.steps": 280,
     "train.dispatch": 10,
     "train.ema": 0.9,
     "log.every": 20,
@@ -140,7 +140,7 @@ def test_two_processes_are_the_run_of_one_on_as_many_devices(undisturbed, tmp_pa
 def test_only_the_first_speaks(undisturbed):
     first, second = undisturbed[1]
     assert "4 cpu devices of 2 processes" in first
-    assert "step 400/400  test" in first
+    assert "step 280/280  test" in first
     assert [line for line in second.splitlines() if not line.startswith("[Gloo]")] == []
 
 
@@ -171,7 +171,7 @@ def test_a_job_stopped_killed_and_damaged_for_all_or_for_one_ends_with_the_same_
     first, second = finish(begin("unlucky", line, line), [0], [0])
     assert f"checkpoint {damaged} in {tmp_path / 'checkpoints'} is damaged" in first
     assert f"checkpoint {unread} in {tmp_path / 'checkpoints'} is damaged (this host alone cannot read it)" in first
-    assert f"resuming at step {kept} of 400" in first
+    assert f"resuming at step {kept} of 280" in first
     assert "damaged" not in second
     assert results(tmp_path) == results(undisturbed[0])
 

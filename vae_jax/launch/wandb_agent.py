@@ -98,7 +98,14 @@ class Agent:
         """Runs the trial that the environment names, unless the agent is to stop."""
         if self.stop.requested:
             return
-        outcome = self.run_trial(os.environ["WANDB_RUN_ID"], Path(os.environ["WANDB_SWEEP_PARAM_PATH"]))
+        name = os.environ["WANDB_RUN_ID"]
+        try:
+            outcome = self.run_trial(name, Path(os.environ["WANDB_SWEEP_PARAM_PATH"]))
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            outcome = None  # W&B's agent stops a trial by a plain Exception, wherever its thread is
+            print(f"the trial {name} was stopped in W&B", flush=True)
         if outcome is not None:
             self.outcomes.append(outcome)
         if self.gave_up:

@@ -18,6 +18,8 @@ from vae_jax.models.networks import conv
 from vae_jax.training.step import initial_state
 from vae_jax.typing import AXIS
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).parents[1]
 NEW = ("a", "b", "factor/third", "my_lab.nets/dropout", "noise ", "Noise")
 """Names that have no number of their own."""

@@ -15,6 +15,8 @@ from vae_jax import cli, data
 from vae_jax.api import fit_run, image_source, trained_run
 from vae_jax.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 IMAGES = blobs()
 LABELS = np.arange(len(IMAGES)) % 3
 

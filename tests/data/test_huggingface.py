@@ -12,6 +12,8 @@ from PIL import Image
 from vae_jax.data import _arrays, _decoding, huggingface
 from vae_jax.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 pa = pytest.importorskip("pyarrow", reason="the extra 'hf' is not installed")
 parquet = pytest.importorskip("pyarrow.parquet")
 

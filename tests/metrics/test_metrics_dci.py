@@ -14,6 +14,8 @@ from vae_jax.metrics import _boosted_trees, dci, higher_is_better
 from vae_jax.metrics._given_codes import GivenCodes
 from vae_jax.metrics._requests import parse_requests
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIZES = (3, 8, 8)
 GRID = np.stack(np.unravel_index(np.arange(math.prod(SIZES)), SIZES), axis=1)
 ROUNDS = {"train": 1500, "test": 1500, "rounds": 20}

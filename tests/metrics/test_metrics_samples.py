@@ -23,6 +23,8 @@ from vae_jax.models.networks import Nets
 from vae_jax.training.step import initial_state
 from vae_jax.variants import beta, conditional
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RANDOM = np.random.default_rng(0)
 SECTION = {"name": "digits", "binarize": "dynamic"}
 

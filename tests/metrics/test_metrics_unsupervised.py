@@ -24,6 +24,8 @@ from vae_jax.metrics import (
 from vae_jax.models.distributions import Gaussian
 from vae_jax.training.step import initial_state
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COVARIANCE = np.array([[1.0, 0.6, 0.2], [0.6, 2.0, -0.2], [0.2, -0.2, 0.5]])
 
 

@@ -17,6 +17,8 @@ from vae_jax.errors import UserError
 from vae_jax.randomness import root_key
 from vae_jax.training.step import initial_state
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 DROPOUT = """
 from flax import linen as nn
 

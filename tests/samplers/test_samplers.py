@@ -14,6 +14,8 @@ from vae_jax.models.coupling import CouplingFlow
 from vae_jax.randomness import root_key
 from vae_jax.samplers import _training, coupling_flow, gmm, two_stage
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 WIDTH = 0.3
 MEAN, DEVIATION = np.float64([5, 0.5]), np.float64([3, math.sqrt(0.5 + WIDTH**2)])
 

@@ -23,6 +23,7 @@ from vae_jax.training.executors import DataParallel, MemberParallel, local_devic
 from vae_jax.training.placement import place
 
 HOST, DEVICE = {"parallel.images": "host"}, {"parallel.images": "device"}
+UNDRAWN = {"log.pictures": False}
 UNEVEN = {"evaluation.batch_size": 40}
 """Of 150 images that validate: three batches, and the remainder."""
 THREE_BATCHES = 3 * SMALL["train.batch_size"] * 64
@@ -55,7 +56,7 @@ def test_a_run_is_the_same_to_the_last_bit_wherever_its_images_lie(held, tmp_pat
         return read(split, ids, steps)
 
     monkeypatch.setattr("vae_jax.training.loop.read_block", read_block)
-    assert train_small(tmp_path, **UNEVEN, **HOST) == 0
+    assert train_small(tmp_path, **UNEVEN, **HOST, **UNDRAWN) == 0
     assert results(tmp_path) == results(held)
     assert blocks[:5] == [((1, 1, steps, 20), 3) for steps in (3, 3, 3, 1, 3)]
     assert no_reader()
@@ -73,10 +74,10 @@ def test_a_stopped_run_goes_on_to_the_same_bits(held, tmp_path, small_blocks, mo
     with monkeypatch.context() as patched:
         # A handler of Python runs in the main thread alone, wherever the signal is raised.
         patched.setattr(data, "index_stream", stream)
-        assert train_small(tmp_path, **UNEVEN, **HOST) == 128 + signal.SIGTERM
+        assert train_small(tmp_path, **UNEVEN, **HOST, **UNDRAWN) == 128 + signal.SIGTERM
     assert no_reader()
     assert 0 < digest(tmp_path)[0] < 60
-    assert train_small(tmp_path, **UNEVEN, **HOST) == 0
+    assert train_small(tmp_path, **UNEVEN, **HOST, **UNDRAWN) == 0
     assert digest(tmp_path) == digest(held)
     assert records(tmp_path)[-1] == records(held)[-1]
 
@@ -98,7 +99,7 @@ def test_a_run_that_is_evaluated_from_the_host_has_the_same_numbers_and_pictures
 def test_labels_go_with_their_images_and_every_device_gets_its_share(tmp_path, small_blocks):
     fields = {**SMALL, "parallel.devices": 4, "evaluation.batch_size": 40}
     for name, images in {"held": DEVICE, "host": HOST}.items():
-        assert train(tmp_path / name, "digits:conditional", **fields | images) == 0
+        assert train(tmp_path / name, "digits:conditional", **fields | images | UNDRAWN) == 0
     assert results(tmp_path / "host") == results(tmp_path / "held")
 
 
@@ -115,7 +116,7 @@ def members_file(folder, **fields):
 @pytest.mark.full
 def test_a_population_is_the_same_to_the_last_bit_wherever_its_images_lie(tmp_path, small_blocks):
     for name, images in {"held": DEVICE, "host": HOST}.items():
-        assert cli.population([members_file(tmp_path / name, **UNEVEN, **images)]) == 0
+        assert cli.population([members_file(tmp_path / name, **UNEVEN, **images, **UNDRAWN)]) == 0
     for member in ("m0", "m1", "m2"):
         assert results(tmp_path / "host" / member) == results(tmp_path / "held" / member)
 

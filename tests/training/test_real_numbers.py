@@ -23,6 +23,7 @@ KINDS = (LATENT[:, 0] > 0).astype(int)
 REAL = {"data.binarize": "real", "likelihood.name": "gaussian", "likelihood.mean": "linear"}
 
 
+UNDRAWN = {"log.pictures": False}
 EVERY = {"log.every": 500, "evaluation.every": 1000, "checkpoint.every": 1000}
 
 
@@ -79,7 +80,7 @@ FLOATS[3, 2, 1, 0] = np.nan
 def test_float_images_of_six_channels_train_the_same_from_the_host_and_are_pictured(tmp_path):
     np.save(tmp_path / "set.npy", FLOATS)
     named = REAL | {"data.name": "arrays", "data.path": tmp_path / "set.npy", "train.steps": 20}
-    assert train_small(tmp_path / "device", **named, **{"parallel.images": "device"}) == 0
+    assert train_small(tmp_path / "device", **named, **UNDRAWN, **{"parallel.images": "device"}) == 0
     assert train_small(tmp_path / "host", **named, **{"parallel.images": "host"}) == 0
     assert results(tmp_path / "host") == results(tmp_path / "device")
     run = vae_jax.open_run(tmp_path / "host")
@@ -94,7 +95,7 @@ def test_float_images_of_six_channels_train_the_same_from_the_host_and_are_pictu
 
 
 def test_fit_takes_float_images_where_they_are_said_to_be_numbers(tmp_path):
-    run = fit(FLOATS, tmp_path / "floats", binarize="real")
+    run = fit(FLOATS, tmp_path / "floats", binarize="real", **UNDRAWN)
     assert run.config["data"]["binarize"] == "real"
     assert run.config["likelihood"]["scale"] == "shared"
     assert vae_jax.open_run(tmp_path / "floats").sample(0, 2).shape == (2, 5, 4, 6)
@@ -103,7 +104,7 @@ def test_fit_takes_float_images_where_they_are_said_to_be_numbers(tmp_path):
 def test_a_dataset_of_floats_is_known_by_its_dtype(tmp_path):
     images = FLOATS[..., :1]
     dataset = data.from_arrays(images[:100], None, images[100:], None)
-    assert fit(dataset, tmp_path / "run").config["data"]["binarize"] == "real"
+    assert fit(dataset, tmp_path / "run", **UNDRAWN).config["data"]["binarize"] == "real"
 
 
 def test_grey_levels_and_numbers_are_not_taken_for_one_another(tmp_path):

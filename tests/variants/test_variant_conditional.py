@@ -18,6 +18,8 @@ from vae_jax.models.networks import Nets, conv, mlp
 from vae_jax.typing import AXIS
 from vae_jax.variants import beta, conditional
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SHAPE, LATENT, CLASSES = (4, 4, 1), 3, 4
 NETS = mlp.make(SHAPE, LATENT, 1, hidden=(8,))
 LIKELIHOOD = bernoulli.make()

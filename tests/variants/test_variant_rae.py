@@ -21,6 +21,8 @@ from vae_jax.models.networks import conv, mlp
 from vae_jax.samplers import gmm
 from vae_jax.variants import autoencoder, rae
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SHAPE, LATENT = (4, 4, 1), 3
 NETS = mlp.make(SHAPE, LATENT, 1, hidden=(8,))
 LIKELIHOOD = bernoulli.make()

@@ -23,6 +23,8 @@ from vae_jax.training.setup import prepare
 from vae_jax.training.step import Hyper, TrainState, initial_state, make_train_step, optimizer_for
 from vae_jax.typing import AXIS
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 class Program(NamedTuple):
     """A variant on tiny images: its step, of one device or many, compiled once for all that is asked of it."""

@@ -1,6 +1,7 @@
-"""Stride-2 convolutions as matrix products on blocks of pixels, and networks of them."""
+"""Convolutions, on a CPU matrix products on blocks of pixels and elsewhere XLA's own, and networks of them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import jax
@@ -42,13 +43,30 @@ def _multiply(x: Float[Array, "p h w b"], kernel: Float[Array, "p n"]) -> Float[
 
 
 def convolve(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"], width: int) -> Float[Array, "n h2 w2 b"]:
-    """A convolution of windows of `width` x `width` (2 or 4) at stride 2 with SAME padding, as one matrix product.
+    """A convolution of windows of `width` x `width` (2 or 4) at stride 2 with SAME padding.
 
     On 2x2 blocks of pixels it is one of stride 1 that reaches 1 or 2 blocks, and `kernel` has its rows in the order
-    (block down, block right, pixel down, pixel right, channel). Blocks are shifted before the product or its results
-    after it, whichever moves fewer numbers. The batch comes last, so that a CPU moves whole vectors and finds the rows
-    of the kernel's gradient as they lie. docs/benchmarks.md holds it against XLA's own convolution, layer by layer, on
-    a CPU; not measured on a GPU.
+    (block down, block right, pixel down, pixel right, channel). A CPU takes the matrix product of blocks, which
+    docs/benchmarks.md holds against XLA's own convolution, layer by layer; a TPU and a GPU take XLA's own, which moves
+    a third of the bytes there (docs/accelerators.md). Which one it is is settled when a program is lowered.
+    """
+    blocks, windows = partial(multiply_blocks, width=width), partial(convolve_windows, width=width)
+    return jax.lax.platform_dependent(x, kernel, cpu=blocks, default=windows)
+
+
+def convolve_windows(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"], width: int) -> Float[Array, "n h2 w2 b"]:
+    """`convolve` as XLA's own convolution."""
+    reach, channels = width // 2, len(x)
+    windows = kernel.reshape(reach, reach, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    windows = windows.reshape(width, width, channels, -1)
+    return jax.lax.conv_general_dilated(x, windows, (2, 2), "SAME", dimension_numbers=("CHWN", "HWIO", "CHWN"))
+
+
+def multiply_blocks(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"], width: int) -> Float[Array, "n h2 w2 b"]:
+    """`convolve` as one matrix product.
+
+    Blocks are shifted before the product or its results after it, whichever moves fewer numbers. The batch comes last,
+    so that a CPU moves whole vectors and finds the rows of the kernel's gradient as they lie.
     """
     reach, outputs = width // 2, kernel.shape[1]
     blocks = _blocks(x, reach)
@@ -71,12 +89,25 @@ def convolve_transposed(
     return jax.linear_transpose(lambda x: convolve(x, kernel.T, width), image)(y)[0]
 
 
-@jax.checkpoint
 def convolve_3x3(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"]) -> Float[Array, "n h w b"]:
-    """A 3x3 convolution at stride 1 with SAME padding, as one matrix product.
+    """A 3x3 convolution at stride 1 with SAME padding, on a CPU as one matrix product, elsewhere as XLA's own.
 
-    `kernel` has its rows in the order (row of the window, column, channel). The nine shifted images are made again for
-    the gradient: kept, they would be nine times what the layer is given.
+    `kernel` has its rows in the order (row of the window, column, channel).
+    """
+    return jax.lax.platform_dependent(x, kernel, cpu=multiply_3x3, default=convolve_3x3_windows)
+
+
+def convolve_3x3_windows(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"]) -> Float[Array, "n h w b"]:
+    """`convolve_3x3` as XLA's own convolution."""
+    windows = kernel.reshape(3, 3, len(x), -1)
+    return jax.lax.conv_general_dilated(x, windows, (1, 1), "SAME", dimension_numbers=("CHWN", "HWIO", "CHWN"))
+
+
+@jax.checkpoint
+def multiply_3x3(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"]) -> Float[Array, "n h w b"]:
+    """`convolve_3x3` as one matrix product.
+
+    The nine shifted images are made again for the gradient: kept, they would be nine times what the layer is given.
     """
     height, breadth = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -168,7 +168,7 @@ def test_accelerators_convolve(make_nets, platform):
     traced = jax.jit(lambda params, x: jax.grad(reconstruction(nets, x))(params)).trace(*one)
     program = traced.lower(lowering_platforms=(platform,)).as_text()
     assert "stablehlo.convolution" in program
-    assert program.count("stablehlo.dot_general") < 3 * 4  # of the dense layers, two in each network
+    assert program.count("stablehlo.dot_general") <= 3 * 4  # of the dense layers, two in each network
 
 
 def test_no_convolution_is_compiled_on_a_cpu_where_a_population_multiplies_in_batches():

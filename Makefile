@@ -24,7 +24,7 @@ test: .venv/installed-dev
 test-all: .venv/installed-dev
 	$(PYTEST) $(ONE_MORE) -m 'not slow' $(ARGS)
 
-# What test leaves out of test-all; arrays have been checked against their annotations there.
+# What test leaves out of test-all, without the checks of arrays against annotations, which both of those have.
 test-full: .venv/installed-dev
 	$(PYTEST) $(ONE_MORE) -m 'full and not slow' --jaxtyping-packages= $(ARGS)
 

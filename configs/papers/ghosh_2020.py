@@ -6,8 +6,9 @@ Protocol   MNIST, convolutional nets of 16 latents; a mixture of ten Gaussians w
            codes of training images (Ghosh et al.), or a second VAE (Dai & Wipf). Frechet distance in the features of
            an Inception network, of 10,000 samples.
 Deviates   784-512-256-16 and its mirror, binarised pixels, 12,000 steps of 100 images, the rate from 1e-3 to 0 as a
-           half cosine. Frechet distance in the features of this project's classifier (vae_jax/metrics/samples.py),
-           10,000 samples: numbers do not compare with the papers'; their order may.
+           half cosine; all 60,000 images are trained on, three seeds. Frechet distance in the features of this
+           project's classifier (vae_jax/metrics/samples.py), of 10,000 samples from the 10,000 test images: numbers do
+           not compare with the papers'; their order may.
 Paper      For models whose codes are points the mixture is far better than N(0, I), of which they know nothing; for the
            VAE it is somewhat better, as is the second stage.
 """

@@ -16,7 +16,7 @@ HEAD = """# Numbers of papers, made again
 
 Each row is a config in `configs/papers`, whose docstring has the paper's protocol and where this one deviates, most of
 all in steps: a row that is worse may only want more. A paper's number is reproduced where ours is within the tolerance
-of the row (half a nat, five where the paper says "about", a tenth of a decibel), or the 95% interval of our mean over
+of the row (half a nat, a tenth of a decibel), or the 95% interval of our mean over
 three or more seeds has it in it. Intervals are over training seeds; "images" is the standard error over test images,
 the median of the seeds' own.
 

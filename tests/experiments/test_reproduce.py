@@ -1,5 +1,6 @@
 """The numbers of papers: what a row gives, the page, and that both say what the JSON holds."""
 
+import itertools
 import math
 import os
 import subprocess
@@ -104,6 +105,13 @@ def test_the_page_has_every_row_and_says_which_were_not_run():
     assert "| **87.05** | 86.84 to 87.26 | 4 | ± 0.25 | reproduced |" in lines[0]
     assert all("| not run: " in line for line in lines[1:])
     assert "5,000 draws in place of fewer change it by -0.04" in text
+
+
+def test_rows_of_one_config_share_their_runs():
+    for row, other in itertools.combinations(ROWS, 2):
+        assert (row.folder == other.folder) == (row.config == other.config)
+        if row.folder == other.folder:
+            assert (row.data, row.smoke, row.seeds) == (other.data, other.smoke, other.seeds)
 
 
 def test_rows_are_chosen_by_name_and_by_table():

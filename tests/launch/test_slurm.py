@@ -49,9 +49,8 @@ def test_an_array_with_a_throttle_a_crash_and_stops_ends_as_a_local_study(lab, e
         dict.fromkeys(run.program for run in study.read_plan(lab.folder / "local_two"))
     )
     commands = {stopped: ["scancel", "--signal=TERM"], requeued: ["scontrol", "requeue"]}
-    # That SLURM holds to it is not asserted: it takes a task that is requeued or ends for one that runs no more.
     shown = lab.cluster.call("scontrol", "show", "job")
-    assert set(re.findall(r"ArrayTaskThrottle=(\d+)", shown)) == {"2"}
+    assert set(re.findall(r"ArrayTaskThrottle=(\d+)", shown)) == {"2"}  # how SLURM holds to it is its own
     watching = lab.start("array", "crash", "--max_parallel=2", "--wait")
     while watching.poll() is None:
         for program in [program for program in commands if lab.step("array", program) >= 20]:

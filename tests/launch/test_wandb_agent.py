@@ -246,6 +246,21 @@ def test_a_trial_that_is_stopped_before_it_trains_has_not_failed(trials, capfd, 
     assert "error" not in errors
 
 
+@pytest.mark.parametrize("error", [RuntimeError(), Exception("an error of a library")])
+def test_another_error_is_not_taken_for_a_stop(trials, monkeypatch, error):
+    plan_runs = wandb_agent.plan_runs
+
+    def fail(file, overrides, points, *folder):
+        if folder:
+            raise error
+        return plan_runs(file, overrides, points)
+
+    monkeypatch.setattr(wandb_agent, "plan_runs", fail)
+    with pytest.raises(type(error)) as raised:
+        trials({"broken": {"seed": 1}})
+    assert raised.value is error
+
+
 def test_three_failures_in_a_row_end_the_agent(trials, capfd):
     assert trials({f"bad{i}": {"latent_dim": -i} for i in range(1, 9)}) == 1
     output, errors = capfd.readouterr()

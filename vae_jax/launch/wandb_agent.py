@@ -72,6 +72,11 @@ def online(overrides: Overrides) -> Overrides:
     return list(dict([*overrides, ("wandb.mode", "online")]).items())
 
 
+def stops_trial(error: Exception) -> bool:
+    """Whether W&B's agent stops a trial: it raises a bare Exception, wherever the trial's thread is."""
+    return type(error) is Exception and not error.args
+
+
 @dataclasses.dataclass(frozen=True)
 class Agent:
     """Runs trials of one config in one study's folder; `outcomes` says of each that ended whether it ended well."""
@@ -102,10 +107,11 @@ class Agent:
         try:
             outcome = self.run_trial(name, Path(os.environ["WANDB_SWEEP_PARAM_PATH"]))
         except Exception as error:
-            if type(error) is not Exception:
+            if not stops_trial(error):
                 raise
-            outcome = None  # W&B's agent stops a trial by a plain Exception, wherever its thread is
-            print(f"the trial {name} was stopped in W&B", flush=True)
+            outcome = None
+            if not self.stop.requested:
+                print(f"the trial {name} was stopped in W&B", flush=True)
         if outcome is not None:
             self.outcomes.append(outcome)
         if self.gave_up:
@@ -138,7 +144,9 @@ class Agent:
         try:
             write_json(file, environment)
             status = train(run.words, folder, environment)
-        except Exception:  # by which W&B's agent stops a trial, here or on its site
+        except Exception as error:
+            if not stops_trial(error):
+                raise
             if not self.stop.requested:  # on its site: it is not to go on
                 file.unlink(missing_ok=True)
                 print(f"{run.id}: the trial {name} was stopped in W&B", flush=True)

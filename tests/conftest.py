@@ -1,5 +1,6 @@
 """Strict tests: eight devices, no silent rank promotion, no key used twice, warnings are errors."""
 
+import functools
 import gc
 import os
 import sys
@@ -49,9 +50,19 @@ def share_compiled_programs(config):
     jax.config.update("jax_compilation_cache_dir", folder.name)
 
 
+STARTS_PROGRAMS = ("subprocess", "run_process", "slurm_lab", "wandb_server", "nbclient")
+
+
+@functools.cache
+def order(path):
+    """Files that start programs, which take longest, come before others, and large ones before small ones."""
+    text = path.read_text()
+    return not any(word in text for word in STARTS_PROGRAMS), -len(text)
+
+
 def pytest_collection_modifyitems(items):
     """Long files first, so that no worker is left with one when the others have ended; a file's tests stay together."""
-    items.sort(key=lambda item: -item.path.stat().st_size)
+    items.sort(key=lambda item: order(item.path))
 
 
 def resident_bytes():

@@ -58,8 +58,8 @@ def test_an_array_with_a_throttle_a_crash_and_stops_ends_as_a_local_study(lab, e
         time.sleep(0.1)
     output = watching.communicate(timeout=120)[0]
     assert watching.returncode == 1, output
-    assert "3 submitted" not in output
-    assert output.count("is queued already: SLURM job ") == 3
+    queued = output.count("is queued already: SLURM job ")
+    assert queued == 3 or (queued == 2 and "1 submitted" in output)  # what crashes may have done so by then
     assert "config.train.batch_size: 4096 is more than the 1347 training images" in output
     assert "4 done, 0 failed, 0 dropped, 1 remaining" in output
     (error,) = (lab.folder / "array/programs").glob("*.error")

@@ -11,6 +11,12 @@ Deviates   784-512-256-16 and its mirror, binarised pixels, 12,000 steps of 100 
            not compare with the papers'; their order may.
 Paper      For models whose codes are points the mixture is far better than N(0, I), of which they know nothing; for the
            VAE it is somewhat better, as is the second stage.
+Measured   autoencoder_prior: 242.8 FD (3 seeds, 236.0 to 249.6): no published number
+           autoencoder_gmm: 5.8 FD (3 seeds, 5.4 to 6.1): no published number
+           autoencoder_two_stage: 17.8 FD (3 seeds, 17.0 to 18.6): no published number
+           autoencoder_coupling_flow: 5.3 FD (3 seeds, 3.0 to 7.6): no published number
+           For the autoencoder the papers' order: any density of codes is far ahead of N(0, I), the mixture ahead of the
+           second stage. A RealNVP is about as good as the mixture, and less even over seeds.
 """
 
 from vae_jax.config import defaults

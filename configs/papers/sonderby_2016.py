@@ -18,7 +18,7 @@ EPOCH, LAYERS = 500, 12
 
 
 def get_config(row: str = "ladder_12"):
-    """The twelve layers, whatever the row is called."""
+    """The only row of this file."""
     config = defaults.get_config()
     config.latent_dim = 32
     config.data = defaults.section("data", "binarized_mnist")

@@ -10,15 +10,17 @@ from experiments.reproduce.rows import ROWS, Row
 DIGITS = {"nats": 2, "dB": 2, "FD": 1, "": 3}
 """Decimals of a number by its unit."""
 
+FEWEST_SEEDS = 3
+"""Of two, an interval is so wide that it has everything in it."""
+
 HEAD = """# Numbers of papers, made again
 
     python -m experiments.reproduce --mnist=FOLDER --binarized_mnist=FOLDER
 
 Each row is a config in `configs/papers`, whose docstring has the paper's protocol and where this one deviates, most of
 all in steps: a row that is worse may only want more. A paper's number is reproduced where ours is within the tolerance
-of the row (half a nat, a tenth of a decibel), or the 95% interval of our mean over
-three or more seeds has it in it. Intervals are over training seeds; "images" is the standard error over test images,
-the median of the seeds' own.
+of the row (half a nat, a tenth of a decibel), or the 95% interval of our mean over three or more seeds has it in it.
+Intervals are over training seeds; "images" is the standard error over test images, the median of the seeds' own.
 
 | | paper | published | here | 95% interval | seeds | images | verdict |
 |---|---|---|---|---|---|---|---|
@@ -37,22 +39,16 @@ def _cells(row: Row, measured: Mapping[str, Any] | None) -> list[str]:
     published = "" if row.published is None else _number(row, row.published)
     if measured is None:
         return [row.title, row.paper, published, "", "", "", "", f"not run: {row.cost} on two cores"]
-    interval = (
-        "" if len(measured["values"]) < 2 else f"{_number(row, measured['low'])} to {_number(row, measured['high'])}"
-    )
     error = measured.get("error_over_images")
     images = "" if error is None or math.isnan(error) else f"± {_number(row, error)}"
     mean = f"**{_number(row, measured['mean'])}**"
-    return [
-        row.title,
-        row.paper,
-        published,
-        mean,
-        interval,
-        str(len(measured["values"])),
-        images,
-        verdict(row, measured),
-    ]
+    seeds = str(len(measured["values"]))
+    return [row.title, row.paper, published, mean, _interval(row, measured), seeds, images, verdict(row, measured)]
+
+
+def _interval(row: Row, measured: Mapping[str, Any]) -> str:
+    """The 95% interval over seeds, which one seed has not."""
+    return f"{_number(row, measured['low'])} to {_number(row, measured['high'])}" if len(measured["values"]) > 1 else ""
 
 
 def _detail(row: Row, measured: Mapping[str, Any]) -> str:
@@ -60,7 +56,7 @@ def _detail(row: Row, measured: Mapping[str, Any]) -> str:
     steps = sorted(set(measured["steps"]))
     lines = [
         f"**{row.title}** (`{row.config}`): {values} {row.unit}".rstrip() + " by seeds 0, 1, ...",
-        *([f"median {_number(row, statistics.median(measured['values']))}"] if row.result in SCORES else []),
+        *([f"median {_number(row, statistics.median(measured['values']))}"] if row.median else []),
         *([f"by `{row.metric}`"] if row.metric else []),
         f"{steps[0]:,} steps" + (f" to {steps[-1]:,}" if len(steps) > 1 else ""),
         f"{measured['seconds'] / 60:.0f} min for all seeds on {measured['devices']}, of a machine that others used",
@@ -72,12 +68,6 @@ def _detail(row: Row, measured: Mapping[str, Any]) -> str:
         change = _number(row, measured["change_with_5000_draws"])
         lines.append(f"5,000 draws in place of fewer change it by {change} (seed 0, 500 images)")
     return f"- {'; '.join(lines)}.\n  `{measured['command']}`\n"
-
-
-SCORES = ("mig",)
-"""Numbers whose spread over seeds is so wide and lopsided that studies give medians."""
-FEWEST_SEEDS = 3
-"""Of two, an interval is so wide that it has everything in it."""
 
 
 def verdict(row: Row, measured: Mapping[str, Any]) -> str:
@@ -99,14 +89,10 @@ def _difference(row: Row, difference: float) -> str:
 
 def row_line(row: Row, measured: Mapping[str, Any]) -> str:
     """What was measured of a row, in a line, as the docstring of its config has it."""
-    interval = (
-        f", {_number(row, measured['low'])} to {_number(row, measured['high'])}" if len(measured["values"]) > 1 else ""
-    )
-    seeds = f"{len(measured['values'])} seed{'s' if len(measured['values']) > 1 else ''}"
-    return (
-        f"{row.name}: {_number(row, measured['mean'])} {row.unit}".rstrip()
-        + f" ({seeds}{interval}): {verdict(row, measured)}"
-    )
+    count = len(measured["values"])
+    seeds = f"{count} seeds, {_interval(row, measured)}" if count > 1 else "1 seed"
+    mean = f"{_number(row, measured['mean'])} {row.unit}".rstrip()
+    return f"{row.name}: {mean} ({seeds}): {verdict(row, measured)}"
 
 
 def _number(row: Row, value: float) -> str:

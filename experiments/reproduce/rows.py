@@ -93,8 +93,8 @@ def _rows(table: str, paper: str, file: str, data: str, settings: Mapping[str, A
 
     def row(name: str, title: str, argument: str, published: float | None, seeds: int, cost: str, **others: Any) -> Row:
         config = f"configs/papers/{file}.py:{argument}"
-        settled = {"data": data, "paper": paper, **settings, **others}
-        return Row(name, table, title, config=config, published=published, seeds=seeds, cost=cost, **settled)
+        fields = {"data": data, "paper": paper, **settings, **others}
+        return Row(name, table, title, config=config, published=published, seeds=seeds, cost=cost, **fields)
 
     return row
 

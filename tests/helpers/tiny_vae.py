@@ -44,8 +44,8 @@ def make_eval_step(part):
     return training_step.make_eval_step(NETS, VARIANT, partial(data.make_batch, part, data.sample_pixels))
 
 
-FAST = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": False}
-"""Compiler options of a program of many steps, which then takes longer to compile and less over all."""
+COMPILER_OPTIONS = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": False}
+"""Of a program of many steps, which then takes longer to compile and less over all."""
 
 
 def over_axis(step, *axes, **compiler_options):

@@ -67,7 +67,9 @@ def on_digits(steps: int, **overrides) -> Trained:
 
     with jax.debug_key_reuse(False):  # the steps are checked in test_variants.py; here it only slows compiling
         state = jax.jit(lambda: initial_state(built, config, dataset.image_shape))()
-        state, metrics = tiny_vae.over_axis(whole, None, 0, **tiny_vae.FAST)(state, jnp.asarray(indices)[None])
+        state, metrics = tiny_vae.over_axis(whole, None, 0, **tiny_vae.COMPILER_OPTIONS)(
+            state, jnp.asarray(indices)[None]
+        )
         params = jax.tree.map(np.asarray, evaluation_params(state))
         run = TrainedModel(config.to_dict(), dataset.image_shape, built, params, steps)
         if built.variant.fit_after_training is not None:

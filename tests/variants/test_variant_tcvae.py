@@ -245,7 +245,7 @@ def trained(seed, steps=400, **floats):
 
     state = init_state(key, nets, variant, optimizer, (8, 8, 1), 6, 0.0)
     indices = data.index_stream(seed, 0, steps, dataset.train.size, 128)
-    state, metrics = tiny_vae.over_axis(run, None, 0, **tiny_vae.FAST)(state, jnp.asarray(indices)[None])
+    state, metrics = tiny_vae.over_axis(run, None, 0, **tiny_vae.COMPILER_OPTIONS)(state, jnp.asarray(indices)[None])
     images = jnp.asarray(dataset.train.fetch(np.arange(dataset.train.size)), jnp.float32) / 255
     last = {name: float(np.mean(metrics[name][-50:])) for name in ("total_correlation", "distortion")}
     return exact_total_correlation(nets, state.params, images), last

@@ -49,7 +49,7 @@ def convolve(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"], width: int
     (block down, block right, pixel down, pixel right, channel). A CPU takes the matrix product of blocks, which
     docs/benchmarks.md holds against XLA's own convolution, layer by layer; a TPU and a GPU take XLA's own. By a v5e's
     compiler a step of dSprites' net then moves a fifth of the bytes (docs/benchmarks.md); on a GPU it was not measured.
-    Which one it is is settled when a program is lowered.
+    The choice is made when a program is lowered.
     """
     blocks, windows = partial(multiply_blocks, width=width), partial(convolve_windows, width=width)
     return jax.lax.platform_dependent(x, kernel, cpu=blocks, default=windows)

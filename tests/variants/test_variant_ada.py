@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
+from helpers.drawn_params import drawn_params
 from helpers.variant_loss import assert_close, loss_and_gradient
 
 from vae_jax import data, randomness
@@ -28,7 +29,7 @@ LIKELIHOOD = bernoulli.make()
 VAE, VARIANTS = beta.make(LIKELIHOOD), {average: ada.make(LIKELIHOOD, average=average) for average in ada.AVERAGES}
 IMAGES = np.random.default_rng(0).integers(0, 2, (2, BATCH, *SHAPE)).astype(np.float32)
 PARAMS = {
-    "nets": jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT))),
+    "nets": drawn_params(NETS.init, jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT))),
     "own": {},
 }
 

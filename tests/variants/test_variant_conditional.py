@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import trained_digits
+from helpers.drawn_params import drawn_params
 from helpers.variant_loss import assert_close as trees_close
 from helpers.variant_loss import loss_and_gradient, whole_batch
 from scipy.stats import multivariate_normal, norm
@@ -26,13 +27,10 @@ LIKELIHOOD = bernoulli.make()
 VARIANT, BETA = conditional.make(LIKELIHOOD, classes=CLASSES), beta.make(LIKELIHOOD)
 IMAGES = np.random.default_rng(0).integers(0, 2, (8, *SHAPE)).astype(np.float32)
 LABELS = np.int32([0, 1, 3, 0, 1, 3, 0, 1])  # none of class 2
-KEYS = jax.random.split(randomness.root_key(1))
-PARAMS = jax.jit(
-    lambda: {
-        "nets": NETS.init(KEYS[0], *VARIANT.dummy_inputs(SHAPE, LATENT)),
-        "own": VARIANT.init(KEYS[1], SHAPE, LATENT),
-    }
-)()
+PARAMS = {
+    "nets": drawn_params(NETS.init, *VARIANT.dummy_inputs(SHAPE, LATENT)),
+    "own": drawn_params(partial(VARIANT.init, image_shape=SHAPE, latent_dim=LATENT), seed=2),
+}
 
 
 def evaluate(loss, params=PARAMS, labels=LABELS, devices=1, **floats):
@@ -86,7 +84,8 @@ def test_the_label_reaches_encoder_and_decoder():
 
 
 def test_no_two_planes_start_alike():
-    planes = np.asarray(PARAMS["own"]["planes"]).reshape(CLASSES, -1)
+    own = VARIANT.init(randomness.root_key(1), SHAPE, LATENT)
+    planes = np.asarray(own["planes"]).reshape(CLASSES, -1)
     apart = np.linalg.norm(planes[:, None] - planes[None], axis=-1)[~np.eye(CLASSES, dtype=bool)]
     assert np.all(apart > 0.2)
     np.testing.assert_allclose(planes.std(), conditional.PLANE_SCALE, rtol=0.3)

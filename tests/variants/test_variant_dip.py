@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.drawn_params import drawn_params
 from helpers.variant_loss import assert_close, loss_and_gradient
 
 from vae_jax import data, randomness
@@ -24,7 +25,7 @@ NETS = mlp.make(SHAPE, LATENT, 1, hidden=(8,))
 LIKELIHOOD = bernoulli.make()
 BETA, DIP = beta.make(LIKELIHOOD), {kind: dip.make(LIKELIHOOD, kind=kind) for kind in dip.KINDS}
 IMAGES = np.random.default_rng(0).uniform(size=(8, *SHAPE)).astype(np.float32)
-NETS_PARAMS = jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
+NETS_PARAMS = drawn_params(NETS.init, jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
 PARAMS = {"nets": NETS_PARAMS, "own": {}}
 
 

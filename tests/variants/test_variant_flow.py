@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import trained_digits
+from helpers.drawn_params import drawn_params
 from helpers.variant_loss import assert_close, loss_and_gradient, whole_batch
 
 from vae_jax import randomness
@@ -25,7 +26,7 @@ FLOW = flow.make(LIKELIHOOD, steps=2, hidden=(8,), context=CONTEXT)
 PART = flow.make_conditioner((8,))
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(8, *SHAPE)), jnp.float32)
 NETS = mlp.make(SHAPE, FLOW.encoder_outputs(LATENT), 1, hidden=(8,))
-NETS_PARAMS = jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
+NETS_PARAMS = drawn_params(NETS.init, jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
 PLAIN = NETS._replace(encode=lambda params, x: tuple(part[:, :LATENT] for part in NETS.encode(params, x)))
 BATCH = {"image": IMAGES, "index": jnp.arange(8)}
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.drawn_params import drawn_params
 from helpers.variant_loss import assert_close, loss_and_gradient
 from scipy import integrate
 
@@ -26,7 +27,7 @@ AUTOENCODER, BETA = autoencoder.make(LIKELIHOOD), beta.make(LIKELIHOOD)
 INFO = {kernel: info.make(LIKELIHOOD, kernel=kernel) for kernel in info.KERNELS}
 POINTS = info.make(LIKELIHOOD, deterministic=True)
 IMAGES = np.random.default_rng(0).uniform(size=(8, *SHAPE)).astype(np.float32)
-NETS_PARAMS = jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
+NETS_PARAMS = drawn_params(NETS.init, jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
 PARAMS = {"nets": NETS_PARAMS, "own": {}}
 OFF = {"beta": 0.0, "free_bits": 0.0, "lambda_mmd": 0.0}
 

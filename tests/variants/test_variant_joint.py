@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import trained_digits
+from helpers.drawn_params import drawn_params
 from helpers.variant_loss import assert_close as trees_close
 from helpers.variant_loss import loss_and_gradient
 from scipy import special, stats
@@ -30,7 +31,7 @@ def networks_of(categories):
     """Networks for LATENT latents and `categories`, and their parameters."""
     variant = joint.make(LIKELIHOOD, categories=categories)
     nets = mlp.make(SHAPE, variant.encoder_outputs(LATENT), 1, hidden=(8,))
-    return nets, {"nets": jax.jit(nets.init)(randomness.root_key(1), *variant.dummy_inputs(SHAPE, LATENT)), "own": {}}
+    return nets, {"nets": drawn_params(nets.init, *variant.dummy_inputs(SHAPE, LATENT)), "own": {}}
 
 
 NETS, PARAMS = networks_of(CATEGORIES)

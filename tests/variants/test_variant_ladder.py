@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import trained_digits
+from helpers.drawn_params import drawn_params
 from helpers.variant_loss import assert_close as trees_close
 from helpers.variant_loss import loss_and_gradient, whole_batch
 from scipy import integrate, stats
@@ -33,13 +34,9 @@ def parameters(variant):
     """(networks, params) of a new model, the weights twice as large, so that no layer is near its prior."""
     nets = mlp.make(SHAPE, variant.encoder_outputs(LATENT), 1, hidden=(8,))
 
-    def init(key):
-        return {
-            "nets": nets.init(jax.random.fold_in(key, 0), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT))),
-            "own": variant.init(jax.random.fold_in(key, 1), SHAPE, LATENT),
-        }
-
-    return nets, jax.tree.map(lambda leaf: 2 * leaf, jax.jit(init)(randomness.root_key(1)))
+    own = drawn_params(partial(variant.init, image_shape=SHAPE, latent_dim=LATENT), seed=2)
+    params = {"nets": drawn_params(nets.init, jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT))), "own": own}
+    return nets, jax.tree.map(lambda leaf: 2 * leaf, params)
 
 
 NETS, PARAMS = parameters(LADDER)

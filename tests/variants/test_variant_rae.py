@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import trained_digits
+from helpers.drawn_params import drawn_params
 from helpers.variant_loss import assert_close, loss_and_gradient
 from scipy.linalg import sqrtm
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 
-from vae_jax import randomness
 from vae_jax.errors import UserError
 from vae_jax.models.distributions import standard_normal
 from vae_jax.models.likelihoods import bernoulli
@@ -29,7 +29,7 @@ LIKELIHOOD = bernoulli.make()
 VARIANTS = {name: rae.make(LIKELIHOOD, regularizer=name, components=2) for name in rae.REGULARIZERS}
 AUTOENCODER = autoencoder.make(LIKELIHOOD)
 IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 2, (8, *SHAPE)), jnp.float32)
-NETS_PARAMS = jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
+NETS_PARAMS = drawn_params(NETS.init, jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
 PARAMS = {"nets": NETS_PARAMS, "own": gmm.standard_mixture(2, LATENT)}
 DECODER = NETS_PARAMS["decoder"]
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import trained_digits
+from helpers.drawn_params import drawn_params
 from helpers.variant_loss import assert_close, loss_and_gradient
 from scipy.linalg import sqrtm
 from scipy.special import logsumexp
@@ -34,7 +35,7 @@ VQ = vq.make(LIKELIHOOD, codes=CODES, dim=2)
 FSQ = vq.make(LIKELIHOOD, quantizer="fsq", levels=(3, 2))
 UNIFORM = vq.make(LIKELIHOOD, codes=CODES, dim=2, prior="uniform")
 IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 2, (8, *SHAPE)), jnp.float32)
-NETS_PARAMS = jax.jit(NETS.init)(randomness.root_key(1), jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
+NETS_PARAMS = drawn_params(NETS.init, jnp.zeros((1, *SHAPE)), jnp.zeros((1, LATENT)))
 
 
 def parameters(variant):

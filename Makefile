@@ -50,6 +50,12 @@ clean:
 	@$(PIP) -e '.[compare]'
 	@touch $@
 
+# TPUs' compiler, which needs none; beside the environment, where JAX would take it for a TPU's.
+.venv/libtpu: .venv/bin/pip constraints.txt
+	@rm -rf $@
+	@$(PIP) --no-deps --target $@ libtpu
+	@touch $@
+
 .venv/installed-dev: .venv/bin/pip pyproject.toml constraints.txt
 	@echo 'installing with the test tools into .venv (a minute or two, the first time) ...'
 	@$(PIP) -e '.[dev,tfds,compare,slurm]'

@@ -218,10 +218,13 @@ def sweep(argv: Sequence[str]) -> int:
         "processes", whole(0, "what suits this machine"), 0, "N", "programs at once; 0: what suits this machine"
     )
     parser.switch("dry_run", "says what it would take, and launches nothing")
+    parser.flag("on", text, "", "MACHINE", "with --dry_run: a machine that is not here, as tpu:v5e:2x4")
     flags, overrides = parser.parse(argv)
     workdir = flags.workdir or _study_folder(flags.config)
+    if flags.on and not flags.dry_run:
+        raise UserError("--on: is of a plan, and nothing is launched there; give --dry_run too")
     if flags.dry_run:
-        print(describe(flags.config, overrides, workdir, flags.processes))
+        print(describe(flags.config, overrides, workdir, flags.processes, flags.on))
         return 0
     return launch_sweep(flags.config, overrides, workdir, flags.processes, command("sweep", argv))
 

@@ -1,36 +1,31 @@
 """What a train step takes on a TPU that is not here: bytes and operations of the program that its compiler makes.
 
-    python -m experiments.benchmark.compiled --config=configs/dsprites.py --config.data.path=FILE [--chip=v5e:2x2]
-        [--members=0,8]
+    python -m experiments.benchmark.compiled --config=configs/dsprites.py --config.data.path=FILE [--chip=tpu:v5e]
+        [--members=0,2,8,32]
 
-libtpu compiles without a TPU (`pip install "jax[tpu]"`, in an environment of its own). 0 members are one run, whose
-batches one chip takes whole; others are a population on one chip, all at once. Convolutions are XLA's own ("windows")
-and, beside them, what a CPU takes ("blocks"); a config without convolutions has the same numbers twice. Bytes and
-operations are the compiler's own counts of one step, which its own estimate of seconds does not follow.
+libtpu compiles without a TPU (`pip install libtpu`, the version that jax[tpu] names). 0 members are one run, whose
+batches one chip takes whole; others are a population on one chip: all at once, or in turn, of which the counts are one
+member's step. Convolutions are XLA's own ("windows") and, beside them, what a CPU takes ("blocks"); a config without
+convolutions has windows alone. Bytes and operations are the compiler's own counts of one step.
 """
 
 import contextlib
-import os
-import time
+import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
 from unittest import mock
 
 import jax
-import numpy as np
 
 from experiments.benchmark.timing import run_benchmark
 from vae_jax.config.command_line import Parser, whole, words
 from vae_jax.config.parse import checked_config
-from vae_jax.errors import UserError
+from vae_jax.errors import UserError, unknown_name
 from vae_jax.models.networks import _convolution
-from vae_jax.randomness import root_key
+from vae_jax.sweeps.chips import CHIPS, compile_devices
 from vae_jax.training.executors import DataParallel, MemberParallel
+from vae_jax.training.scan import AT_ONCE, IN_TURN, OverMembers
 from vae_jax.training.setup import Setup, prepare
-from vae_jax.training.step import make_hyper
-
-ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}
-"""Or libtpu asks a metadata server, which is not there, what it runs on."""
+from vae_jax.training.step_cost import StepCost, lower_steps, step_cost
 
 CONVOLUTIONS: dict[str, dict[str, Callable]] = {
     "windows": {},
@@ -41,22 +36,25 @@ CONVOLUTIONS: dict[str, dict[str, Callable]] = {
 }
 """What takes the place of a function of vae_jax/models/networks/_convolution.py."""
 
+OVER = {"at once": AT_ONCE, "in turn": IN_TURN}
+
 
 def main(argv: list[str]) -> int:
-    """Compiles a step for each number of members, with both convolutions, and prints a table; the exit status."""
+    """Compiles a step for each number of members, in every way, and prints a table; the exit status."""
     parser = Parser("experiments.benchmark.compiled", __doc__, config=True, launcher="python -m")
-    parser.flag("chip", str, "v5e:2x2", "NAME", "a topology that libtpu knows; one chip of it is taken")
-    parser.flag("members", counts, (0, 8), "COUNTS", "members of populations, with commas between; 0 is one run")
+    parser.flag("chip", str, "tpu:v5e", "NAME", "a TPU of vae_jax/sweeps/chips.py, of which one chip is taken")
+    parser.flag("members", counts, (0, 2, 8, 32), "COUNTS", "members of populations, with commas between; 0 is one run")
     flags, overrides = parser.parse(argv)
     config = checked_config(flags.config, overrides)
     chip = find_chip(flags.chip)
     setup = prepare(config)
     print("| members | convolutions | MB a step | Mflop a step | temporary MB | compiled in, s |")
     print("|---|---|---|---|---|---|")
-    for count in flags.members:
-        for name, replaced in CONVOLUTIONS.items():
-            cells = [f"{value:,.0f}" for value in measure(setup, chip, count, replaced)]
-            print(f"| {count or 'one run'} | {name} | {' | '.join(cells)} |", flush=True)
+    convolutions = CONVOLUTIONS if setup.convolves else ("windows",)
+    for count, way, name in itertools.product(flags.members, OVER, convolutions):
+        if count or way == "in turn":  # of one run both are the same
+            cost = measure(setup, chip, count, OVER[way], CONVOLUTIONS[name])
+            print(f"| {f'{count} {way}' if count else 'one run'} | {name} | {cells(cost)} |", flush=True)
     return 0
 
 
@@ -66,46 +64,30 @@ def counts(text: str) -> tuple[int, ...]:
 
 
 def find_chip(name: str) -> jax.Device:
-    """A device to compile for. Raises UserError where libtpu is missing or does not know the topology."""
-    from jax.experimental import topologies
-
-    for variable, value in ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
-    try:
-        return topologies.get_topology_desc(name, "tpu").devices[0]
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--chip: {name!r} cannot be compiled for ({reason}); is jax[tpu] installed?") from None
+    """A device to compile for. Raises UserError where it is unknown or no compiler is here."""
+    if name not in CHIPS:
+        raise unknown_name("--chip", name, CHIPS)
+    devices = compile_devices(CHIPS[name])
+    if not devices:
+        raise UserError(f"--chip: no compiler for {name!r} is here; install libtpu, which has those of TPUs")
+    return devices[0]
 
 
 def measure(
-    setup: Setup, chip: jax.Device, count: int, replaced: Mapping[str, Callable]
-) -> tuple[float, float, float, float]:
-    """Megabytes and millions of operations of a step, megabytes that it keeps for a while, seconds of compiling."""
+    setup: Setup, chip: jax.Device, count: int, over: OverMembers, replaced: Mapping[str, Callable]
+) -> StepCost:
+    """What a step takes with these convolutions, of `count` members or, for 0, of one run."""
     jax.clear_caches()  # what was traced with other convolutions
+    executor = MemberParallel([chip], over=over) if count else DataParallel([chip])
     with mock.patch.multiple(_convolution, **replaced) if replaced else contextlib.nullcontext():
-        lowered = lower(setup, chip, count)
-    begun = time.monotonic()
-    program: Any = lowered.compile()
-    seconds = time.monotonic() - begun
-    costs, memory = program.cost_analysis(), program.memory_analysis()
-    return costs["bytes accessed"] / 1e6, costs["flops"] / 1e6, memory.temp_size_in_bytes / 1e6, seconds
+        lowered = lower_steps(setup, executor, count)
+    return step_cost(lowered)
 
 
-def lower(setup: Setup, chip: jax.Device, count: int) -> jax.stages.Lowered:
-    """The train steps of one run, or of `count` members, lowered for shapes: nothing is placed."""
-    config = setup.config
-    executor = MemberParallel([chip]) if count else DataParallel([chip])
-    lead = (1, count) if count else ()
-
-    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype)
-
-    state, key, hyper = jax.tree.map(shape, (setup.state_shape, root_key(0), make_hyper(config, setup.model)))
-    split = jax.eval_shape(lambda split: split, setup.dataset.train)
-    steps = executor.train_steps(setup.train_step, config.train.dispatch)
-    indices = np.zeros((count or 1, config.train.dispatch, config.train.batch_size), np.int32)
-    return steps.lower(split, state, indices, key, hyper, np.ones(count or 1, bool))
+def cells(cost: StepCost) -> str:
+    """Megabytes, millions of operations, temporary megabytes and seconds of compiling, as a row has them."""
+    numbers = cost.bytes / 1e6, cost.operations / 1e6, cost.temporary / 1e6, cost.seconds
+    return " | ".join(f"{number:,.0f}" for number in numbers)
 
 
 if __name__ == "__main__":

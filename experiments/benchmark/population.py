@@ -66,7 +66,7 @@ def time_steps(config: ConfigDict, members: Sequence[int], rounds: int) -> None:
     workloads, compile_seconds = {}, {}
     for size in members:
         configs, name = [with_seed(config, seed) for seed in range(size)], str(size)
-        workloads[name], compile_seconds[name] = train_steps(setup, configs, executors.MemberParallel(devices))
+        workloads[name], compile_seconds[name] = train_steps(setup, configs, setup.member_executor(devices))
     solo, executor = [with_seed(config, 0)], executors.DataParallel(devices[:1])
     workloads[SOLO], compile_seconds[SOLO] = train_steps(setup, solo, executor)
     rates = measure_rates(workloads, rounds)

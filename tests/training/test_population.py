@@ -21,6 +21,7 @@ from vae_jax.training import executors, memory, population
 from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.memory import FILLED, member_bytes, members_at_once, tree_bytes
 from vae_jax.training.run import TrainingRun
+from vae_jax.training.scan import AT_ONCE, IN_TURN
 from vae_jax.training.setup import prepare
 from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
 
@@ -79,12 +80,14 @@ def test_a_member_is_the_run_it_would_be_alone(name):
     assert not np.allclose(rows[0]["loss"], row["loss"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("over", [executors.vmap_members, pytest.param(executors.map_members, marks=pytest.mark.full)])
-def test_members_that_have_ended_stay_and_disturb_nobody(over, monkeypatch):
-    monkeypatch.setitem(executors.OVER_MEMBERS, "cpu", over)
+EITHER_WAY = [AT_ONCE, pytest.param(IN_TURN, marks=pytest.mark.full)]
+
+
+@pytest.mark.parametrize("over", EITHER_WAY)
+def test_members_that_have_ended_stay_and_disturb_nobody(over):
     make_step, states, indices, keys, hyper = several("beta")
     states[1] = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan) if leaf.dtype == np.float32 else leaf, states[1])
-    executor = executors.MemberParallel(executors.local_devices(2))
+    executor = executors.MemberParallel(executors.local_devices(2), over=over)
     alive = np.array([True, False, True, False, True])
     after, rows = trained(executor, make_step, states, indices, keys, hyper, alive)
     for i in (1, 3):
@@ -94,6 +97,19 @@ def test_members_that_have_ended_stay_and_disturb_nobody(over, monkeypatch):
     # All at once is another program, whose sums run in another order.
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), alone, after[2])
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), row, rows[2])
+
+
+@pytest.mark.parametrize("over", EITHER_WAY)
+def test_the_members_of_a_device_read_one_copy_of_the_data(over):
+    make_step, states, indices, keys, hyper = several("beta")
+    executor = executors.MemberParallel(executors.local_devices(2), over=over)
+    key, hyper = executor.to_devices(list(zip(keys, hyper, strict=True)))
+    steps, alive = executor.train_steps(make_step, DISPATCH), np.ones(COUNT, bool)
+    with jax.debug_key_reuse(False):
+        lowered = steps.lower(split_with_factors(), executor.to_devices(states), indices, key, hyper, alive)
+    images = "x".join(map(str, (tiny_vae.SIZE, *SHAPE)))
+    assert f"tensor<{images}xui8>" in lowered.as_text()
+    assert f"x{images}x" not in lowered.as_text()
 
 
 @pytest.mark.full

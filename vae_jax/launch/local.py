@@ -30,7 +30,8 @@ from vae_jax.launch.progress import (
 )
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
-from vae_jax.sweeps import plan, study
+from vae_jax.sweeps import forecast, plan, study
+from vae_jax.sweeps.chips import parse_machine
 from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_runs
 
 COMMAND = [sys.executable, "-m", "vae_jax", "population"]
@@ -42,9 +43,21 @@ POLL_SECONDS, REFRESH_SECONDS = 0.1, 1.0
 PR_SET_PDEATHSIG = 1
 
 
-def describe(file: str, overrides: Overrides, folder: Path, processes: int = 0) -> str:
-    """What the sweep of a config's file would take here, in lines. Raises UserError naming what is wrong."""
+def describe(file: str, overrides: Overrides, folder: Path, processes: int = 0, elsewhere: str = "") -> str:
+    """What the sweep of a config's file would take, in lines. Raises UserError naming what is wrong.
+
+    Args:
+        file: the config NAME|FILE.py[:ARGUMENT], which has sweep().
+        overrides: fields of every run.
+        folder: the study's; what has ended there is not counted.
+        processes: how many run at once at most; 0 for what suits this machine.
+        elsewhere: a machine that is not here, as "tpu:v5e:2x4", where the whole sweep would run.
+    """
     points = load_sweep(file)
+    if elsewhere:
+        forecast.use_cpu()
+        there = parse_machine(elsewhere)
+        return forecast.describe(group_runs(plan_runs(file, overrides, points)), there)
     shapes = plan.request_image_shape(checked_config(file, overrides).data)  # the data are read while the points are
     groups = group_runs(plan_runs(file, overrides, points, folder))
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a study may be running

@@ -119,7 +119,7 @@ def describe(
     ended = [_count_ended(group, folder) for group in groups]
     rows = [_row(*row) for row in zip(groups, estimates, ended, strict=True)]
     remarks = [*remarks, *(_rounds(group, devices) for group in groups)]
-    table = _aligned([("program", "runs", "ended", "time", "disk", "what is swept"), *rows])
+    table = align([("program", "runs", "ended", "time", "disk", "what is swept"), *rows])
     totals = _totals(groups, estimates, sum(ended), processes)
     return wrap_text("\n".join([*table, "", totals, *dict.fromkeys(map(printable, remarks))]), INDENT)
 
@@ -134,7 +134,7 @@ def _row(group: RunGroup, estimate: Estimate, ended: int) -> tuple[str, ...]:
     return printable(group.id), f"{len(group.runs):,}", f"{ended:,}", duration, disk, printable(swept)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines: the first column to the left, the last as it is, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vae_jax.errors import UserError
 from vae_jax.training.prefetch import BatchReader, send_whole
-from vae_jax.training.scan import MakeStep, scan_programs, while_alive, with_singleton_axis
+from vae_jax.training.scan import IN_TURN, MakeStep, OverMembers, scan_programs, while_alive, with_singleton_axis
 from vae_jax.typing import AXIS, Metrics
 
 MEMBERS = "members"
@@ -171,9 +171,14 @@ class StepProgram:
         taken = (slice(None),) * self.step_axis + (slice(steps),)
         return state, jax.tree.map(lambda rows: rows[taken], metrics)
 
-    def lower(self, split: Any, state: Any, indices: Any, key: Any, hyper: Any, alive: Any) -> jax.stages.Lowered:
-        """The full call, lowered for these arguments or their shapes."""
-        return self.full_call.lower(split, state, *self.executor.step_arguments(indices, key, hyper, alive))
+    def lower(
+        self, split: Any, state: Any, indices: Any, key: Any, hyper: Any, alive: Any, platforms: Sequence[str] = ()
+    ) -> jax.stages.Lowered:
+        """The full call, lowered for these arguments or their shapes; for its devices, or for other platforms."""
+        arguments = split, state, *self.executor.step_arguments(indices, key, hyper, alive)
+        if not platforms:
+            return self.full_call.lower(*arguments)
+        return jax.jit(self.full_call).trace(*arguments).lower(lowering_platforms=tuple(platforms))
 
 
 @dataclass(frozen=True)
@@ -260,34 +265,17 @@ def _union(results: Sequence[Metrics], counts: np.ndarray) -> Metrics:
     return combine_metrics(stacked, counts)
 
 
-def map_members(function: Callable) -> Callable:
-    """`function` of each member, one after another."""
-    return lambda *arguments: jax.lax.map(lambda member: function(*member), arguments)
-
-
-def vmap_members(function: Callable) -> Callable:
-    """`function` of all members at once."""
-    return jax.vmap(function)
-
-
-OVER_MEMBERS = {"cpu": map_members}
-"""How a device goes through its members; all at once where nothing else is said.
-
-An accelerator needs the work of many small networks at once. A CPU's core is full with one, whose weights stay in its
-cache through a call: one by one on each of two cores is 1.3 times as fast as vmap there (docs/benchmarks.md).
-"""
-
-
 @dataclass(frozen=True)
 class MemberParallel:
     """Members of a population over devices: each lies whole on one of them and nothing is exchanged.
 
     The last device is filled up with copies of the first member, which stay as they are; so are all where the program
-    has `room` for more members than there are.
+    has `room` for more members than there are. `over` is how a device goes through its members.
     """
 
     devices: Devices
     room: int = 0
+    over: OverMembers = IN_TURN
 
     def to_devices(self, trees: Sequence[Any]) -> Any:
         """The trees, stacked, with axes of devices and of members on each."""
@@ -304,8 +292,8 @@ class MemberParallel:
         """The compiled train steps, every member with its own."""
         scan, loop = scan_programs(lambda split: with_singleton_axis(make_step(split)), steps_per_call)
         axes = (0 if blocks else None, 0, 0, 0, 0, 0)
-        full = self._pmap(self._over_members(while_alive(scan)), axes, donate_argnums=(1,))
-        partial_call = self._pmap(self._over_members(while_alive(loop)), (*axes, None), donate_argnums=(1,))
+        full = self._pmap(self._over_members(scan), axes, donate_argnums=(1,))
+        partial_call = self._pmap(self._over_members(loop), (*axes, None), donate_argnums=(1,))
         return StepProgram(self, full, partial_call, steps_per_call, step_axis=2)
 
     def block_indices(self, streams: np.ndarray, members: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -328,7 +316,7 @@ class MemberParallel:
             def member(params, key, step, hyper):
                 return jax.lax.map(lambda batch: step_fn(params, batch, key, step, hyper), indices)
 
-            return self._members_map()(member)(params, key, step, hyper)
+            return self.over.map(member)(params, key, step, hyper)
 
         call = self._pmap(map_batches, (None, None, 0, 0, 0, 0))
         full = split.size // batch_size * batch_size
@@ -347,17 +335,15 @@ class MemberParallel:
         ]
         return [_union(member, counts) for member in zip(*results, strict=True)]
 
-    def _members_map(self) -> Callable[[Callable], Callable]:
-        return OVER_MEMBERS.get(self.devices[0].platform, vmap_members)
-
     def _over_members(self, program: Callable) -> Callable:
         """`program` of every member on a device; the split and a call's number of steps are the same for all."""
+        program = while_alive(program, self.over.cond)
 
         def call(split, state, indices, key, hyper, alive, *steps):
             def member(*arguments):
                 return program(split, *arguments, *steps)
 
-            return self._members_map()(member)(state, indices, key, hyper, alive)
+            return self.over.map(member)(state, indices, key, hyper, alive)
 
         return call
 

@@ -1,19 +1,15 @@
 """How many members of a population fit on a device, from the compiled program of one and the memory that is free."""
 
-from typing import Any
-
 import jax
-import numpy as np
 
 from vae_jax.data._splits import host_split, on_host
 from vae_jax.errors import UserError
-from vae_jax.randomness import root_key
 from vae_jax.training import executors
 from vae_jax.training.executors import MemberParallel
 from vae_jax.training.placement import fits_devices
 from vae_jax.training.prefetch import BLOCK_BYTES
 from vae_jax.training.setup import Setup, tree_bytes
-from vae_jax.training.step import make_hyper
+from vae_jax.training.step_cost import lower_steps, step_cost
 
 FILLED = 0.8
 """Of the free memory that a population may fill: the rest is for evaluation and for what the analysis does not see."""
@@ -51,16 +47,6 @@ def _members_that_fit(setup: Setup, executor: MemberParallel) -> int:
 
 def member_bytes(setup: Setup, executor: MemberParallel) -> int:
     """What one member adds to a device: its state, and what its step keeps for a while, by XLA's own analysis."""
-    config, count = setup.config, len(executor.devices)
-    steps = executor.train_steps(setup.train_step, config.train.dispatch)
-    state = jax.eval_shape(setup.initial_state, root_key(config.seed))
-
-    def one_a_device(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((count, 1, *leaf.shape), leaf.dtype)
-
-    indices = np.zeros((count, config.train.dispatch, config.train.batch_size), np.int32)
-    key, hyper = jax.tree.map(one_a_device, (root_key(config.seed), make_hyper(config, setup.model)))
-    split, states = jax.eval_shape(lambda split: split, setup.dataset.train), jax.tree.map(one_a_device, state)
-    program = steps.lower(split, states, indices, key, hyper, np.ones(count, bool)).compile()
-    analysis: Any = program.memory_analysis()
-    return tree_bytes(state) + analysis.temp_size_in_bytes + indices.nbytes // count
+    train = setup.config.train
+    cost = step_cost(lower_steps(setup, executor))
+    return tree_bytes(setup.state_shape) + cost.temporary + 4 * train.dispatch * train.batch_size

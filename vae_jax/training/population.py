@@ -198,7 +198,7 @@ def train_population(
     rungs = [rung for rung in config.sweep.halving if rung < config.train.steps]
 
     def executor_and_size() -> tuple[MemberParallel, int]:
-        executor = MemberParallel(local_devices(config.parallel.devices))
+        executor = setup.member_executor(local_devices(config.parallel.devices))
         return executor, members_at_once(setup, executor, len(shard)) if members else 0
 
     with stop_signals(group.post_max) as stop:

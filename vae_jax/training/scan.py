@@ -1,7 +1,8 @@
 """Many steps of one member in one program, and what a member of a population adds to it."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,14 +47,48 @@ def with_singleton_axis(step: Callable) -> Callable:
     return jax.vmap(step, in_axes=None, out_axes=None, axis_name=AXIS, axis_size=1)
 
 
-def while_alive(program: Callable) -> Callable:
-    """`program` of one member with `alive` after its numbers: a member that is not keeps its state, for no work."""
+def select(predicate: Any, run: Callable, keep: Callable, operand: Any) -> Any:
+    """`jax.lax.cond` with both branches computed: mapped over predicates, that would copy all that a branch reads."""
+    return jax.tree.map(partial(jnp.where, predicate), run(operand), keep(operand))
+
+
+def while_alive(program: Callable, cond: Callable = jax.lax.cond) -> Callable:
+    """`program` of one member with `alive` after its numbers: a member that is not keeps its state.
+
+    `cond` is jax.lax.cond, by which that is no work, or `select`.
+    """
 
     def call(split, state, indices, key, hyper, alive, *steps):
         def run(state):
             return program(split, state, indices, key, hyper, *steps)
 
         metrics = jax.tree.map(lambda row: jnp.zeros(row.shape, row.dtype), jax.eval_shape(run, state)[1])
-        return jax.lax.cond(alive, run, lambda state: (state, metrics), state)
+        return cond(alive, run, lambda state: (state, metrics), state)
 
     return call
+
+
+def map_members(function: Callable) -> Callable:
+    """`function` of each member, one after another."""
+    return lambda *arguments: jax.lax.map(lambda member: function(*member), arguments)
+
+
+class OverMembers(NamedTuple):
+    """How a device goes through its members: `map` lifts a function of one, `cond` leaves out those that are dead."""
+
+    map: Callable[[Callable], Callable]
+    cond: Callable
+
+
+IN_TURN, AT_ONCE = OverMembers(map_members, jax.lax.cond), OverMembers(jax.vmap, select)
+
+
+def over_members(platform: str, convolves: bool) -> OverMembers:
+    """How a device of `platform` goes through members, whose networks have convolutions or not.
+
+    An accelerator needs the work of many small networks at once. A CPU's core is full with one, whose weights stay in
+    its cache through a call: one by one on each of two cores is 1.3 times as fast as vmap there (docs/benchmarks.md).
+    One batch through a convolution is work enough for an accelerator, and convolutions of many networks at once are
+    grouped ones, to which a v5e's compiler gives more bytes, operations and memory (docs/accelerators.md).
+    """
+    return IN_TURN if convolves or platform == "cpu" else AT_ONCE

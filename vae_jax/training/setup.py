@@ -20,8 +20,9 @@ from vae_jax.model import Model
 from vae_jax.models import networks
 from vae_jax.models.likelihoods._suggestion import mismatch
 from vae_jax.randomness import root_key
-from vae_jax.training.executors import free_bytes, local_devices
+from vae_jax.training.executors import Devices, MemberParallel, free_bytes, local_devices
 from vae_jax.training.metric_runner import expand_metrics
+from vae_jax.training.scan import over_members
 from vae_jax.training.step import (
     TrainState,
     fetch_fn,
@@ -30,7 +31,7 @@ from vae_jax.training.step import (
     make_train_step,
     optimizer_for,
 )
-from vae_jax.typing import Config, Key
+from vae_jax.typing import Config, Key, Params
 
 
 def evaluation_draws(config: Config) -> int:
@@ -66,6 +67,21 @@ class Setup:
     def state_shape(self) -> TrainState:
         """The shapes and dtypes of a state."""
         return jax.eval_shape(self.initial_state, root_key(0))
+
+    @cached_property
+    def convolves(self) -> bool:
+        """Whether its networks convolve."""
+        nets, variant = self.model.nets, self.model.variant
+        inputs = variant.dummy_inputs(self.dataset.image_shape, self.config.latent_dim)
+
+        def apply(params: Params, x: Any, z: Any) -> Any:
+            return nets.encode(params, x), nets.decode(params, z)
+
+        return "conv_general_dilated" in str(jax.make_jaxpr(apply)(self.state_shape.params["nets"], *inputs))
+
+    def member_executor(self, devices: Devices, platform: str = "") -> MemberParallel:
+        """How members of it lie on `devices`; they go through them as devices of `platform` would, if it is given."""
+        return MemberParallel(devices, over=over_members(platform or devices[0].platform, self.convolves))
 
     @cached_property
     def record(self) -> dict[str, Any]:

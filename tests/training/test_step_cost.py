@@ -1,0 +1,112 @@
+"""The steps of every variant and network lower for accelerators, and libtpu compiles a few of them without a TPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+from helpers.tiny_setup import NETWORKS, network_setup, variant_setup
+from helpers.variant_configs import NAMES
+
+from vae_jax.training.executors import DataParallel, MemberParallel, local_devices
+from vae_jax.training.scan import AT_ONCE, IN_TURN
+from vae_jax.training.setup import Setup, tree_bytes
+from vae_jax.training.step_cost import lower_steps, step_cost
+
+LIBTPU = Path(__file__).parents[2] / ".venv/libtpu"
+"""Where `make .venv/libtpu` puts it."""
+
+
+def lowered(setup):
+    """The programs of one run on two devices, and of a population, for accelerators, as text."""
+    executors = DataParallel(local_devices(2)), setup.member_executor(local_devices(1), "tpu")
+    return [lower_steps(setup, executor, 2, ("cuda", "tpu")).as_text() for executor in executors]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_of_every_variant_lower_for_accelerators(name):
+    for program in lowered(variant_setup(name)):
+        assert "stablehlo.while" in program
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.full) for name in NETWORKS])
+def test_steps_of_every_network_lower_for_accelerators(name):
+    setup = network_setup(name)
+    for program in lowered(setup):
+        assert "stablehlo.while" in program
+        assert ("stablehlo.convolution" in program) == setup.convolves
+
+
+def test_what_cannot_lower_is_seen():
+    setup = variant_setup("beta")
+    loss = setup.model.variant.loss
+
+    def with_eigenvalues(nets, params, batch, *arguments, **floats):
+        value, terms = loss(nets, params, batch, *arguments, **floats)
+        return value, terms | {"largest": jnp.abs(jnp.linalg.eigvals(jnp.eye(3) * batch["image"].mean())).max()}
+
+    broken = setup.model._replace(variant=setup.model.variant._replace(loss=with_eigenvalues))
+    with pytest.raises(NotImplementedError, match="eig"):
+        lowered(Setup(setup.config, setup.dataset, broken, setup.optimizer))
+
+
+@pytest.mark.parametrize(("name", "convolves"), [("mlp", False), ("conv", True), ("resnet", True), ("grid", True)])
+def test_a_setup_knows_whether_its_networks_convolve(name, convolves):
+    setup = network_setup(name)
+    assert setup.convolves == convolves
+    assert setup.member_executor(local_devices(1)).over == IN_TURN
+    assert setup.member_executor(local_devices(1), "tpu").over == (IN_TURN if convolves else AT_ONCE)
+
+
+def test_many_members_take_memory_and_operations_of_their_own():
+    setup = variant_setup("beta")
+    executor = MemberParallel(local_devices(1), over=AT_ONCE)
+    one, four = (step_cost(lower_steps(setup, executor, count)) for count in (1, 4))
+    assert four.operations == pytest.approx(4 * one.operations, rel=0.1)
+    assert four.memory - one.memory >= 3 * tree_bytes(setup.state_shape)
+    assert 0 < one.temporary < one.memory
+
+
+COMPILE = """
+import json
+
+from helpers.tiny_setup import network_setup, variant_setup
+from vae_jax.sweeps.chips import CHIPS, compile_devices
+from vae_jax.training.executors import DataParallel
+from vae_jax.training.step_cost import lower_steps, step_cost
+
+chip = CHIPS["tpu:v5e"]
+devices = compile_devices(chip)
+found = {}
+for name, setup in {"mlp": variant_setup("beta"), "conv": network_setup("conv")}.items():
+    for how, executor in {"data": DataParallel(devices), "members": setup.member_executor(devices[:1])}.items():
+        cost = step_cost(lower_steps(setup, executor, 4))
+        found[f"{name} {how}"] = {"memory": cost.memory, "bytes": cost.bytes, "most": chip.memory}
+print(json.dumps(found))
+"""
+"""Compiles for four chips, and a population of four members for one."""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not LIBTPU.is_dir(), reason="libtpu, which compiles for TPUs, is not there: make .venv/libtpu")
+def test_libtpu_compiles_steps_and_populations_that_fit_a_chip():
+    root = LIBTPU.parents[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XLA", "JAX"))}
+    path = os.pathsep.join(map(str, [root, root / "tests", LIBTPU]))
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env=environment | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found.keys() == {"mlp data", "mlp members", "conv data", "conv members"}
+    for cost in found.values():
+        assert 0 < cost["memory"] < cost["most"]
+        assert cost["bytes"] > 0

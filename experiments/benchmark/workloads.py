@@ -34,17 +34,23 @@ class Training:
         jax.block_until_ready(self.state)
 
 
-def train_steps(setup: Setup, configs: Sequence[ConfigDict], executor: Executor) -> tuple[Workload, float]:
-    """One dispatch of the train steps of these runs, in images of all together, and the seconds of compiling it."""
+def make_training(setup: Setup, configs: Sequence[ConfigDict], executor: Executor) -> Training:
+    """The train steps of these runs, not compiled yet, their first states and the arguments of one dispatch."""
     program = compile_program(setup, configs, executor)
     states = [jax.device_get(setup.initial_state(randomness.root_key(config.seed))) for config in configs]
     steps, batch, size = setup.config.train.dispatch, setup.config.train.batch_size, setup.dataset.train.size
     streams = np.stack([data.index_stream(config.seed, 0, steps, size, batch) for config in configs])
     arguments = (streams, program.key, program.hyper, np.ones(len(configs), bool))
-    training = Training(program, executor.to_devices(states), arguments)
+    return Training(program, executor.to_devices(states), arguments)
+
+
+def train_steps(setup: Setup, configs: Sequence[ConfigDict], executor: Executor) -> tuple[Workload, float]:
+    """One dispatch of the train steps of these runs, in images of all together, and the seconds of compiling it."""
+    training = make_training(setup, configs, executor)
     compile_seconds = seconds(training.compile)
     training.dispatch()
-    return Workload(training.dispatch, len(configs) * steps * batch), compile_seconds
+    images = len(configs) * setup.config.train.dispatch * setup.config.train.batch_size
+    return Workload(training.dispatch, images), compile_seconds
 
 
 def widest_layer(setup: Setup, devices: list[jax.Device]) -> Workload:

@@ -10,6 +10,7 @@ from experiments.benchmark.accelerator_rows import (
     convolution_row,
     matmul_row,
     member_row,
+    over_row,
     population_row,
     repeated_row,
     resumed_row,
@@ -17,6 +18,7 @@ from experiments.benchmark.accelerator_rows import (
     unroll_row,
 )
 from experiments.benchmark.accelerator_scale import Scale
+from vae_jax.training.scan import AT_ONCE, IN_TURN
 
 Rows = Mapping[str, Callable[[], Row]]
 """How each row of a table is measured, by its name."""
@@ -44,13 +46,8 @@ class Part(NamedTuple):
 
 def matmul_rows(scale: Scale) -> Rows:
     """The products, by how their numbers are multiplied."""
-    precisions = {
-        "float32": ("float32", "highest"),
-        "tf32": ("float32", "high"),
-        "float32 as it comes": ("float32", "default"),
-        "bfloat16": ("bfloat16", "default"),
-    }
-    return {name: partial(matmul_row, scale, *precision) for name, precision in precisions.items()}
+    rows = {f"float32, {each}": partial(matmul_row, scale, "float32", each) for each in ("highest", "high", "default")}
+    return rows | {"bfloat16": partial(matmul_row, scale, "bfloat16", "default")}
 
 
 def population_rows(name: str, group: int, scale: Scale) -> Rows:
@@ -75,9 +72,18 @@ def command_rows(scale: Scale) -> Rows:
 
 
 def convolution_rows(scale: Scale) -> Rows:
-    """One run, and populations."""
-    sizes = {f"{size} members": partial(convolution_row, scale, size) for size in scale.members[0][1:]}
-    return {"one run": partial(convolution_row, scale, 0), **sizes}
+    """One run, and a population either way."""
+    size, ways = scale.members[0][1], {"in turn": IN_TURN, "at once": AT_ONCE}
+    rows = {f"{size} members {way}": partial(convolution_row, scale, size, over) for way, over in ways.items()}
+    return {"one run": partial(convolution_row, scale, 0, IN_TURN), **rows}
+
+
+def over_rows(scale: Scale) -> Rows:
+    """Populations of each network."""
+    sizes = scale.members[0][1:]
+    return {
+        f"{name}, {size} members": partial(over_row, name, scale, size) for name in ("mlp", "conv") for size in sizes
+    }
 
 
 def iwae_rows(scale: Scale) -> Rows:
@@ -111,7 +117,7 @@ POPULATION = {
     "forecast": "forecast, MiB",
     "peak": "peak, MiB",
 }
-IN_TURN = (
+BESIDE = (
     "One run goes through its dispatches one after another, in turn with the population, so the ratio is also that of "
     "as many runs one after another. The forecast is what the plan of a population goes by; the peak is the device's "
     "own count, what the compiler tries out included."
@@ -128,22 +134,29 @@ PARTS = {
         "Matrix products",
         "numbers",
         {"teraflops": "TFLOP/s", "error": "relative difference from float32"},
-        "Square float32 and bfloat16 matrices with JAX's precision highest, high and default. High is tf32 on a GPU "
-        "that has it, three products of bfloat16 on a TPU.",
+        "Square matrices. Of JAX's precisions for float32, highest is whole; default is tf32 on a GPU that has it and "
+        "one product of bfloat16 on a TPU.",
         matmul_rows,
     ),
-    "mlp": Part(f"{MLP}: populations", "members", POPULATION, IN_TURN, partial(population_rows, "mlp", 0)),
-    "conv": Part(f"{CONV}: populations", "members", POPULATION, IN_TURN, partial(population_rows, "conv", 0)),
+    "mlp": Part(f"{MLP}: populations", "members", POPULATION, BESIDE, partial(population_rows, "mlp", 0)),
+    "conv": Part(f"{CONV}: populations", "members", POPULATION, BESIDE, partial(population_rows, "conv", 0)),
     "exactness_mlp": Part(f"{MLP}: exactness", "two ways", EXACTNESS, LAST_STEP, partial(exactness_rows, "mlp")),
     "exactness_conv": Part(f"{CONV}: exactness", "two ways", EXACTNESS, LAST_STEP, partial(exactness_rows, "conv")),
     "resumed": Part("Digits: a checkpoint", "two ways", EXACTNESS, LAST_STEP, resumed_rows),
-    "mlp_many": Part(f"{MLP}: large populations", "members", POPULATION, IN_TURN, partial(population_rows, "mlp", 1)),
+    "mlp_many": Part(f"{MLP}: large populations", "members", POPULATION, BESIDE, partial(population_rows, "mlp", 1)),
     "convolutions": Part(
         "Convolutions: windows and blocks",
         "64x64, batch 64",
         {"windows": "windows, steps/s", "blocks": "blocks, steps/s", "ratio": "blocks, times windows"},
         "Windows are XLA's own convolution, which accelerators take; blocks are the matrix products that a CPU takes.",
         convolution_rows,
+    ),
+    "over_members": Part(
+        "Members in turn, and at once",
+        "population",
+        {"in_turn": "in turn, steps/s", "at_once": "at once, steps/s", "ratio": "at once, times in turn"},
+        "Steps of all members together. On an accelerator members go in turn where they convolve, else at once.",
+        over_rows,
     ),
     "unroll_mlp": Part(
         f"{MLP}: unrolled scan",
@@ -152,7 +165,7 @@ PARTS = {
         "One run.",
         partial(unroll_rows, "mlp"),
     ),
-    "iwae": Part(f"IWAE, K = 50, {MLP}", "runs", POPULATION, IN_TURN, iwae_rows),
+    "iwae": Part(f"IWAE, K = 50, {MLP}", "runs", POPULATION, BESIDE, iwae_rows),
     "commands": Part(
         "Command buffers as they come",
         "run",
@@ -176,8 +189,6 @@ PARTS = {
         "One run.",
         partial(unroll_rows, "conv"),
     ),
-    "conv_many": Part(
-        f"{CONV}: large populations", "members", POPULATION, IN_TURN, partial(population_rows, "conv", 1)
-    ),
+    "conv_many": Part(f"{CONV}: large populations", "members", POPULATION, BESIDE, partial(population_rows, "conv", 1)),
 }
 """By the name that --part takes, those first that matter most: time on an accelerator ends."""

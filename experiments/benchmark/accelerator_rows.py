@@ -30,10 +30,10 @@ from vae_jax import data, randomness
 from vae_jax.config.parse import load_config
 from vae_jax.models.networks import _convolution
 from vae_jax.training import executors, memory
-from vae_jax.training.executors import Executor
+from vae_jax.training.executors import Executor, MemberParallel
 from vae_jax.training.open_run import open_run
 from vae_jax.training.placement import place
-from vae_jax.training.scan import with_singleton_axis
+from vae_jax.training.scan import AT_ONCE, IN_TURN, OverMembers, with_singleton_axis
 from vae_jax.training.setup import Setup, tree_bytes
 from vae_jax.training.step import TrainState, make_hyper
 from vae_jax.training.train_run import train_in_folder
@@ -54,7 +54,8 @@ def solo(name: str, scale: Scale) -> tuple[Workload, float]:
 @cache
 def needed_bytes(name: str, scale: Scale) -> int:
     """What the plan of a population takes one member to add to the device."""
-    return memory.member_bytes(make_network(name, scale), population())
+    setup = make_network(name, scale)
+    return memory.member_bytes(setup, population(setup))
 
 
 def matmul_row(scale: Scale, dtype: str, precision: str) -> Row:
@@ -90,7 +91,8 @@ def solo_row(name: str, scale: Scale) -> Row:
 
 def population_row(name: str, scale: Scale, size: int) -> Row:
     """The steps a second of all members together, beside one run in turn, and their memory beside the forecast."""
-    setup, executor = make_network(name, scale), population()
+    setup = make_network(name, scale)
+    executor = population(setup)
     split = jax.eval_shape(lambda split: split, setup.dataset.train)
     forecast = size * needed_bytes(name, scale) + tree_bytes(split)
     if forecast > memory.FILLED * executors.free_bytes(executor.devices):
@@ -174,16 +176,27 @@ CONVOLUTIONS: dict[str, dict[str, Callable]] = {
 """What takes the place of a function of vae_jax/models/networks/_convolution.py: every device then takes that kind."""
 
 
-def convolution_row(scale: Scale, size: int) -> Row:
+def convolution_row(scale: Scale, size: int, over: OverMembers) -> Row:
     """The steps a second of the convolutional network with either convolution, in turn; 0 members are one run."""
     setup, workloads = make_network("conv", scale), {}
     for kind, replaced in CONVOLUTIONS.items():
         with mock.patch.multiple(_convolution, **replaced):
-            executor = population() if size else one_run()
+            executor = MemberParallel([device()], over=over) if size else one_run()
             workloads[kind], _ = train_steps(setup, members(setup, size or 1), executor)
     rates = measure_rates(workloads, scale.rounds)
     steps = {kind: steps_per_second("conv", scale, own) for kind, own in rates.items()}
     return {**steps, "ratio": median_ratio(rates["blocks"], rates["windows"])}
+
+
+def over_row(name: str, scale: Scale, size: int) -> Row:
+    """The steps a second of all members together, one after another and all at once."""
+    setup, workloads = make_network(name, scale), {}
+    for way, over in {"in_turn": IN_TURN, "at_once": AT_ONCE}.items():
+        executor = MemberParallel([device()], over=over)
+        workloads[way], _ = train_steps(setup, members(setup, size), executor)
+    rates = measure_rates(workloads, scale.rounds)
+    steps = {way: steps_per_second(name, scale, own) for way, own in rates.items()}
+    return {**steps, "ratio": median_ratio(rates["at_once"], rates["in_turn"])}
 
 
 def repeated_row(name: str, scale: Scale) -> Row:
@@ -198,7 +211,7 @@ def member_row(name: str, scale: Scale, size: int, precision: str | None) -> Row
     setup = make_network(name, scale)
     configs = members(setup, size)
     with jax.default_matmul_precision(precision):
-        together = last_states(setup, configs, population())[-1]
+        together = last_states(setup, configs, population(setup))[-1]
         alone = last_states(setup, configs[-1:], one_run())[0]
     return difference(together, alone) | {"steps": setup.config.train.dispatch}
 

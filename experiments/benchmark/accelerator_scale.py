@@ -105,9 +105,9 @@ def one_run() -> Executor:
     return DataParallel([device()])
 
 
-def population() -> MemberParallel:
-    """A population on the device."""
-    return MemberParallel([device()])
+def population(setup: Setup) -> MemberParallel:
+    """A population on the device, whose members go in turn or at once as there they do."""
+    return setup.member_executor([device()])
 
 
 def members(setup: Setup, size: int) -> list[ConfigDict]:

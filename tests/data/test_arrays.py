@@ -78,10 +78,18 @@ def test_images_of_0_and_1_are_black_and_white_and_that_is_said_once(said, dtype
     assert said() == ["images: all values are 0 or 1, taken as black and white (0 and 255)"]
 
 
+def test_an_image_is_held_as_a_row_and_nothing_is_copied():
+    for images in (GREY, np.asfortranarray(GREY)):
+        fetch = data.make_split(images).fetch
+        assert np.shares_memory(fetch.rows, images)
+        assert (fetch.rows.ndim == 2) == images.flags.c_contiguous
+        np.testing.assert_array_equal(fetch(np.array([[1], [0]])), images[[[1], [0]]])
+
+
 def test_one_image_beyond_1_makes_a_set_of_grey_levels(said):
     dataset = data.from_arrays(MASK, None, GREY, None)
     np.testing.assert_array_equal(levels(dataset.train), MASK)
-    assert dataset.test.fetch.images is GREY
+    assert np.shares_memory(dataset.test.fetch.images, GREY)
     mixed = data.from_arrays(MASK.astype(bool), None, GREY, None)
     np.testing.assert_array_equal(levels(mixed.train), 255 * MASK)
     assert said() == []

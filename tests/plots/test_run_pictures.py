@@ -7,14 +7,14 @@ import pytest
 from jax.tree_util import Partial
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from vae_jax import data
 from vae_jax.config import defaults
 from vae_jax.data._factors import Factors, to_classes
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
-from vae_jax.plots import captions, latent_plots, palette, run_pictures, spread, style
-from vae_jax.plots.image_grid import image_grid
+from vae_jax.plots import captions, image_grid, latent_plots, palette, run_pictures, spread, style
 
 SIZES = (3, 6, 40)
 
@@ -168,18 +168,31 @@ def saved(monkeypatch):
     return figures
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures around the grids that are written."""
+    figures, draw = [], image_grid._draw
+
+    def record(figure):
+        figures.append(figure)
+        return draw(figure)
+
+    monkeypatch.setattr(image_grid, "_draw", record)
+    return figures
+
+
 def boxes(texts, renderer):
     return [text.get_window_extent(renderer) for text in texts if text.get_text()]
 
 
 @pytest.mark.parametrize("shape", [(1, 42, 1), (42, 1, 1), (28, 28, 1), (2, 2, 3)])
 @pytest.mark.parametrize("columns", [1, 11])
-def test_names_and_title_of_a_grid_can_be_read(tmp_path, saved, shape, columns):
+def test_names_and_title_of_a_grid_can_be_read(tmp_path, drawn, shape, columns):
     rows = [f"latent {i}: 0.50 nats" for i in range(10)]
     title = "The latent plane, decoded at the prior's quantiles\n" + "a_run_of_a_long_name_" * 5
     names = [f"{step:+.1f}" for step in range(columns)]
-    image_grid(tmp_path / "grid.png", np.zeros((10, columns, *shape)), title, rows, names)
-    (figure,) = saved
+    image_grid.image_grid(tmp_path / "grid.png", np.zeros((10, columns, *shape)), title, rows, names)
+    (figure,) = drawn
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     (axes,) = figure.axes
@@ -194,6 +207,27 @@ def test_names_and_title_of_a_grid_can_be_read(tmp_path, saved, shape, columns):
         "The latent plane, decoded at the prior's quantiles",
         "The latent plane, decoded at the prior's",
     )
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (5, 9), (70, 64)])
+def test_each_tile_of_a_grid_is_beside_its_names(tmp_path, drawn, shape):
+    colours = np.random.default_rng(0).integers(0, 256, (3, 4, 3))
+    images = np.broadcast_to(colours[:, :, None, None] / 255, (3, 4, *shape, 3))
+    file = tmp_path / "grid.png"
+    image_grid.image_grid(file, images, "Colours", rows=["a", "b", "c"], columns=["1", "2", "3", "4"])
+    with Image.open(file) as picture:
+        pixels = np.asarray(picture)
+    (axes,) = drawn[0].axes
+    places = axes.transData.transform([(x, y) for y in axes.get_yticks() for x in axes.get_xticks()])
+    for (x, y), colour in zip(places, colours.reshape(-1, 3), strict=True):
+        np.testing.assert_array_equal(pixels[len(pixels) - round(y), round(x)], colour)
+    # Each of them covers what its place has room for, and nothing beyond the axes.
+    inches = axes.get_window_extent().size / drawn[0].dpi
+    assert sum(np.all(pixels == colour, axis=2).sum() for colour in colours.reshape(-1, 3)) > 0.8 * np.prod(
+        150 * inches
+    )
+    assert np.all(pixels[:, -5:] == 255)
+    assert np.all(pixels[:5] == 255)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 255], [7, 3], list(range(0, 300, 25)), list(range(47))])

@@ -75,20 +75,40 @@ class Dataset(NamedTuple):
         return {name: split for name, split in named.items() if split is not None}
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["images"], meta_fields=[])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["shape"])
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeldImages:
-    """indices -> images, of an array that is held whole in memory."""
+    """indices -> images, of an array that is held whole in memory.
 
-    images: Any
+    An image is a row there: a TPU lays an array of few channels out with its images side by side, number by number, and
+    would read all of it for one of them.
+
+    Attributes:
+        rows: (n, numbers of an image), or (n, height, width, channels) of an array that is in another order.
+        shape: (height, width, channels).
+    """
+
+    rows: Any
+    shape: tuple[int, ...]
 
     def __call__(self, indices: Any) -> Any:
         """The images at these indices."""
-        return self.images[indices]
+        return self.rows[indices].reshape(*np.shape(indices), *self.shape)
+
+    @property
+    def images(self) -> Any:
+        """All of them, (n, height, width, channels)."""
+        return self.rows.reshape(-1, *self.shape)
 
     def take(self, positions: np.ndarray) -> "HeldImages":
         """Of the images at these positions alone."""
-        return HeldImages(self.images[positions])
+        return HeldImages(self.rows[positions], self.shape)
+
+
+def hold_images(images: Any) -> HeldImages:
+    """The images (n, height, width, channels) as they are held in memory; none is copied."""
+    in_order = not isinstance(images, np.ndarray) or images.flags.c_contiguous
+    return HeldImages(images.reshape(len(images), -1) if in_order else images, images.shape[1:])
 
 
 def make_split(images: ArrayLike, labels: ArrayLike | None = None) -> Split:
@@ -109,7 +129,7 @@ def make_split(images: ArrayLike, labels: ArrayLike | None = None) -> Split:
 
 def _hold(images: np.ndarray | HostImages, labels: ArrayLike | None) -> Split:
     numbers = None if labels is None else check_labels(labels, len(images))
-    return Split(images if isinstance(images, HostImages) else HeldImages(images), numbers, len(images))
+    return Split(images if isinstance(images, HostImages) else hold_images(images), numbers, len(images))
 
 
 def from_arrays(
@@ -251,7 +271,7 @@ def sparing_split(split: Split) -> Split:
 
 def host_split(split: Split) -> Split:
     """The split with its images on the host, where they are those of an array there; else as it is."""
-    if isinstance(split.fetch, HeldImages) and isinstance(split.fetch.images, np.ndarray):
+    if isinstance(split.fetch, HeldImages) and isinstance(split.fetch.rows, np.ndarray):
         return dataclasses.replace(split, fetch=HostImages(split.fetch.images))
     return split
 
@@ -259,7 +279,7 @@ def host_split(split: Split) -> Split:
 def held_split(split: Split) -> Split:
     """The split with its images held whole in memory, where they are on the host; else as it is."""
     if isinstance(split.fetch, HostImages):
-        return dataclasses.replace(split, fetch=HeldImages(split.fetch.read_all()))
+        return dataclasses.replace(split, fetch=hold_images(split.fetch.read_all()))
     return split
 
 
@@ -277,7 +297,7 @@ def read_batch(split: Split, indices: np.ndarray) -> tuple[Split, np.ndarray]:
         return split, indices
     ids = indices.ravel()
     labels = None if split.labels is None else np.asarray(split.labels)[ids]
-    batch = Split(HeldImages(split.fetch(ids)), labels, split.size)
+    batch = Split(hold_images(split.fetch(ids)), labels, split.size)
     return batch, np.arange(len(ids), dtype=np.int32).reshape(indices.shape)
 
 
@@ -299,9 +319,10 @@ def read_window(split: Split, start: int, stop: int) -> Split:
 
     Evaluation draws an example's noise by its index.
     """
-    images = Window(split.fetch(np.arange(start, stop)), np.int32(start))
+    images = hold_images(split.fetch(np.arange(start, stop)))
+    images = dataclasses.replace(images, rows=Window(images.rows, np.int32(start)))
     labels = None if split.labels is None else Window(np.asarray(split.labels)[start:stop], np.int32(start))
-    return Split(HeldImages(images), labels, split.size)
+    return Split(images, labels, split.size)
 
 
 def _at_positions(function: Any, positions: np.ndarray) -> Any:

@@ -6,7 +6,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from jaxtyping import Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from vae_jax.files import replacement
 from vae_jax.plots import style
@@ -19,6 +21,8 @@ TILE, MIN_WIDTH, MARGIN = 0.62, 3.0, 0.1
 
 NAME_SIZE, LINE = 8.0, 0.16
 """Of the names of rows and columns, in points, and what a line of text takes, in inches."""
+
+DPI = 150
 
 MIN_TILE = 64
 """Pixels of the longer side of a tile, to which small images are magnified."""
@@ -52,7 +56,8 @@ def image_grid(
     height = bottom + high + 0.19 + LINE * (lines.count("\n") + 1)
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, bottom / height, wide / width, high / height))
-    axes.imshow(picture, interpolation="nearest", aspect="auto")
+    axes.set_xlim(-0.5, picture.shape[1] - 0.5)
+    axes.set_ylim(picture.shape[0] - 0.5, -0.5)
     axes.set_title(lines, fontsize=style.TITLE_SIZE, loc="left")
     tall, broad = images.shape[2:4]
     zoom, gap = _zoom_and_gap(tall, broad)
@@ -62,8 +67,35 @@ def image_grid(
     axes.set_xticks(middles, columns, fontsize=NAME_SIZE)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+    pixels = _draw(figure)
+    _paste(pixels, picture, left, bottom, wide, high)
     with replacement(file) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+        Image.fromarray(pixels).save(temporary, format="png")
+
+
+def _draw(figure: Figure) -> np.ndarray:
+    """The pixels of a figure, (height, width, 3)."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def _paste(pixels: np.ndarray, picture: np.ndarray, left: float, bottom: float, wide: float, high: float) -> None:
+    """Puts a picture into the pixels of a figure, a place in inches from its lower left corner.
+
+    Matplotlib's own way there, by four numbers of 64 bits a pixel, takes ten times as long as all else in the figure.
+    """
+    columns, rows = round(wide * DPI), round(high * DPI)
+    top, first = len(pixels) - round(bottom * DPI) - rows, round(left * DPI)
+    nearest = picture[_nearest(len(picture), rows)][:, _nearest(picture.shape[1], columns)]
+    place = pixels[top : top + rows, first : first + columns]
+    place[:] = nearest[: len(place), : place.shape[1]]
+
+
+def _nearest(size: int, pixels: int) -> np.ndarray:
+    """Which of `size` places is the nearest to the middle of each of so many pixels."""
+    return ((np.arange(pixels) + 0.5) * size / pixels).astype(int)
 
 
 def _picture_inches(shape: Sequence[int], rows: Sequence[str], columns: Sequence[str]) -> tuple[float, float]:

@@ -68,7 +68,8 @@ def read_block(split: Split, ids: np.ndarray, steps: int) -> Split:
         return rows.reshape(len(ids), -1, *rows.shape[4:])
 
     labels = None if split.labels is None else rows_of(np.asarray(split.labels).take)
-    return Split(HeldImages(rows_of(split.fetch)), labels, split.size)
+    images = rows_of(split.fetch)
+    return Split(HeldImages(images.reshape(*images.shape[:2], -1), images.shape[2:]), labels, split.size)
 
 
 def block_positions(ids: np.ndarray, slots: np.ndarray, steps: int, batch_size: int) -> np.ndarray:

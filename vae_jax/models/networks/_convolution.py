@@ -48,7 +48,7 @@ def convolve(x: Float[Array, "c h w b"], kernel: Float[Array, "p n"], width: int
     On 2x2 blocks of pixels it is one of stride 1 that reaches 1 or 2 blocks, and `kernel` has its rows in the order
     (block down, block right, pixel down, pixel right, channel). A CPU takes the matrix product of blocks, which
     docs/benchmarks.md holds against XLA's own convolution, layer by layer; a TPU and a GPU take XLA's own. By a v5e's
-    compiler a step of dSprites' net then moves a fifth of the bytes (docs/benchmarks.md); on a GPU it was not measured.
+    compiler a step of dSprites' net then moves a fifth of the bytes (docs/accelerators.md); a GPU was not measured.
     The choice is made when a program is lowered.
     """
     blocks, windows = partial(multiply_blocks, width=width), partial(convolve_windows, width=width)

@@ -107,7 +107,7 @@ def test_the_members_of_a_device_read_one_copy_of_the_data(over):
     steps, alive = executor.train_steps(make_step, DISPATCH), np.ones(COUNT, bool)
     with jax.debug_key_reuse(False):
         lowered = steps.lower(split_with_factors(), executor.to_devices(states), indices, key, hyper, alive)
-    images = "x".join(map(str, (tiny_vae.SIZE, *SHAPE)))
+    images = f"{tiny_vae.SIZE}x{np.prod(SHAPE)}"
     assert f"tensor<{images}xui8>" in lowered.as_text()
     assert f"x{images}x" not in lowered.as_text()
 

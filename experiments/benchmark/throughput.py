@@ -131,7 +131,8 @@ def step_flops(setup: Setup) -> float:
 def runner_rate(config: ConfigDict, dataset: data.Dataset, devices: list[jax.Device]) -> float:
     """Images per second of the runner, logging, checkpoints and evaluation included, once it has compiled.
 
-    Runs in a folder of its own, and counts from the first evaluation, when all is compiled, over two more periods.
+    Runs in a folder of its own, and counts from the first evaluation, when all is compiled, over two more periods. What
+    comes once, at a run's end, is not in it: the test split, pictures.
     """
     config = config.copy_and_resolve_references()
     config.train.steps = 3 * config.evaluation.every
@@ -142,7 +143,7 @@ def runner_rate(config: ConfigDict, dataset: data.Dataset, devices: list[jax.Dev
         with open(path / "log", "w") as log, contextlib.redirect_stdout(log):
             train_run(TrainingRun(config, path), setup, devices, never)
         records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    first, last = next(record for record in records if record["split"] != "train"), records[-1]
+    first, *_, last = (record for record in records if record["split"] == "validation")
     return (last["step"] - first["step"]) * config.train.batch_size / (last["seconds"] - first["seconds"])
 
 

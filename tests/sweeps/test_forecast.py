@@ -62,17 +62,22 @@ def test_what_is_no_machine_is_named(text, words):
 def test_members_rounds_and_time_follow_from_counts():
     group, machine = group_of(**{"train.steps": 1000}), chips.Machine("tpu:v5e", 2)
     # Of 16 GB 80% may be filled: beside 0.8 GB of data four members of 3 GB.
-    found = forecast.forecast(group, Counts(bytes=819e6, operations=1e9, member_bytes=3e9, shared_bytes=0.8e9), machine)
-    assert found == (4, 2, pytest.approx(1e-3), "bytes")  # six runs on each of two chips
-    assert forecast.program_seconds(group, found, machine) == pytest.approx(6 * 1000 * 1e-3)
-    slow = forecast.forecast(group, Counts(1e6, 197e9, 1e6, 0.0), machine)
-    assert slow == (6, 1, pytest.approx(1e-3), "operations")
+    found = forecast.forecast(group, Counts(bytes=819e6, operations=197e8, member_bytes=3e9, shared_bytes=8e8), machine)
+    assert found == (4, 2, pytest.approx(1e-4), pytest.approx(1e-3))  # six runs on each of two chips
+    assert forecast.program_seconds(group, found, machine) == pytest.approx((6 * 1000 * 1e-4, 6 * 1000 * 1e-3))
+    assert forecast.forecast(group, Counts(1.0, 1.0, 1e6, 0.0), machine)[:2] == (6, 1)
+
+
+def test_runs_that_are_split_over_devices_are_not_planned():
+    group = group_of(seeds(1), **{"parallel.mode": "data"})
+    with pytest.raises(UserError, match=r"^--on: plans populations, and config.parallel.mode='data' splits"):
+        forecast.forecast(group, Counts(1.0, 1.0, 1e6, 0.0), chips.Machine("tpu:v5e", 4))
 
 
 def test_bfloat16_has_a_rate_of_its_own_on_a_gpu():
     counted, machine = Counts(1.0, 989e9, 1e6, 0.0), chips.Machine("gpu:h100", 1)
     seconds = [
-        forecast.forecast(group_of(**{"net.dtype": dtype}), counted, machine).step_seconds
+        forecast.forecast(group_of(**{"net.dtype": dtype}), counted, machine).operation_seconds
         for dtype in ("bfloat16", "float32")
     ]
     assert seconds == [pytest.approx(1e-3), pytest.approx(2e-3)]
@@ -109,10 +114,10 @@ def test_a_plan_for_elsewhere_is_printed_and_nothing_is_written(kept, tmp_path, 
     assert cli.sweep(["--config=digits", f"--workdir={study}", "--dry_run", "--on=gpu:h200:4"]) == 0
     output = capsys.readouterr().out
     assert "models an hour" in output
-    # A millisecond a step, 10,000 steps, four cards, eight runs on each.
-    assert re.search(r"^beta_digits\S+ +32 +8 +1 +< 1,440.0 +> 80 s +bytes", output, re.MULTILINE)
-    assert "32 runs in 1 program; at least" in output
-    assert "a bound, no forecast" in output
+    # By bytes a millisecond a step: 10,000 steps, four cards, eight runs on each.
+    assert re.search(r"^beta_digits\S+ +32 +8 +1 +< \S+ +~ 1,440 +> 0 s +~ 80 s", output, re.MULTILINE)
+    assert "32 runs in 1 program; at least 0 s, by bytes 80 s" in output
+    assert "bounds, no forecast" in output
     assert not study.exists()
 
 

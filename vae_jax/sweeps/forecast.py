@@ -1,7 +1,8 @@
-"""What a sweep would take on a machine that one does not have: members at once, rounds, and a bound on the time.
+"""What a sweep would take on a machine that one does not have: members at once, rounds, and bounds on the time.
 
-The bound is what the chip's published rates allow for the operations and the bytes of a step, as a compiler counts
-them. Counts of a program are kept in the user's cache folder, as compiling takes a minute.
+A compiler counts the operations and the bytes of a step; the chip's published rates say how long those take. The time
+of the operations is a bound. That of the bytes is one where they come from the chip's memory: what stays in its caches
+is counted too. Counts of a program are kept in the user's cache folder, as compiling takes a minute.
 """
 
 import functools
@@ -58,45 +59,52 @@ class Forecast(NamedTuple):
     Attributes:
         members: at once on each device.
         rounds: in which its runs train.
-        step_seconds: what a step of one member takes at least.
-        limit: "operations" or "bytes", whichever takes longer.
+        operation_seconds: what the operations of one member's step take at least.
+        byte_seconds: what its bytes would take from the chip's memory.
     """
 
     members: int
     rounds: int
-    step_seconds: float
-    limit: str
+    operation_seconds: float
+    byte_seconds: float
+
+
+NUMBERS = "runs", "members a device", "rounds", "models an hour", "by bytes", "time", "by bytes"
+"""What is said of each program; the second of a pair is by bytes, the first by operations."""
 
 
 @pinned_flags()
 def describe(groups: Sequence[RunGroup], machine: Machine) -> str:
     """The plan as a person reads it: a line a program, and the totals. Raises UserError where no member fits."""
     forecasts = [forecast(group, counts(group, machine.chip), machine) for group in groups]
-    header = "program", "runs", "members a device", "rounds", "models an hour", "time", "bound by", "what is swept"
-    rows = [_row(group, found, machine) for group, found in zip(groups, forecasts, strict=True)]
-    runs, seconds = 0, 0.0
-    for group, found in zip(groups, forecasts, strict=True):
-        runs, seconds = runs + len(group.runs), seconds + program_seconds(group, found, machine)
-    totals = f"{plural(runs, 'run')} in {plural(len(groups), 'program')}; at least {format_duration(seconds)}"
-    return wrap_text("\n".join([*align([header, *rows]), "", totals, *_remarks(groups[0], machine)]), INDENT)
+    pairs = list(zip(groups, forecasts, strict=True))
+    least, by_bytes = (sum(times) for times in zip(*[program_seconds(*pair, machine) for pair in pairs], strict=True))
+    runs = sum(len(group.runs) for group in groups)
+    totals = (
+        f"{plural(runs, 'run')} in {plural(len(groups), 'program')}; at least {format_duration(least)}, by bytes "
+        f"{format_duration(by_bytes)}"
+    )
+    rows = [_row(group, found, machine) for group, found in pairs]
+    table = align([("program", *NUMBERS, "what is swept"), *rows])
+    return wrap_text("\n".join([*table, "", totals, *_remarks(groups[0], machine)]), INDENT)
 
 
 def _row(group: RunGroup, found: Forecast, machine: Machine) -> tuple[str, ...]:
     swept = ", ".join(f"{field} ({len(values)})" for field, values in group.swept.items()) or "nothing"
-    models = machine.chips * 3600 / (found.step_seconds * group.config.train.steps)
-    duration = format_duration(program_seconds(group, found, machine))
-    numbers = f"{len(group.runs):,}", f"{found.members:,}", f"{found.rounds:,}", f"< {models:,.1f}", f"> {duration}"
-    return printable(group.id), *numbers, found.limit, printable(swept)
+    hours = machine.chips * 3600 / group.config.train.steps
+    models = f"< {hours / found.operation_seconds:,.0f}", f"~ {hours / found.byte_seconds:,.0f}"
+    least, by_bytes = map(format_duration, program_seconds(group, found, machine))
+    numbers = f"{len(group.runs):,}", f"{found.members:,}", f"{found.rounds:,}"
+    return printable(group.id), *numbers, *models, f"> {least}", f"~ {by_bytes}", printable(swept)
 
 
 def _remarks(group: RunGroup, machine: Machine) -> list[str]:
     chip, dtype = machine.chip, group.config.net.get("dtype", "float32")
     rate = f"{chip.rates.get(dtype, chip.rates['float32']) / 1e12:,.0f} Tflop/s in {dtype}"
-    what = f"{machine}, each {chip.memory / 1e9:,.0f} GB at {chip.bandwidth / 1e9:,.0f} GB/s and {rate} ({chip.source})"
     return [
-        what,
-        "a bound, no forecast: the steps' operations and bytes at those rates, which no program reaches; launches, "
-        "evaluations, checkpoints, pictures and compiling come on top",
+        f"{machine}, each {chip.memory / 1e9:,.0f} GB at {chip.bandwidth / 1e9:,.0f} GB/s and {rate} ({chip.source})",
+        "bounds, no forecast: the operations of the steps at that rate; or their bytes, if all come from the chip's "
+        "memory and none from its caches. Launches, evaluations, checkpoints, pictures and compiling come on top",
         f"counted by {_compiler(chip)}",
     ]
 
@@ -109,7 +117,12 @@ def _compiler(chip: Chip) -> str:
 
 
 def forecast(group: RunGroup, found: Counts, machine: Machine) -> Forecast:
-    """How a program would train on `machine`. Raises UserError where not one member fits on a device."""
+    """How a program would train on `machine`.
+
+    Raises UserError where not one member fits on a device, and where members are no population.
+    """
+    if group.config.parallel.mode == "data":
+        raise UserError("--on: plans populations, and config.parallel.mode='data' splits each run over all devices")
     chip, dtype = machine.chip, group.config.net.get("dtype", "float32")
     free = FILLED * chip.memory - found.shared_bytes
     if free < found.member_bytes:
@@ -119,19 +132,15 @@ def forecast(group: RunGroup, found: Counts, machine: Machine) -> Forecast:
         )
     share = math.ceil(len(group.runs) / machine.chips)
     members = min(share, int(free // found.member_bytes), group.config.sweep.members_per_device or share)
-    seconds = {
-        "operations": found.operations / chip.rates.get(dtype, chip.rates["float32"]),
-        "bytes": found.bytes / chip.bandwidth,
-    }
-    limit = max(seconds, key=lambda name: seconds[name])
-    return Forecast(members, math.ceil(share / members), seconds[limit], limit)
+    rate = chip.rates.get(dtype, chip.rates["float32"])
+    return Forecast(members, math.ceil(share / members), found.operations / rate, found.bytes / chip.bandwidth)
 
 
-def program_seconds(group: RunGroup, found: Forecast, machine: Machine) -> float:
-    """What the steps of a program's runs take at least: the devices train side by side."""
+def program_seconds(group: RunGroup, found: Forecast, machine: Machine) -> tuple[float, float]:
+    """What the steps of a program's runs take by operations and by bytes: the devices train side by side."""
     share = math.ceil(len(group.runs) / machine.chips)
-    steps = sum(study.remaining_steps(entry, 0) for entry in group.entries()) / len(group.runs)
-    return share * steps * found.step_seconds
+    steps = share * sum(study.remaining_steps(entry, 0) for entry in group.entries()) / len(group.runs)
+    return steps * found.operation_seconds, steps * found.byte_seconds
 
 
 def counts(group: RunGroup, chip: Chip) -> Counts:

@@ -50,7 +50,7 @@ clean:
 	@$(PIP) -e '.[compare]'
 	@touch $@
 
-# TPUs' compiler, which needs none; beside the environment, where JAX would take it for a TPU's.
+# The compiler of TPUs, outside site-packages: there JAX would take this machine for a TPU.
 .venv/libtpu: .venv/bin/pip constraints.txt
 	@rm -rf $@
 	@$(PIP) --no-deps --target $@ libtpu

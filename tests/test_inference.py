@@ -208,6 +208,8 @@ def test_a_seed_is_as_good_as_its_key(run):
     draws = run.sample(jax.random.key(7), 3)
     for key in (7, np.int64(7), jax.random.PRNGKey(7)):
         np.testing.assert_array_equal(untyped("sample")(run, key, np.int64(3)), draws)
+    of_another_kind = [run.sample(jax.random.key(seed, impl="rbg"), 3) for seed in (7, 8)]
+    assert np.abs(of_another_kind[0] - of_another_kind[1]).max() > 0.01
 
 
 def test_a_sampler_is_fitted_to_the_codes_once_and_drawn_from(folder):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.variant_configs import NAMES, config_of, split_with_factors
+from jax.extend.random import threefry_2x32
 
 from vae_jax import data, model, randomness, registry
 from vae_jax.data import _factors
@@ -27,6 +28,28 @@ NEW = ("a", "b", "factor/third", "my_lab.nets/dropout", "noise ", "Noise")
 
 def bits(key):
     return tuple(jax.random.key_data(key).tolist())
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 33])
+def test_an_example_has_the_keys_the_words_and_the_noise_that_jax_gives_it(count):
+    key, index = randomness.root_key(7), jnp.int32([0, 3, 2**31 - 1])
+    words = jax.jit(randomness.example_words, static_argnums=2)(key, index, count)
+    noise = jax.jit(randomness.example_normal, static_argnums=2)(key, index, count)
+    counter = jnp.arange(count, dtype=jnp.uint32)
+    for i, own in enumerate(jax.jit(randomness.example_keys)(key, index)):
+        folded = jax.random.fold_in(key, int(index[i]))
+        assert bits(own) == bits(folded)
+        np.testing.assert_array_equal(words[i], threefry_2x32(jax.random.key_data(folded), counter))
+        np.testing.assert_array_equal(noise[i], jax.random.normal(folded, (count,), jnp.float32))
+
+
+def test_noise_is_that_of_jax_far_out_too():
+    key, index = randomness.root_key(1), jnp.arange(1000)
+    noise = np.asarray(jax.jit(randomness.example_normal, static_argnums=2)(key, index, 1000))
+    jaxs = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (1000,), jnp.float32))
+    np.testing.assert_array_equal(noise, jax.jit(jaxs)(index))
+    assert noise.max() > 4.5
+    assert noise.min() < -4.5
 
 
 def test_the_root_key_is_threefrys_whatever_the_default_is():

@@ -222,7 +222,7 @@ def sweep(argv: Sequence[str]) -> int:
     flags, overrides = parser.parse(argv)
     workdir = flags.workdir or _study_folder(flags.config)
     if flags.on and not flags.dry_run:
-        raise UserError("--on: is of a plan, and nothing is launched there; give --dry_run too")
+        raise UserError("--on: works with --dry_run only, as that machine is not here; give --dry_run too")
     if flags.dry_run:
         print(describe(flags.config, overrides, workdir, flags.processes, flags.on))
         return 0

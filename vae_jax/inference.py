@@ -111,7 +111,9 @@ def _as_key(key: Any) -> Key:
     if is_whole(key) and 0 <= key < 2**32:
         return root_key(operator.index(key))
     if isinstance(key, jax.Array) and key.shape == () and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
+        if key.dtype == root_key(0).dtype:
+            return key
+        return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
     if isinstance(key, (jax.Array, np.ndarray)) and key.shape == (2,) and key.dtype == np.uint32:  # PRNGKey's
         return jax.random.wrap_key_data(jnp.asarray(key), impl="threefry2x32")
     what = key if isinstance(key, (int, float, str, type(None))) else type(key).__name__

@@ -33,7 +33,7 @@ from vae_jax.training import executors, memory
 from vae_jax.training.executors import Executor, MemberParallel
 from vae_jax.training.open_run import open_run
 from vae_jax.training.placement import place
-from vae_jax.training.scan import AT_ONCE, IN_TURN, OverMembers, with_singleton_axis
+from vae_jax.training.scan import AT_ONCE, IN_TURN, MemberMap, with_singleton_axis
 from vae_jax.training.setup import Setup, tree_bytes
 from vae_jax.training.step import TrainState, make_hyper
 from vae_jax.training.train_run import train_in_folder
@@ -176,12 +176,12 @@ CONVOLUTIONS: dict[str, dict[str, Callable]] = {
 """What takes the place of a function of vae_jax/models/networks/_convolution.py: every device then takes that kind."""
 
 
-def convolution_row(scale: Scale, size: int, over: OverMembers) -> Row:
+def convolution_row(scale: Scale, size: int, over: MemberMap) -> Row:
     """The steps a second of the convolutional network with either convolution, in turn; 0 members are one run."""
     setup, workloads = make_network("conv", scale), {}
     for kind, replaced in CONVOLUTIONS.items():
         with mock.patch.multiple(_convolution, **replaced):
-            executor = MemberParallel([device()], over=over) if size else one_run()
+            executor = MemberParallel([device()], map=over) if size else one_run()
             workloads[kind], _ = train_steps(setup, members(setup, size or 1), executor)
     rates = measure_rates(workloads, scale.rounds)
     steps = {kind: steps_per_second("conv", scale, own) for kind, own in rates.items()}
@@ -192,7 +192,7 @@ def over_row(name: str, scale: Scale, size: int) -> Row:
     """The steps a second of all members together, one after another and all at once."""
     setup, workloads = make_network(name, scale), {}
     for way, over in {"in_turn": IN_TURN, "at_once": AT_ONCE}.items():
-        executor = MemberParallel([device()], over=over)
+        executor = MemberParallel([device()], map=over)
         workloads[way], _ = train_steps(setup, members(setup, size), executor)
     rates = measure_rates(workloads, scale.rounds)
     steps = {way: steps_per_second(name, scale, own) for way, own in rates.items()}

@@ -3,7 +3,7 @@
     python -m experiments.benchmark.compiled --config=configs/dsprites.py --config.data.path=FILE [--chip=tpu:v5e]
         [--members=0,2,8,32]
 
-libtpu compiles without a TPU (`pip install libtpu`, the version that jax[tpu] names). 0 members are one run, whose
+libtpu compiles without a TPU (`make .venv/libtpu`). 0 members are one run, whose
 batches one chip takes whole; others are a population on one chip: all at once, or in turn, of which the counts are one
 member's step. Convolutions are XLA's own ("windows") and, beside them, what a CPU takes ("blocks"); a config without
 convolutions has windows alone. Bytes and operations are the compiler's own counts of one step.
@@ -23,7 +23,7 @@ from vae_jax.errors import UserError, unknown_name
 from vae_jax.models.networks import _convolution
 from vae_jax.sweeps.chips import CHIPS, compile_devices
 from vae_jax.training.executors import DataParallel, MemberParallel
-from vae_jax.training.scan import AT_ONCE, IN_TURN, OverMembers
+from vae_jax.training.scan import AT_ONCE, IN_TURN, MemberMap
 from vae_jax.training.setup import Setup, prepare
 from vae_jax.training.step_cost import StepCost, lower_steps, step_cost
 
@@ -36,7 +36,7 @@ CONVOLUTIONS: dict[str, dict[str, Callable]] = {
 }
 """What takes the place of a function of vae_jax/models/networks/_convolution.py."""
 
-OVER = {"at once": AT_ONCE, "in turn": IN_TURN}
+MAPS = {"at once": AT_ONCE, "in turn": IN_TURN}
 
 
 def main(argv: list[str]) -> int:
@@ -46,14 +46,14 @@ def main(argv: list[str]) -> int:
     parser.flag("members", counts, (0, 2, 8, 32), "COUNTS", "members of populations, with commas between; 0 is one run")
     flags, overrides = parser.parse(argv)
     config = checked_config(flags.config, overrides)
-    chip = find_chip(flags.chip)
+    chip = find_device(flags.chip)
     setup = prepare(config)
     print("| members | convolutions | MB a step | Mflop a step | temporary MB | compiled in, s |")
     print("|---|---|---|---|---|---|")
     convolutions = CONVOLUTIONS if setup.convolves else ("windows",)
-    for count, way, name in itertools.product(flags.members, OVER, convolutions):
+    for count, way, name in itertools.product(flags.members, MAPS, convolutions):
         if count or way == "in turn":  # of one run both are the same
-            cost = measure(setup, chip, count, OVER[way], CONVOLUTIONS[name])
+            cost = measure(setup, chip, count, MAPS[way], CONVOLUTIONS[name])
             print(f"| {f'{count} {way}' if count else 'one run'} | {name} | {cells(cost)} |", flush=True)
     return 0
 
@@ -63,22 +63,20 @@ def counts(text: str) -> tuple[int, ...]:
     return tuple(map(whole(0), words(text)))
 
 
-def find_chip(name: str) -> jax.Device:
+def find_device(name: str) -> jax.Device:
     """A device to compile for. Raises UserError where it is unknown or no compiler is here."""
     if name not in CHIPS:
         raise unknown_name("--chip", name, CHIPS)
     devices = compile_devices(CHIPS[name])
     if not devices:
-        raise UserError(f"--chip: no compiler for {name!r} is here; install libtpu, which has those of TPUs")
+        raise UserError(f"--chip: no compiler for {name!r} is here; make .venv/libtpu installs that of TPUs")
     return devices[0]
 
 
-def measure(
-    setup: Setup, chip: jax.Device, count: int, over: OverMembers, replaced: Mapping[str, Callable]
-) -> StepCost:
+def measure(setup: Setup, chip: jax.Device, count: int, over: MemberMap, replaced: Mapping[str, Callable]) -> StepCost:
     """What a step takes with these convolutions, of `count` members or, for 0, of one run."""
     jax.clear_caches()  # what was traced with other convolutions
-    executor = MemberParallel([chip], over=over) if count else DataParallel([chip])
+    executor = MemberParallel([chip], map=over) if count else DataParallel([chip])
     with mock.patch.multiple(_convolution, **replaced) if replaced else contextlib.nullcontext():
         lowered = lower_steps(setup, executor, count)
     return step_cost(lowered)

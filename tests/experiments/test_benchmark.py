@@ -32,7 +32,7 @@ def test_a_process_that_does_not_start_is_told():
 
 def test_where_no_tpu_compiler_is_a_line_says_so(monkeypatch):
     monkeypatch.setattr("vae_jax.sweeps.chips.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^--chip: no compiler for 'tpu:v5e' is here; install libtpu"):
+    with pytest.raises(UserError, match=r"^--chip: no compiler for 'tpu:v5e' is here; make .venv/libtpu installs"):
         compiled.main(["--config=digits"])
     with pytest.raises(UserError, match=r"^--chip: 'tpu:v9' is unknown; known: .*; did you mean 'tpu:v4'"):
         compiled.main(["--config=digits", "--chip=tpu:v9"])

@@ -34,7 +34,7 @@ def variant_setup(name):
 
 
 def network_setup(name):
-    """The setup of a network."""
+    """The setup of a network of NETWORKS, or of one by its dotted name."""
     config = load_config("digits:vq" if name == "grid" else "digits", latent_dim=32)
-    config.net = defaults.section("net", name, **NETWORKS[name])
+    config.net = defaults.section("net", name, **NETWORKS.get(name, {}))
     return setup_of(config, (16, 16, 1))

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from helpers.small_run import SMALL
 
@@ -11,10 +12,17 @@ from vae_jax.sweeps import chips, forecast
 from vae_jax.sweeps.algebra import grid, product, seeds
 from vae_jax.sweeps.forecast import Counts
 from vae_jax.sweeps.groups import group_runs, plan_runs
+from vae_jax.training.executors import local_devices
 from vae_jax.training.setup import prepare, tree_bytes
+from vae_jax.training.step_cost import lower_steps
 
 POINTS = product(grid(**{"variant.beta": [1.0, 2.0, 4.0]}), seeds(4))
 """Twelve runs of one program."""
+
+SWEEP = """
+def sweep():
+    return [{"seed": 0}]
+"""
 
 
 def group_of(points=POINTS, **fields):
@@ -68,10 +76,23 @@ def test_members_rounds_and_time_follow_from_counts():
     assert forecast.forecast(group, Counts(1.0, 1.0, 1e6, 0.0), machine)[:2] == (6, 1)
 
 
-def test_runs_that_are_split_over_devices_are_not_planned():
-    group = group_of(seeds(1), **{"parallel.mode": "data"})
-    with pytest.raises(UserError, match=r"^--on: plans populations, and config.parallel.mode='data' splits"):
-        forecast.forecast(group, Counts(1.0, 1.0, 1e6, 0.0), chips.Machine("tpu:v5e", 4))
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config.parallel.mode=data"], "--on: plans populations, and config.parallel.mode='data' splits"),
+        (["--config=mnist"], "config.data.path: is empty, and fetching the data is no part of a plan"),
+        (["--config=mnist", "--config.data.path=nowhere"], "config.data.path: 'nowhere' is not there, and fetching"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_before_anything_is_compiled(words, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(forecast, "count", None)
+    monkeypatch.setattr(forecast, "use_cpu", lambda: None)
+    own = tmp_path / "mnist_sweep.py"
+    own.write_text(f"from vae_jax.configs.{'mnist' if 'mnist' in words[0] else 'digits'} import *\n" + SWEEP)
+    with pytest.raises(UserError, match="^" + re.escape(message)):
+        cli.sweep(
+            [f"--config={own}", *(word for word in words if word != "--config=mnist"), "--dry_run", "--on=gpu:h200"]
+        )
 
 
 def test_bfloat16_has_a_rate_of_its_own_on_a_gpu():
@@ -90,26 +111,26 @@ def test_a_member_that_does_not_fit_is_told():
 
 def test_counts_are_compiled_once_for_a_program_a_chip_and_the_code(kept, monkeypatch, capsys):
     group, chip = group_of(), chips.CHIPS["gpu:h100"]
-    counted = forecast.counts(group, chip)
+    counted = forecast.count(group, chip)
     state = tree_bytes(prepare(group.config).state_shape)
     assert counted.member_bytes >= state
     assert counted.bytes > 2 * state  # read and written
     assert counted.operations > 0
     assert "compiling beta_digits" in capsys.readouterr().err
 
-    monkeypatch.setattr(forecast, "measure_counts", lambda *_: counted._replace(bytes=-1.0))
-    assert forecast.counts(group, chip) == counted
-    assert forecast.counts(group_of(seeds(1)), chip) == counted  # of the same program
-    assert forecast.counts(group, chips.CHIPS["gpu:a100"]).bytes == -1
-    assert forecast.counts(group_of(latent_dim=5), chip).bytes == -1
+    monkeypatch.setattr(forecast, "compile_counts", lambda *_: counted._replace(bytes=-1.0))
+    assert forecast.count(group, chip) == counted
+    assert forecast.count(group_of(seeds(1)), chip) == counted  # of the same program
+    assert forecast.count(group, chips.CHIPS["gpu:a100"]).bytes == -1
+    assert forecast.count(group_of(latent_dim=5), chip).bytes == -1
     monkeypatch.setattr(forecast, "code_digest", lambda: "other")
-    assert forecast.counts(group, chip).bytes == -1
+    assert forecast.count(group, chip).bytes == -1
     assert len(list(kept.iterdir())) == 4
 
 
 def test_a_plan_for_elsewhere_is_printed_and_nothing_is_written(kept, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(forecast, "use_cpu", lambda: None)  # which this process has settled
-    monkeypatch.setattr(forecast, "measure_counts", lambda *_: Counts(4.8e9, 1.0, 1e9, 1e9))
+    monkeypatch.setattr(forecast, "compile_counts", lambda *_: Counts(4.8e9, 1.0, 1e9, 1e9))
     study = tmp_path / "study"
     assert cli.sweep(["--config=digits", f"--workdir={study}", "--dry_run", "--on=gpu:h200:4"]) == 0
     output = capsys.readouterr().out
@@ -122,5 +143,29 @@ def test_a_plan_for_elsewhere_is_printed_and_nothing_is_written(kept, tmp_path, 
 
 
 def test_a_machine_without_a_plan_is_refused():
-    with pytest.raises(UserError, match=r"^--on: is of a plan, and nothing is launched there; give --dry_run too"):
+    with pytest.raises(
+        UserError, match=r"^--on: works with --dry_run only, as that machine is not here; give --dry_run too"
+    ):
         cli.sweep(["--config=digits", "--on=gpu:h200"])
+
+
+@pytest.mark.parametrize("memory", [1e9, 100.0])
+def test_images_of_the_host_are_planned_as_they_are_trained_on(memory, tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    group = group_of(**{"data.name": "arrays", "data.path": tmp_path / "images.npy", "parallel.images": "host"})
+    train = prepare(group.config).dataset.train
+    monkeypatch.setattr(forecast, "BLOCK_BYTES", 64)
+    shapes = forecast.shapes_on_device(train, memory)
+    assert shapes.fetch.rows.shape == ((train.size, 16) if memory == 1e9 else (12, 16))
+    counts = forecast.compile_counts(group, [], 1e9)
+    assert counts.bytes > 0
+
+
+def test_states_are_given_back_in_place():
+    """What a program gives back lies where it lay before, or its members would be counted twice."""
+    group = group_of()
+    setup = prepare(group.config)
+    executor = setup.member_executor(local_devices(1), "tpu")
+    lowered = lower_steps(setup, executor, 2, ("tpu",))
+    assert lowered.compile().memory_analysis().alias_size_in_bytes >= 2 * tree_bytes(setup.state_shape)

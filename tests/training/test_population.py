@@ -87,7 +87,7 @@ EITHER_WAY = [AT_ONCE, pytest.param(IN_TURN, marks=pytest.mark.full)]
 def test_members_that_have_ended_stay_and_disturb_nobody(over):
     make_step, states, indices, keys, hyper = several("beta")
     states[1] = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan) if leaf.dtype == np.float32 else leaf, states[1])
-    executor = executors.MemberParallel(executors.local_devices(2), over=over)
+    executor = executors.MemberParallel(executors.local_devices(2), map=over)
     alive = np.array([True, False, True, False, True])
     after, rows = trained(executor, make_step, states, indices, keys, hyper, alive)
     for i in (1, 3):
@@ -102,7 +102,7 @@ def test_members_that_have_ended_stay_and_disturb_nobody(over):
 @pytest.mark.parametrize("over", EITHER_WAY)
 def test_the_members_of_a_device_read_one_copy_of_the_data(over):
     make_step, states, indices, keys, hyper = several("beta")
-    executor = executors.MemberParallel(executors.local_devices(2), over=over)
+    executor = executors.MemberParallel(executors.local_devices(2), map=over)
     key, hyper = executor.to_devices(list(zip(keys, hyper, strict=True)))
     steps, alive = executor.train_steps(make_step, DISPATCH), np.ones(COUNT, bool)
     with jax.debug_key_reuse(False):

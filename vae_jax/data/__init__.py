@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import threefry_2x32
 
 from vae_jax import registry
 from vae_jax.data._arrays import check_labels, is_whole
@@ -34,7 +33,7 @@ from vae_jax.data._splits import (
 )
 from vae_jax.errors import UserError, errors_of
 from vae_jax.files import reason
-from vae_jax.randomness import example_keys, root_key, stream
+from vae_jax.randomness import example_words, root_key, stream
 from vae_jax.typing import Batch, Bytes, Images, Indices, Key, StoredImages
 
 __all__ = [
@@ -237,8 +236,7 @@ def sample_pixels(images: Bytes, key: Key, index: Indices) -> Images:
     """
     flat = images.reshape(len(images), -1).astype(jnp.uint32)
     pixels = flat.shape[1]
-    counter = jnp.arange(-(-pixels // 2), dtype=jnp.uint32)
-    words = jax.vmap(lambda key: threefry_2x32(jax.random.key_data(key), counter))(example_keys(key, index))
+    words = example_words(key, index, -(-pixels // 2))
     bits = jnp.concatenate([words & 0xFFFF, words >> 16], axis=1)[:, :pixels]
     return (bits < flat * 257 + (flat > 127)).astype(jnp.float32).reshape(images.shape)
 

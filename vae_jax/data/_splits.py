@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -106,9 +107,12 @@ class HeldImages:
 
 
 def hold_images(images: Any) -> HeldImages:
-    """The images (n, height, width, channels) as they are held in memory; none is copied."""
+    """The images (n, height, width, channels) as they are held in memory; none of a NumPy array is copied."""
     in_order = not isinstance(images, np.ndarray) or images.flags.c_contiguous
-    return HeldImages(images.reshape(len(images), -1) if in_order else images, images.shape[1:])
+    shape = images.shape[0], math.prod(images.shape[1:])
+    if isinstance(images, jax.ShapeDtypeStruct):
+        return HeldImages(jax.ShapeDtypeStruct(shape, images.dtype), images.shape[1:])
+    return HeldImages(images.reshape(shape) if in_order else images, images.shape[1:])
 
 
 def make_split(images: ArrayLike, labels: ArrayLike | None = None) -> Split:

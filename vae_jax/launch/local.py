@@ -49,8 +49,8 @@ def describe(file: str, overrides: Overrides, folder: Path, processes: int = 0, 
     Args:
         file: the config NAME|FILE.py[:ARGUMENT], which has sweep().
         overrides: fields of every run.
-        folder: the study's; what has ended there is not counted.
-        processes: how many run at once at most; 0 for what suits this machine.
+        folder: the study's; what has ended there is not counted. Not read where `elsewhere` is given.
+        processes: how many run at once at most; 0 for what suits this machine. Not read likewise.
         elsewhere: a machine that is not here, as "tpu:v5e:2x4", where the whole sweep would run.
     """
     points = load_sweep(file)

@@ -70,7 +70,7 @@ def image_grid(
     pixels = _draw(figure)
     _paste(pixels, picture, left, bottom, wide, high)
     with replacement(file) as temporary:
-        Image.fromarray(pixels).save(temporary, format="png")
+        Image.fromarray(pixels).save(temporary, format="png", dpi=(DPI, DPI))
 
 
 def _draw(figure: Figure) -> np.ndarray:

@@ -3,12 +3,15 @@
 import math
 import os
 import re
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 from vae_jax.errors import UserError, unknown_name
+from vae_jax.phrases import shorten
 
 
 class Chip(NamedTuple):
@@ -19,7 +22,8 @@ class Chip(NamedTuple):
         bandwidth: bytes a second between the chip and its memory.
         rates: operations a second of matrix products that JAX takes unless it is told otherwise, by their dtype: of
             float32 as one pass of bfloat16 on a TPU, as TF32 (dense) on a GPU.
-        topology: the smallest that libtpu compiles for; empty where no compiler is here without a card.
+        topology: the smallest that libtpu compiles for; empty where no compiler is here without a card, and for a v4,
+            of which it compiles for half a chip.
         source: where the figures stand.
     """
 
@@ -38,10 +42,11 @@ def _gpu(memory: float, bandwidth: float, tf32: float, bfloat16: float, source: 
     return Chip(memory, bandwidth, {"float32": tf32, "bfloat16": bfloat16}, "", source)
 
 
-TPU_PAGES, GPU_PAGE = "https://docs.cloud.google.com/tpu/docs", "https://github.com/stas00/ml-engineering"
+TPU_PAGES = "https://docs.cloud.google.com/tpu/docs"
+GPU_PAGE = "https://github.com/stas00/ml-engineering/blob/master/compute/accelerator/README.md"
 
 CHIPS = {
-    "tpu:v4": _tpu(32e9, 1200e9, 275e12, "v4:2x2x1", f"{TPU_PAGES}/v4"),
+    "tpu:v4": _tpu(32e9, 1200e9, 275e12, "", f"{TPU_PAGES}/v4"),
     "tpu:v5e": _tpu(16e9, 819e9, 197e12, "v5e:2x2", f"{TPU_PAGES}/v5e"),
     "tpu:v5p": _tpu(95e9, 2765e9, 459e12, "v5p:2x2x1", f"{TPU_PAGES}/v5p"),
     "tpu:v6e": _tpu(32e9, 1638e9, 918e12, "v6e:2x2", f"{TPU_PAGES}/v6e"),
@@ -91,15 +96,25 @@ ENVIRONMENT = {
 """Or libtpu asks a metadata server, which is not there, what it runs on, and lets no other process compile."""
 
 
+LIBTPU = Path(sys.prefix) / "libtpu"
+"""Where `make .venv/libtpu` puts it."""
+
+
 def compile_devices(chip: Chip) -> list[jax.Device]:
     """Devices that are not here and can be compiled for; none where no compiler for the chip is installed.
 
-    libtpu compiles without a TPU.
+    libtpu compiles without a TPU. Raises UserError where it is another than JAX asks for, or damaged.
     """
+    if LIBTPU.is_dir() and str(LIBTPU) not in sys.path:
+        sys.path.append(str(LIBTPU))
     if not chip.topology or find_spec("libtpu") is None:
         return []
     from jax.experimental import topologies
 
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    return topologies.get_topology_desc(chip.topology, "tpu").devices
+    try:
+        return topologies.get_topology_desc(chip.topology, "tpu").devices
+    except (AttributeError, ImportError, RuntimeError, ValueError) as error:
+        reason = shorten(str(error).partition("\n")[0])
+        raise UserError(f"libtpu: cannot compile for {chip.topology} ({reason}); install the one of jax[tpu]") from None

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vae_jax.errors import UserError
 from vae_jax.training.prefetch import BatchReader, send_whole
-from vae_jax.training.scan import IN_TURN, MakeStep, OverMembers, scan_programs, while_alive, with_singleton_axis
+from vae_jax.training.scan import IN_TURN, MakeStep, MemberMap, scan_programs, while_alive, with_singleton_axis
 from vae_jax.typing import AXIS, Metrics
 
 MEMBERS = "members"
@@ -178,7 +178,8 @@ class StepProgram:
         arguments = split, state, *self.executor.step_arguments(indices, key, hyper, alive)
         if not platforms:
             return self.full_call.lower(*arguments)
-        return jax.jit(self.full_call).trace(*arguments).lower(lowering_platforms=tuple(platforms))
+        donating = jax.jit(self.full_call, donate_argnums=(1,))
+        return donating.trace(*arguments).lower(lowering_platforms=tuple(platforms))
 
 
 @dataclass(frozen=True)
@@ -270,12 +271,12 @@ class MemberParallel:
     """Members of a population over devices: each lies whole on one of them and nothing is exchanged.
 
     The last device is filled up with copies of the first member, which stay as they are; so are all where the program
-    has `room` for more members than there are. `over` is how a device goes through its members.
+    has `room` for more members than there are. `map` is how a device goes through its members.
     """
 
     devices: Devices
     room: int = 0
-    over: OverMembers = IN_TURN
+    map: MemberMap = IN_TURN
 
     def to_devices(self, trees: Sequence[Any]) -> Any:
         """The trees, stacked, with axes of devices and of members on each."""
@@ -316,7 +317,7 @@ class MemberParallel:
             def member(params, key, step, hyper):
                 return jax.lax.map(lambda batch: step_fn(params, batch, key, step, hyper), indices)
 
-            return self.over.map(member)(params, key, step, hyper)
+            return self.map.lift(member)(params, key, step, hyper)
 
         call = self._pmap(map_batches, (None, None, 0, 0, 0, 0))
         full = split.size // batch_size * batch_size
@@ -337,13 +338,13 @@ class MemberParallel:
 
     def _over_members(self, program: Callable) -> Callable:
         """`program` of every member on a device; the split and a call's number of steps are the same for all."""
-        program = while_alive(program, self.over.cond)
+        program = while_alive(program, self.map.cond)
 
         def call(split, state, indices, key, hyper, alive, *steps):
             def member(*arguments):
                 return program(split, *arguments, *steps)
 
-            return self.over.map(member)(state, indices, key, hyper, alive)
+            return self.map.lift(member)(state, indices, key, hyper, alive)
 
         return call
 

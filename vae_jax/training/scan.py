@@ -73,17 +73,22 @@ def map_members(function: Callable) -> Callable:
     return lambda *arguments: jax.lax.map(lambda member: function(*member), arguments)
 
 
-class OverMembers(NamedTuple):
-    """How a device goes through its members: `map` lifts a function of one, `cond` leaves out those that are dead."""
+class MemberMap(NamedTuple):
+    """How a device goes through its members.
 
-    map: Callable[[Callable], Callable]
+    Attributes:
+        lift: function of one member -> function of all.
+        cond: leaves out the members that are not alive, as jax.lax.cond does.
+    """
+
+    lift: Callable[[Callable], Callable]
     cond: Callable
 
 
-IN_TURN, AT_ONCE = OverMembers(map_members, jax.lax.cond), OverMembers(jax.vmap, select)
+IN_TURN, AT_ONCE = MemberMap(map_members, jax.lax.cond), MemberMap(jax.vmap, select)
 
 
-def over_members(platform: str, convolves: bool) -> OverMembers:
+def member_map(platform: str, convolves: bool) -> MemberMap:
     """How a device of `platform` goes through members, whose networks have convolutions or not.
 
     An accelerator needs the work of many small networks at once. A CPU's core is full with one, whose weights stay in

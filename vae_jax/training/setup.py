@@ -22,7 +22,7 @@ from vae_jax.models.likelihoods._suggestion import mismatch
 from vae_jax.randomness import root_key
 from vae_jax.training.executors import Devices, MemberParallel, free_bytes, local_devices
 from vae_jax.training.metric_runner import expand_metrics
-from vae_jax.training.scan import over_members
+from vae_jax.training.scan import member_map
 from vae_jax.training.step import (
     TrainState,
     fetch_fn,
@@ -80,8 +80,8 @@ class Setup:
         return "conv_general_dilated" in str(jax.make_jaxpr(apply)(self.state_shape.params["nets"], *inputs))
 
     def member_executor(self, devices: Devices, platform: str = "") -> MemberParallel:
-        """How members of it lie on `devices`; they go through them as devices of `platform` would, if it is given."""
-        return MemberParallel(devices, over=over_members(platform or devices[0].platform, self.convolves))
+        """How members of it lie on `devices`, which go through them as those of `platform` do: their own by default."""
+        return MemberParallel(devices, map=member_map(platform or devices[0].platform, self.convolves))
 
     @cached_property
     def record(self) -> dict[str, Any]:

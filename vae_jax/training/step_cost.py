@@ -1,5 +1,6 @@
 """What the train steps of a config take on a device: bytes, operations and memory, by the compiler's own counts."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ class StepCost(NamedTuple):
     """Of the program of many steps on one device.
 
     Attributes:
-        bytes: what one step reads and writes; of members in turn, what a step of one of them does.
+        bytes: what one step reads and writes, NaN where the compiler does not count it; of members in turn, what a step
+            of one of them does.
         operations: floating-point operations of the same.
         memory: bytes of all that is there at once: data, states, what comes and goes.
         temporary: bytes of what comes and goes in it.
@@ -60,8 +62,9 @@ def step_cost(lowered: jax.stages.Lowered) -> StepCost:
     begun = time.monotonic()
     program: Any = lowered.compile()
     seconds = time.monotonic() - begun
-    costs, memory = program.cost_analysis(), program.memory_analysis()
+    costs, memory = program.cost_analysis() or {}, program.memory_analysis()
     costs = costs[0] if isinstance(costs, list) else costs
     arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     temporary = memory.temp_size_in_bytes
-    return StepCost(costs["bytes accessed"], costs["flops"], arrays + temporary, temporary, seconds)
+    step = costs.get("bytes accessed", math.nan), costs.get("flops", math.nan)
+    return StepCost(*step, arrays + temporary, temporary, seconds)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures an accelerator in some ten minutes, into one JSON file, without a network:
+# Measures an accelerator, in parts of at most two minutes each, into one JSON file, without a network:
 #
 #     experiments/benchmark/accelerator.sh [accelerator.json] [--tiny]
 #

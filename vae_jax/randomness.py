@@ -86,6 +86,7 @@ PARITY = np.uint32(0x1BD11BDA)
 Words = UInt32[Array, "..."]
 
 
+@jax.jit  # traced once for its shapes, and not in every program
 def threefry(key: tuple[Words, Words], x0: Words, x1: Words) -> tuple[Words, Words]:
     """Two words of random bits for each pair of a key's and a counter's words: the bits of all of jax.random.
 

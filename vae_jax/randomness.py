@@ -92,8 +92,8 @@ def threefry(key: tuple[Words, Words], x0: Words, x1: Words) -> tuple[Words, Wor
 
         x0, x1 = x0 + x1, rotate(x1, r) ^ (x0 + x1)    20 times, with two words of the key added after each four
 
-    In one pass over memory. On a CPU JAX's own is a loop of five passes; a step of the MLP is 2 to 4% faster without
-    (docs/benchmarks.md). Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.2.
+    In one pass over memory, where JAX's own is a loop of five on a CPU. Salmon et al. 2011, "Parallel random numbers:
+    as easy as 1, 2, 3", section 4.2.
     """
     words = *key, key[0] ^ key[1] ^ PARITY
     x0, x1 = x0 + words[0], x1 + words[1]

@@ -25,7 +25,7 @@ from experiments.benchmark.accelerator_scale import (
     steps_per_second,
 )
 from experiments.benchmark.timing import Workload, measure_rates, median_ratio
-from experiments.benchmark.workloads import make_training, train_steps
+from experiments.benchmark.workloads import CONVOLUTIONS, make_training, train_steps
 from vae_jax import data, randomness
 from vae_jax.config.parse import load_config
 from vae_jax.models.networks import _convolution
@@ -161,19 +161,6 @@ def unroll_row(name: str, scale: Scale, unroll: int) -> Row:
 def command_row(measure: Callable[[], Row]) -> Row:
     """What is measured, on a GPU: nothing else has command buffers."""
     return measure() if device().platform == "gpu" else {"reason": "of GPUs alone"}
-
-
-CONVOLUTIONS: dict[str, dict[str, Callable]] = {
-    "windows": {
-        "multiply_blocks": _convolution.convolve_windows,
-        "multiply_3x3": _convolution.convolve_3x3_windows,
-    },
-    "blocks": {
-        "convolve_windows": _convolution.multiply_blocks,
-        "convolve_3x3_windows": _convolution.multiply_3x3,
-    },
-}
-"""What takes the place of a function of vae_jax/models/networks/_convolution.py: every device then takes that kind."""
 
 
 def convolution_row(scale: Scale, size: int, over: MemberMap) -> Row:

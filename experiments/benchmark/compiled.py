@@ -9,7 +9,6 @@ member's step. Convolutions are XLA's own ("windows") and, beside them, what a C
 convolutions has windows alone. Bytes and operations are the compiler's own counts of one step.
 """
 
-import contextlib
 import itertools
 from collections.abc import Callable, Mapping
 from unittest import mock
@@ -17,6 +16,7 @@ from unittest import mock
 import jax
 
 from experiments.benchmark.timing import run_benchmark
+from experiments.benchmark.workloads import CONVOLUTIONS
 from vae_jax.config.command_line import Parser, whole, words
 from vae_jax.config.parse import checked_config
 from vae_jax.errors import UserError, unknown_name
@@ -26,15 +26,6 @@ from vae_jax.training.executors import DataParallel, MemberParallel
 from vae_jax.training.scan import AT_ONCE, IN_TURN, MemberMap
 from vae_jax.training.setup import Setup, prepare
 from vae_jax.training.step_cost import StepCost, lower_steps, step_cost
-
-CONVOLUTIONS: dict[str, dict[str, Callable]] = {
-    "windows": {},
-    "blocks": {
-        "convolve_windows": _convolution.multiply_blocks,
-        "convolve_3x3_windows": _convolution.multiply_3x3,
-    },
-}
-"""What takes the place of a function of vae_jax/models/networks/_convolution.py."""
 
 MAPS = {"at once": AT_ONCE, "in turn": IN_TURN}
 
@@ -77,7 +68,7 @@ def measure(setup: Setup, chip: jax.Device, count: int, over: MemberMap, replace
     """What a step takes with these convolutions, of `count` members or, for 0, of one run."""
     jax.clear_caches()  # what was traced with other convolutions
     executor = MemberParallel([chip], map=over) if count else DataParallel([chip])
-    with mock.patch.multiple(_convolution, **replaced) if replaced else contextlib.nullcontext():
+    with mock.patch.multiple(_convolution, **replaced):
         lowered = lower_steps(setup, executor, count)
     return step_cost(lowered)
 

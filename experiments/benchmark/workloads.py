@@ -10,10 +10,23 @@ from ml_collections import ConfigDict
 
 from experiments.benchmark.timing import Workload, seconds
 from vae_jax import data, randomness
+from vae_jax.models.networks import _convolution
 from vae_jax.training.executors import Executor
 from vae_jax.training.loop import CompiledProgram, compile_program
 from vae_jax.training.setup import Setup
 from vae_jax.training.step import TrainState
+
+CONVOLUTIONS: dict[str, dict[str, Callable]] = {
+    "windows": {
+        "multiply_blocks": _convolution.convolve_windows,
+        "multiply_3x3": _convolution.convolve_3x3_windows,
+    },
+    "blocks": {
+        "convolve_windows": _convolution.multiply_blocks,
+        "convolve_3x3_windows": _convolution.multiply_3x3,
+    },
+}
+"""What takes the place of a function of vae_jax/models/networks/_convolution.py: every device then takes that kind."""
 
 
 @dataclass

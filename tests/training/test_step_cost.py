@@ -81,7 +81,7 @@ from vae_jax.training.step_cost import lower_steps, step_cost
 
 chip = CHIPS["tpu:v5e"]
 devices = compile_devices(chip)
-found = {}
+costs = {}
 mlp, conv, of_flax = variant_setup("beta"), network_setup("conv"), network_setup("helpers.flax_convolutions.make")
 for name, (setup, executor) in {
     "members at once": (mlp, mlp.member_executor(devices[:1])),
@@ -91,8 +91,8 @@ for name, (setup, executor) in {
     "one run with flax's convolutions": (of_flax, DataParallel(devices[:1])),
 }.items():
     cost = step_cost(lower_steps(setup, executor, 4))
-    found[name] = {"memory": cost.memory, "bytes": cost.bytes, "most": chip.memory}
-print(json.dumps(found))
+    costs[name] = {"memory": cost.memory, "bytes": cost.bytes, "most": chip.memory}
+print(json.dumps(costs))
 """
 """Compiles populations of four members for one chip of a v5e, and a run for four chips."""
 
@@ -111,9 +111,9 @@ def test_libtpu_compiles_steps_and_populations_that_fit_a_chip():
         check=False,
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    found = json.loads(run.stdout.splitlines()[-1])
-    assert len(found) == 5
-    assert found["one run"]["bytes"] <= 1.2 * found["one run with flax's convolutions"]["bytes"]
-    for cost in found.values():
+    costs = json.loads(run.stdout.splitlines()[-1])
+    assert len(costs) == 5
+    assert costs["one run"]["bytes"] <= 1.2 * costs["one run with flax's convolutions"]["bytes"]
+    for cost in costs.values():
         assert 0 < cost["memory"] < cost["most"]
         assert cost["bytes"] > 0

@@ -21,7 +21,8 @@ from vae_jax.sweeps import study
 from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_points
 from vae_jax.sweeps.objectives import metric_overrides, parse_objectives
 from vae_jax.sweeps.space import Space, load_space
-from vae_jax.sweeps.trials import COMPLETE, TRIALS, Journal, SearchSettings, Trial, check_settings, count_phrase
+from vae_jax.sweeps.trial_records import read_trials
+from vae_jax.sweeps.trials import TRIALS, Journal, SearchSettings, Trial, check_settings, count_phrase
 
 T = TypeVar("T")
 
@@ -183,25 +184,29 @@ class Search:
         return status or int(bool(incomplete(progress)))
 
     def _print_best(self, what: str) -> None:
-        trials = self.journal.trials()
-        best = ranked(trials, self.journal)[:1]
-        line = f"; best: {trial_line(best[0])}" if best else ""
-        print(wrap_text(f"{what} told: {count_phrase(trials)}{line}"), flush=True)
+        best, line = best_trials(self.journal.folder), ""
+        if best and len(self.journal.settings.objectives) == 1:
+            line = f"; the best is {trial_line(best[0])}"
+        elif best:
+            line = f"; {len(best)} in the Pareto set"
+        print(wrap_text(f"{what} have ended. {count_phrase(self.journal.trials())}{line}"), flush=True)
 
     def summary(self, status: int, resume_command: str) -> list[str]:
         """What the search found, and how to go on."""
         journal, seconds = self.journal, time.monotonic() - self.start
-        trials = journal.trials()
+        trials, importances = journal.trials(), journal.importances()
+        journal.write_trials(importances)
         lines = [
             f"{count_phrase(trials)}; in {journal.folder}; {format_duration(seconds)}, of which the sampler took "
             f"{self.optimizer_seconds:.1f} s"
         ]
-        best = ranked(trials, journal)
+        best = best_trials(journal.folder)
         if best:
             title = "the best" if len(journal.settings.objectives) == 1 else "the Pareto set (none is better in all)"
             lines += [f"{title}, by the validation split:", *(f"  {trial_line(trial)}" for trial in best[:SHOWN])]
             if len(best) > SHOWN:
                 lines.append(f"  and {len(best) - SHOWN} more, in {journal.folder / TRIALS}")
+        lines += [f"what {label} varies with (fANOVA): {_shares(shares)}" for label, shares in importances.items()]
         if status:
             return [*lines, f"to go on: {resume_command}"]
         if best:
@@ -210,11 +215,17 @@ class Search:
             number, seeds = best[0]["number"], plural(MORE_SEEDS, "seed")
             words = [f"--config={file}:{number}", f"--workdir={workdir}"]
             lines += [
-                f"its score here is what it was chosen by; with {seeds} that had no part in that:",
+                f"trial {number} again, with {seeds} that had no part in its choice:",
                 f"  {command('sweep', words)}",
             ]
         comparison = command("compare", [f"--runs={journal.folder}"])
         return [*lines, "all runs, with pictures of the search:", f"  {comparison}"]
+
+
+def _shares(importances: Mapping[str, float]) -> str:
+    """The share of each field, the largest first."""
+    ordered = sorted(importances.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{field} {share:.0%}" for field, share in ordered)
 
 
 def _programs(folder: Path) -> set[str]:
@@ -222,21 +233,12 @@ def _programs(folder: Path) -> set[str]:
     return {entry.program for entry in study.read_plan(folder)} if study.has_plan(folder) else set()
 
 
-def ranked(trials: Sequence[Mapping[str, Any]], journal: Journal) -> list[Mapping[str, Any]]:
-    """The complete trials, the best first; of several objectives those of the Pareto set, in their order."""
-    complete = [trial for trial in trials if trial["state"] == COMPLETE]
-    objectives = journal.settings.objectives
-    signs = {objective.label: 1 if objective.maximize else -1 for objective in objectives}
-    if len(objectives) == 1:
-        ((label, sign),) = signs.items()
-        return sorted(complete, key=lambda trial: -sign * trial["values"][label])
-    return [trial for trial in complete if not any(_dominates(other, trial, signs) for other in complete)]
-
-
-def _dominates(one: Mapping[str, Any], other: Mapping[str, Any], signs: Mapping[str, int]) -> bool:
-    """Whether one trial is as good as the other in every objective, and better in one."""
-    gains = [sign * (one["values"][label] - other["values"][label]) for label, sign in signs.items()]
-    return min(gains) >= 0 and max(gains) > 0
+def best_trials(folder: Path) -> list[Mapping[str, Any]]:
+    """The complete trials of the search in a folder, the best first; of several objectives the Pareto set alone."""
+    trials = read_trials(folder)
+    if trials is None:
+        return []
+    return trials.ranked()[: sum(trials.pareto_front())] if len(trials.objectives) > 1 else trials.ranked()
 
 
 def trial_line(trial: Mapping[str, Any]) -> str:
@@ -246,8 +248,13 @@ def trial_line(trial: Mapping[str, Any]) -> str:
         f"{label} {value:.5g}" + (f" ± {errors[label]:.2g}" if label in errors else "")
         for label, value in trial["values"].items()
     )
-    params = ", ".join(f"{field}={value}" for field, value in trial["params"].items())
+    params = ", ".join(f"{field}={_plain(value)}" for field, value in trial["params"].items())
     return printable(f"trial {trial['number']}  {values}  {params}")
+
+
+def _plain(value: Any) -> Any:
+    """A parameter of trials.json as one writes it: JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def write_trial_file(journal: Journal, number: int, workdir: Path) -> Path:

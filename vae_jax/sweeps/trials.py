@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vae_jax.errors import UserError
@@ -23,7 +24,10 @@ from vae_jax.sweeps.objectives import Objective, mean_and_error
 from vae_jax.sweeps.space import Space
 
 JOURNAL, SETTINGS, TRIALS = "optuna_journal.log", "search.json", "trials.json"
-"""Optuna's journal; what the search is of; its trials as plain JSON. Files of the study's folder."""
+"""Optuna's journal; what the search is of; its trials as plain JSON. Files of a study's folder (study.STUDY_FILES)."""
+
+FEWEST_FOR_IMPORTANCE = 8
+"""Complete trials from which on it is asked which fields mattered."""
 
 NAME = "search"
 """Of the study in the journal."""
@@ -211,9 +215,35 @@ class Journal:
         labels = [objective.label for objective in self.settings.objectives]
         return [_plain_trial(trial, labels, self.space) for trial in trials]
 
-    def write_trials(self) -> None:
+    def write_trials(self, importances: Mapping[str, Mapping[str, float]] = MappingProxyType({})) -> None:
         """Writes the trials as plain JSON, for whoever has no Optuna."""
-        write_json(self.folder / TRIALS, {"trials": self.trials()})
+        record = {
+            "objectives": {objective.label: objective.direction for objective in self.settings.objectives},
+            "space": self.space.words(),
+            "importances": importances,
+            "trials": self.trials(),
+        }
+        write_json(self.folder / TRIALS, record)
+
+    def importances(self) -> dict[str, dict[str, float]]:
+        """The share of each objective's variance that each field has, over the complete trials, by Optuna's fANOVA.
+
+        Nothing where there are too few trials, or one field alone.
+        """
+        optuna = import_optuna()
+        evaluate = optuna.importance.get_param_importances
+        with self._scratch() as opened:
+            complete = [trial for trial in opened.study.trials if trial.state.name == COMPLETE]
+            if len(complete) < FEWEST_FOR_IMPORTANCE or len(self.space.ranges) < 2:
+                return {}
+            return {
+                objective.label: evaluate(
+                    opened.study,
+                    evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+                    target=lambda trial, i=i: trial.values[i],
+                )
+                for i, objective in enumerate(self.settings.objectives)
+            }
 
     @contextlib.contextmanager
     def _change(self) -> Iterator["OpenJournal"]:

@@ -32,7 +32,8 @@ def draw_search(comparison: Comparison, out: Path) -> list[Path]:
 def _draw_objective(search: SearchTrials, name: str, comparison: Comparison, out: Path) -> list[Path]:
     shares = search.importances.get(name, {})
     slices = [
-        Slice(field, search.params(field), search.is_log(field), shares.get(field)) for field in search.fields(name)
+        Slice(field, search.params(field), search.is_log(field), search.is_choice(field), shares.get(field))
+        for field in search.fields(name)
     ]
     plot = SearchPlot(name, search.values(name), search.best_so_far(name), search.objectives[name], slices)
     way = "higher" if plot.maximize else "lower"

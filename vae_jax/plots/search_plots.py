@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from vae_jax.plots import style
 from vae_jax.plots.style import FAINT
@@ -17,12 +18,17 @@ CLIPPED = 0.1
 """The share of trials, the worst, that are drawn hollow at the end of the axis: they would flatten all others."""
 
 
+WIDE = 50
+"""How many times the least value the largest is from which on a logarithmic axis names powers of ten alone."""
+
+
 class Slice(NamedTuple):
-    """A field: its value by trial, whether it was chosen in its logarithm, and its share of the variance."""
+    """A field: its value by trial, whether it was chosen in its logarithm or of options, its share of the variance."""
 
     field: str
     params: Sequence[Any]
     is_log: bool
+    is_choice: bool
     importance: float | None
 
 
@@ -42,6 +48,7 @@ def history_and_slices(files: Sequence[Path], plot: SearchPlot, title: str) -> N
     figure, (first, *panels) = style.panel_axes(1 + len(plot.slices), title, height=2.5)
     shown, clipped = clip_worst(np.array(plot.values), plot.maximize)
     _draw_dots(first, np.arange(len(shown)), shown, clipped)
+    first.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     first.step(np.arange(len(plot.best)), np.array(plot.best), where="post", color=ORANGE, linewidth=1.6, zorder=2)
     _name(first, "trial", plot.objective)
     best = int(np.argmax(shown if plot.maximize else -shown))
@@ -88,15 +95,21 @@ def _draw_dots(axes: Axes, x: np.ndarray, y: np.ndarray, clipped: np.ndarray) ->
 
 
 def _positions(axes: Axes, part: Slice) -> np.ndarray:
-    """Where the trials lie on the axis of a field: numbers at their values, texts side by side."""
-    if all(isinstance(value, (int, float)) for value in part.params):
-        if part.is_log:
-            axes.set_xscale("log")
-        return np.array(part.params, float)
-    names = sorted(set(map(str, part.params)))
-    axes.set_xticks(range(len(names)), names)
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    return np.array([names.index(str(value)) for value in part.params], float)
+    """Where the trials lie on the axis of a field: numbers at their values, options side by side."""
+    if part.is_choice:
+        options = ordered_options(part.params)
+        axes.set_xticks(range(len(options)), list(map(str, options)))
+        axes.set_xlim(-0.5, len(options) - 0.5)
+        return np.array([options.index(value) for value in part.params], float)
+    if part.is_log:
+        wide = max(part.params) > WIDE * min(part.params)
+        style.log_scale(axes, "x", steps=(1,) if wide else (1, 2, 5))
+    return np.array(part.params, float)
+
+
+def ordered_options(params: Sequence[Any]) -> list[Any]:
+    """The options that were chosen, each once: numbers by their size, then texts."""
+    return sorted(set(params), key=lambda value: (isinstance(value, str), value))
 
 
 def _name(axes: Axes, x: str, y: str) -> None:

@@ -47,6 +47,10 @@ class SearchTrials(NamedTuple):
         """Whether a field was chosen uniformly in its logarithm."""
         return self.space[field].startswith("log_uniform")
 
+    def is_choice(self, field: str) -> bool:
+        """Whether a field was chosen from options."""
+        return self.space[field].startswith("choice")
+
     def params(self, field: str) -> list[Any]:
         """The value that each trial set, a number or a text."""
         return [_plottable(trial["params"][field]) for trial in self.trials]

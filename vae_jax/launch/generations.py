@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vae_jax.errors import UserError
 from vae_jax.files import write_json
@@ -19,6 +19,7 @@ from vae_jax.sweeps import study
 from vae_jax.sweeps.trials import Journal, Pruning, Trial
 
 
+@runtime_checkable
 class Place(Protocol):
     """Where a generation trains."""
 

@@ -22,7 +22,7 @@ from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_point
 from vae_jax.sweeps.objectives import metric_overrides, parse_objectives
 from vae_jax.sweeps.space import Space, load_space
 from vae_jax.sweeps.trial_records import read_trials
-from vae_jax.sweeps.trials import TRIALS, Journal, SearchSettings, Trial, check_settings, count_phrase
+from vae_jax.sweeps.trials import TRIALS, Journal, SearchSettings, Trial, check_settings, count_phrase, import_optuna
 
 T = TypeVar("T")
 
@@ -82,6 +82,7 @@ def run_search(
     Raises:
         UserError: naming what is wrong.
     """
+    import_optuna()
     config, space = load_space(file, overrides)
     settings = make_settings(config, space, request)
     if settings.pruner != "none" and not place.prunes:
@@ -100,6 +101,10 @@ def run_search(
 
 def make_settings(config: ConfigDict, space: Space, request: SearchRequest) -> SearchSettings:
     """What decides a search's suggestions. Raises UserError where its parts do not go together."""
+    if not config.data.get("validation", True):
+        raise UserError(
+            "config.data.validation: 0 leaves no validation split, by which a search goes; give a fraction or a count"
+        )
     rungs = tuple(step for step in config.sweep.halving if step < config.train.steps)
     default = "median" if rungs and len(request.objective) == 1 else "none"
     settings = SearchSettings(

@@ -79,7 +79,7 @@ def log_uniform(low: Number, high: Number) -> Uniform:
     return Uniform(low, high, log=True)
 
 
-def integer(low: int, high: int) -> Integer:
+def integer(low: Any, high: Any) -> Integer:
     """Whole numbers from low to high, both included. Raises UserError unless low < high."""
     _check_range("integer", low, high)
     if not (isinstance(low, int) and isinstance(high, int)):

@@ -29,6 +29,9 @@ JOURNAL, SETTINGS, TRIALS = "optuna_journal.log", "search.json", "trials.json"
 FEWEST_FOR_IMPORTANCE = 8
 """Complete trials from which on it is asked which fields mattered."""
 
+FEWEST_FOR_WILCOXON = 4
+"""Pairs from which on the one-sided test can have a p below 0.1: it is at least 2^-n."""
+
 NAME = "search"
 """Of the study in the journal."""
 
@@ -289,7 +292,7 @@ class OpenJournal(NamedTuple):
 
     def prunes(self, trial: Trial) -> bool:
         """Whether the pruner would stop a trial at the last step that was reported of it."""
-        return self.study.pruner.prune(self.study, self.storage.get_trial(self.trial_id(trial)))
+        return bool(self.study.pruner.prune(self.study, self.storage.get_trial(self.trial_id(trial))))
 
 
 def _storage(file: Path) -> Any:
@@ -373,6 +376,11 @@ def check_settings(settings: SearchSettings) -> None:
         raise UserError(
             f"--pruner: {pruner!r} prunes at the steps of config.sweep.halving, which is empty; give some, as in "
             "--config.sweep.halving=1000,3000"
+        )
+    if pruner == "wilcoxon" and len(settings.rungs) < FEWEST_FOR_WILCOXON:
+        raise UserError(
+            f"--pruner: 'wilcoxon' tests at a level of 0.1, which fewer than {FEWEST_FOR_WILCOXON} steps never reach; "
+            f"give as many in config.sweep.halving, which has {len(settings.rungs)}, or median"
         )
     if several:
         raise UserError(

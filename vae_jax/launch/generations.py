@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,7 +13,7 @@ from vae_jax.files import write_json
 from vae_jax.launch import machine, slurm
 from vae_jax.launch.progress import GroupProgress, incomplete, record_speed, report_end, write_members_file
 from vae_jax.launch.slurm import SlurmRequest
-from vae_jax.launch.slurm_queue import lock_unqueued
+from vae_jax.launch.slurm_queue import ask_queue, lock_unqueued, queued_jobs, submitted_runs
 from vae_jax.phrases import printable
 from vae_jax.screen import wrap_text
 from vae_jax.sweeps import study
@@ -116,7 +117,19 @@ class Slurm:
 
     def train(self, groups: Sequence[GroupProgress], trials: Sequence[Trial], journal: Journal) -> int:
         """Submits what is not in the queue, and waits until all has ended."""
+        while leaving(journal.folder, groups):
+            time.sleep(slurm.QUEUE_SECONDS)
         jobs = slurm.submit(journal.folder, list(groups), self.request)
         slurm.print_commands(journal.folder, jobs, wait=True)
         status = slurm.watch(journal.folder, list(groups), jobs, self.resume_command) if jobs else 0
         return status if status > 128 else 0
+
+
+def leaving(folder: Path, groups: Sequence[GroupProgress]) -> list[str]:
+    """The programs whose job in the queue trains none of these runs: that of an earlier generation, about to end."""
+    queued = queued_jobs(folder, ask_queue())
+    return [
+        group.id
+        for group in groups
+        if group.id in queued and not {run.id for run in group.runs} & set(submitted_runs(folder, group.id))
+    ]

@@ -58,5 +58,5 @@ clean:
 
 .venv/installed-dev: .venv/bin/pip pyproject.toml constraints.txt
 	@echo 'installing with the test tools into .venv (a minute or two, the first time) ...'
-	@$(PIP) -e '.[dev,tfds,compare,slurm]'
+	@$(PIP) -e '.[dev,tfds,compare,search,slurm]'
 	@touch $@ .venv/installed

@@ -248,7 +248,7 @@ def search(argv: Sequence[str]) -> int:
     from vae_jax.launch.generations import Slurm, ThisProcess
     from vae_jax.launch.search import SearchRequest, run_search
     from vae_jax.launch.slurm import add_flags, read_request
-    from vae_jax.sweeps.trials import PRUNERS, SAMPLERS
+    from vae_jax.sweeps.search_settings import PRUNERS, SAMPLERS
 
     parser = Parser("search", search.__doc__, config=True)
     parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_search)")

@@ -6,12 +6,13 @@ import math
 import pytest
 
 from vae_jax.errors import UserError
-from vae_jax.sweeps import study, trials
+from vae_jax.sweeps import search_settings, study, trials
 from vae_jax.sweeps.objectives import Objective
 from vae_jax.sweeps.ranges import choice, log_uniform
+from vae_jax.sweeps.search_settings import SearchSettings, check_settings
 from vae_jax.sweeps.space import Space
 from vae_jax.sweeps.trial_records import read_trials
-from vae_jax.sweeps.trials import Journal, Pruning, SearchSettings, Trial, check_settings
+from vae_jax.sweeps.trials import Journal, Pruning, Trial
 
 pytest.importorskip("optuna")
 
@@ -225,3 +226,9 @@ def test_a_folder_of_another_search_is_refused_with_the_difference(open_journal,
 def test_settings_that_do_not_go_together_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         check_settings(settings(**changes))
+
+
+def test_a_sampler_that_needs_more_says_what(monkeypatch):
+    monkeypatch.setattr(search_settings, "find_spec", lambda module: None)
+    with pytest.raises(UserError, match=r"--sampler: 'gp' needs torch \(pip install torch\); or give one of tpe"):
+        check_settings(settings(sampler="gp"))

@@ -20,9 +20,10 @@ from vae_jax.screen import wrap_text
 from vae_jax.sweeps import study
 from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_points
 from vae_jax.sweeps.objectives import metric_overrides, parse_objectives
+from vae_jax.sweeps.search_settings import SearchSettings, check_settings, import_optuna
 from vae_jax.sweeps.space import Space, load_space
 from vae_jax.sweeps.trial_records import read_trials
-from vae_jax.sweeps.trials import TRIALS, Journal, SearchSettings, Trial, check_settings, count_phrase, import_optuna
+from vae_jax.sweeps.trials import TRIALS, Journal, Trial, count_phrase
 
 T = TypeVar("T")
 

@@ -18,6 +18,8 @@ CLIPPED = 0.1
 """The share of trials, the worst, that are drawn hollow at the end of the axis: they would flatten all others."""
 
 
+STRETCH = 2.0
+
 WIDE = 50
 """How many times the least value the largest is from which on a logarithmic axis names powers of ten alone."""
 
@@ -83,8 +85,16 @@ def pareto(files: Sequence[Path], names: Sequence[str], points: np.ndarray, fron
 
 
 def clip_worst(values: np.ndarray, maximize: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The values with the worst moved to where an axis ends that shows the others, and which of them were moved."""
-    edge = np.quantile(values, CLIPPED if maximize else 1 - CLIPPED, method="nearest")
+    """The values with the worst moved to where an axis ends that shows the others, and which of them were moved.
+
+    None is moved where the axis of all would be no more than STRETCH times as long.
+    """
+    edge = (
+        np.quantile(values, CLIPPED, method="higher") if maximize else np.quantile(values, 1 - CLIPPED, method="lower")
+    )
+    others = values[values >= edge] if maximize else values[values <= edge]
+    if np.ptp(values) <= STRETCH * np.ptp(others):
+        return values, np.zeros(len(values), bool)
     clipped = values < edge if maximize else values > edge
     return np.where(clipped, edge, values), clipped
 

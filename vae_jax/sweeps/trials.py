@@ -10,7 +10,6 @@ import dataclasses
 import math
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from vae_jax.files import read_json, replacement, write_json
 from vae_jax.phrases import plural
 from vae_jax.sweeps import study
 from vae_jax.sweeps.objectives import Objective, mean_and_error
+from vae_jax.sweeps.search_settings import SearchSettings, import_optuna, make_pruner, make_sampler
 from vae_jax.sweeps.space import Space
 
 JOURNAL, SETTINGS, TRIALS = "optuna_journal.log", "search.json", "trials.json"
@@ -29,44 +29,11 @@ JOURNAL, SETTINGS, TRIALS = "optuna_journal.log", "search.json", "trials.json"
 FEWEST_FOR_IMPORTANCE = 8
 """Complete trials from which on it is asked which fields mattered."""
 
-FEWEST_FOR_WILCOXON = 4
-"""Pairs from which on the one-sided test can have a p below 0.1: it is at least 2^-n."""
-
 NAME = "search"
 """Of the study in the journal."""
 
-SAMPLERS = ("tpe", "random", "cmaes", "gp", "nsga2")
-PRUNERS = ("none", "median", "hyperband", "wilcoxon")
 COMPLETE, PRUNED, FAIL, RUNNING = "COMPLETE", "PRUNED", "FAIL", "RUNNING"
 """The states of a trial, as Optuna names them."""
-
-
-class SearchSettings(NamedTuple):
-    """What decides the suggestions of a search.
-
-    Attributes:
-        objectives: what a trial is scored by; of several there is no best one, but a Pareto set.
-        sampler: of SAMPLERS.
-        pruner: of PRUNERS.
-        rungs: steps at which it prunes.
-        steps: of a whole run.
-        at_once: trials in a generation.
-        seeds: of each trial, which is scored by their mean.
-        seed: of the sampler.
-    """
-
-    objectives: tuple[Objective, ...]
-    sampler: str
-    pruner: str
-    rungs: tuple[int, ...]
-    steps: int
-    at_once: int
-    seeds: tuple[int, ...]
-    seed: int
-
-    def record(self) -> dict[str, Any]:
-        """As search.json has it."""
-        return self._asdict() | {"objectives": list(map(str, self.objectives))}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,18 +43,6 @@ class Trial:
     number: int
     params: Mapping[str, Any]
     runs: tuple[str, ...] = ()
-
-
-def import_optuna() -> Any:
-    """Optuna, without what it prints by itself. Raises UserError where it is not installed."""
-    try:
-        import optuna
-    except ImportError:
-        command = "pip install -c constraints.txt -e '.[search]'"
-        raise UserError(f"vae-jax search needs optuna, which the extra 'search' brings: {command}") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    return optuna
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,65 +287,6 @@ def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
         values = [f"{tree[field]!r}" if field in tree else "not there" for tree in (other, own)]
         return f"{field} in its {name} is {values[0]} there and {values[1]} here"
     return ""
-
-
-def make_sampler(name: str, seed: int, at_once: int) -> Any:
-    """Optuna's sampler. Raises UserError where what it needs is not installed."""
-    samplers = import_optuna().samplers
-    if name == "cmaes":
-        _check_installed("cmaes", "cmaes", "which the extra 'search' brings")
-        return samplers.CmaEsSampler(seed=seed, popsize=max(2, at_once), warn_independent_sampling=False)
-    if name == "gp":
-        _check_installed("torch", "gp", "pip install torch")
-        return samplers.GPSampler(seed=seed)
-    if name == "nsga2":
-        return samplers.NSGAIISampler(seed=seed, population_size=max(2, at_once))
-    return samplers.RandomSampler(seed=seed) if name == "random" else samplers.TPESampler(seed=seed)
-
-
-def _check_installed(module: str, name: str, remedy: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise UserError(f"--sampler: {name!r} needs {module} ({remedy}); or give one of {', '.join(SAMPLERS)}")
-
-
-def make_pruner(settings: SearchSettings) -> Any:
-    """Optuna's pruner of a search."""
-    pruners, rungs = import_optuna().pruners, settings.rungs
-    if settings.pruner == "median":
-        return pruners.MedianPruner()
-    if settings.pruner == "hyperband":
-        return pruners.HyperbandPruner(min_resource=rungs[0], max_resource=settings.steps)
-    return pruners.WilcoxonPruner() if settings.pruner == "wilcoxon" else pruners.NopPruner()
-
-
-def check_settings(settings: SearchSettings) -> None:
-    """Raises UserError where sampler, pruner and objectives do not go together."""
-    several, pruner = len(settings.objectives) > 1, settings.pruner
-    if several and settings.sampler in ("cmaes",):
-        raise UserError(f"--sampler: 'cmaes' takes one objective, and there are {len(settings.objectives)}; give tpe")
-    if pruner == "none":
-        return
-    if not settings.rungs:
-        raise UserError(
-            f"--pruner: {pruner!r} prunes at the steps of config.sweep.halving, which is empty; give some, as in "
-            "--config.sweep.halving=1000,3000"
-        )
-    if pruner == "wilcoxon" and len(settings.rungs) < FEWEST_FOR_WILCOXON:
-        raise UserError(
-            f"--pruner: 'wilcoxon' tests at a level of 0.1, which fewer than {FEWEST_FOR_WILCOXON} steps never reach; "
-            f"give as many in config.sweep.halving, which has {len(settings.rungs)}, or median"
-        )
-    if several:
-        raise UserError(
-            f"--pruner: {pruner!r} takes one objective, and there are {len(settings.objectives)}; give none"
-        )
-    if settings.objectives[0].is_metric:
-        raise UserError(
-            f"--pruner: {pruner!r} goes by --objective at earlier steps, and {settings.objectives[0].label!r} is "
-            "computed after the last one alone; give none"
-        )
 
 
 def count_phrase(trials: Sequence[Mapping[str, Any]]) -> str:

@@ -100,7 +100,17 @@ def test_text_is_never_markup(tmp_path, evil):
     plain, attacked = (Page(write_report(tmp_path, make_comparison(evil=text))) for text in ("", evil))
     assert [name for name, _ in attacked.elements] == [name for name, _ in plain.elements]
     allowed = ("class", "id", "title", "href", "type", "scope", "tabindex", "lang", "charset", "name", "content")
-    allowed += ("http-equiv", "data-value", "data-text", "role", "aria-label", "placeholder", "value")
+    allowed += (
+        "http-equiv",
+        "data-value",
+        "data-text",
+        "data-command",
+        "role",
+        "aria-expanded",
+        "aria-label",
+        "placeholder",
+        "value",
+    )
     assert {name for _, given in attacked.elements for name in given} <= set(allowed)
     assert f"autoencoder_None_s0{evil}" in attacked.texts
 

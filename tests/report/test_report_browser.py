@@ -140,6 +140,12 @@ def test_words_filter_the_runs_and_a_link_to_one_shows_it_again(chromium, tmp_pa
     hidden = comparison.groups[0].runs[0]
     chromium.evaluate(f"location.hash = 'run-{hidden}'")
     chromium.wait(f"{rows} === {total}")
+    button = f"document.getElementById('run-{hidden}').querySelector('button')"
+    chromium.evaluate(f"{button}.click()")
+    shown = chromium.evaluate("document.querySelector('tr.details code').textContent")
+    assert hidden in shown
+    chromium.evaluate(f"{button}.click()")
+    assert chromium.evaluate("document.querySelectorAll('tr.details').length") == 0
     assert chromium.evaluate("document.querySelectorAll('#forest .scatterlayer .trace').length") == 2
     title = "document.querySelector('#curves .ytitle').textContent"
     assert chromium.evaluate(title).startswith("elbo")

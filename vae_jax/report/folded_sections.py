@@ -116,7 +116,7 @@ def commands(comparison: Comparison) -> Html:
         parts += [tag("p", group.name, class_="quiet"), tag("pre", tag("code", lines[run.name]))]
     text = "\n".join([*lines.values(), comparison.command])
     summary = tag("summary", f"All of it: {plural(len(comparison.runs), 'run')}, then this report")
-    return join(*parts, tag("details", summary, tag("pre", tag("code", text))))
+    return join(*parts, tag("details", summary, tag("pre", tag("code", text, id="all-commands"))))
 
 
 def versions(comparison: Comparison) -> Html | None:

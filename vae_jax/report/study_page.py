@@ -283,18 +283,20 @@ def picture(kind: str, group: Group, run: ComparedRun, content: bytes) -> Html:
 
 
 def runs(comparison: Comparison) -> Html:
-    """The table of every run, each row a place that dots and tables link to."""
+    """The table of every run, each row a place that dots and tables link to; a click on a name shows its command."""
     counts = Counter(run.name for run in comparison.runs)
+    places = {name: i for i, name in enumerate(counts)}
     rows = [
         tag(
             "tr",
-            tag("td", run.name, class_="name", title=run.folder),
+            tag("td", tag("button", run.name, type="button", aria_expanded="false"), class_="name", title=run.folder),
             tag("td", run.group),
             tag("td", run.status),
             number_cell(run.seed),
             *(number_cell(run.metrics.get(name)) for name in comparison.metrics),
             id=f"run-{run.name}" if counts[run.name] == 1 else None,
             data_text=f"{run.name} {run.group} {run.status}".lower(),
+            data_command=places[run.name],
         )
         for run in comparison.runs
     ]

@@ -13,7 +13,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+function closeDetails(place) {
+  for (const row of place.querySelectorAll("tr.details")) row.remove();
+  for (const button of place.querySelectorAll("[aria-expanded=true]")) button.setAttribute("aria-expanded", "false");
+}
+
 function sort(table, heading) {
+  closeDetails(table);
   const descending = heading.getAttribute("aria-sort") === "ascending";
   for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
@@ -40,6 +46,7 @@ for (const button of document.querySelectorAll(".picture button")) {
 const filter = document.getElementById("runs-filter");
 filter?.addEventListener("input", () => {
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+  closeDetails(document.getElementById("runs-table"));
   const rows = [...document.querySelectorAll("#runs-table tbody tr")];
   let shown = 0;
   for (const row of rows) {
@@ -47,6 +54,33 @@ filter?.addEventListener("input", () => {
     shown += !row.hidden;
   }
   document.getElementById("runs-count").textContent = words.length ? `${shown} of ${rows.length}` : "";
+});
+
+// The command of a run, below its row; the section on commands has them in the order of the runs.
+document.getElementById("runs-table")?.addEventListener("click", (event) => {
+  const button = event.target.closest("td.name button");
+  if (!button) return;
+  const row = button.closest("tr");
+  const open = button.getAttribute("aria-expanded") === "true";
+  button.setAttribute("aria-expanded", String(!open));
+  if (open) return row.nextElementSibling.remove();
+  const command = document.getElementById("all-commands").textContent.split("\n")[row.dataset.command];
+  const copy = document.createElement("button");
+  copy.type = "button";
+  copy.textContent = "Copy";
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(command);
+    copy.textContent = "Copied";
+  });
+  const code = document.createElement("code");
+  code.textContent = command;
+  const cell = document.createElement("td");
+  cell.colSpan = row.cells.length;
+  cell.append(code, " ", copy);
+  const details = document.createElement("tr");
+  details.className = "details";
+  details.append(cell);
+  row.after(details);
 });
 
 // A link to a run, from a dot or a table, shows its row whatever is filtered.

@@ -118,7 +118,7 @@ def steps(history):
 FAKE = """
 import json, os, pathlib, sys
 folder = pathlib.Path(sys.argv[-1].partition("=")[2])
-(folder / "trial").write_text(os.environ["WANDB_RUN_ID"])
+(folder / "trial").write_text(os.environ["WANDB_RUN_ID"] + os.environ["WANDB_SERVICE"])
 status = int(os.environ.get("STATUS", 0))
 if not status:
     (folder / "evaluation.json").write_text(json.dumps({"loss": 1.0, "step": 40}))
@@ -127,7 +127,7 @@ sys.exit(status)
 """Stands in for vae-jax train: says of which trial it is, and ends with the status in its environment."""
 
 
-class Mirror:
+class Mirror(writers.WandbMirror):
     """Stands in for a run in W&B."""
 
     made: ClassVar[list] = []
@@ -153,6 +153,7 @@ class Mirror:
 def trials(place, monkeypatch):
     """Runs an agent whose sweep hands out these points, by the name of the trial; its exit status."""
     (place / "fake.py").write_text(FAKE)
+    monkeypatch.setenv("WANDB_SERVICE", "the agent's")  # which ends with it: no trial is to depend on it
     monkeypatch.chdir(place)
     monkeypatch.setattr(wandb_agent, "COMMAND", [sys.executable, str(place / "fake.py")])
     monkeypatch.setattr(wandb_agent, "POLL_SECONDS", 0.005)

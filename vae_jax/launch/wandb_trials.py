@@ -165,7 +165,7 @@ class Rounds:
 
     def accept_offers(self, agents: SweepAgents, trials: list[Trial]) -> None:
         """Takes what W&B has given and nobody has taken, that no trial be lost."""
-        while offer := agents.next_offer(0):
+        while offer := agents.next_offer(0.0):
             self.accept(offer, agents, trials)
 
     def accept(self, offer: Offer, agents: SweepAgents, trials: list[Trial]) -> None:

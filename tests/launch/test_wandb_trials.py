@@ -265,7 +265,7 @@ def test_an_agent_of_one_trial_goes_on_with_those_of_many(agent, monkeypatch):
     }
 
 
-def test_a_trial_that_is_stopped_in_wandb_stays_so(agent, capfd):
+def test_a_trial_that_is_stopped_in_wandb_stays_so(agent, place, capfd):
     def stop_it(folder, steps, stop):
         (folder / writers.STOP_FILE).touch()
 
@@ -276,6 +276,7 @@ def test_a_trial_that_is_stopped_in_wandb_stays_so(agent, capfd):
     assert "0 trials done, 1 failed" in output
     assert agent([], "--at_once=2") == (0, [])
     assert agent([("new", GOOD)], "--at_once=2") == (0, [["new"]])  # it goes on as another
+    assert not list((place / "study").glob("*/wandb/stopped"))
 
 
 def test_trials_of_one_run_with_other_steps_follow_one_another(agent, place):
@@ -297,7 +298,8 @@ def test_a_program_has_a_service_of_its_own_and_goes_on_without_a_member_that_is
         (place / entry.id).mkdir()
 
     def stopped_runs():
-        return {"a_s0_0"} if (place / "started").exists() else set()
+        begun = (place / "started").exists() and (place / "started").read_text()
+        return {"a_s0_0"} if begun else set()
 
     wandb_trials.run_programs(place, {"program": entries}, StopSignals(), stopped_runs)
     assert (place / "started").read_text() == "2 1 "
@@ -365,6 +367,17 @@ def test_agents_ask_for_as_many_trials_as_there_are_seats_and_keep_those_they_ha
     assert sorted(trial for _, trial in sweep.beats) == sorted(agents.trials.values()) == ["b", "c"]
 
 
+def test_no_more_agents_ask_than_there_are_seats(sweep, agents):
+    sweep.answers[""] = [begin(name) for name in ("a", "b", "c", "d")]
+    agents.ask(2)
+    agents._beat_all()
+    agents.ask(1)
+    for name in ("a", "b"):
+        agents.release(name)
+    agents._beat_all()
+    assert sorted(agents.trials.values()) == ["", "c"]
+
+
 def test_agents_are_told_to_stop_a_trial_and_that_there_are_no_more(sweep, agents):
     sweep.answers[""] = [begin("a"), begin("b"), {"type": "exit"}, begin("c")]
     agents.ask(3)
@@ -375,7 +388,7 @@ def test_agents_are_told_to_stop_a_trial_and_that_there_are_no_more(sweep, agent
     assert agents.next_offer(0.0) is None
     sweep.answers["b"] = [{"type": "stop", "run_id": "b"}]
     agents._beat_all()
-    assert agents.stops == {"b"}
+    assert (agents.stops, list(agents.trials.values())) == ({"b"}, ["a", ""])
     sweep.answers["a"] = [{"type": "exit"}]  # the sweep is cancelled, and what runs with it
     agents._beat_all()
     assert agents.stops == {"a", "b"}
@@ -440,13 +453,13 @@ def test_a_run_of_many_is_a_trial_by_its_folder_and_is_stopped_by_a_file(tmp_pat
     mirror._settings = settings | {"project": "lab"}
     mirror._init(wandb, "online")
     assert begun[0]["settings"].keys().isdisjoint({"sweep_id", "stop_fn"})
-    write_json(tmp_path / "point.json", {"seed": {"value": 1}})  # which is YAML too
+    write_json(tmp_path / "point.json", {"variant.beta": {"value": 4}})  # which is YAML too
     names = {"WANDB_RUN_ID": "first", "WANDB_SWEEP_ID": "abc", "WANDB_PROJECT": "p"}
     wandb_trials.mark_trial(tmp_path, names | {"WANDB_SWEEP_PARAM_PATH": str(tmp_path / "point.json")})
     mirror._init(wandb, "online")
     words = begun[1]
     assert (words["id"], words["project"], words["entity"]) == ("first", "p", None)
     assert words["settings"]["sweep_id"] == "abc"
-    assert words["config"] == {"seed": 1}
+    assert words["config"] == {"seed": 1, "variant.beta": 4}
     words["settings"]["stop_fn"]()
     assert (tmp_path / writers.STOP_FILE).exists()

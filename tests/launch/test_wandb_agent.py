@@ -380,7 +380,8 @@ def test_trials_at_once_are_one_population_and_each_its_own_run(place, server):
 
 @pytest.mark.full
 def test_trials_at_once_go_on_together_without_those_stopped_in_wandb(place, server):
-    changed = {"train.steps": 1000, "train.dispatch": 1, "log.every": 50, "evaluation.every": 500}
+    changed = {"train.steps": 2000, "train.dispatch": 1, "log.every": 50}
+    changed |= {"evaluation.every": 1000, "checkpoint.every": 1000}
     slow = [f"--config.{field}={value}" for field, value in changed.items()]
     server.trials = [("slow", {"seed": 2}), ("other", {"seed": 3}), ("third", {"seed": 4})]
     process = start(place, server, *AGENT, *slow, "--at_once=3", "--count=3")
@@ -403,11 +404,11 @@ def test_trials_at_once_go_on_together_without_those_stopped_in_wandb(place, ser
     output = run(place, server, 0, *AGENT, *slow, "--at_once=2", "--count=1")
     assert {"slow", "third"} == set(re.findall(r"goes on, as the trial (\w+)", output))
     assert "2 trials done, 0 failed" in output
-    assert study.last_step(stopped) == reached < 1000
+    assert study.last_step(stopped) == reached < 2000
     for name in ("slow", "third"):
         assert server.runs[name].exit == 0
         assert server.runs[name].settings["sweep"] == "abc"
-        assert sorted(set(steps(server.runs[name].history))) == list(range(50, 1001, 50))
+        assert sorted(set(steps(server.runs[name].history))) == list(range(50, 2001, 50))
 
 
 def test_a_trial_that_another_process_still_trains_is_left_to_it(tmp_path, capsys):

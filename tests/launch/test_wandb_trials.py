@@ -1,7 +1,9 @@
 """Trials of a W&B sweep that train at once, with stand-ins for W&B and for the trainer."""
 
+import io
 import json
 import signal
+import subprocess
 import sys
 import types
 from typing import ClassVar
@@ -12,6 +14,10 @@ from vae_jax import cli
 from vae_jax.errors import UserError
 from vae_jax.files import write_json
 from vae_jax.launch import local, wandb_heartbeats, wandb_trials
+from vae_jax.launch.live_table import Table
+from vae_jax.launch.local import Worker
+from vae_jax.launch.machine import DeviceShare
+from vae_jax.launch.progress import GroupProgress
 from vae_jax.launch.stopping import StopSignals
 from vae_jax.launch.wandb_heartbeats import Offer, SweepAgents, SweepPath, read_sweep_path
 from vae_jax.sweeps import study
@@ -305,6 +311,25 @@ def test_a_program_has_a_service_of_its_own_and_goes_on_without_a_member_that_is
     assert (place / "started").read_text() == "2 1 "
     assert [study.end_state(place / entry.id, 40) for entry in entries] == [None, study.DONE]
     assert not study.error_file(place, "program").exists()
+
+
+class Process(subprocess.Popen):
+    """Stands in for the process of a program; counts its signals to end."""
+
+    def __init__(self, pid):
+        self.pid, self.signals = pid, 0
+
+    def terminate(self):
+        self.signals += 1
+
+
+def test_a_program_that_ends_for_a_stopped_trial_is_not_killed_by_the_first_signal(tmp_path):
+    scheduler = wandb_trials.TrialScheduler(tmp_path, [], [], [], Table(io.StringIO()), StopSignals([signal.SIGTERM]))
+    group, share = GroupProgress("program", []), DeviceShare("a core", {}, (), 1)
+    scheduler.workers = [Worker(group, share, Process(pid)) for pid in (1, 2)]
+    scheduler.signal_pids.add(1)
+    scheduler.pass_signals()
+    assert [worker.process.signals for worker in scheduler.workers] == [0, 1]
 
 
 # --- Heartbeats -----------------------------------------------------------------------------------

@@ -334,7 +334,7 @@ class TrialScheduler(Scheduler):
 
     stopped_runs: Callable[[], set[str]] = set
     signal_pids: set[int] = dataclasses.field(default_factory=set)
-    """Processes that were told to end for it; a second time would kill them."""
+    """Processes that have had a signal to end for it."""
 
     def refresh(self) -> None:
         """Also lets the programs end that have a member which W&B has stopped."""
@@ -344,6 +344,14 @@ class TrialScheduler(Scheduler):
             if worker.process.pid not in self.signal_pids and unfinished(worker.group, stopped):
                 self.signal_pids.add(worker.process.pid)
                 worker.process.terminate()
+
+    def pass_signals(self) -> None:
+        """Passes signals on, the first one not to programs that end already: it would kill them."""
+        workers = self.workers
+        if not self.signals_passed:
+            self.workers = [worker for worker in workers if worker.process.pid not in self.signal_pids]
+        super().pass_signals()
+        self.workers = workers
 
     def report(self, worker: Worker) -> None:
         """Says how a program ended; lets one that ended for its stopped members go on without them."""

@@ -54,8 +54,8 @@ class Trial(NamedTuple):
         return self.environment["WANDB_RUN_ID"]
 
 
-def train_together(words: str, file: str, overrides: Overrides, folder: Path, count: int = 0, at_once: int = 1) -> int:
-    """Trains the trials of a W&B sweep in rounds of many; the exit status.
+def train_trials(words: str, file: str, overrides: Overrides, folder: Path, count: int = 0, at_once: int = 1) -> int:
+    """Trains the trials of a W&B sweep, one after another or in rounds of many; the exit status.
 
     Args:
         words: the sweep, as ID, PROJECT/ID or ENTITY/PROJECT/ID.
@@ -68,6 +68,8 @@ def train_together(words: str, file: str, overrides: Overrides, folder: Path, co
     Raises:
         UserError: where the config or the sweep is wrong.
     """
+    if at_once == 1:
+        return wandb_agent.run_trials(words, file, overrides, folder, count)
     overrides = wandb_agent.online(overrides)
     (template,) = plan_runs(file, overrides, [{}])  # what holds for every trial is checked before any
     path = read_sweep_path(words, template.config.wandb.project, template.config.wandb.entity)

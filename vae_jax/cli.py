@@ -256,9 +256,7 @@ def search(argv: Sequence[str]) -> int:
     parser.flag("at_once", whole(1), 16, "N", "trials of a generation, which are chosen and trained together")
     parser.flag("objective", words, ("elbo",), "NAME[:min|:max],...", "numbers of the validation split, one or several")
     parser.flag("sampler", one_of(SAMPLERS), "tpe", "|".join(SAMPLERS), "what chooses")
-    parser.flag(
-        "pruner", one_of(PRUNERS), None, "|".join(PRUNERS), "what ends trials early (default: median with halving)"
-    )
+    parser.flag("pruner", one_of(PRUNERS), None, "|".join(PRUNERS), "what ends trials early; with halving: median")
     parser.flag("seeds", whole(1), 1, "N", "seeds of each trial, which is scored by their mean")
     parser.flag("seed", whole(0), 0, "N", "of the sampler")
     parser.switch("slurm", "each generation is an array of jobs; the flags below are of vae-jax slurm")

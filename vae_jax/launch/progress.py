@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from vae_jax.config.command_line import command
 from vae_jax.files import write_json
 from vae_jax.launch.stopping import StopSignals
 from vae_jax.phrases import join_names, plural, printable, shorten
@@ -175,6 +176,8 @@ def print_summary(groups: Sequence[GroupProgress], stop: StopSignals, folder: Pa
         print(f"crashed, and tried again by the next launch: {join_names(crashed)}")
     if remaining:
         print(f"to go on: {resume_command}", flush=True)
+    elif counts[DONE]:
+        print(f"next: {command('compare', [f'--runs={folder}'])}", flush=True)
     if stop.requested and remaining:
         return stop.exit_status
     return int(bool(counts[FAILED] or remaining))

@@ -1,5 +1,11 @@
 """How far the aggregate posterior is from the prior, and the parts of the rate (Hoffman & Johnson 2016).
 
+Purpose    use of the latents
+Shows      where the rate goes: into information about the image, into dependence between latents, into a mismatch with
+           the prior.
+Misleads   when there are few images for so narrow posteriors: compare both estimates of the information before you
+           trust the split.
+
     E KL(q(z|x) || p(z)) = I(x; z) + KL(q(z) || p(z)),    q(z) = 1/N sum_n q(z|x_n)
     KL(q(z) || p(z)) = TC + sum_j KL(q(z_j) || p(z_j)),   TC = KL(q(z) || prod_j q(z_j))
 

@@ -1,5 +1,10 @@
 """The log-likelihood of held-out images by annealed importance sampling (Neal 2001; Wu et al. 2017).
 
+Purpose    fit to unseen images
+Shows      the same as `likelihood`, whatever the encoder is worth, and how far the estimate may still be off.
+Misleads   when the gap is large beside the differences that you read; and the gap is of simulated images, real ones may
+           be harder.
+
     pi_t(z) = p(z) p(x|z)^beta_t,    0 = beta_0 < ... < beta_T = 1,    z_0 ~ p(z),  z_t by HMC on pi_t from z_{t-1}
 
     log p(x) >= E log 1/K sum_k w_k,    log w = sum_t (beta_t - beta_{t-1}) log p(x|z_{t-1})

@@ -1,5 +1,9 @@
 """The BetaVAE score (Higgins et al. 2017, section 3): can a linear classifier tell which factor two images share?
 
+Purpose    disentanglement, where factors are known
+Shows      whether a linear classifier can name the factor that two images share.
+Misleads   by being easy: it saturates early, and latents may mix factors.
+
     feature = 1/B sum_b |z(x_b) - z(x'_b)|,    x_b and x'_b alike in factor k and drawn apart in all others
     score   = accuracy of a linear classifier of k from the feature
 

@@ -1,5 +1,9 @@
 """How many of a codebook's vectors are used: the perplexity of the codes of all held-out images.
 
+Purpose    use of the latents
+Shows      how many vectors of a codebook are in use, and so whether it has collapsed.
+Misleads   when held-out images are few, as few images cannot use many codes; and more use is not better by itself.
+
     perplexity = exp(H),    H = -sum_k p_k log p_k,    p_k the share of all groups of all images whose code is k
 
 In codes: from 1, where one stands for everything, to K, where all are used alike (van den Oord et al. 2017 log it of

@@ -1,5 +1,10 @@
 """Disentanglement, completeness and informativeness, DCI (Eastwood & Williams 2018, section 2).
 
+Purpose    disentanglement, where factors are known
+Shows      three things apart: does a latent serve one factor (D), does a factor need one latent (C), can the factors be
+           read at all (I).
+Misleads   between libraries: other classifiers give other numbers. `trees` says which.
+
 R_jk >= 0 says how much latent j matters to a classifier of factor k that is told all latents, here
 gradient-boosted trees:
 

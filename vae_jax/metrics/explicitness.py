@@ -1,5 +1,9 @@
 """Explicitness (Ridgeway & Mozer 2018, section 3): how well does a linear classifier read the factors off the code?
 
+Purpose    disentanglement, where factors are known
+Shows      whether a linear classifier can read the factors from the whole code.
+Misleads   as a score of disentanglement: mixed codes score as well if they are linear. Chance is 0.5 here, not 0.
+
     explicitness = mean over factors of the mean over their values of AUC(value against all others)
 
 The area under the ROC curve of the probability that multinomial logistic regression gives each value, told all

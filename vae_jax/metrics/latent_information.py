@@ -1,5 +1,9 @@
 """What each latent knows of the image: I(x; z_j), from the aggregate posterior of held-out images.
 
+Purpose    use of the latents
+Shows      how many nats each latent carries about the image.
+Misleads   as a total: the sum counts what latents share more than once. And N images hold at most log N nats.
+
     I(x; z_j) = E_x KL(q(z_j | x) || q(z_j)),    q(z_j) = 1/N sum_n q(z_j | x_n)
 
 In nats. The expectation is over one draw of z for each of N = 10,000 images, the mixture over all N, the image's own

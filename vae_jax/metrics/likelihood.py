@@ -1,5 +1,10 @@
 """The log-likelihood of held-out images: by importance sampling (Burda et al. 2016, section 3), or as a whole sum.
 
+Purpose    fit to unseen images
+Shows      how well a model fits images that it has not seen, in one number that compares across variants.
+Misleads   when `effective` is near 1/K: the bound is loose, and looser for one model than for another. Numbers of other
+           binarisations or other likelihoods do not compare.
+
     log p(x) >= E log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),    z_k ~ q(z|x)
 
 In nats per image. A lower bound in expectation that rises with K to log p(x); how far it has come shows in

@@ -1,5 +1,10 @@
 """The peak signal-to-noise ratio of reconstructions of held-out images.
 
+Purpose    quality of reconstructions
+Shows      how near reconstructions are to the images, pixel by pixel.
+Misleads   as a measure of looks: blur scores well, a sharp edge out of place badly. Of black and white images it
+           compares with no other number.
+
     PSNR = mean over images of 10 log10(1 / MSE_i),    MSE_i = mean over pixels and channels of (x - x')^2
 
 In decibels; the peak is 1, the range of grey levels. x is what the encoder is shown, binarised where training did that,

@@ -1,5 +1,11 @@
 """How good draws from the prior are, in the features of a classifier of the data's own labels.
 
+Purpose    quality of samples
+Shows      whether draws look like the data (Frechet distance, precision, density) and whether they cover the data
+           (recall, coverage).
+Misleads   read one number at a time: a decoder that always draws one picture has high precision and no recall. Numbers
+           compare for one data set and one count alone.
+
     FD = |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2)    of means and covariances: Frechet (Heusel et al. 2017)
     precision, recall    share of samples in the data's manifold, of data in the samples' (Kynkaanniemi et al. 2019)
     density = 1/(k N') sum_ij [x'_i in B_j],  coverage = 1/N sum_j [some x'_i in B_j]               (Naeem et al. 2020)

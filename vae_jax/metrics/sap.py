@@ -1,5 +1,9 @@
 """The separated attribute predictability score, SAP (Kumar et al. 2018, section 3).
 
+Purpose    disentanglement, where factors are known
+Shows      the gap between the two best latents when a line must read the factor from one latent.
+Misleads   between data sets: even perfect codes are far from 1, and how far depends on the factors' number of values.
+
     SAP = mean over factors of (accuracy of the best single latent - accuracy of the second best)
 
 The accuracy is that of a linear support vector machine told one latent alone. As Locatello et al. 2019 measure it:

@@ -1,5 +1,11 @@
 """How smoothly pictures change along straight lines between the codes of two held-out images.
 
+Purpose    quality of samples
+Shows      whether pictures change evenly along a line between two codes, and whether the middle of the line is
+           plausible.
+Misleads   when a decoder ignores its code, or is very soft: then all lines are smooth. Read evenness beside `plausible`
+           and the active units.
+
     evenness = mean over pairs of  1/T sum_t s_t / max_t s_t,    s_t = |f(x_t+1) - f(x_t)|,    x_t at z + t/T (z' - z)
     path     = sum over pairs of sum_t s_t  /  sum over pairs of |f(x_T) - f(x_0)|
 

@@ -1,5 +1,9 @@
 """Unsupervised disentanglement ranking, UDR (Duan et al. 2020, section 4): do models find the same latents?
 
+Purpose    disentanglement, without factors
+Shows      which models of a study found latents that other seeds found too: a way to choose a model without labels.
+Misleads   when all models agree on something wrong.
+
     UDR_ij = 1 / (d_i + d_j) [sum_b r_b^2 / sum_a R_ab + sum_a r_a^2 / sum_b R_ab],    r the largest of a row or column
     UDR_i  = median over the other models j of UDR_ij
 

@@ -1,5 +1,10 @@
 """Weak supervision by pairs that share some factors (Locatello et al. 2020): Ada-GVAE and Ada-ML-VAE.
 
+Purpose    disentangled factors
+Take it    where images come in pairs that share some factors, and no label says which. Not for single images. Its ELBO
+           is of pairs and compares with no other variant's: compare the metric `likelihood`.
+Command    vae-jax train --config=sprites:ada --workdir=runs/sprites_ada
+
     loss = 1/2 sum over the two images of [distortion + beta * rate], both under averaged posteriors:
 
     d_j  = KL(q(z_j | x_1) || q(z_j | x_2)),    tau = (max_j d_j + min_j d_j) / 2

@@ -1,5 +1,10 @@
 """The conditional VAE (Sohn et al. 2015) of an image x given its label y: digits of the class one asks for.
 
+Purpose    labels
+Take it    where images have labels, to draw a class that you choose, or to have codes of style alone. Its ELBO bounds
+           log p(x|y) and compares with no log p(x).
+Command    vae-jax train --config=digits_conditional --workdir=runs/digits_conditional
+
     loss = E_q(z|x,y)[-log p(x|z,y)] + beta * KL(q(z|x,y) || p(z)),    p(z) = N(0, I)
          =        distortion         + beta *          rate
 

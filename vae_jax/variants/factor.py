@@ -1,5 +1,10 @@
 """FactorVAE (Kim & Mnih 2018, eq. 2): a weight on the codes' total correlation, which an adversary estimates.
 
+Purpose    disentangled factors
+Take it    to lower the total correlation by an adversary, which sees dependence of any shape. It trains a second
+           network, and the adversary's estimate lags behind the codes.
+Command    vae-jax train --config=digits_factor --workdir=runs/digits_factor
+
     loss = distortion + beta * rate + gamma * TC                                  the adversary D held fixed
          + 1/2 E[-log P(joint | z)] + 1/2 E[-log P(permuted | z')]                the codes held fixed
 

@@ -1,5 +1,10 @@
 """JointVAE (Dupont 2018): continuous latents z and categorical ones c, each kind held to a capacity of its own.
 
+Purpose    discrete codes
+Take it    for categories beside continuous latents, where classes are there and nobody has labelled them. Nothing makes
+           the categories those classes: look at `perplexity` for a collapse.
+Command    vae-jax train --config=digits_joint --workdir=runs/digits_joint
+
     loss = E_q[-log p(x|z,c)] + gamma * |KL(q(z|x) || p(z)) - C_z(step)| + gamma * |KL(q(c|x) || p(c)) - C_c(step)|
     C_z, C_c rise in a straight line from 0 to `capacity` and `discrete_capacity` nats over `ramp_steps` steps
 

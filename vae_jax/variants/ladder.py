@@ -1,5 +1,10 @@
 """The ladder VAE (Sonderby et al. 2016): layers of latents, inferred downwards as they are generated.
 
+Purpose    a tight bound
+Take it    for a higher ELBO by latents in layers, each layer the prior of the one below. Warm the rate up, or a layer
+           may be given up. The latents cannot be traversed one by one.
+Command    vae-jax train --config=digits_ladder --workdir=runs/digits_ladder
+
     p(x, z_1, ..., z_L) = p(x|z_1) p(z_1|z_2) ... p(z_{L-1}|z_L) p(z_L),    p(z_L) = N(0, I)
 
     q(z_L|x)          = N(mean_L, var_L)                                     of the upward pass

@@ -1,5 +1,10 @@
 """The VQ-VAE (van den Oord et al. 2017, eq. 3): codes of groups of latents, each one of a finite codebook.
 
+Purpose    discrete codes
+Take it    for codes that are whole numbers: to compress, or as tokens of another model. Nothing in the loss holds the
+           rate: on the digits the ELBO is at best a nat below the VAE's.
+Command    vae-jax train --config=digits_vq --workdir=runs/digits_vq
+
     loss = distortion + |sg(e) - c|^2 + commitment * |e - sg(c)|^2,    distortion = -log p(x | z)
     e = the encoder's means, cut into groups of `dim`;  c = the codebook's vector nearest to each group's e
     z = c, with the gradient of e:  z = sg(c) + e - sg(e),             sg(.) has no gradient

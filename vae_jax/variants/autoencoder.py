@@ -1,4 +1,4 @@
-"""The plain autoencoder: the baseline that every variant is held against.
+"""The plain autoencoder: the baseline of every comparison.
 
 Purpose    sharp reconstructions
 Take it    as the baseline, or where reconstructions are all that matters: no rate competes with them. Not for draws

@@ -10,11 +10,11 @@ Command    vae-jax train --config=digits_factor --workdir=runs/digits_factor
 
     TC = E_q(z)[log q(z) - sum_j log q(z_j)] ~ E_q(z)[D_joint(z) - D_permuted(z)]
 
-D tells z ~ q(z) from z' ~ prod_j q(z_j) by two logits, P is their softmax: the best D has the log density
-ratio as the difference of its logits. z' is a batch of codes, each latent of it in an order of its own. One
-scalar serves both players: the first line's gradient is stopped at D and the second's at the codes, so each is
-trained by its own line alone. With gamma = 0 the networks have the gradient of the beta-VAE, and with beta = 1
-too of the VAE; the scalar is theirs plus the adversary's loss, log 2 where D can tell nothing.
+D tells z ~ q(z) from z' ~ prod_j q(z_j) by two logits, P is their softmax: the best D has the log density ratio as the
+difference of its logits. z' is a batch of codes, each latent of it in an order of its own. One scalar serves both
+players: the first line's gradient is stopped at D and the second's at the codes, so each is trained by its own line
+alone. With gamma = 0 the networks have the gradient of the beta-VAE, and with beta = 1 too of the VAE; the scalar is
+theirs plus the adversary's loss, log 2 where D cannot tell the two apart.
 
 The paper's algorithm 2 takes z' from a second batch. Here z' comes from the same images by a second draw of
 epsilon. The adversary's loss is a mean over z plus a mean over z', and no term holds both: however the two

@@ -68,5 +68,5 @@ clean:
 
 .venv/installed-dev: .venv/bin/pip pyproject.toml constraints.txt
 	@echo 'installing with the test tools into .venv (a minute or two, the first time) ...'
-	@$(PIP) -e '.[dev,docs,tfds,compare,slurm]'
+	@$(PIP) -e '.[dev,docs,tfds,compare,search,slurm]'
 	@touch $@ .venv/installed

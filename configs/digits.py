@@ -3,6 +3,8 @@
 Command    python -m experiments.train --config=configs/digits.py --workdir=runs/digits
 Sweep      python -m launch.local --config=configs/digits.py --workdir=runs/study
            (8 seeds x 4 betas, one program; docs/sweeps.md)
+Search     python -m launch.search --config=configs/digits.py --workdir=runs/search
+           (beta, free bits, learning rate, width of the code; docs/search.md)
 Time       10,000 steps in 9 to 11 s on 2 CPU cores (jax 0.10.2), the process about 15 s
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
            seed 0, 300 test images, nats per image, digits drawn anew from grey levels:
@@ -16,7 +18,7 @@ are no digits. The argument of the config is the variant: configs/digits.py:auto
 """
 
 from vae_jax.config import defaults
-from vae_jax.sweeps.algebra import grid, product, seeds
+from vae_jax.sweeps.algebra import choice, grid, log_uniform, product, seeds, uniform
 
 
 def get_config(variant: str = "beta"):
@@ -29,3 +31,13 @@ def get_config(variant: str = "beta"):
 def sweep():
     """How rate buys distortion: beta = 1, 2, 4 and 8, of 8 seeds each."""
     return product(grid(**{"variant.beta": [1.0, 2.0, 4.0, 8.0]}), seeds(8))
+
+
+def search():
+    """What a search of the digits' best ELBO chooses: three traced floats, and the width of the code."""
+    return {
+        "variant.beta": log_uniform(0.25, 4.0),
+        "variant.free_bits": uniform(0.0, 0.5),
+        "train.learning_rate": log_uniform(1e-4, 1e-2),
+        "latent_dim": choice(4, 8, 16, 32),
+    }

@@ -45,11 +45,12 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """The folder of programs of a new environment, which holds the wheel and what the wheel asks for, nothing else."""
+    """The folder of programs of a new environment, with the wheel, what it and a search ask for, nothing else."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, symlinks=True)
     site = next((folder / "lib").glob("python*/site-packages"))
-    for requirement in requirements(PROJECT["project"]["dependencies"]):
+    wanted = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["search"]]
+    for requirement in requirements(wanted):
         link_distribution(requirement, site)
     python = folder / "bin/python"
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", wheel, cwd=folder)
@@ -128,6 +129,9 @@ def test_an_installed_package_trains_from_an_empty_folder(installed, workplace):
     run(program, "train", "--config.train.steps=20", "--workdir=default", cwd=workplace)
     run(program, "evaluate", "--workdir=runs/digits", cwd=workplace)
     assert "32 runs" in run(program, "sweep", "--config=digits", "--dry_run", cwd=workplace)
+    few = ("--trials=2", "--at_once=2", "--config.train.steps=2", "--config.log.pictures=false")
+    assert "2 trials: 2 complete" in run(program, "search", "--config=digits", *few, cwd=workplace)
+    assert (workplace / "runs/digits_search/optuna_journal.log").exists()
     assert {path.name for path in (workplace / "runs/digits").iterdir()} >= {
         "config.json",
         "evaluation.json",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import vae_jax
-from vae_jax.config.command_line import Parser, command, path, paths, run_program, text, whole, words
+from vae_jax.config.command_line import Parser, command, one_of, path, paths, run_program, text, whole, words
 from vae_jax.errors import UserError, unknown_name
 from vae_jax.phrases import printable
 from vae_jax.screen import wrap_text
@@ -228,10 +228,46 @@ def sweep(argv: Sequence[str]) -> int:
     return launch_sweep(flags.config, overrides, workdir, flags.processes, command("sweep", argv))
 
 
-def _study_folder(config: str) -> Path:
+def _study_folder(config: str, kind: str = "sweep") -> Path:
     from vae_jax.config.parse import run_name
 
-    return Path("runs") / f"{run_name(config.partition(':')[0])}_sweep"
+    return Path("runs") / f"{run_name(config.partition(':')[0])}_{kind}"
+
+
+def search(argv: Sequence[str]) -> int:
+    """Searches a space of configs: the next points are chosen by what the earlier ones scored.
+
+    The config's file has search() beside get_config(), which says from what each field is chosen. Optuna chooses
+    (the extra 'search'); a generation of trials trains as compiled populations, in this process or, with --slurm, as
+    jobs of a cluster. A trial is scored on the validation split: the test split decides nothing. --config.a.b=v holds
+    for every trial. The same command again goes on where it stopped, and suggests what it would have; more --trials
+    add to a search that has ended. With --config.sweep.halving a pruner ends poor trials at those steps. Exit
+    status: 0 all trials have ended, 1 some could not, 128 + n stopped by signal n. docs/search.md.
+    """
+    from vae_jax.launch.generations import Slurm, ThisProcess
+    from vae_jax.launch.search import SearchRequest, run_search
+    from vae_jax.launch.slurm import add_flags, read_request
+    from vae_jax.sweeps.search_settings import PRUNERS, SAMPLERS
+
+    parser = Parser("search", search.__doc__, config=True)
+    parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_search)")
+    parser.flag("trials", whole(1), 64, "N", "trials in all")
+    parser.flag("at_once", whole(1), 16, "N", "trials of a generation, which are chosen and trained together")
+    parser.flag("objective", words, ("elbo",), "NAME[:min|:max],...", "numbers of the validation split, one or several")
+    parser.flag("sampler", one_of(SAMPLERS), "tpe", "|".join(SAMPLERS), "what chooses")
+    parser.flag(
+        "pruner", one_of(PRUNERS), None, "|".join(PRUNERS), "what ends trials early (default: median with halving)"
+    )
+    parser.flag("seeds", whole(1), 1, "N", "seeds of each trial, which is scored by their mean")
+    parser.flag("seed", whole(0), 0, "N", "of the sampler")
+    parser.switch("slurm", "each generation is an array of jobs; the flags below are of vae-jax slurm")
+    add_flags(parser)
+    flags, overrides = parser.parse(argv)
+    workdir = flags.workdir or _study_folder(flags.config, "search")
+    request = SearchRequest(**{field: getattr(flags, field) for field in SearchRequest._fields})
+    again = command("search", argv)
+    place = Slurm(read_request(flags), again) if flags.slurm else ThisProcess()
+    return run_search(flags.config, overrides, workdir, request, place, again)
 
 
 def slurm(argv: Sequence[str]) -> int:
@@ -245,19 +281,11 @@ def slurm(argv: Sequence[str]) -> int:
     jobs in the queue. Everything else that sbatch takes comes from its environment (SBATCH_ACCOUNT, SBATCH_QOS, ...).
     Exit status: 0 all is submitted (with --wait: done), 1 something failed, 130 Ctrl-C. docs/slurm.md.
     """
-    from vae_jax.launch.slurm import describe, gigabytes, launch_sweep, read_request, time_limit
+    from vae_jax.launch.slurm import add_flags, describe, launch_sweep, read_request
 
     parser = Parser("slurm", slurm.__doc__, config=True)
     parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
-    parser.flag("partition", text, None, "NAME", "the partition")
-    parser.flag("gpus", whole(1), None, "N", "GPUs a node")
-    parser.flag("cpus", whole(1), None, "N", "CPUs a node")
-    parser.flag("memory", gigabytes, None, "GB", "memory a node")
-    parser.flag("time", time_limit, None, "HH:MM:SS", "time limit")
-    parser.flag("max_parallel", whole(1), None, "N", "programs at once, of this submission")
-    parser.flag("nodes", whole(1), 1, "N", "nodes a program")
-    parser.flag("requeues", whole(0), 100, "N", "times that a program is queued again")
-    parser.flag("grace", whole(1), 120, "SECONDS", "how long before its end a job is told to save")
+    add_flags(parser)
     parser.switch("wait", "stays, and shows how the jobs stand")
     parser.switch("dry_run", "says what it would take, and submits nothing")
     flags, overrides = parser.parse(argv)
@@ -336,6 +364,7 @@ PROGRAMS = {
     "udr": udr,
     "explore": explore,
     "sweep": sweep,
+    "search": search,
     "slurm": slurm,
     "emit": emit,
     "status": status,

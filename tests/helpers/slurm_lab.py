@@ -29,6 +29,14 @@ def sweep():
     return {sweep}
 """
 
+SPACE = """
+from two import get_config
+from vae_jax.sweeps.algebra import log_uniform
+
+def search():
+    return {"variant.beta": log_uniform(0.1, 10.0)}
+"""
+
 TWO = 'grid(**{"net.hidden": [(6,), (8,)], "seed": range(2)})'
 
 TWO_AND_A_CRASH = 'chain(grid(**{"net.hidden": [(6,)], "seed": range(2)}), [{"train.batch_size": 4096}], ' + TWO + ")"
@@ -90,6 +98,8 @@ class Lab:
         fake_command = f"slurm.COMMAND = [sys.executable, {str(folder / 'fake.py')!r}]"
         for name, more in {"launcher": "", "faker": fake_command}.items():
             (folder / f"{name}.py").write_text(LAUNCHER.replace("{more}", more))
+        (folder / "searcher.py").write_text(LAUNCHER.replace("{more}", "").replace("cli.slurm", "cli.search"))
+        (folder / "space.py").write_text(SPACE)
 
     def start(self, study_name: str, config: str, *words: str, program: str = "launcher.py") -> subprocess.Popen:
         """A launch of the study on the cluster, which goes on."""

@@ -5,6 +5,8 @@ import json
 import math
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -107,6 +109,20 @@ def preempt(lab):
     """Takes all nodes for a second, for who is more urgent."""
     words = ["-p", "high", "-N4", "--exclusive", "--mem=0", "-o", "/dev/null", "--wrap", "sleep 1"]
     lab.cluster.call("sbatch", *words)
+
+
+@needs_slurm
+def test_a_search_trains_its_generations_as_jobs(lab):
+    pytest.importorskip("optuna")
+    flags = ("--trials=4", "--at_once=2", "--sampler=random", "--config.train.steps=40", "--config.evaluation.every=20")
+    output = lab.launch(0, "search", "space", "--slurm", *flags, program="searcher.py")
+    assert "on SLURM" in output
+    assert len(set(re.findall(r"submitted as SLURM job (\d+)", output))) == 2
+    assert "4 trials: 4 complete" in output
+    command = [sys.executable, "searcher.py", "--config=space.py", "--workdir=local_search", *flags]
+    subprocess.run(command, cwd=lab.folder, env=lab.environment, check=True, capture_output=True)
+    trials = [json.loads((lab.folder / name / "trials.json").read_text()) for name in ("search", "local_search")]
+    assert trials[0] == trials[1]
 
 
 @needs_slurm

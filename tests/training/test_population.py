@@ -17,7 +17,7 @@ from helpers.variant_configs import NAMES, SHAPE, config_of, split_with_factors
 from vae_jax import cli, data, model, randomness
 from vae_jax.config.parse import parse_config, static_fields
 from vae_jax.errors import UserError
-from vae_jax.training import executors, memory, population
+from vae_jax.training import executors, halving, memory, population
 from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.memory import FILLED, member_bytes, members_at_once, tree_bytes
 from vae_jax.training.run import TrainingRun
@@ -347,16 +347,16 @@ def test_flags_that_would_change_digits_stop_a_member_and_do_not_end_it(three, t
 def test_a_record_without_a_score_ranks_nobody(tmp_path, line):
     record = json.loads(line) | {"step": 30, "split": "validation"}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
-    assert population.bound_at(tmp_path, 30) is None
+    assert halving.bound_at(tmp_path, 30) is None
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").mkdir()
-    assert population.bound_at(tmp_path, 30) is None
+    assert halving.bound_at(tmp_path, 30) is None
 
 
 def test_a_damaged_drop_counts_from_its_last_record(tmp_path):
     (tmp_path / "dropped.json").write_text("{")
     (tmp_path / "metrics.jsonl").write_text('{"step": 20}\n')
-    assert [population.Room([tmp_path], 4).after(step) for step in (10, 20)] == [1, 0]
+    assert [halving.Room([tmp_path], 4).after(step) for step in (10, 20)] == [1, 0]
 
 
 def test_halving_by_losses_that_weigh_other_things_is_refused(tmp_path):
@@ -372,7 +372,7 @@ def test_room_is_left_for_all_but_those_that_halving_dropped(tmp_path):
     (tmp_path / "m1/dropped.json").write_text('{"step": 20}')
     (tmp_path / "m2/dropped.json").write_text('{"step": 40}')
     (tmp_path / "m3/failed.json").write_text("{}")
-    room = population.Room(sorted(tmp_path.iterdir()), 4)
+    room = halving.Room(sorted(tmp_path.iterdir()), 4)
     assert [room.after(step) for step in (0, 10, 20, 30, 40, 50)] == [4, 4, 4, 4, 3, 3]
     executor = executors.MemberParallel(executors.local_devices(2), room=4)
     assert executor.to_devices([np.zeros(3)]).shape == (2, 2, 3)

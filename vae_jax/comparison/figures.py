@@ -10,6 +10,7 @@ from vae_jax.comparison import intervals
 from vae_jax.comparison.comparability import incomparable_groups
 from vae_jax.comparison.families import Family, distant_groups, families
 from vae_jax.comparison.results import ComparedRun, Comparison, Number, Summary
+from vae_jax.comparison.search_results import FORMATS, draw_search
 from vae_jax.comparison.wording import checkpoint_phrase, direction, format_value
 from vae_jax.metrics import unit
 from vae_jax.phrases import plural
@@ -17,14 +18,12 @@ from vae_jax.plots import comparison_plots
 from vae_jax.plots.captions import format_fixed
 from vae_jax.plots.comparison_plots import End
 
-FORMATS = ("png", "svg")
-
 Point = tuple[Number, Number]
 
 
 def draw(comparison: Comparison, out: Path) -> list[Path]:
     """Writes those pictures that the runs have numbers for; their files."""
-    return [*rate_distortion(comparison, out), *score(comparison, out)]
+    return [*rate_distortion(comparison, out), *score(comparison, out), *draw_search(comparison, out)]
 
 
 def rate_distortion(comparison: Comparison, out: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """A command line: a program's flags, by argparse, and the overrides of the config; how a program starts and ends."""
 
 import argparse
+import difflib
 import inspect
 import os
 import shlex
@@ -80,6 +81,19 @@ def whole(minimum: int, meaning_of_0: str = "") -> Callable[[str], int]:
         if number < minimum:
             raise argparse.ArgumentTypeError(f"{value!r} is not allowed; give {allowed}")
         return number
+
+    return read
+
+
+def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
+    """A flag that is one of these words."""
+
+    def read(value: str) -> str:
+        if value not in allowed:
+            near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise argparse.ArgumentTypeError(f"{printable(value)!r} is unknown; known: {', '.join(allowed)}{hint}")
+        return value
 
     return read
 

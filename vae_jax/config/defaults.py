@@ -99,6 +99,9 @@ def _evaluation() -> ConfigDict:
     evaluation.draws = 1
     evaluation.batch_size = 500  # at most, over all devices; only batch-coupled terms depend on it
     evaluation.metrics = ""  # computed after the last step, as in "mig,likelihood:k=5000"; docs/metrics.md
+    # The same of the validation split, as "validation.mig": what a search goes by. Metrics of a whole grid of factors
+    # are of that grid.
+    evaluation.validation_metrics = ""
     return evaluation
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 FREE_FIELDS = (
-    *("wandb.", "log.every", "log.tensorboard", "evaluation.metrics", "checkpoint.keep"),
+    *("wandb.", "log.every", "log.tensorboard", "evaluation.metrics"),
+    *("evaluation.validation_metrics", "checkpoint.keep"),
     *("parallel.heartbeat", "parallel.images", "sweep.members_per_device"),
 )
 """Their names, or how they begin."""

@@ -153,9 +153,9 @@ def add_module_folders(run: Path) -> None:
         add_module_folder(Path(str(module_folder)))
 
 
-def load_sweep(argument: str) -> list[dict[str, Any]]:
-    """The points of sweep() in NAME|FILE.py[:ARGUMENT]. Raises UserError where there is no such file or sweep."""
-    return _from_file(argument.partition(":")[0], "sweep", lambda sweep: sweep())
+def load_sweep(argument: str, name: str = "sweep") -> Any:
+    """What sweep() or search() in NAME|FILE.py[:ARGUMENT] gives. Raises UserError where there is no such file or it."""
+    return _from_file(argument.partition(":")[0], name, lambda function: function())
 
 
 def run_name(argument: str) -> str:

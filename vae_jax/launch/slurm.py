@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vae_jax.config.command_line import Overrides, command
+from vae_jax.config.command_line import Overrides, Parser, command, text, whole
 from vae_jax.config.parse import checked_config, load_sweep
 from vae_jax.errors import UserError
 from vae_jax.launch import slurm_job, slurm_queue
@@ -64,6 +64,19 @@ class SlurmRequest(NamedTuple):
     nodes: int = 1
     requeues: int = 100
     grace: int = 120
+
+
+def add_flags(parser: Parser) -> None:
+    """The flags of a command line that say what each program is to have."""
+    parser.flag("partition", text, None, "NAME", "the partition")
+    parser.flag("gpus", whole(1), None, "N", "GPUs a node")
+    parser.flag("cpus", whole(1), None, "N", "CPUs a node")
+    parser.flag("memory", gigabytes, None, "GB", "memory a node")
+    parser.flag("time", time_limit, None, "HH:MM:SS", "time limit")
+    parser.flag("max_parallel", whole(1), None, "N", "programs at once, of this submission")
+    parser.flag("nodes", whole(1), 1, "N", "nodes a program")
+    parser.flag("requeues", whole(0), 100, "N", "times that a program is queued again")
+    parser.flag("grace", whole(1), 120, "SECONDS", "how long before its end a job is told to save")
 
 
 def read_request(flags: argparse.Namespace) -> SlurmRequest:

@@ -106,12 +106,13 @@ def panel_axes(count: int, title: str, height: float, width: float = 2.9) -> tup
     return figure, panels
 
 
-def log_scale(axes: Axes) -> None:
-    """A logarithmic y with plain numbers at 1, 2, 5, 10."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
+def log_scale(axes: Axes, which: str = "y", steps: Sequence[int] = (1, 2, 5)) -> None:
+    """A logarithmic y, or x, with plain numbers at 1, 2, 5, 10, or other `steps`."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(lambda value, position: f"{value:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def save(figure: Figure, files: Sequence[Path]) -> None:

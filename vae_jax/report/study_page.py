@@ -21,13 +21,16 @@ from vae_jax.comparison.wording import format_correlation, format_p, format_shar
 from vae_jax.errors import UserError
 from vae_jax.files import write_text
 from vae_jax.phrases import plural
-from vae_jax.report import explorer, sentences
+from vae_jax.report import explorer, search_section, sentences
 from vae_jax.report.markup import Html, data, four_digits, join, number_cell, page, table, tag
 from vae_jax.report.plotly_figures import figures
 from vae_jax.report.png import read_png
 
 ASSETS = Path(__file__).parent / "assets"
 PICTURES = ("reconstructions", "samples", "traversals", "latents")
+MAX_VERDICTS = 12
+"""That are shown unfolded."""
+
 MAX_PICTURE_BYTES = 3_000_000
 """Of all pictures, before their encoding adds a third."""
 
@@ -124,8 +127,18 @@ def verdicts(comparison: Comparison) -> Html:
     )
     return join(
         tag("p", sentences.best_group(comparison)),
-        *([tag("ul", *lines, class_="verdicts"), tag("p", note, class_="quiet")] if lines else []),
+        *([_verdict_list(lines), tag("p", note, class_="quiet")] if lines else []),
     )
+
+
+def _verdict_list(lines: Sequence[Html]) -> Html:
+    """The verdicts, the rest of many of them folded away."""
+    shown = tag("ul", *lines[:MAX_VERDICTS], class_="verdicts")
+    if len(lines) <= MAX_VERDICTS:
+        return shown
+    rest = tag("ul", *lines[MAX_VERDICTS:], class_="verdicts")
+    summary = tag("summary", f"{plural(len(lines) - MAX_VERDICTS, 'group')} more")
+    return join(shown, tag("details", summary, rest))
 
 
 def plots(comparison: Comparison) -> Html:
@@ -142,7 +155,7 @@ def plots(comparison: Comparison) -> Html:
         for name in drawn
     ]
     section = tag("div", *elements, class_="plots") if elements else tag("p", "No run has the numbers for a plot.")
-    return join(section, data("figures", drawn))
+    return join(section, data("figures", drawn | search_section.figures(comparison)))
 
 
 def groups(comparison: Comparison) -> Html:
@@ -272,6 +285,7 @@ def runs(comparison: Comparison) -> Html:
             tag("td", run.status),
             number_cell(run.seed),
             *(number_cell(run.metrics.get(name)) for name in comparison.metrics),
+            id=f"run-{run.name}",
         )
         for run in comparison.runs
     ]
@@ -356,6 +370,7 @@ def versions(comparison: Comparison) -> Html | None:
 
 
 SECTIONS: dict[str, Callable[[Comparison], Html | None]] = {
+    "Search": search_section.section,
     "Verdicts": verdicts,
     "Plots": plots,
     "Groups": groups,

@@ -11,13 +11,29 @@ product of grid(a=...) and grid(b=...). A point that comes twice is one.
 """
 
 import itertools
-import math
 import random as python_random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from vae_jax.errors import UserError
 from vae_jax.sweeps import study
+from vae_jax.sweeps.ranges import choice, integer, log_uniform, uniform
+
+__all__ = [
+    "Point",
+    "Sweep",
+    "chain",
+    "choice",
+    "grid",
+    "integer",
+    "log_uniform",
+    "product",
+    "random",
+    "seeds",
+    "uniform",
+    "unique_points",
+    "zipped",
+]
 
 Point = dict[str, Any]
 Sweep = list[Point]
@@ -54,12 +70,6 @@ def seeds(n: int) -> Sweep:
     return grid(seed=range(n))
 
 
-Number = float | int
-
-Range = Callable[[python_random.Random], Any]
-"""What a field of a random sweep is drawn from."""
-
-
 def random(n: int, key: int, **ranges: Any) -> Sweep:
     """n draws of every field from its range, fewer where draws coincide: a function of the key alone.
 
@@ -68,30 +78,11 @@ def random(n: int, key: int, **ranges: Any) -> Sweep:
     _check_count("random", n)
     for field, draw in ranges.items():
         if not callable(draw):
-            raise UserError(f"random: {field} is {draw!r}; give uniform(a, b), log_uniform(a, b) or choice(...)")
+            raise UserError(
+                f"random: {field} is {draw!r}; give uniform(a, b), log_uniform(a, b), integer(a, b) or choice(...)"
+            )
     streams = {field: python_random.Random(f"{key}/{field}") for field in ranges}
     return unique_points([{field: draw(streams[field]) for field, draw in ranges.items()} for _ in range(n)])
-
-
-def uniform(low: Number, high: Number) -> Range:
-    """Uniform on [low, high], to six digits."""
-    _check_range("uniform", low, high)
-    return lambda stream: _six_digits(low + (high - low) * stream.random(), low, high)
-
-
-def log_uniform(low: Number, high: Number) -> Range:
-    """Uniform in the logarithm on [low, high], to six digits."""
-    _check_range("log_uniform", low, high)
-    if low <= 0:
-        raise UserError(f"log_uniform: {low!r} has no logarithm; give positive bounds")
-    return lambda stream: _six_digits(low * math.exp(math.log(high / low) * stream.random()), low, high)
-
-
-def choice(*options: Any) -> Range:
-    """One of the options, each as likely."""
-    if not options:
-        raise UserError("choice: has no options")
-    return lambda stream: options[int(stream.random() * len(options))]
 
 
 def _combined(points: Iterable[Point]) -> Point:
@@ -101,16 +92,6 @@ def _combined(points: Iterable[Point]) -> Point:
             raise UserError(f"product: {min(shared)} is set by two of its sweeps; leave it to one")
         combined |= point
     return combined
-
-
-def _six_digits(value: float, low: Number, high: Number) -> float:
-    # The last bits of exp and log differ between machines; the id of a run must not.
-    return min(max(float(f"{value:.6g}"), float(low)), float(high))
-
-
-def _check_range(name: str, low: Number, high: Number) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"{name}: ({low!r}, {high!r}) is no range; give two numbers that rise")
 
 
 def _check_count(name: str, n: int) -> None:

@@ -62,21 +62,34 @@ def plan_runs(file: str, overrides: Overrides, points: Sequence[Any], folder: Pa
     Raises:
         UserError: which names all points that are wrong.
     """
+    runs = {run.id: run for run in plan_points(file, overrides, points, folder)}
+    return list(runs.values())
+
+
+def plan_points(file: str, overrides: Overrides, points: Sequence[Any], folder: Path | None = None) -> list[PlannedRun]:
+    """The run of each point, as `plan_runs` gives those of all of them. Raises UserError as it does."""
     template = read_config(file)
     _check_points(file, points)
     base = [f"--config={file}", *_words(overrides)]
-    runs: dict[tuple[str, int], PlannedRun] = {}
+    planned: list[PlannedRun] = []
     errors: dict[str, list[Point]] = {}
     for point in points:
         try:
-            run = _plan_run(template, base, overrides, point)
+            planned.append(_plan_run(template, base, overrides, point))
         except UserError as error:
             errors.setdefault(str(error), []).append(point)
-        else:
-            runs.setdefault((_suffix(run.id), run.config.train.steps), run)
     if errors:
         raise _point_errors(errors, len(points))
-    return _with_known_ids(list(runs.values()), folder)
+    runs: dict[tuple[str, int], PlannedRun] = {}
+    for run in planned:
+        runs.setdefault(_identity(run), run)
+    known = dict(zip(runs, _with_known_ids(list(runs.values()), folder), strict=True))
+    return [known[_identity(run)] for run in planned]
+
+
+def _identity(run: PlannedRun) -> tuple[str, int]:
+    """What two points of one run share, whatever they set."""
+    return _suffix(run.id), run.config.train.steps
 
 
 def _with_known_ids(runs: list[PlannedRun], folder: Path | None) -> list[PlannedRun]:

@@ -9,6 +9,7 @@
     programs/study_<digest>.py, .json   the config and the points of vae_jax.sweep; programs/data.npz its arrays
     programs/<id>.speed.json    steps of all members together and their seconds, in the launch that did most
     comparison/, udr.json   what vae-jax compare and vae-jax udr found
+    search.json, trials.json, trial.py, optuna_journal.log    of a search (trials.py)
     <run>/                  the folder of a run, as vae-jax train leaves it
 
 No jax here: a table of thousands of runs is drawn anew every second.
@@ -48,8 +49,11 @@ DONE, FAILED, DROPPED, RUNNING, MISSING = "done", "failed", "dropped", "running"
 """The states of a run; in the first three nothing remains to be done for it."""
 
 
-STUDY_FILES = ("plan.json", "programs", "comparison", "udr.json")
-"""What a study's folder holds beside runs."""
+STUDY_FILES = (
+    *("plan.json", "programs", "comparison", "udr.json"),
+    *("search.json", "trials.json", "trial.py", "optuna_journal.log"),
+)
+"""What a study's folder holds beside runs; the last four where it is a search."""
 
 
 class PlanEntry(NamedTuple):

@@ -30,17 +30,17 @@ MEMBERS = "members"
 Devices = Sequence[jax.Device]
 
 
-def local_devices(count: int = 0) -> list[jax.Device]:
+def local_devices(count: int = 0) -> tuple[jax.Device, ...]:
     """The first `count` devices of this process, all of them for 0. Raises UserError where there are fewer."""
     devices = jax.local_devices()
     if not 0 <= count <= len(devices):
         raise UserError(
             f"config.parallel.devices: {count} is not allowed; this machine has {len(devices)} (0 takes all)"
         )
-    return devices[: count or len(devices)]
+    return tuple(devices[: count or len(devices)])
 
 
-def all_devices(count: int = 0) -> list[jax.Device]:
+def all_devices(count: int = 0) -> tuple[jax.Device, ...]:
     """The first `count` devices of every process, all of them for 0. Raises UserError where one has fewer."""
     by_process = [jax.local_devices(process_index=index) for index in range(jax.process_count())]
     fewest, most = min(map(len, by_process)), max(map(len, by_process))
@@ -50,7 +50,7 @@ def all_devices(count: int = 0) -> list[jax.Device]:
             f"give at most {fewest}"
         )
     taken = len(local_devices(count))
-    return [device for devices in by_process for device in devices[:taken]]
+    return tuple(device for devices in by_process for device in devices[:taken])
 
 
 def device_kinds() -> str:

@@ -225,7 +225,10 @@ def compile_program(setup: Setup, configs: Sequence[ConfigDict], executor: Execu
     split, most = place(setup.dataset.train, config, executor.devices), config.train.dispatch
     if on_host(split):
         most = batches_at_once(split, _examples_at_once(configs, executor), most)
-    steps = executor.train_steps(setup.train_step, most, blocks=on_host(split))
+    blocks = on_host(split)
+    steps = setup.once(
+        ("train", executor, most, blocks), lambda: executor.train_steps(setup.train_step, most, blocks=blocks)
+    )
     evaluate = None if validation is None else make_evaluation(setup, configs, validation, executor)
     split = send_whole(split, partial(replicate, devices=executor.devices))
     return CompiledProgram(configs, executor, steps, evaluate, split, *member_constants(setup, configs, executor))

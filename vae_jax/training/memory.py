@@ -21,7 +21,9 @@ def members_at_once(setup: Setup, executor: MemberParallel, count: int) -> int:
     Raises UserError where not one fits.
     """
     devices = executor.devices
-    per_device = setup.config.sweep.members_per_device or _members_that_fit(setup, executor)
+    per_device = setup.config.sweep.members_per_device or setup.once(
+        ("members", executor), lambda: _members_that_fit(setup, executor)
+    )
     most = min(count, per_device * len(devices))
     rounds = -(-count // most)
     return -(-count // rounds)

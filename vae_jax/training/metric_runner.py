@@ -19,6 +19,7 @@ from vae_jax.model import Model
 from vae_jax.plots.captions import format_fixed
 from vae_jax.randomness import stream
 from vae_jax.training import writers
+from vae_jax.training.run_results import VALIDATION
 
 
 def expand_metrics(words: str, model: Model, dataset: Dataset, say: Callable[[str], Any] = print) -> str:
@@ -45,14 +46,23 @@ def expand_metrics(words: str, model: Model, dataset: Dataset, say: Callable[[st
 
 
 def run_metrics(
-    words: str, run: TrainedModel, dataset: Dataset, file: Path, say: Callable[[str], Any] = print
+    words: str,
+    run: TrainedModel,
+    dataset: Dataset,
+    file: Path,
+    say: Callable[[str], Any] = print,
+    split: str = "test",
 ) -> tuple[dict[str, Any], list[str]]:
     """Computes the metrics of `words` and merges each, once it is known, into the JSON `file`.
 
     Returns all that is in the file, and the words that could not be computed of this run: why is said, and the
     others go on. "mig:bins=30" stands there under that name, its details as "mig:bins=30.x", and the values of all its
-    parameters as "mig:bins=30.protocol"; a metric of the user's own, "my_lab.mine", as "my_lab/mine".
+    parameters as "mig:bins=30.protocol"; a metric of the user's own, "my_lab.mine", as "my_lab/mine". Those of the
+    `split` "validation", in place of "test", stand there as "validation.mig".
     """
+    prefix = VALIDATION if split == "validation" else ""
+    if split == "validation" and dataset.validation is not None:
+        dataset = dataset._replace(test=dataset.validation)
     context, requests, failed = EvaluationContext(run, dataset, writers.watched), parse_requests(words), []
     key = stream(randomness.evaluation_key(), "metrics")
     for number, request in enumerate(requests, start=1):
@@ -66,7 +76,9 @@ def run_metrics(
             failed.append(label)
             say(f"{position} {label}: error: {error}")
             continue
-        merge_evaluation(file, label, {**scores, f"{label}.protocol": request.protocol}, run.step)
+        results = {**scores, f"{label}.protocol": request.protocol}
+        named = {f"{prefix}{name}": value for name, value in results.items()}
+        merge_evaluation(file, f"{prefix}{label}", named, run.step)
         say(f"{position} {label} = {format_fixed(scores[label], 4)}   ({time.perf_counter() - began:.1f} s)")
     return read_evaluation(file, run.step), failed
 

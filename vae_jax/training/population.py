@@ -4,13 +4,11 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import math
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -18,21 +16,21 @@ from ml_collections import ConfigDict
 from vae_jax import model
 from vae_jax.config.parse import parse_config, static_fields
 from vae_jax.errors import UserError, message_of
-from vae_jax.files import parse_json, read_json, user_path, write_json
+from vae_jax.files import parse_json, user_path
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import plural, printable
 from vae_jax.training import processes, workdir
 from vae_jax.training.executors import Devices, MemberParallel, all_devices, check_divides, local_devices
+from vae_jax.training.halving import Halving, Prune, Room, lower_half, run_ended
 from vae_jax.training.loop import train_until
 from vae_jax.training.memory import members_at_once
 from vae_jax.training.processes import SINGLE_PROCESS, ProcessGroup
 from vae_jax.training.run import TrainingRun, versions
 from vae_jax.training.run_results import Results
-from vae_jax.training.selection import finite_score
-from vae_jax.training.setup import Setup, prepare
+from vae_jax.training.setup import Setup, SetupCache, prepare
 from vae_jax.training.signals import StopSignal, stop_signals
-from vae_jax.training.train_run import config_record, finished, isolate, train_run
-from vae_jax.training.writers import Progress, read_metrics
+from vae_jax.training.train_run import config_record, isolate, train_run
+from vae_jax.training.writers import Progress
 
 
 class Member(NamedTuple):
@@ -42,13 +40,30 @@ class Member(NamedTuple):
     folder: Path
 
 
+class Generation(NamedTuple):
+    """What a population takes from a search, whose populations follow one another in one process.
+
+    Attributes:
+        setups: those of earlier populations, with what they have compiled.
+        room: how many members its program has room for, however few there are: one program for all.
+        prune: which members are dropped at the steps of config.sweep.halving.
+    """
+
+    setups: SetupCache
+    room: int
+    prune: Prune
+
+
 @pinned_flags()
-def train_members(file: Path, process_flags: Mapping[str, str] = MappingProxyType({})) -> int:
+def train_members(
+    file: Path, process_flags: Mapping[str, str] = MappingProxyType({}), generation: Generation | None = None
+) -> int:
     """Trains the members that `file` lists; the exit status: 0 all is well, 1 some have diverged, 128 + n stopped by n.
 
     Args:
         file: JSON, a list of {"workdir": "runs/study/x", "words": ["--config=digits", "--config.seed=1"]}.
         process_flags: those of processes.FLAGS that were given, where this process is one of several of a job.
+        generation: of a search, where it is one.
 
     Raises:
         UserError: naming what is wrong with the file, a config, a folder or the machine.
@@ -57,11 +72,12 @@ def train_members(file: Path, process_flags: Mapping[str, str] = MappingProxyTyp
     members = read_members(file)
     config = members[0].config
     check_one_program([member.config for member in members])
-    check_halving([member.config for member in members])
+    if generation is None:
+        check_halving([member.config for member in members])
     data_parallel = config.parallel.mode == "data"
     group = processes.join(process_flags, config.parallel.heartbeat, separate=not data_parallel)
     group.assert_equal(versions() | {"--members": hashlib.sha256(file.read_bytes()).hexdigest()})
-    setup = group.run_on_all(lambda: prepare(config))
+    setup = group.run_on_all(lambda: generation.setups.get(config) if generation else prepare(config))
     with processes.abort_on_failure(group), contextlib.ExitStack() as claims:
         refused: list[str] = []
 
@@ -83,7 +99,7 @@ def train_members(file: Path, process_flags: Mapping[str, str] = MappingProxyTyp
             shard = members[group.index :: group.count]
             unfinished = [shard[i] for i in group.run_on_all(lambda: claim(shard))]
             folders = [member.folder for member in members]
-            status = train_population(unfinished, folders, setup, group, [member.folder for member in shard])
+            status = train_population(unfinished, folders, setup, group, [m.folder for m in shard], generation)
     return status or int(bool(refused) or any((member.folder / "failed.json").exists() for member in members))
 
 
@@ -142,12 +158,6 @@ def check_halving(configs: Sequence[ConfigDict]) -> None:
             )
 
 
-def run_ended(folder: Path, config: ConfigDict) -> bool:
-    """Whether nothing remains to be done for this member."""
-    stopped = any((folder / name).exists() for name in ("failed.json", "dropped.json"))
-    return stopped or finished(folder, config.train.steps)
-
-
 def train_in_turn(
     members: Sequence[Member], setup: Setup, devices: Devices, group: ProcessGroup = SINGLE_PROCESS
 ) -> int:
@@ -183,6 +193,7 @@ def train_population(
     setup: Setup,
     group: ProcessGroup = SINGLE_PROCESS,
     shard: Sequence[Path] | None = None,
+    generation: Generation | None = None,
 ) -> int:
     """Trains the members of this process at once; the exit status of all of `group`, which wait for one another.
 
@@ -192,6 +203,7 @@ def train_population(
         setup: of all of them.
         group: the processes.
         shard: the folders of this process, those that ended before too; of `members` alone unless given.
+        generation: of a search, where it is one.
     """
     shard = [member.folder for member in members] if shard is None else shard
     config = setup.config
@@ -199,17 +211,20 @@ def train_population(
 
     def executor_and_size() -> tuple[MemberParallel, int]:
         executor = setup.member_executor(local_devices(config.parallel.devices))
-        return executor, members_at_once(setup, executor, len(shard)) if members else 0
+        count = max(len(shard), generation.room) if generation else len(shard)
+        return executor, members_at_once(setup, executor, count) if members else 0
 
     with stop_signals(group.post_max) as stop:
         # Before any trains: who finds too few devices or too little memory later leaves the others behind.
         executor, at_once = group.run_on_all(executor_and_size)
-        halving = Halving(folders, rungs, functools.cache(functools.partial(_all_reach, group, stop)))
+        prune = generation.prune if generation else lower_half
+        halving = Halving(folders, rungs, functools.cache(functools.partial(_all_reach, group, stop)), prune)
         status = 0
         if members:
-            status = Population(members, setup, executor, Room(shard, at_once), halving, stop).train()
+            room = Room(shard, at_once, fixed=generation is not None)
+            status = Population(members, setup, executor, room, halving, stop).train()
         else:
-            halving.drop_lower_half([])
+            halving.drop_members([])
 
         def post_signal() -> bool:
             # A signal is heard and posted, and those who save or train on are still waited for.
@@ -232,8 +247,8 @@ class Population:
         members: Sequence[Member],
         setup: Setup,
         executor: MemberParallel,
-        room: "Room",
-        halving: "Halving",
+        room: Room,
+        halving: Halving,
         stop: StopSignal,
     ):
         self.setup, self.executor, self.room, self.halving, self.stop = setup, executor, room, halving, stop
@@ -278,7 +293,7 @@ class Population:
 
     def _train_cohort(self) -> bool:
         """Trains those that stand furthest back until they come to others; False where none is left to train."""
-        if not self.halving.drop_lower_half(self.runs):
+        if not self.halving.drop_members(self.runs):
             return True  # another process stops, and this one with it
         unfinished = self._unfinished()
         if not unfinished:
@@ -317,82 +332,3 @@ class Population:
             f"{count} members of {parameters:,} parameters on {plural(len(devices), f'{devices[0].platform} device')}, "
             f"{min(at_once, count)} at once, in {plural(rounds, 'round')}"
         )
-
-
-@dataclass(frozen=True)
-class Room:
-    """How many members the compiled program of a step has room for, `at_once` at most, however many still train.
-
-    A program for fewer would have other last digits. So a member has the same numbers whichever others of the `shard`,
-    the folders of this process, have ended; only those that halving has dropped leave no room behind.
-    """
-
-    shard: Sequence[Path]
-    at_once: int
-
-    def after(self, step: int) -> int:
-        """The room of the program that takes the steps after `step`."""
-        return min(self.at_once, sum(_dropped_at(folder) > step for folder in self.shard))
-
-
-def _dropped_at(folder: Path) -> float:
-    """The step at which halving dropped a member; infinity for one that goes on."""
-    file = folder / "dropped.json"
-    if not file.exists():
-        return math.inf
-    step = read_json(file).get("step")
-    if type(step) is not int:  # a damaged file: no record is later
-        step = max((record["step"] for record in read_metrics(folder / "metrics.jsonl")), default=0)
-    return float(step)
-
-
-@dataclass(frozen=True)
-class Halving:
-    """Drops the half with the lower bound of the validation split at each of the steps `rungs`.
-
-    `folders` are those of all members, those that ended before too. A function of what their files say, so that a
-    restart decides the same. `all_reach(rung)` waits for other processes; False where they will not come.
-    """
-
-    folders: Sequence[Path]
-    rungs: Sequence[int]
-    all_reach: Callable[[int], bool]
-
-    def drop_lower_half(self, runs: Sequence[TrainingRun]) -> bool:
-        """Drops runs at each rung that all of them have reached; False where other processes will not come."""
-        for rung in self.rungs:
-            unfinished = [run for run in runs if run.alive and not run_ended(run.folder, run.config)]
-            if any(run.step < rung for run in unfinished):
-                break
-            if not self.all_reach(rung):
-                return False
-            self._drop_at(rung, unfinished)
-        return True
-
-    def _drop_at(self, rung: int, unfinished: Sequence[TrainingRun]) -> None:
-        bounds = {folder: bound for folder in self.folders if (bound := bound_at(folder, rung)) is not None}
-        order = sorted(bounds, key=lambda folder: (-bounds[folder], str(folder)))
-        kept = -(-len(order) // 2)
-        ranks = {folder: rank for rank, folder in enumerate(order, start=1)}
-        for run in unfinished:
-            if (rank := ranks.get(run.folder, 0)) > kept:
-                drop(run, {"step": rung, "place": rank, "of": len(order), "bound": bounds[run.folder]})
-
-
-def drop(run: TrainingRun, reason: dict[str, Any]) -> None:
-    """Ends a run before its last step."""
-    write_json(run.folder / "dropped.json", reason)
-    run.say(f"dropped at step {reason['step']}: place {reason['place']} of {reason['of']} ({reason['bound']:.2f})")
-    run.close(0)
-
-
-def bound_at(folder: Path, step: int) -> float | None:
-    """The score of a member's evaluation at `step`; None where it was not evaluated there."""
-    try:
-        records = read_metrics(folder / "metrics.jsonl")
-    except OSError:
-        return None
-    for record in records:
-        if record["step"] == step and record.get("split") == "validation":
-            return finite_score(record)
-    return None

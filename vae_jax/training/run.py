@@ -245,7 +245,9 @@ class TrainingRun:
         file = self.folder / "evaluation.unfinished.json"
         write_json(file, results.latest | ({STOPPED_EARLY: True} if self.stopped_at else {}))
         words = expand_metrics(config.evaluation.metrics, trained.model, setup.dataset, self.say)
-        evaluation, _ = run_metrics(words, trained, setup.dataset, file, self.say)
+        run_metrics(words, trained, setup.dataset, file, self.say)
+        words = expand_metrics(config.evaluation.validation_metrics, trained.model, setup.dataset, self.say)
+        evaluation, _ = run_metrics(words, trained, setup.dataset, file, self.say, split="validation")
         mirror.summary(evaluation)
         mirror.artifact(self.folder / "checkpoints")
         file.replace(self.folder / "evaluation.json")

@@ -1,9 +1,9 @@
 """What a config makes before any step: data, model, optimiser. Runs that differ in traced numbers alone share it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vae_jax import data, model, registry
+from vae_jax.config.parse import static_fields
 from vae_jax.data._arrays import warn_once
 from vae_jax.data._augmentation import check_augmentation
 from vae_jax.errors import UserError, errors_of
@@ -33,6 +34,8 @@ from vae_jax.training.step import (
 )
 from vae_jax.typing import Config, Key, Params
 
+T = TypeVar("T")
+
 
 def evaluation_draws(config: Config) -> int:
     """Draws of noise for each held-out image; a config of an earlier version does not say so."""
@@ -41,12 +44,24 @@ def evaluation_draws(config: Config) -> int:
 
 @dataclass(frozen=True)
 class Setup:
-    """The data, the model and the optimiser of a config, and the steps made of them."""
+    """The data, the model and the optimiser of a config, and the steps made of them.
+
+    `programs` keeps what populations that follow one another have compiled; None where there is one alone.
+    """
 
     config: ConfigDict
     dataset: data.Dataset
     model: Model
     optimizer: optax.GradientTransformation
+    programs: dict[Hashable, Any] | None = None
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives: where programs are kept, made once for each key."""
+        if self.programs is None:
+            return make()
+        if key not in self.programs:
+            self.programs[key] = make()
+        return self.programs[key]
 
     def train_step(self, split: data.Split) -> Callable:
         """The train step on `split`."""
@@ -105,9 +120,12 @@ def make_setup(config: ConfigDict, dataset: data.Dataset) -> Setup:
     return Setup(config, dataset, built, optimizer_for(config, built.variant))
 
 
-def prepare(config: ConfigDict) -> Setup:
-    """The setup of a config. Raises UserError where data and model do not fit, or cannot be measured as it asks."""
-    dataset = model.load_data(config.data)
+def prepare(config: ConfigDict, dataset: data.Dataset | None = None) -> Setup:
+    """The setup of a config. Raises UserError where data and model do not fit, or cannot be measured as it asks.
+
+    `dataset` is that of the config, where it is there already.
+    """
+    dataset = model.load_data(config.data) if dataset is None else dataset
     _check_table(config, dataset)
     setup = make_setup(config, dataset)
     batch, size = config.train.batch_size, dataset.train.size
@@ -123,10 +141,33 @@ def prepare(config: ConfigDict) -> Setup:
     for split in dataset.splits.values():
         with errors_of("config."), registry.users_code("variant.name", config.variant.name):
             setup.model.variant.check(split)
-    expand_metrics(config.evaluation.metrics, setup.model, dataset)
+    for words in (config.evaluation.metrics, config.evaluation.validation_metrics):
+        expand_metrics(words, setup.model, dataset)
     _check_size(setup)
     _warn_of_mismatch(setup)
     return setup
+
+
+MOST_SETUPS = 16
+"""Setups that are kept with their programs: a search over widths makes one for each."""
+
+
+@dataclass(frozen=True)
+class SetupCache:
+    """The setups of populations that follow one another, by the fields that are not traced, with their programs."""
+
+    setups: dict[str, Setup] = field(default_factory=dict)
+
+    def get(self, config: ConfigDict) -> Setup:
+        """The setup of a config. Raises UserError as `prepare` does."""
+        key = repr(sorted(static_fields(config).items()))
+        if key not in self.setups:
+            same_data = (setup.dataset for setup in self.setups.values() if setup.config.data == config.data)
+            setup = replace(prepare(config, next(same_data, None)), programs={})
+            if len(self.setups) == MOST_SETUPS:
+                del self.setups[next(iter(self.setups))]
+            self.setups[key] = setup
+        return self.setups[key]
 
 
 SHOWN = 64
@@ -156,10 +197,15 @@ def _check_table(config: ConfigDict, dataset: data.Dataset) -> None:
 
 def _check_nothing_decides(config: ConfigDict) -> None:
     """Raises UserError where something would go by a validation split that is not there."""
-    for field, value in {"sweep.halving": config.sweep.halving, "train.patience": config.train.patience}.items():
+    deciding = {
+        "sweep.halving": config.sweep.halving,
+        "train.patience": config.train.patience,
+        "evaluation.validation_metrics": config.evaluation.validation_metrics,
+    }
+    for name, value in deciding.items():
         if value:
             raise UserError(
-                f"config.{field}: {value} goes by the validation split, which config.data.validation=0 leaves out; "
+                f"config.{name}: {value} goes by the validation split, which config.data.validation=0 leaves out; "
                 "give a fraction or a count there"
             )
 

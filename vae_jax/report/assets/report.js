@@ -53,6 +53,9 @@ async function draw() {
     const place = document.getElementById(id);
     place.textContent = "";
     await Plotly.newPlot(place, figure.data, { ...figure.layout, dragmode }, config);
+    place.on("plotly_click", ({ points }) => {
+      if (points[0].customdata) location.hash = `run-${points[0].customdata}`;
+    });
   }
 }
 

@@ -6,6 +6,9 @@ from typing import NamedTuple
 LABEL = re.compile(r"^(Purpose|Take it|Command|Shows|Misleads) {2,}(.*(?:\n {11}.*)*)", re.MULTILINE)
 """A label, and its text, which goes on in lines that are indented by eleven."""
 
+ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+"""A line of Args, which goes on in lines that are indented by eight."""
+
 EQUATION = " " * 4
 SPECIAL_OR_CODE = re.compile(r"(?P<code>`[^`]*`)|[*_<\[\]]")
 LIST_START = re.compile(r"^(?=(?:[-+#>]|\d+[.)]) )", re.MULTILINE)
@@ -30,6 +33,12 @@ def read_guide(docstring: str) -> Guide:
     title, _, rest = docstring.strip().partition("\n\n")
     labelled, _, body = rest.partition("\n\n")
     return Guide(title, {label: " ".join(text.split()) for label, text in LABEL.findall(labelled)}, body)
+
+
+def read_arguments(section: str) -> dict[str, str]:
+    """The texts of a docstring's Args by name, as Markdown for the cell of a table."""
+    found = ARGUMENT.findall(section)
+    return {name: markdown(" ".join(text.split())).replace("|", "\\|") for name, text in found}
 
 
 def markdown(text: str) -> str:

@@ -1,6 +1,6 @@
 """Runs the trials that a W&B sweep hands out: what `vae-jax agent` does.
 
-    python -m launch.wandb_agent ENTITY/PROJECT/ID --config=FILE[:ARG] --workdir=runs/study [--count=N]
+    python -m launch.wandb_agent ENTITY/PROJECT/ID --config=FILE[:ARG] --workdir=runs/study [--count=N] [--at_once=N]
 
 --help has all flags.
 """

@@ -46,7 +46,11 @@ LIBRARIES = {
     "flax": ("vae_jax/models/networks/",),
     "matplotlib": ("vae_jax/plots/",),
     "orbax": ("vae_jax/training/checkpoint.py",),
-    "wandb": ("vae_jax/training/writers.py", "vae_jax/launch/wandb_agent.py"),
+    "wandb": (
+        "vae_jax/training/writers.py",
+        "vae_jax/launch/wandb_agent.py",
+        "vae_jax/launch/wandb_heartbeats.py",
+    ),
     "jax.pmap": ("vae_jax/training/executors.py",),
     "jax.devices": ("vae_jax/training/executors.py",),
     "jax.local_devices": ("vae_jax/training/executors.py",),

@@ -255,9 +255,7 @@ def search(argv: Sequence[str]) -> int:
     parser.flag("at_once", whole(1), 16, "N", "trials of a generation, which are chosen and trained together")
     parser.flag("objective", words, ("elbo",), "NAME[:min|:max],...", "numbers of the validation split, one or several")
     parser.flag("sampler", one_of(SAMPLERS), "tpe", "|".join(SAMPLERS), "what chooses")
-    parser.flag(
-        "pruner", one_of(PRUNERS), None, "|".join(PRUNERS), "what ends trials early (default: median with halving)"
-    )
+    parser.flag("pruner", one_of(PRUNERS), None, "|".join(PRUNERS), "what ends trials early; with halving: median")
     parser.flag("seeds", whole(1), 1, "N", "seeds of each trial, which is scored by their mean")
     parser.flag("seed", whole(0), 0, "N", "of the sampler")
     parser.switch("slurm", "each generation is an array of jobs; the flags below are of vae-jax slurm")
@@ -336,25 +334,26 @@ def status(argv: Sequence[str]) -> int:
 
 
 def agent(argv: Sequence[str]) -> int:
-    """Runs the trials that a W&B sweep hands out, one after another, each as vae-jax sweep would run it.
+    """Runs the trials that a W&B sweep hands out, one after another or N at once, each as vae-jax sweep would run it.
 
-    SWEEP_ID is ID, PROJECT/ID or ENTITY/PROJECT/ID of a sweep whose parameters are named as fields of the config, such
-    as variant.beta: vae-jax emit --to=wandb writes one. A trial's id and folder are those of the same config in
-    vae-jax sweep. A parameter that the config refuses fails its trial alone, and three such in a row end the agent.
-    Ctrl-C lets the trial save and end; the same command goes on with it before it asks for others. Agents at work at
-    once need a workdir each. Exit status: 0 all is well, 1 a trial failed, 128 + n stopped by signal n. docs/sweeps.md.
+    SWEEP_ID is ID, PROJECT/ID or ENTITY/PROJECT/ID of a sweep whose parameters are fields of the config, as
+    variant.beta. A wrong one fails its trial alone; three in a row end the agent. Ctrl-C lets trials save and end; the
+    same command goes on with them first. --at_once=N trains N trials as one population, each its own run in W&B. Each
+    agent needs its own workdir. Exit status: 0 all is well, 1 a trial failed, 128 + n stopped by signal n.
+    docs/sweeps.md.
     """
-    from vae_jax.launch.wandb_agent import run_trials
+    from vae_jax.launch.wandb_trials import train_trials
 
     parser = Parser("agent", agent.__doc__, config=True)
     parser.add_argument("sweep_id", nargs="?", metavar="SWEEP_ID", help="the sweep, as W&B names it")
     parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
     parser.flag("count", whole(0, "all trials there are"), 0, "N", "trials to ask for; 0: all there are")
+    parser.flag("at_once", whole(1), 1, "N", "trials that train at once, as one population")
     flags, overrides = parser.parse(argv)
     if not flags.sweep_id:
         raise UserError("SWEEP_ID: missing; give it first, as in vae-jax agent ENTITY/PROJECT/ID")
     workdir = flags.workdir or _study_folder(flags.config)
-    return run_trials(flags.sweep_id, flags.config, overrides, workdir, flags.count)
+    return train_trials(flags.sweep_id, flags.config, overrides, workdir, flags.count, flags.at_once)
 
 
 PROGRAMS = {

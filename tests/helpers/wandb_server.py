@@ -36,8 +36,8 @@ class Run:
 class Server(ThreadingHTTPServer):
     """Keeps what it is told; once `deaf` is set, accepts requests and never answers them.
 
-    An agent of its `sweep` is given `trials`, (run id, parameters) each, one after another, and then sent away;
-    it is told to stop those in `stops`.
+    An agent of its `sweep` which names no trial that runs is given the next of `trials`, (run id, parameters) each, and
+    sent away where there is none; it is told to stop those in `stops`.
     """
 
     daemon_threads = True
@@ -67,6 +67,7 @@ class Server(ThreadingHTTPServer):
         if operation == "UpsertBucket":
             self.runs[name].begin(variables)
         commands = self._commands(variables) if operation == "Heartbeat" else ""
+        agent = f"agent{len(self.requests('CreateAgent'))}"
         bucket = {"id": "b", "name": name, "displayName": "n", "project": PROJECT}
         manifest = {"artifactManifest": {"id": "m", "file": self._file("manifest")}}
         artifact = {"id": "a", "state": "PENDING", "artifactSequence": {"id": "s", "latestArtifact": None}}
@@ -76,8 +77,8 @@ class Server(ThreadingHTTPServer):
             "OrganizationCoreWeaveOrganizationID": {"entity": {"organization": None}},
             "RunResumeStatus": {"model": {**PROJECT, "bucket": known and {**bucket, **known}}},
             "UpsertBucket": {"upsertBucket": {"bucket": bucket, "inserted": True}},
-            "CreateAgent": {"createAgent": {"agent": {"id": "agent"}} if self.sweep else None},
-            "Heartbeat": {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": commands}},
+            "CreateAgent": {"createAgent": {"agent": {"id": agent}} if self.sweep else None},
+            "Heartbeat": {"agentHeartbeat": {"agent": {"id": variables.get("id")}, "commands": commands}},
             "UpsertSweep": {"upsertSweep": {"sweep": {"name": self.sweep, "project": PROJECT}}},
             "CreateRunFiles": {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}},
             "ArtifactType": {"project": {"artifact": None}},

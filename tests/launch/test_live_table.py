@@ -1,6 +1,7 @@
 """The live table in a terminal that is narrow, or is resized."""
 
 import io
+import json
 import math
 import os
 import re
@@ -132,3 +133,15 @@ def test_a_plan_is_wrapped_for_a_terminal_and_whole_elsewhere(monkeypatch):
     assert [line.startswith("    ") for line in lines] == [False, False, True, True]
     monkeypatch.setattr(screen.sys, "stdout", io.StringIO())
     assert screen.wrap_text(text) == text
+
+
+def test_a_row_says_the_range_of_the_validation_elbo(tmp_path):
+    group = progress("beta")
+    for run, elbo in zip(group.runs, (-30.5, -25.25, None), strict=True):
+        (tmp_path / run.id).mkdir()
+        records = [{"step": 20, "split": "validation", "elbo": elbo}, {"step": 40, "split": "train", "elbo": -1.0}]
+        lines = [json.dumps(record) for record in records]
+        (tmp_path / run.id / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 50, "split": "validation"']))
+    assert "elbo" not in table_rows([group], [group], 1)[0]
+    group.update(tmp_path)
+    assert "elbo -30.50 to -25.25" in table_rows([group], [group], 1)[0]

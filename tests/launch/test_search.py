@@ -43,6 +43,15 @@ def trials(folder):
     return json.loads((folder / "study/trials.json").read_text())["trials"]
 
 
+@pytest.fixture(autouse=True)
+def restore_environment():
+    """A search tells jax of its devices, and W&B of its group, by variables."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def compilations(monkeypatch):
     """How many programs were compiled when each generation had been told."""
@@ -140,6 +149,14 @@ def test_static_fields_are_programs_of_their_own_and_goals_may_be_several(tmp_pa
     evaluation = json.loads((tmp_path / "study" / read.trials[0]["runs"][0] / "evaluation.json").read_text())
     assert evaluation["validation.smoothness"] == read.trials[0]["values"]["smoothness"]
     assert "smoothness" not in evaluation  # the test split had no part in it
+
+
+def test_what_no_program_can_do_ends_the_search_and_fails_no_trial(tmp_path):
+    command = words(tmp_path, TRACED, "--trials=4", "--at_once=2", **{"train.batch_size": 100000})
+    with pytest.raises(UserError, match=r"config\.train\.batch_size: 100000 is more than"):
+        cli.search(command)
+    assert [trial["state"] for trial in trials(tmp_path)] == ["RUNNING"] * 2
+    assert not list((tmp_path / "study").glob("*/failed.json"))
 
 
 @pytest.mark.parametrize(

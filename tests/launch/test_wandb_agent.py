@@ -44,7 +44,8 @@ LAUNCHER = """
 from wandb.agents.pyagent import Agent
 from vae_jax import cli
 from vae_jax.config.command_line import run_program
-Agent.HEARTBEAT_SLEEP_SECONDS = 0.2
+from vae_jax.launch import wandb_heartbeats
+Agent.HEARTBEAT_SLEEP_SECONDS = wandb_heartbeats.HEARTBEAT_SECONDS = 0.2
 run_program(cli.agent)
 """
 """The agent, in less of a wait for its next trial."""
@@ -117,7 +118,7 @@ def steps(history):
 FAKE = """
 import json, os, pathlib, sys
 folder = pathlib.Path(sys.argv[-1].partition("=")[2])
-(folder / "trial").write_text(os.environ["WANDB_RUN_ID"])
+(folder / "trial").write_text(os.environ["WANDB_RUN_ID"] + os.environ["WANDB_SERVICE"])
 status = int(os.environ.get("STATUS", 0))
 if not status:
     (folder / "evaluation.json").write_text(json.dumps({"loss": 1.0, "step": 40}))
@@ -126,7 +127,7 @@ sys.exit(status)
 """Stands in for vae-jax train: says of which trial it is, and ends with the status in its environment."""
 
 
-class Mirror:
+class Mirror(writers.WandbMirror):
     """Stands in for a run in W&B."""
 
     made: ClassVar[list] = []
@@ -152,6 +153,7 @@ class Mirror:
 def trials(place, monkeypatch):
     """Runs an agent whose sweep hands out these points, by the name of the trial; its exit status."""
     (place / "fake.py").write_text(FAKE)
+    monkeypatch.setenv("WANDB_SERVICE", "the agent's")  # which ends with it: no trial is to depend on it
     monkeypatch.chdir(place)
     monkeypatch.setattr(wandb_agent, "COMMAND", [sys.executable, str(place / "fake.py")])
     monkeypatch.setattr(wandb_agent, "POLL_SECONDS", 0.005)
@@ -326,6 +328,89 @@ def test_a_stopped_trial_goes_on_first_unless_it_was_stopped_in_wandb(place, ser
     assert json.loads((folder / "evaluation.json").read_text())["step"] == 1000
 
 
+def programs(place):
+    """What each process of a population printed, one text a process."""
+    logs = [file.read_text() for file in sorted((place / "study/programs").glob("*.log"))]
+    return [text for log in logs for text in log.split("\n--- ")]
+
+
+@pytest.mark.full
+def test_trials_at_once_are_one_population_and_each_its_own_run(place, server):
+    points = {
+        "first": {"variant.beta": 4, "seed": 1},
+        "wrong": {"variant.bta": 4, "seed": 1},
+        "other": {"variant.beta": 1, "seed": 2},
+        "twin": {"variant.beta": 4, "seed": 1},
+        "wild": {"variant.beta": 1, "train.learning_rate": 1e30},
+    }
+    server.trials = list(points.items())
+    output = run(place, server, 1, *AGENT, "--at_once=4")
+    assert "Traceback" not in output
+    assert "3 trials done, 2 failed" in output
+    (log,) = programs(place)
+    assert "3 members of" in log
+    assert "3 at once, in 1 round" in log
+    assert {name: trial.exit for name, trial in server.runs.items()} == dict.fromkeys(points, 0) | {
+        "wrong": 1,
+        "wild": 1,
+    }
+    for name in ("first", "other", "twin", "wild"):
+        trial, config = server.runs[name], json.loads(server.runs[name].settings["config"])
+        assert [trial.settings[field] for field in ("sweep", "entity", "project")] == ["abc", "e", "p"]
+        assert config["variant"]["value"]["beta"] == config["variant.beta"]["value"] == points[name]["variant.beta"]
+    for name, point in {"first": {"variant__beta": 4, "seed": 1}, "other": {"variant__beta": 1, "seed": 2}}.items():
+        folder, trial = folder_of(place, **point), server.runs[name]
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses = {record["step"]: record["loss"] for record in records if record["split"] == "train"}
+        assert {record["_step"]: record["train/loss"] for record in trial.history} == pytest.approx(losses)
+        evaluation = json.loads((folder / "evaluation.json").read_text())
+        assert trial.summary["final/elbo"] == pytest.approx(evaluation["elbo"])
+        assert (folder / "wandb/id").read_text() == name
+        assert study.problem(folder) is None
+    assert [record["train/loss"] for record in server.runs["twin"].history] == [
+        record["train/loss"] for record in server.runs["first"].history
+    ]
+    (said,) = [line for line in output.splitlines() if "trial wrong" in line]
+    assert said.startswith("error: trial wrong: config.variant.bta: 'bta' is unknown")
+    assert "not finite (loss nan)" in output
+    beats = {(beat["id"], *json.loads(beat["runState"])) for beat in server.requests("Heartbeat")}
+    assert len({agent for agent, *_ in beats}) == 4
+    assert {name for _, *names in beats for name in names} >= {"first", "other", "twin", "wild"}
+
+
+@pytest.mark.full
+def test_trials_at_once_go_on_together_without_those_stopped_in_wandb(place, server):
+    changed = {"train.steps": 2000, "train.dispatch": 1, "log.every": 50}
+    changed |= {"evaluation.every": 1000, "checkpoint.every": 1000}
+    slow = [f"--config.{field}={value}" for field, value in changed.items()]
+    server.trials = [("slow", {"seed": 2}), ("other", {"seed": 3}), ("third", {"seed": 4})]
+    process = start(place, server, *AGENT, *slow, "--at_once=3", "--count=3")
+
+    def recorded():
+        return [study.last_step(folder) for folder in sorted((place / "study").glob("beta_*"))]
+
+    wait_for(lambda: all(recorded()) and len(recorded()) == 3, process)
+    server.stops = ["other"]
+    wait_for(lambda: len(programs(place)) == 2 and "2 members of" in programs(place)[1], process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "the trial other was stopped in W&B" in output
+    assert "the same command goes on with 2 trials" in output
+    assert "crash" not in output
+    stopped = folder_of(place, seed=3, **{field.replace(".", "__"): value for field, value in changed.items()})
+    reached = study.last_step(stopped)
+    server.stops = []
+    output = run(place, server, 0, *AGENT, *slow, "--at_once=2", "--count=1")
+    assert {"slow", "third"} == set(re.findall(r"goes on, as the trial (\w+)", output))
+    assert "2 trials done, 0 failed" in output
+    assert study.last_step(stopped) == reached < 2000
+    for name in ("slow", "third"):
+        assert server.runs[name].exit == 0
+        assert server.runs[name].settings["sweep"] == "abc"
+        assert sorted(set(steps(server.runs[name].history))) == list(range(50, 2001, 50))
+
+
 def test_a_trial_that_another_process_still_trains_is_left_to_it(tmp_path, capsys):
     run = study.PlanEntry("beta_digits_s0_0", "program", 40, (), [])
     (tmp_path / "programs").mkdir()
@@ -346,6 +431,9 @@ def test_a_trial_that_another_process_still_trains_is_left_to_it(tmp_path, capsy
         ((), "SWEEP_ID: missing"),
         (("abc", "--cout=3"), "did you mean 'count'"),
         (("abc", "--count=many"), "--count: 'many' is not allowed"),
+        (("abc", "--at_once=0"), "--at_once: '0' is not allowed; give a whole number of at least 1"),
+        (("abc", "--at_once=two"), "--at_once: 'two' is not allowed; give a whole number of at least 1"),
+        (("a/b/c/d", "--at_once=2"), "SWEEP_ID: 'a/b/c/d' is not allowed"),
         (("abc", "--config.wandb.mode=offline"), "config.wandb.mode: 'offline' is not allowed"),
         (("abc", "--config=config.py", "--config.latent_dim=0"), "config.latent_dim: 0 is not allowed"),
     ],
@@ -360,9 +448,10 @@ def test_a_wrong_command_line_is_refused_before_a_trial_is_asked_for(place, monk
 @pytest.mark.full
 def test_a_sweep_that_is_not_there_is_one_line(place, server):
     server.sweep = None
-    output = run(place, server, 2, *AGENT)
-    assert "error: SWEEP_ID: 'e/p/abc': W&B does not give its trials" in output
-    assert "Traceback" not in output
+    for words in ((), ("--at_once=2",)):
+        output = run(place, server, 2, *AGENT, *words)
+        assert "error: SWEEP_ID: 'e/p/abc': W&B does not give its trials" in output
+        assert "Traceback" not in output
 
 
 @pytest.mark.full

@@ -19,7 +19,7 @@ from vae_jax.comparison.results import Difference
 from vae_jax.config.command_line import command
 from vae_jax.config.parse import flatten, parse_config
 from vae_jax.errors import UserError
-from vae_jax.report import comparison_files, explorer, markup, plotly_figures, sentences, study_page
+from vae_jax.report import comparison_files, explorer, folded_sections, markup, plotly_figures, sentences, study_page
 from vae_jax.report.png import read_png
 from vae_jax.sweeps import study
 
@@ -100,7 +100,17 @@ def test_text_is_never_markup(tmp_path, evil):
     plain, attacked = (Page(write_report(tmp_path, make_comparison(evil=text))) for text in ("", evil))
     assert [name for name, _ in attacked.elements] == [name for name, _ in plain.elements]
     allowed = ("class", "id", "title", "href", "type", "scope", "tabindex", "lang", "charset", "name", "content")
-    allowed += ("http-equiv", "data-value", "role")
+    allowed += (
+        "http-equiv",
+        "data-value",
+        "data-text",
+        "data-command",
+        "role",
+        "aria-expanded",
+        "aria-label",
+        "placeholder",
+        "value",
+    )
     assert {name for _, given in attacked.elements for name in given} <= set(allowed)
     assert f"autoencoder_None_s0{evil}" in attacked.texts
 
@@ -113,7 +123,7 @@ def test_data_cannot_end_the_script_that_holds_it():
 
 
 def test_plots_get_text_without_markup():
-    drawn = json.dumps(plotly_figures.figures(make_comparison(evil=EVIL)))
+    drawn = json.dumps(study_page.drawn_figures(make_comparison(evil=EVIL)))
     assert "&lt;script&gt;" in drawn
     assert "<script" not in drawn
     assert "<br>" in drawn  # our own
@@ -124,7 +134,7 @@ def test_nan_and_missing_numbers_are_shown_as_such(tmp_path):
     text = file.read_text(encoding="utf-8")
     rows = {
         re.search(r">(beta_1.0_s\d)<", row).group(1): re.findall(r"<td[^>]*>(.*?)</td>", row)
-        for row in re.findall(r"<tr>(<td class=\"name\" title.*?)</tr>", text)
+        for row in re.findall(r"<tr[^>]*>(<td class=\"name\" title.*?)</tr>", text)
         if "beta_1.0" in row
     }
     assert rows["beta_1.0_s2"][4:6] == ["NaN", "17.20"]
@@ -187,11 +197,11 @@ def test_metrics_are_defined_by_their_docstrings():
 
 
 def test_fields_that_differ_between_groups_are_shown_and_the_seed_is_not(tmp_path):
-    section = study_page.config_differences(make_comparison())
+    section = folded_sections.config_differences(make_comparison())
     assert "train.steps" in section
     assert "variant.beta" in section
     assert ">seed<" not in section
-    assert study_page.config_differences(make_comparison(betas=(1.0,), autoencoder=False)) is None
+    assert folded_sections.config_differences(make_comparison(betas=(1.0,), autoencoder=False)) is None
 
 
 def test_pictures_of_the_best_runs_are_in_the_page_up_to_a_size(tmp_path, monkeypatch):
@@ -239,7 +249,7 @@ def test_two_runs_of_one_name_are_two_in_the_report(tmp_path):
         write_run(tmp_path / place, config(seed, beta=1.0), elbo_parts(1, 2 + seed), name="run")
     runs, skipped = load_runs([tmp_path / "old" / "study", tmp_path / "new" / "study"])
     comparison = analyse.compare_runs("both", "vae-jax compare", runs, skipped)
-    rows = re.findall(r'<tr><td class="name".*?</tr>', str(study_page.runs(comparison)))
+    rows = re.findall(r'<tr[^>]*><td class="name".*?</tr>', str(study_page.runs(comparison)))
     assert [re.findall(r"(?:old|new)/study/run", row)[-1] for row in rows] == ["old/study/run", "new/study/run"]
     figure = plotly_figures.rate_distortion(comparison)
     assert sum(len(trace["x"]) for trace in figure["data"] if trace["mode"] == "markers" and trace["hovertext"]) == 2
@@ -250,7 +260,7 @@ def commands_of(comparison):
     parser = html.parser.HTMLParser()
     texts = []
     parser.handle_data = texts.append
-    parser.feed(str(study_page.commands(comparison)))
+    parser.feed(str(folded_sections.commands(comparison)))
     lines = [line for text in texts for line in text.splitlines()]
     program = f"{command('train')} "
     return [shlex.split(line.removeprefix(program)) for line in lines if line.startswith(program)], lines

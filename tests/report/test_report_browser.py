@@ -56,7 +56,7 @@ def test_the_policy_stops_a_script_that_got_in_all_the_same(chromium, tmp_path):
 
 
 COLUMN = """(() => {
-  const table = [...document.querySelectorAll('table')].at(-1);
+  const table = document.querySelector('#runs-table table');
   const heading = [...table.tHead.rows[0].cells].find((cell) => cell.textContent === NAME);
   if (CLICK) heading.querySelector('span').click();
   return [heading.ariaSort, [...table.tBodies[0].rows].map((row) => row.cells[heading.cellIndex].textContent)];
@@ -112,3 +112,46 @@ def test_colours_follow_the_reader(chromium, attacked):
     chromium.media()
     assert colours["light"] == ["rgb(28, 33, 39)", "rgb(255, 255, 255)"]
     assert colours["dark"] == ["rgb(228, 232, 237)", "rgb(20, 23, 27)"]
+
+
+def test_words_filter_the_runs_and_a_link_to_one_shows_it_again(chromium, tmp_path):
+    comparison = make_comparison(folder=str(tmp_path))
+    for run in comparison.runs:
+        (tmp_path / run.name).mkdir()
+        lines = [
+            json.dumps({"step": step, "split": "validation", "elbo": -30 + step / 100 + run.seed, "rate": 5.0})
+            for step in (50, 100)
+        ]
+        (tmp_path / run.name / "metrics.jsonl").write_text("\n".join([*lines, ""]))
+    opened(chromium, write_report(tmp_path, comparison))
+    rows = "[...document.querySelectorAll('#runs-table tbody tr')].filter((row) => !row.hidden).length"
+    total = len(comparison.runs)
+    assert chromium.evaluate(rows) == total
+
+    def type_words(words):
+        chromium.evaluate(
+            "(() => { const box = document.getElementById('runs-filter'); "
+            f"box.value = {json.dumps(words)}; box.dispatchEvent(new Event('input')); }})()"
+        )
+
+    type_words("Beta_4 s1")
+    assert chromium.evaluate(rows) == 1
+    assert chromium.evaluate("document.getElementById('runs-count').textContent") == f"1 of {total}"
+    hidden = comparison.groups[0].runs[0]
+    chromium.evaluate(f"location.hash = 'run-{hidden}'")
+    chromium.wait(f"{rows} === {total}")
+    button = f"document.getElementById('run-{hidden}').querySelector('button')"
+    chromium.evaluate(f"{button}.click()")
+    shown = chromium.evaluate("document.querySelector('tr.details code').textContent")
+    assert hidden in shown
+    chromium.evaluate(f"{button}.click()")
+    assert chromium.evaluate("document.querySelectorAll('tr.details').length") == 0
+    assert chromium.evaluate("document.querySelectorAll('#forest .scatterlayer .trace').length") == 2
+    title = "document.querySelector('#curves .ytitle').textContent"
+    assert chromium.evaluate(title).startswith("elbo")
+    chromium.evaluate(
+        "(() => { const choice = document.getElementById('curves-choice'); "
+        "choice.value = 'rate'; choice.dispatchEvent(new Event('change')); })()"
+    )
+    chromium.wait(f"{title}.startsWith('rate')")
+    assert chromium.complaints == []

@@ -89,10 +89,10 @@ def test_objectives_have_a_way_that_is_better():
     )
     assert [objective.label for objective in objectives] == ["elbo", "rate", "mig:bins=30", "distortion"]
     assert [objective.is_metric for objective in objectives] == [False, False, True, False]
-    assert metric_overrides(objectives, []) == [("evaluation.validation_metrics", "mig:bins=30")]
-    given = [("evaluation.validation_metrics", "dci")]
-    assert metric_overrides(objectives, given) == [("evaluation.validation_metrics", "dci,mig:bins=30")]
-    assert metric_overrides(objectives[:2], given) == []
+    assert metric_overrides(objectives, config) == [("evaluation.validation_metrics", "mig:bins=30")]
+    config.evaluation.validation_metrics = "dci"
+    assert metric_overrides(objectives, config) == [("evaluation.validation_metrics", "dci,mig:bins=30")]
+    assert metric_overrides(objectives[:2], config) == []
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_numbers_that_round_to_zero_have_no_sign(run_folder, tmp_path, monkeypat
     report_population(Spoken(), 5, [{"elbo": -1e-9}] * 2)
     print(numbers_table({"step 5": {"elbo": -1e-9, "rate": -0.0, "active_units": 0}}))
     shown = capsys.readouterr().out
-    assert "sap = 0.0000 " in shown
+    assert "sap = 0.0000, higher is better " in shown
     assert "loss 0.00  elbo 0.00  rate 0.00" in shown
     assert "elbo 0.00 (0.00 to 0.00)" in shown
     assert not re.search(r"-0\.0+\b(?![1-9])", shown)

@@ -56,24 +56,33 @@ class ThisProcess:
         return lock_unqueued(folder)
 
     def train(self, groups: Sequence[GroupProgress], trials: Sequence[Trial], journal: Journal) -> int:
-        """Trains one program after another; a program that cannot train fails its runs, and stops no other."""
+        """Trains one program after another; a program that cannot train fails its runs, and stops no other.
+
+        Raises UserError where none can and none could before: what is wrong then is wrong with all.
+        """
         os.environ.setdefault("WANDB_RUN_GROUP", journal.folder.resolve().name)
+        errors: dict[str, UserError] = {}
         for group in incomplete(groups):
             try:
                 status = self._train_group(group, trials, journal)
             except UserError as error:
                 print(wrap_text(printable(f"{group.id}: error: {error}")), flush=True)
-                fail_runs(group, journal.folder, str(error))
+                errors[group.id] = error
                 continue
             if status > 128:
                 return status
+        if errors and not self.setups.setups:
+            raise next(iter(errors.values()))
+        for group in groups:
+            if group.id in errors:
+                fail_runs(group, journal.folder, str(errors[group.id]))
         return 0
 
     def _train_group(self, group: GroupProgress, trials: Sequence[Trial], journal: Journal) -> int:
         from vae_jax.training.population import Generation, train_members
 
         group.mark_start()
-        room = members_of(journal, len(group.runs))
+        room = members_of(journal, len(group.runs)) if trials[0].number else len(group.runs)
         generation = Generation(self.setups, room, Pruning(journal, trials))
         status = train_members(write_members_file(group, journal.folder), generation=generation)
         group.update(journal.folder)

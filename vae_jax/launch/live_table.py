@@ -133,8 +133,23 @@ def _row(group: GroupProgress) -> str:
     share = 1 - group.remaining_steps() / steps
     ended = [f"{counts[state]} {state}" for state in (DONE, FAILED, DROPPED) if counts[state]]
     return "  ".join(
-        [f"  {printable(group.id):<36}", f"{len(group.runs):>4} runs", f"{share:>4.0%}", _pace(group), *ended]
+        [
+            f"  {printable(group.id):<36}",
+            f"{len(group.runs):>4} runs",
+            f"{share:>4.0%}",
+            _pace(group),
+            *_elbos(group),
+            *ended,
+        ]
     )
+
+
+def _elbos(group: GroupProgress) -> list[str]:
+    """The validation ELBO of its runs, nats per image: of many the least and the largest."""
+    if not group.elbos:
+        return []
+    low, high = min(group.elbos.values()), max(group.elbos.values())
+    return [f"elbo {low:.2f}" if low == high else f"elbo {low:.2f} to {high:.2f}"]
 
 
 def _pace(group: GroupProgress) -> str:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from vae_jax.config.command_line import command
 from vae_jax.files import write_json
 from vae_jax.launch.stopping import StopSignals
 from vae_jax.phrases import join_names, plural, printable, shorten
@@ -32,13 +33,14 @@ class GroupProgress:
     """How far a group of runs is that trains as one program: `end_states` of the runs that have ended, `steps` of all.
 
     `steps_per_second` is of all its members together, since its first record in this launch: without the time to
-    compile.
+    compile. `elbos` are those of the last evaluation of the validation split of each run that has one.
     """
 
     id: str
     runs: list[PlanEntry]
     end_states: dict[str, str] = dataclasses.field(default_factory=dict)
     steps: dict[str, int] = dataclasses.field(default_factory=dict)
+    elbos: dict[str, float] = dataclasses.field(default_factory=dict)
     crashed: bool = False
     start_time: float = 0.0
     start_steps: int = 0
@@ -61,6 +63,8 @@ class GroupProgress:
             if run.id in self.end_states:
                 continue
             self.steps[run.id] = study.last_step(folder / run.id)
+            if (elbo := study.last_elbo(folder / run.id)) is not None:
+                self.elbos[run.id] = elbo
             if state := study.end_state(folder / run.id, run.steps):
                 self.end_states[run.id] = state
 
@@ -175,6 +179,8 @@ def print_summary(groups: Sequence[GroupProgress], stop: StopSignals, folder: Pa
         print(f"crashed, and tried again by the next launch: {join_names(crashed)}")
     if remaining:
         print(f"to go on: {resume_command}", flush=True)
+    elif counts[DONE]:
+        print(f"next: {command('compare', [f'--runs={folder}'])}", flush=True)
     if stop.requested and remaining:
         return stop.exit_status
     return int(bool(counts[FAILED] or remaining))

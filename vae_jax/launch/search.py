@@ -88,7 +88,7 @@ def run_search(
     settings = make_settings(config, space, request)
     if settings.pruner != "none" and not place.prunes:
         raise UserError(f"--pruner: {settings.pruner!r} does not work on {place.name}; give none")
-    overrides = [*overrides, *metric_overrides(settings.objectives, overrides)]
+    overrides = [*overrides, *metric_overrides(settings.objectives, config)]
     base = {field: value for field, value in decisive_fields(config.to_dict()).items() if field not in space.ranges}
     journal = Journal(folder, space, settings, base | {"train.steps": config.train.steps})
     with place.lock(folder):
@@ -114,7 +114,7 @@ def make_settings(config: ConfigDict, space: Space, request: SearchRequest) -> S
         pruner=default if request.pruner is None else request.pruner,
         rungs=rungs,
         steps=config.train.steps,
-        at_once=min(request.at_once, request.trials),
+        at_once=request.at_once,
         seeds=tuple(range(config.seed, config.seed + request.seeds)),
         seed=request.seed,
     )

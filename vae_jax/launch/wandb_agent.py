@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -157,13 +157,18 @@ class Agent:
 
     def fail(self, name: str, reason: str) -> bool:
         """Says why a trial has failed, here and to W&B; False, for it has."""
-        name, reason = printable(name), shorten(printable(reason))
-        print(f"error: trial {name}: {reason}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            mirror = writers.WandbMirror(Path(folder), self.template.wandb.to_dict() | {"name": name}, {})
-            mirror.summary({"error": reason}, of="failed")
-            mirror.close(1)
+            mirror = writers.WandbMirror(Path(folder), self.template.wandb.to_dict() | {"name": printable(name)}, {})
+            report_failure(name, reason, mirror)
         return False
+
+
+def report_failure(name: str, reason: str, mirror: writers.WandbMirror) -> None:
+    """Says why a trial has failed, here and to its run in W&B."""
+    reason = shorten(printable(reason))
+    print(f"error: trial {printable(name)}: {reason}", file=sys.stderr, flush=True)
+    mirror.summary({"error": reason}, of="failed")
+    mirror.close(1)
 
 
 def request_trials(sweep_path: str, config: ConfigDict, folder: Path, count: int, run: Callable[[], None]) -> None:
@@ -212,16 +217,17 @@ def read_point(file: Path) -> Point:
     return {field: entry["value"] for field, entry in listed.items() if isinstance(entry, dict) and "value" in entry}
 
 
-def train(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+def train(words: Sequence[str], folder: Path, environment: dict[str, str]) -> int:
     """Trains a run in its folder, from where it stands; the exit status. An exception here lets it save and end."""
     folder.mkdir(exist_ok=True)
     id_file = folder / "wandb" / "id"
     id_file.parent.mkdir(exist_ok=True)
     id_file.write_text(environment["WANDB_RUN_ID"])  # also whoever goes on with it without this agent tells the trial
+    (folder / writers.TRIAL_FILE).unlink(missing_ok=True)  # of an agent of many at once: the environment says it here
     process = subprocess.Popen(
         [*COMMAND, *words, f"--workdir={folder}"],
         stdin=subprocess.DEVNULL,
-        env=os.environ | dict(environment),
+        env=os.environ | environment | {"WANDB_SERVICE": ""},  # with that of the agent W&B would hear nothing after it
         start_new_session=True,  # Ctrl-C comes to the agent alone, which tells the trial once
     )
     try:
@@ -236,7 +242,11 @@ def train(words: Sequence[str], folder: Path, environment: Mapping[str, str]) ->
 
 def upload(folder: Path, config: ConfigDict) -> None:
     """Sends to W&B, as the trial that the environment names, the records and results of a run that has ended."""
-    mirror = writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict())
+    send_records(folder, config, writers.WandbMirror(folder, config.wandb.to_dict(), config.to_dict()))
+
+
+def send_records(folder: Path, config: ConfigDict, mirror: writers.WandbMirror) -> None:
+    """Sends the records and results of a run that has ended, and ends its run in W&B."""
     for record in writers.read_metrics(folder / "metrics.jsonl"):
         mirror.metrics(record)
     step = read_json(folder / "evaluation.json").get("step", config.train.steps)

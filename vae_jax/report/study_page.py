@@ -7,27 +7,29 @@ import base64
 import functools
 import gzip
 import itertools
-import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from vae_jax.comparison import intervals, reproduce, wording
-from vae_jax.comparison.comparability import comparable_runs, labelled_values
+from vae_jax.comparison import wording
 from vae_jax.comparison.notes import notes
 from vae_jax.comparison.ranking import best_runs, sign
 from vae_jax.comparison.results import ComparedRun, Comparison, Group, Summary
-from vae_jax.comparison.wording import format_correlation, format_p, format_share, format_value
 from vae_jax.errors import UserError
 from vae_jax.files import write_text
 from vae_jax.phrases import plural
-from vae_jax.report import explorer, search_section, sentences
+from vae_jax.report import explorer, overview, search_section, sentences
+from vae_jax.report.folded_sections import FOLDED
 from vae_jax.report.markup import Html, data, four_digits, join, number_cell, page, table, tag
 from vae_jax.report.plotly_figures import figures
 from vae_jax.report.png import read_png
 
 ASSETS = Path(__file__).parent / "assets"
 PICTURES = ("reconstructions", "samples", "traversals", "latents")
+Drawn = dict[str, Any]
+"""The plots of a page by name, as its script draws them."""
+
 MAX_VERDICTS = 12
 """That are shown unfolded."""
 
@@ -35,6 +37,10 @@ MAX_PICTURE_BYTES = 3_000_000
 """Of all pictures, before their encoding adds a third."""
 
 CAPTIONS = {
+    "forest": "Every group against the baseline: the mean difference over shared seeds with its 95% interval. A filled "
+    "dot is a difference that the corrected test is sure of.",
+    "curves": "The validation split over the steps: the mean over a group's seeds, and a band from the least to the "
+    "largest.",
     "rate_distortion": "Rate and distortion. A dot is a run, pale where another is no worse in both; lines join "
     "the means of groups. Dotted: equal ELBO. At the right end are runs without a rate, as a code without noise has "
     "none, and those whose rate is far out.",
@@ -56,20 +62,46 @@ def write(file: Path, comparison: Comparison, explorers: Sequence[Html] = ()) ->
     """
     library = plotly_source()
     style, script = ((ASSETS / name).read_text() for name in ("report.css", "report.js"))
-    made = {name: make(comparison) for name, make in SECTIONS.items()}
-    sections = {name: section for name, section in made.items() if section is not None}
     if explorers:
         style, script = style + explorer.style(), script + explorer.script()
-        sections["Latent explorer"] = tag("div", *explorers, class_="vae-explorers")
+    drawn = drawn_figures(comparison)
+    made = {
+        "Search": search_section.section(comparison),
+        "Verdicts": verdicts(comparison, drawn),
+        "Latent explorer": tag("div", *explorers, class_="vae-explorers") if explorers else None,
+        "Learning curves": curves(drawn),
+        "Plots": plots(comparison, drawn),
+        "Pictures": pictures(comparison),
+        "Groups": groups(comparison),
+        "Runs": runs(comparison),
+        **{name: make(comparison) for name, make in FOLDED.items()},
+    }
+    sections = {name: section for name, section in made.items() if section is not None}
     anchors = {name: "-".join(name.lower().replace(",", "").split()) for name in sections}
     body = join(
         header(comparison),
-        tag("nav", *(tag("a", name, href=f"#{anchor}") for name, anchor in anchors.items())),
-        *(join(tag("h2", name, id=anchors[name]), section) for name, section in sections.items()),
+        tag("nav", *(tag("a", name, href=f"#{anchor}") for name, anchor in anchors.items()), aria_label="Contents"),
+        *(_titled(name, anchors[name], section) for name, section in sections.items()),
+        data("figures", drawn),
         compressed_script("plotly", library),
     )
     text = page(f"Comparison: {comparison.folder}", style, body, script, [library])
     write_text(file, text)
+
+
+def _titled(name: str, anchor: str, section: Html) -> Html:
+    """A section under its heading; what few read is folded away."""
+    if name not in FOLDED:
+        return join(tag("h2", name, id=anchor), section)
+    return tag("details", tag("summary", tag("h2", name, id=anchor)), section, class_="folded")
+
+
+def drawn_figures(comparison: Comparison) -> Drawn:
+    """All plots of the page; learning curves have one for each metric."""
+    curves = overview.learning_curves(comparison)
+    drawn = {"forest": overview.forest(comparison), **figures(comparison), **search_section.figures(comparison)}
+    drawn = {name: figure for name, figure in drawn.items() if figure is not None}
+    return drawn | ({"curves": {"choices": curves}} if curves else {})
 
 
 def plotly_source() -> str:
@@ -101,13 +133,13 @@ def header(comparison: Comparison) -> Html:
     items = [tag("li", note) for note in notes(comparison)]
     return join(
         tag("h1", f"Comparison: {comparison.folder}"),
+        tag("p", sentences.best_group(comparison), class_="answer"),
         tag("p", summary),
-        tag("pre", tag("code", comparison.command)),
-        *([tag("ul", *items)] if items else []),
+        *([tag("ul", *items, class_="quiet")] if items else []),
     )
 
 
-def verdicts(comparison: Comparison) -> Html:
+def verdicts(comparison: Comparison, drawn: Drawn) -> Html:
     """In words: which group has the best score of choice, and how each stands against the baseline."""
     score = comparison.metrics[0]
     lines = [
@@ -125,10 +157,26 @@ def verdicts(comparison: Comparison) -> Html:
     note = (
         f"Against {comparison.baseline}: means over shared seeds, 95% intervals, p-values corrected for their number."
     )
-    return join(
-        tag("p", sentences.best_group(comparison)),
-        *([_verdict_list(lines), tag("p", note, class_="quiet")] if lines else []),
+    plots = tag("div", *_plots(comparison, drawn, ("forest", "rate_distortion")), class_="plots")
+    return join(plots, *([tag("p", note, class_="quiet"), _verdict_list(lines)] if lines else []))
+
+
+def _plots(comparison: Comparison, drawn: Drawn, names: Sequence[str]) -> list[Html]:
+    """The places of those of the plots that are drawn."""
+    shown = {"rate_distortion": ("rate", "distortion"), "strength": comparison.metrics[:1]}
+    return [
+        _plot(name, f"{CAPTIONS[name]} {wording.comparable_share(comparison, *shown.get(name, ()))}".rstrip())
+        for name in names
+        if name in drawn
+    ]
+
+
+def _plot(name: str, caption: str) -> Html:
+    """The place of a plot, with its caption, which is also what a screen reader says."""
+    place = tag(
+        "div", "Plots need a browser that runs JavaScript.", id=name, class_="plot", role="img", aria_label=caption
     )
+    return tag("figure", place, tag("figcaption", caption))
 
 
 def _verdict_list(lines: Sequence[Html]) -> Html:
@@ -141,21 +189,19 @@ def _verdict_list(lines: Sequence[Html]) -> Html:
     return join(shown, tag("details", summary, rest))
 
 
-def plots(comparison: Comparison) -> Html:
-    """Elements for the plots, with captions; the page's script draws them."""
-    drawn = figures(comparison)
-    placeholder = "Plots need a browser that runs JavaScript."
-    shown = {"rate_distortion": ("rate", "distortion"), "strength": comparison.metrics[:1]}
-    captions = {
-        name: f"{CAPTIONS[name]} {wording.comparable_share(comparison, *shown.get(name, ()))}".rstrip()
-        for name in drawn
-    }
-    elements = [
-        tag("figure", tag("div", placeholder, id=name, class_="plot"), tag("figcaption", captions[name]))
-        for name in drawn
-    ]
-    section = tag("div", *elements, class_="plots") if elements else tag("p", "No run has the numbers for a plot.")
-    return join(section, data("figures", drawn | search_section.figures(comparison)))
+def plots(comparison: Comparison, drawn: Drawn) -> Html | None:
+    """The plots that do not stand with the verdicts."""
+    elements = _plots(comparison, drawn, ("strength", "correlation"))
+    return tag("div", *elements, class_="plots") if elements else None
+
+
+def curves(drawn: Drawn) -> Html | None:
+    """Learning curves, with a choice of the metric."""
+    if "curves" not in drawn:
+        return None
+    options = [tag("option", metric, value=metric) for metric in drawn["curves"]["choices"]]
+    choice = tag("label", "metric ", tag("select", *options, id="curves-choice"), class_="choice")
+    return join(choice, tag("div", _plot("curves", CAPTIONS["curves"]), class_="plots single"))
 
 
 def groups(comparison: Comparison) -> Html:
@@ -184,27 +230,6 @@ def summary_cell(summary: Summary | None) -> Html:
     interval = sentences.interval(summary.low, summary.high) or "no interval"
     details = f"IQM {four_digits(summary.interquartile_mean)}, {plural(summary.n, 'seed')}"
     return number_cell(summary.mean, tag("small", interval), tag("small", details))
-
-
-def differences(comparison: Comparison) -> Html | None:
-    """The table of every difference from the baseline."""
-    rows = [
-        tag(
-            "tr",
-            tag("th", difference.group, scope="row"),
-            tag("td", difference.metric),
-            tag("td", sentences.verdict_phrase(difference), class_=difference.verdict),
-            number_cell(difference.mean if difference.pairs else None),
-            number_cell(difference.low),
-            number_cell(difference.high),
-            number_cell(difference.p, formatter=format_p),
-            number_cell(difference.pairs),
-        )
-        for difference in comparison.differences
-    ]
-    numbers = ["difference", "low", "high", "p", "shared seeds"]
-    note = tag("p", wording.legend(comparison), class_="quiet")
-    return join(table(["group", "metric", "verdict"], numbers, rows), note) if rows else None
 
 
 def pictures(comparison: Comparison) -> Html | None:
@@ -257,131 +282,26 @@ def picture(kind: str, group: Group, run: ComparedRun, content: bytes) -> Html:
     )
 
 
-def config_differences(comparison: Comparison) -> Html | None:
-    """The fields of the config that are not the same in all groups, but for the seed."""
-    by_name = {run.name: run.config for run in comparison.runs}
-    configs = [[by_name[name] for name in group.runs if name in by_name] for group in comparison.groups]
-    fields = dict.fromkeys(field for group in configs for config in group for field in config if field != "seed")
-    columns = {field: [_values_in_words(group, field) for group in configs] for field in fields}
-    columns = {field: values for field, values in columns.items() if len(set(values)) > 1}
-    rows = [
-        tag("tr", tag("th", group.name, scope="row"), *(tag("td", values[i]) for values in columns.values()))
-        for i, group in enumerate(comparison.groups)
-    ]
-    return table(["group", *columns], [], rows) if columns else None
-
-
-def _values_in_words(configs: Sequence[dict], field: str) -> str:
-    return ", ".join(dict.fromkeys(format_value(config[field]) for config in configs if field in config)) or "none"
-
-
 def runs(comparison: Comparison) -> Html:
-    """The table of every run."""
+    """The table of every run, each row a place that dots and tables link to; a click on a name shows its command."""
+    counts = Counter(run.name for run in comparison.runs)
+    places = {name: i for i, name in enumerate(counts)}
     rows = [
         tag(
             "tr",
-            tag("td", run.name, class_="name", title=run.folder),
+            tag("td", tag("button", run.name, type="button", aria_expanded="false"), class_="name", title=run.folder),
             tag("td", run.group),
             tag("td", run.status),
             number_cell(run.seed),
             *(number_cell(run.metrics.get(name)) for name in comparison.metrics),
-            id=f"run-{run.name}",
+            id=f"run-{run.name}" if counts[run.name] == 1 else None,
+            data_text=f"{run.name} {run.group} {run.status}".lower(),
+            data_command=places[run.name],
         )
         for run in comparison.runs
     ]
-    return table(["run", "group", "status"], ["seed", *comparison.metrics], rows)
-
-
-def unfinished(comparison: Comparison) -> Html | None:
-    """Runs that have not finished and folders that were not read, each with why."""
-    cells = [(run.name, run.group, run.status, run.error or "none") for run in comparison.runs if run.status != "done"]
-    cells += [(folder, "none", "skipped", reason) for folder, reason in comparison.skipped]
-    rows = [
-        tag("tr", tag("td", name, class_="name"), *(tag("td", value) for value in values)) for name, *values in cells
-    ]
-    return table(["run or folder", "group", "status", "why"], [], rows) if rows else None
-
-
-def variance(comparison: Comparison) -> Html:
-    """The share of each metric's variance by variant, its strength and the seed, beside that of pure noise."""
-    rows, percent = [], functools.partial(format_share, digits=1)
-    for metric, shares in comparison.variance_shares.items():
-        chance = {}
-        if not math.isnan(shares["rest"]):
-            runs = comparable_runs(comparison, metric)
-            chance = intervals.chance_shares(*labelled_values(runs, metric)[1:])
-        noise = {part: [tag("small", f"noise {format_share(share)}")] for part, share in chance.items()}
-        cells = [number_cell(shares[part], *noise.get(part, []), formatter=percent) for part in intervals.PARTS]
-        rows.append(tag("tr", tag("th", metric, scope="row"), *cells))
-    note = (
-        f"{wording.comparable_share(comparison)} Strength: what tells groups of a variant apart. "
-        "Below each share: what as many labels explain of pure noise."
+    search = tag("input", type="search", id="runs-filter", placeholder="words of a name, group or status")
+    controls = tag("p", tag("label", "show runs with ", search), " ", tag("span", id="runs-count", role="status"))
+    return join(
+        controls, tag("div", table(["run", "group", "status"], ["seed", *comparison.metrics], rows), id="runs-table")
     )
-    return join(table(["metric"], intervals.PARTS, rows), tag("p", note, class_="quiet"))
-
-
-def correlations(comparison: Comparison) -> Html | None:
-    """Spearman's correlations as numbers."""
-    rows = [
-        tag("tr", tag("th", name, scope="row"), *(number_cell(value, formatter=format_correlation) for value in values))
-        for name, values in zip(comparison.metrics, comparison.correlation, strict=True)
-    ]
-    if len(rows) < 2:
-        return None
-    note = tag("p", wording.comparable_share(comparison), class_="quiet")
-    return join(table(["metric"], comparison.metrics, rows), note)
-
-
-def definitions(comparison: Comparison) -> Html:
-    """What each metric is, in a line."""
-    rows = [
-        tag(
-            "tr",
-            tag("th", name, scope="row"),
-            tag("td", wording.heading(comparison, name)),
-            tag("td", sentences.definition(name)),
-        )
-        for name in comparison.metrics
-    ]
-    return table(["metric", "unit, which way, of what", "what it is"], [], rows)
-
-
-def commands(comparison: Comparison) -> Html:
-    """The command of the best run of each group; folded away those of all runs and of this report."""
-    lines, parts = reproduce.training_commands(comparison.runs), []
-    for group, run in best_runs(comparison):
-        parts += [tag("p", group.name, class_="quiet"), tag("pre", tag("code", lines[run.name]))]
-    text = "\n".join([*lines.values(), comparison.command])
-    summary = tag("summary", f"All of it: {plural(len(comparison.runs), 'run')}, then this report")
-    return join(*parts, tag("details", summary, tag("pre", tag("code", text))))
-
-
-def versions(comparison: Comparison) -> Html | None:
-    """What the runs were made with, and how many with each."""
-    counts = Counter(
-        tuple(sorted((name, str(value)) for name, value in run.environment.items())) for run in comparison.runs
-    )
-    names = sorted({name for environment in counts for name, _ in environment})
-    rows = [
-        tag("tr", *(tag("td", dict(environment).get(name, "none")) for name in names), number_cell(count))
-        for environment, count in counts.most_common()
-    ]
-    return table(names, ["runs"], rows) if names else None
-
-
-SECTIONS: dict[str, Callable[[Comparison], Html | None]] = {
-    "Search": search_section.section,
-    "Verdicts": verdicts,
-    "Plots": plots,
-    "Groups": groups,
-    "Differences from the baseline": differences,
-    "Pictures": pictures,
-    "Config differences": config_differences,
-    "Variance explained": variance,
-    "Rank correlations": correlations,
-    "Failed, dropped and skipped": unfinished,
-    "Metrics": definitions,
-    "Commands": commands,
-    "Versions": versions,
-    "Runs": runs,
-}

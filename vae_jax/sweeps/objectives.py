@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,11 +128,10 @@ def _parse(word: str) -> Objective:
     return Objective(name, better)
 
 
-def metric_overrides(objectives: Sequence[Objective], overrides: Overrides) -> Overrides:
-    """The overrides by which runs compute those of the objectives that are metrics."""
+def metric_overrides(objectives: Sequence[Objective], config: ConfigDict) -> Overrides:
+    """The override by which runs of a config compute those of the objectives that are metrics, beside what it asks."""
     words = [objective.word for objective in objectives if objective.is_metric]
     if not words:
         return []
-    given: Mapping[str, str] = dict(overrides)
-    earlier = given.get("evaluation.validation_metrics", "")
-    return [("evaluation.validation_metrics", ",".join(filter(None, dict.fromkeys([*earlier.split(","), *words]))))]
+    asked = config.evaluation.validation_metrics.split(",")
+    return [("evaluation.validation_metrics", ",".join(filter(None, dict.fromkeys([*asked, *words]))))]

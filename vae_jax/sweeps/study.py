@@ -19,6 +19,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -291,6 +292,33 @@ def _step_of_record(line: bytes) -> int:
     except (ValueError, TypeError, KeyError, RecursionError):
         return 0
     return step if _is_count(step) else 0
+
+
+TAIL_BYTES = 8192
+"""Of metrics.jsonl, among which the last evaluation is looked for."""
+
+
+def last_elbo(folder: Path) -> float | None:
+    """The ELBO of the last evaluation of the validation split among the last records; None where there is none."""
+    try:
+        with (folder / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None
+    return next((elbo for line in reversed(lines) if (elbo := _elbo_of_record(line)) is not None), None)
+
+
+def _elbo_of_record(line: bytes) -> float | None:
+    """The ELBO of one line of metrics.jsonl, if it is of the validation split and has a finite one."""
+    if b'"validation"' not in line:
+        return None
+    try:
+        record = json.loads(line)
+        elbo = record["elbo"] if record["split"] == "validation" else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return elbo if isinstance(elbo, float) and math.isfinite(elbo) else None
 
 
 def remaining_steps(run: PlanEntry, step: int) -> float:

@@ -104,6 +104,7 @@ class Journal:
             count = min(self.settings.at_once, limit - len(opened.study.trials))
             for _ in range(count):
                 opened.study.ask(self.space.distributions())
+        self.write_trials()
         return self.running()
 
     def running(self) -> list[Trial]:

@@ -21,6 +21,8 @@ from vae_jax.randomness import stream
 from vae_jax.training import writers
 from vae_jax.training.run_results import VALIDATION
 
+WAYS = {True: "higher is better", False: "lower is better", None: ""}
+
 
 def expand_metrics(words: str, model: Model, dataset: Dataset, say: Callable[[str], Any] = print) -> str:
     """`words` checked, with "all" in the place of every metric that this model and its data can have.
@@ -79,7 +81,9 @@ def run_metrics(
         results = {**scores, f"{label}.protocol": request.protocol}
         named = {f"{prefix}{name}": value for name, value in results.items()}
         merge_evaluation(file, f"{prefix}{label}", named, run.step)
-        say(f"{position} {label} = {format_fixed(scores[label], 4)}   ({time.perf_counter() - began:.1f} s)")
+        way = WAYS[metrics.higher_is_better(label)]
+        reading = "".join(f", {words}" for words in (metrics.unit(label), way) if words)
+        say(f"{position} {label} = {format_fixed(scores[label], 4)}{reading}   ({time.perf_counter() - began:.1f} s)")
     return read_evaluation(file, run.step), failed
 
 

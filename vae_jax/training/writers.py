@@ -1,6 +1,6 @@
 """Where a run's numbers and pictures go: the terminal, metrics.jsonl, Weights & Biases; TensorBoard: event_files.py.
 
-The only file that imports wandb, but for launch/wandb_agent.py. metrics.jsonl is the truth and W&B a mirror of it: the
+The only file that imports wandb, but for the agents of launch/. metrics.jsonl is the truth and W&B a mirror of it: the
 mirror lives in a thread of its own, so that it can neither stop nor slow a run, and fails once, aloud.
 """
 
@@ -20,7 +20,7 @@ from urllib.request import getproxies
 
 from tqdm import tqdm
 
-from vae_jax.files import named_errors, plain, replacement, write_text
+from vae_jax.files import named_errors, plain, read_json, replacement, write_text
 from vae_jax.phrases import plural
 from vae_jax.screen import wrap_text
 from vae_jax.training.background import BackgroundCalls, error_line
@@ -42,6 +42,9 @@ NOTEBOOK_COLUMNS = 100
 
 IDENTITY = re.compile(r"[\w-]{1,64}", re.ASCII)
 """What W&B takes as the id of a run."""
+
+TRIAL_FILE, STOP_FILE = Path("wandb", "trial.json"), Path("wandb", "stopped")
+"""In a run's folder: which trial of a W&B sweep it is, where it trains beside others, and that W&B has stopped it."""
 
 START_SECONDS, FINISH_SECONDS = 10.0, 20.0
 """W&B's own limits on the start of a run and on its last uploads."""
@@ -182,8 +185,8 @@ class WandbMirror:
 
     `settings` is the config's `wandb` section. Mode "online" falls back to "offline" within seconds
     where there is no key or no network. The run's id is kept in `workdir/wandb/id`, so that a
-    resumed run goes on in the same W&B run. Whatever fails is reported once through `say`, and
-    nothing but `close` ever waits for W&B.
+    resumed run goes on in the same W&B run; `workdir/wandb/trial.json` says of which sweep it is a trial.
+    Whatever fails is reported once through `say`, and nothing but `close` ever waits for W&B.
     """
 
     def __init__(self, workdir: Path, settings: Mapping[str, Any], config: Any, say: Callable[[str], Any] = print):
@@ -278,6 +281,9 @@ class WandbMirror:
 
     def _init(self, wandb: Any, mode: str) -> Any:
         names = {name: self._settings[name] or None for name in ("project", "entity", "group", "name")}
+        trial = read_json(self._workdir / TRIAL_FILE)
+        if trial:
+            names |= {name: trial[name] for name in ("project", "entity") if trial[name]}
         return wandb.init(
             **{**names, "name": names["name"] or self._workdir.resolve().name},
             job_type=self._settings.get("job_type", "train"),
@@ -287,11 +293,23 @@ class WandbMirror:
             reinit="create_new",  # whatever other run this process has is not ours to continue
             mode=mode,
             dir=str(self._workdir),
-            config=plain(self._config),
+            config=plain(self._config) | trial.get("parameters", {}),
             settings=wandb.Settings(
-                init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS, silent=True, console="off"
+                init_timeout=START_SECONDS,
+                finish_timeout=FINISH_SECONDS,
+                silent=True,
+                console="off",
+                **self._trial_settings(trial),
             ),
         )
+
+    def _trial_settings(self, trial: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of W&B by which a run is a trial of a sweep; none where it is no trial.
+
+        WANDB_SWEEP_ID is for processes of one run: under it W&B takes no id of a run but its own. And a run that is
+        stopped on W&B's site would interrupt the process of all; so it leaves a file, for whoever started them.
+        """
+        return {"sweep_id": trial["sweep"], "stop_fn": (self._workdir / STOP_FILE).touch} if trial else {}
 
 
 def _check_online(wandb: Any) -> None:

@@ -13,7 +13,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+function closeDetails(place) {
+  for (const row of place.querySelectorAll("tr.details")) row.remove();
+  for (const button of place.querySelectorAll("[aria-expanded=true]")) button.setAttribute("aria-expanded", "false");
+}
+
 function sort(table, heading) {
+  closeDetails(table);
   const descending = heading.getAttribute("aria-sort") === "ascending";
   for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
@@ -37,6 +43,57 @@ for (const button of document.querySelectorAll(".picture button")) {
   button.addEventListener("click", () => button.closest(".picture").classList.toggle("wide"));
 }
 
+const filter = document.getElementById("runs-filter");
+filter?.addEventListener("input", () => {
+  const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+  closeDetails(document.getElementById("runs-table"));
+  const rows = [...document.querySelectorAll("#runs-table tbody tr")];
+  let shown = 0;
+  for (const row of rows) {
+    row.hidden = !words.every((word) => row.dataset.text.includes(word));
+    shown += !row.hidden;
+  }
+  document.getElementById("runs-count").textContent = words.length ? `${shown} of ${rows.length}` : "";
+});
+
+// The command of a run, below its row; the section on commands has them in the order of the runs.
+document.getElementById("runs-table")?.addEventListener("click", (event) => {
+  const button = event.target.closest("td.name button");
+  if (!button) return;
+  const row = button.closest("tr");
+  const open = button.getAttribute("aria-expanded") === "true";
+  button.setAttribute("aria-expanded", String(!open));
+  if (open) return row.nextElementSibling.remove();
+  const command = document.getElementById("all-commands").textContent.split("\n")[row.dataset.command];
+  const copy = document.createElement("button");
+  copy.type = "button";
+  copy.textContent = "Copy";
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(command);
+    copy.textContent = "Copied";
+  });
+  const code = document.createElement("code");
+  code.textContent = command;
+  const cell = document.createElement("td");
+  cell.colSpan = row.cells.length;
+  cell.append(code, " ", copy);
+  const details = document.createElement("tr");
+  details.className = "details";
+  details.append(cell);
+  row.after(details);
+});
+
+// A link to a run, from a dot or a table, shows its row whatever is filtered.
+addEventListener("hashchange", () => {
+  const row = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!row) return;
+  if (row.hidden) {
+    filter.value = "";
+    filter.dispatchEvent(new Event("input"));
+  }
+  row.scrollIntoView({ block: "center" });
+});
+
 async function draw() {
   const figures = Object.entries(JSON.parse(document.getElementById("figures").textContent));
   if (!figures.length) return;
@@ -49,10 +106,15 @@ async function draw() {
   // A finger that moves the page shall not zoom a plot.
   const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
   const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
-  for (const [id, figure] of figures) {
+  for (const [id, entry] of figures) {
     const place = document.getElementById(id);
+    const figure = entry.choices ? Object.values(entry.choices)[0] : entry;
     place.textContent = "";
     await Plotly.newPlot(place, figure.data, { ...figure.layout, dragmode }, config);
+    document.getElementById(`${id}-choice`)?.addEventListener("change", (event) => {
+      const { data, layout } = entry.choices[event.target.value];
+      Plotly.react(place, data, { ...layout, dragmode }, config);
+    });
     place.on("plotly_click", ({ points }) => {
       if (points[0].customdata) location.hash = `run-${points[0].customdata}`;
     });

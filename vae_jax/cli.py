@@ -160,13 +160,13 @@ def compare(argv: Sequence[str]) -> int:
 def udr(argv: Sequence[str]) -> int:
     """Which runs found the latents that other seeds found too: unsupervised disentanglement ranking, without factors.
 
-    --runs is the folder of a study, or several with commas between. Its finished runs are grouped as vae-jax compare
-    does, those that differ in their seeds alone together, and within each group of two or more all encode the same
-    held-out images. A run's UDR (Duan et al. 2020; docs/metrics.md) is the median of how well its latents match those
-    of each other run, from 0 to 1. It joins each run's evaluation.json as udr, of rank correlations as
-    udr:relation=spearman, so that vae-jax compare has it; udr.json in the first of the folders holds all of them.
-    Scores of groups may be compared with each other, for one variant's settings say; a group of few runs scores with
-    more noise, and seeds that agree on something wrong score well.
+    --runs is the folder of a study, or several with commas between. Finished runs that differ only in their seed form a
+    group, as in vae-jax compare. In each group of two or more, all runs encode the same held-out images. A run's UDR
+    (Duan et al. 2020; docs/metrics.md) is the median of how well its latents match those of each other run, from 0 to
+    1. It joins each run's evaluation.json as udr (with rank correlations as udr:relation=spearman), where vae-jax
+    compare finds it; udr.json in the first of the folders holds all scores. Scores of groups compare with each other,
+    for example those of one variant's settings. A group of few runs scores with more noise, and seeds that agree on
+    something wrong score well.
     """
     from vae_jax.comparison.unsupervised_ranking import FILE, rank_folders, ranking_lines
 

@@ -317,9 +317,19 @@ addEventListener("load", () => {
     const corner = shown() !== moved;
     const { reach, unit } = section.explorer.frame();
     section.explorer.go(code().map(() => -0.001));
-    const numbers = [...section.querySelectorAll("output")].map((output) => output.textContent);
+    const numbers = [...section.querySelectorAll(".sliders output")].map((output) => output.textContent);
+    const press = (place) => [...section.querySelectorAll(place)].forEach((button) => button.click());
+    const seen = () => map.toDataURL(), whole = seen();
+    press(".legend button");
+    const filtered = seen() !== whole;
+    press(".legend button");
+    const restored = seen() === whole;
+    press(".draw button:nth-child(1)");
+    const prior = Array.from(code());
+    press(".draw button:nth-child(2)");
+    const sheet = section.querySelectorAll(".draws canvas").length;
     return {
-      scale: [reach, unit], numbers,
+      scale: [reach, unit], numbers, filtered, restored, prior, sheet,
       title: section.querySelector("h3").textContent, difference: Number(section.dataset.difference ?? NaN),
       images: decode ? [0, 1, 2].map((n) => Array.from(decode(codeOf(n)))) : null,
       moves: first !== moved, at, corner, note: section.querySelector(".note").textContent,
@@ -376,9 +386,15 @@ def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
         assert shown["moves"]
         assert shown["corner"]
         assert set(shown["numbers"]) == {"0.00"}
+        assert shown["filtered"]
+        assert shown["restored"]
+        drawn_codes = unpacked(explorer.prior_draws(run)).reshape(-1, run.code_dim)
+        np.testing.assert_allclose(shown["prior"], drawn_codes[0], atol=1e-6)
+        assert shown["sheet"] == 16
     assert len({tuple(shown["scale"]) for shown in result["found"]}) == 1  # as many pixels for a unit on every map
     large = result["found"][2]
     assert large["images"] is None
+    assert large["sheet"] == 0  # it cannot decode what is drawn
     assert "rendered beforehand" in large["note"]
     assert large["moves"]
     assert large["corner"]

@@ -4,7 +4,8 @@
 
 A slider for each latent, the most informative first, with the decoded image at once; a map of held-out codes, to the
 same scale for two runs side by side, where a click decodes that point and a drag plays the line between two points or
-images; two runs of the same data follow one another from image to image. The page is one file, WORKDIR/explore.html
+images; codes drawn from the run's prior, one or sixteen; decoded images under the map. Two runs of the same data
+follow one another from image to image. The page is one file, WORKDIR/explore.html
 unless --out says otherwise, that loads nothing; `fragment` is the same for a page of others.
 
 The decoder itself runs in the page, from weights that decoder_export.py packs, and says how far it is from JAX's images
@@ -50,6 +51,8 @@ from vae_jax.training.open_run import open_run
 
 MAX_IMAGES, MAX_PIXELS = 1000, 2_000_000
 """Held-out images on the map, and the numbers in all of them together."""
+PRIOR_DRAWS = 128
+"""Codes drawn from the prior that a page has, sixteen of which it shows at once."""
 PRIOR_RADIUS = 2.0
 """Of the circle that a map shows of N(0, I), in its standard deviations."""
 SLIDER_STEPS, MAP_STEPS = 200, 40
@@ -184,7 +187,18 @@ def exploration(
         if dataset.columns is not None:
             rendered["note"] += _column_note(dataset.columns.names)
         return content | rendered
-    return content | {**_decoder(run, codes), "sliders": sliders, "planes": planes, "steps": MAP_STEPS}
+    moving = {"sliders": sliders, "planes": planes, "steps": MAP_STEPS, "draws": prior_draws(run)}
+    return content | {**_decoder(run, codes), **moving}
+
+
+def prior_draws(run: TrainedModel) -> str | None:
+    """Codes from the run's own prior, packed; None where that is one for each label."""
+    variant, key = run.model.variant, jax.random.key(0)
+    try:
+        codes = variant.sample_prior(run.model.nets, run.params, key, PRIOR_DRAWS, run.latent_dim)
+    except UserError:
+        return None
+    return pack_array(np.asarray(codes, np.float32))
 
 
 def _shrink_factor(image_shape: tuple[int, int, int]) -> int:

@@ -83,7 +83,7 @@ def page(title: str, style: str, body: Html, script: str, added_scripts: Sequenc
         tag("title", title),
         tag("style", Html(style)),
     )
-    document = tag("html", head, tag("body", body, tag("script", Html(script))), lang="en")
+    document = tag("html", head, tag("body", tag("main", body), tag("script", Html(script))), lang="en")
     return Html(f"<!doctype html>\n{document}\n")
 
 

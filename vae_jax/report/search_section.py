@@ -47,7 +47,7 @@ def section(comparison: Comparison) -> Html | None:
     elements = [
         tag(
             "figure",
-            tag("div", placeholder, id=name, class_="plot", role="img", aria_label=_caption(search, name)),
+            tag("div", placeholder, id=name, class_="plot", role="group", aria_label=_caption(search, name)),
             tag("figcaption", _caption(search, name)),
         )
         for name in figures(comparison)

@@ -174,7 +174,7 @@ def _plots(comparison: Comparison, drawn: Drawn, names: Sequence[str]) -> list[H
 def _plot(name: str, caption: str) -> Html:
     """The place of a plot, with its caption, which is also what a screen reader says."""
     place = tag(
-        "div", "Plots need a browser that runs JavaScript.", id=name, class_="plot", role="img", aria_label=caption
+        "div", "Plots need a browser that runs JavaScript.", id=name, class_="plot", role="group", aria_label=caption
     )
     return tag("figure", place, tag("figcaption", caption))
 

@@ -33,7 +33,8 @@ globalThis.vaeExplorer ??= (() => {
     const decode = given.decoder && decoder(given.decoder);
     const tiles = given.grid && float32(given.grid.codes);
     let code = codeOf(0), chosen = 0, plane = planes[0], ends = null, playing = 0;
-    let dots = [], press = null, hover = null;
+    let dots = [], press = null, hover = null, drawn = 0, tilesShown = false;
+    const draws = given.draws && decode && float32(given.draws), hidden = new Set();
 
     // What a slider and the map move: of images rendered beforehand, all are near the first code.
     const base = () => (tiles ? codeOf(0) : code);
@@ -53,6 +54,31 @@ globalThis.vaeExplorer ??= (() => {
     const along = make("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, disabled: true,
       ariaLabel: "place on the line", oninput: () => linked((peer) => peer.onLine(Number(along.value))) });
     const button = (textContent, onclick) => make("button", { type: "button", textContent, onclick });
+    const drawnCode = () => {
+      const n = drawn++ % (draws.length / size);
+      return draws.slice(n * size, (n + 1) * size);
+    };
+    const draw1 = button("Draw from the prior", () => go(drawnCode()));
+    const sheet = make("div", { className: "draws", hidden: true });
+    const draw16 = button("Sixteen draws", () => {
+      sheet.hidden = false;
+      sheet.replaceChildren(...Array.from({ length: 16 }, () => {
+        const wanted = drawnCode(), small = canvas("draw from the prior; a click takes it");
+        paint(small, decode(wanted));
+        small.onclick = () => go(wanted);
+        return small;
+      }));
+    });
+    const reset = button("Reset", () => {
+      sheet.hidden = true;
+      ends = null;
+      along.disabled = again.disabled = true;
+      linked((peer) => peer.go(peer.codeOf(0), 0));
+    });
+    const under = make("input", { type: "checkbox", onchange: () => {
+      tilesShown = under.checked;
+      drawMap();
+    } });
     const again = button("Play", () => playAll(...ends)), mean = button("Mean code", () => go(float32(given.mean)));
     again.disabled = true;
     const map = make("canvas", { className: "map", tabIndex: 0, role: "application",
@@ -83,23 +109,36 @@ globalThis.vaeExplorer ??= (() => {
       mark.style.background = colours[label];
       return make("span", {}, mark, ` ${classes[label]}`);
     };
-    if (classes.length <= 20) legend.append(...classes.map((_, label) => markOf(label)));
+    // A click on a class hides its dots, or shows them again.
+    const filterOf = (label) => {
+      const toggle = make("button", { type: "button", onclick: () => {
+        if (!hidden.delete(label)) hidden.add(label);
+        toggle.setAttribute("aria-pressed", String(!hidden.has(label)));
+        drawMap();
+      } }, ...markOf(label).childNodes);
+      toggle.setAttribute("aria-pressed", "true");
+      return toggle;
+    };
+    if (classes.length <= 20) legend.append(...classes.map((_, label) => filterOf(label)));
     else {
       ramp.style.background = `linear-gradient(to right, ${colours.join(", ")})`;
       legend.append(`${classes.length} labels `, classes[0], ramp, classes.at(-1));
       const between = [0.25, 0.5, 0.75].map((share) => markOf(Math.round(share * (classes.length - 1))));
       legend.append(...between);
     }
+    const caption = make("output", { className: "hovered" });
     const figure = (picture, ...caption) => make("figure", {}, picture, make("figcaption", {}, ...caption));
     section.append(
       make("h3", { textContent: given.name }), make("p", { textContent: given.about }), proof(),
       make("div", { className: "body" },
         make("div", { className: "pictures" },
-          figure(decoded, "decoded ", mean), figure(original, "held-out image ", which)),
+          figure(decoded, "decoded ", mean), figure(original, "held-out image ", which, caption)),
+        make("div", { className: "draw" }, ...(draws ? [draw1, draw16] : []), reset, sheet),
         make("div", { className: "sliders" }, ...rows.map(({ label }) => label)),
         make("div", { className: "places" },
           make("div", { className: "line" }, "Line from ", from, " to ", to, again, along),
-          make("div", {}, "Map: ", axes), map, legend,
+          make("div", {}, "Map: ", axes),
+          ...(decode ? [make("label", { className: "under" }, under, " decoded images under the map")] : []), map, legend,
           make("p", { className: "hint", textContent: "Click to decode that point, or on a dot to take its whole code; "
             + "drag from one dot to another for the line between them. What the map does not show stays as it is. "
             + "Maps side by side are to one scale; dashed: two standard deviations of N(0, I)." }))),
@@ -192,6 +231,7 @@ globalThis.vaeExplorer ??= (() => {
     function nearest([x, y], reach) {
       let best = null, least = reach ** 2;
       dots.forEach(([a, b], index) => {
+        if (labels && hidden.has(labels[index])) return;
         const found = (a - x) ** 2 + (b - y) ** 2;
         if (found <= least) [best, least] = [index, found];
       });
@@ -215,6 +255,7 @@ globalThis.vaeExplorer ??= (() => {
     map.onpointermove = (event) => {
       if (press) press.end = place(event);
       hover = nearest(place(event), press ? 14 : reach(event));
+      showHovered();
       drawMap();
     };
     map.onpointerup = (event) => {
@@ -225,7 +266,11 @@ globalThis.vaeExplorer ??= (() => {
       else if (index === null) go(at(fromMap(end)));
       else choose(index);
     };
-    map.onpointercancel = map.onpointerleave = () => { press = hover = null; drawMap(); };
+    map.onpointercancel = map.onpointerleave = () => {
+      press = hover = null;
+      showHovered();
+      drawMap();
+    };
     map.onkeydown = (event) => {
       const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
       if (!move && event.key !== "Enter") return;
@@ -237,8 +282,28 @@ globalThis.vaeExplorer ??= (() => {
 
     // What is drawn.
 
-    function drawImage(values) {
-      const context = decoded.getContext("2d"), pixels = context.createImageData(width, height);
+    // What the decoder makes of the points of the map, side by side under the dots.
+    const parts = 13;
+    function drawTilesUnder(context, seen) {
+      const small = canvas("decoded image"), side = (2 * seen.reach * seen.unit) / parts;
+      context.imageSmoothingEnabled = false;
+      context.globalAlpha = 0.55;
+      for (let i = 0; i < parts * parts; i++) {
+        const corner = [before + (i % parts) * side, after + Math.floor(i / parts) * side];
+        paint(small, decode(at(fromMap([corner[0] + side / 2, corner[1] + side / 2], seen))));
+        context.drawImage(small, ...corner, side, side);
+      }
+    }
+
+    // The held-out image under the pointer, in the place of the chosen one.
+    function showHovered() {
+      if (held) drawTile(original, held, given.columns, hover ?? chosen);
+      caption.textContent = hover === null ? "" : `image ${hover}${labels ? `, ${classes[labels[hover]]}` : ""}`;
+    }
+
+    const drawImage = (values) => paint(decoded, values);
+    function paint(target, values) {
+      const context = target.getContext("2d"), pixels = context.createImageData(width, height);
       for (let i = 0; i < width * height; i++) {
         for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = 255 * values[i * channels + Math.min(c, channels - 1)];
         pixels.data[4 * i + 3] = 255;
@@ -298,8 +363,10 @@ globalThis.vaeExplorer ??= (() => {
         context.arc(x, y, radius, 0, 2 * Math.PI);
         context.stroke();
       };
+      if (tilesShown) drawTilesUnder(context, seen);
       context.globalAlpha = 0.75;
       dots.forEach(([x, y], n) => {
+        if (labels && hidden.has(labels[n])) return;
         context.fillStyle = colours[labels ? labels[n] : 0];
         context.fillRect(x - 2, y - 2, 4, 4);
       });
@@ -327,7 +394,7 @@ globalThis.vaeExplorer ??= (() => {
     function draw() {
       if (decode) drawImage(decode(code));
       else if (rendered) drawTile(decoded, rendered, given.grid.columns, tileOf(code));
-      if (held) drawTile(original, held, given.columns, chosen);
+      showHovered();
       which.value = chosen ?? "";
       [from.value, to.value] = ends ? ends.map(({ index }) => index ?? "") : ["", ""];
       for (const { dimension, input, output } of rows) {

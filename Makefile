@@ -12,7 +12,7 @@ PYTEST = .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder -n
 # Programs that wait for one another leave a processor free now and then.
 ONE_MORE = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: train test test-all test-full test-wheel lint clean
+.PHONY: train test test-all test-full test-wheel lint docs clean
 
 train: .venv/installed
 	.venv/bin/python -m experiments.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -36,8 +36,20 @@ lint: .venv/installed-dev
 	.venv/bin/ruff format -q --check
 	.venv/bin/mypy
 
+# The site of docs/: site/index.html opens without a server. The study that it shows is trained once, in half a minute;
+# make clean forgets it.
+docs: runs/live/explorer.html
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+
+runs/live/explorer.html: .venv/installed-dev docs/live/study.py
+	@rm -rf runs/live
+	@.venv/bin/python -m vae_jax sweep --config=docs/live/study.py --workdir=runs/live
+	@.venv/bin/python -m vae_jax compare --runs=runs/live >/dev/null
+	@.venv/bin/python -m vae_jax explore --workdir="$$(echo runs/live/beta=1_s0_*)" \
+		--other="$$(echo runs/live/beta=0.25_s0_*)" --out=$@
+
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv build site runs/live *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,5 +70,5 @@ clean:
 
 .venv/installed-dev: .venv/bin/pip pyproject.toml constraints.txt
 	@echo 'installing with the test tools into .venv (a minute or two, the first time) ...'
-	@$(PIP) -e '.[dev,tfds,compare,search,slurm]'
+	@$(PIP) -e '.[dev,docs,tfds,compare,search,slurm]'
 	@touch $@ .venv/installed

@@ -2,16 +2,19 @@
 
     python -m experiments.document
 
-What stands in those files from "## Step times" and "## Measured" on is measured, and kept as it is.
+A docstring is a title, then lines of the form "Purpose    samples", then its equations and what there is to say. What
+stands in those files from "## Step times" and "## Measured" on is measured, and kept as it is.
 """
 
 import ast
+import html
 import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.docstring_markdown import Guide, markdown, read_guide
 from vae_jax import metrics, registry, variants
 from vae_jax.config.command_line import Parser, run_program
 from vae_jax.config.parse import load_config
@@ -20,28 +23,59 @@ ROOT = Path(__file__).parents[1]
 
 METRICS_HEAD = """# Metrics
 
-Each is one file in vae_jax/metrics, computed from a trained run and its data:
-
     vae-jax evaluate --workdir=runs/sprites --metrics=mig,dci,likelihood:k=5000
 
-Results join the run's evaluation.json: `mig`, its details `mig.x`, and `mig.protocol`, the parameters that made it.
-With parameters other than the defaults, the reference protocol, they stand under the words that asked for them
-(`likelihood:k=100`). config.evaluation.metrics has them computed after the last step.
+computes metrics of a trained run. Results join the run's evaluation.json: `mig`, its details `mig.x`, and
+`mig.protocol`, the parameters that made it. The defaults are the reference protocol. With other parameters, results
+stand under the words that asked for them (`likelihood:k=100`). A run whose config.evaluation.metrics names metrics
+computes them after its last step.
 
-A metric of your own is a module that defines `METRIC`, beside the config file or on the path, and is asked for by its
-dotted name: `--metrics=my_lab.scores.mine:bins=30`. As a dot begins a detail, its results are `my_lab/scores/mine`.
+A metric of your own is a module that defines `METRIC` ([your own code](extending.md#a-metric)).
 
-This page is written by `python -m experiments.document` from the docstrings; a test holds the two together.
+This page is written by `python -m experiments.document` from the docstrings in vae_jax/metrics.
 
 """
 
 VARIANTS_HEAD = """# Variants
 
-Each is one file in vae_jax/variants, one scalar loss in nats per image, chosen by `--config.variant.name`.
-This page is written by `python -m experiments.document` from the docstrings of the variants and of the configs
-that train them; a test holds the two together.
+A variant is one scalar loss in nats per image, in one file of vae_jax/variants, chosen by `--config.variant.name`. This
+page has all of them by purpose; [which variant do I want?](choosing.md) is the short way in.
+
+It is written by `python -m experiments.document` from the docstrings of the variants and of the configs that train
+them. "Swept" fields may differ within one compiled program.
 
 """
+
+METRIC_PURPOSES = (
+    "fit to unseen images",
+    "quality of samples",
+    "quality of reconstructions",
+    "use of the latents",
+    "disentanglement, where factors are known",
+    "disentanglement, without factors",
+)
+
+VARIANT_PURPOSES = (
+    "a first model",
+    "better samples",
+    "sharp reconstructions",
+    "disentangled factors",
+    "a tight bound",
+    "discrete codes",
+    "labels",
+)
+
+NOTE = """<details markdown="1">
+<summary>{summary}</summary>
+
+```
+{doc}
+```
+
+</details>
+
+"""
+"""The lab notes of a config, folded."""
 
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither way is better"}
 
@@ -72,34 +106,73 @@ def main(argv: list[str]) -> int:
 
 def metrics_page() -> str:
     """The part of docs/metrics.md that follows from the code."""
-    return METRICS_HEAD + "".join(_metric_section(name) for name in metrics.names())
+    guides = {name: read_guide(metrics.description(metrics.get(name))) for name in metrics.names()}
+    return METRICS_HEAD + _grouped(guides, METRIC_PURPOSES, "Shows", _metric_section)
 
 
-def _metric_section(name: str) -> str:
+def variants_page() -> str:
+    """The part of docs/variants.md that follows from the code."""
+    modules = [
+        importlib.import_module(f"{variants.__name__}.{name}") for name in registry.file_names(variants.__name__)
+    ]
+    guides = {module.__name__.rpartition(".")[2]: read_guide(inspect.getdoc(module) or "") for module in modules}
+    notes = _lab_notes()
+
+    def section(name: str, guide: Guide) -> str:
+        return _variant_section(name, guide) + "".join(notes.get(name, []))
+
+    return VARIANTS_HEAD + _grouped(guides, VARIANT_PURPOSES, "Take it", section)
+
+
+def _grouped(
+    guides: dict[str, Guide], purposes: tuple[str, ...], short: str, section: Callable[[str, Guide], str]
+) -> str:
+    """A table of all by purpose, then their sections; an unknown purpose is a KeyError."""
+    groups: dict[str, list[str]] = {purpose: [] for purpose in purposes}
+    for name, guide in guides.items():
+        groups[guide.labels["Purpose"]].append(name)
+    cells = {name: _first_sentence(guide.labels[short]) for name, guide in guides.items()}
+    rows = [
+        f"| {purpose if name == names[0] else ''} | [{name}](#{name}) | {cells[name]} |\n"
+        for purpose, names in groups.items()
+        for name in names
+    ]
+    text = f"| purpose | name | {short.lower()} |\n|---|---|---|\n" + "".join(rows) + "\n"
+    for purpose, names in groups.items():
+        text += f"## {purpose.capitalize()}\n\n" + "".join(section(name, guides[name]) for name in names)
+    return text
+
+
+def _first_sentence(text: str) -> str:
+    """The first sentence, for a cell of a table."""
+    return markdown(text.partition(". ")[0].removesuffix(".")).replace("|", "\\|")
+
+
+def _metric_section(name: str, guide: Guide) -> str:
     metric = metrics.get(name)
     needs = "; ".join(metrics.REQUIREMENTS[requirement] for requirement in metric.requires) or "nothing but the run"
     parameters = registry.keyword_fields(metric.compute)
     shown = ", ".join(f"`{parameter}={value}`" for parameter, value in parameters.items()) or "none"
     direction = DIRECTIONS[metric.higher_is_better]
     reading = f"In {metric.unit}; {direction}" if metric.unit else direction.capitalize()
-    facts = f"Needs {needs}. Parameters: {shown}. {reading}."
-    return f"## {name}\n\n```\n{metrics.description(metric)}\n```\n\n{facts}\n\n"
+    facts = f"{reading}. Needs {needs}. Parameters: {shown}."
+    labels = {label: markdown(text) for label, text in guide.labels.items()}
+    return (
+        f"### {name}\n\n{markdown(guide.title)}\n\n**It shows** {labels['Shows']}\n\n"
+        f"**It misleads** {labels['Misleads']}\n\n{facts}\n\n{markdown(guide.body)}\n\n"
+    )
 
 
-def variants_page() -> str:
-    """The part of docs/variants.md that follows from the code."""
-    notes = _lab_notes()
-    names = registry.file_names(variants.__name__)
-    return VARIANTS_HEAD + "".join(_variant_section(name) + "".join(notes.get(name, [])) for name in names)
-
-
-def _variant_section(name: str) -> str:
-    doc = inspect.getdoc(importlib.import_module(f"{variants.__name__}.{name}"))
+def _variant_section(name: str, guide: Guide) -> str:
     fields = {field: value for field, value in variants.defaults(name).items() if field != "name"}
     swept = variants.traced(name)
     rows = [f"| `{field}` | {value!r} | {'swept' if field in swept else 'static'} |" for field, value in fields.items()]
     table = "\n".join(["| field | default | |", "|---|---|---|", *rows]) + "\n\n" if rows else ""
-    return f"## {name}\n\n```\n{doc}\n```\n\n{table}"
+    return (
+        f"### {name}\n\n{markdown(guide.title)}\n\n**Take it** {markdown(guide.labels['Take it'])}\n\n"
+        f"    {guide.labels['Command']}\n\n{markdown(guide.body)}\n\n{table}"
+        f"Code: [vae_jax/variants/{name}.py](../vae_jax/variants/{name}.py).\n\n"
+    )
 
 
 def _lab_notes() -> dict[str, list[str]]:
@@ -109,7 +182,10 @@ def _lab_notes() -> dict[str, list[str]]:
         if path.stem not in ("__init__", "default"):
             doc = ast.get_docstring(ast.parse(path.read_text()))
             name = load_config(str(path)).variant.name
-            notes.setdefault(name, []).append(f"{path.relative_to(ROOT)}:\n\n```\n{doc}\n```\n\n")
+            summary = f"{path.relative_to(ROOT)}: {doc.partition(chr(10))[0]}"
+            notes.setdefault(name, []).append(
+                NOTE.format(summary=html.escape(summary.replace("`", ""), quote=False), doc=doc)
+            )
     return notes
 
 

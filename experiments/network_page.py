@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from experiments.docstring_markdown import markdown, read_arguments
 from vae_jax import registry
 from vae_jax.config.command_line import Parser, run_program
 from vae_jax.models import networks
@@ -27,18 +28,33 @@ WRAPPERS = ("body", "Mlp_0")
 
 HEAD = """# Networks
 
-An encoder and a decoder are chosen together, by `--config.net.name`; every one works with every variant and likelihood,
-in populations too. Each is one file in vae_jax/models/networks.
+`--config.net.name` chooses encoder and decoder together. Every network works with every variant and likelihood, and in
+populations. Each is one file in vae_jax/models/networks.
 
     vae-jax train --config=mnist --config.net.name=resnet --config.net.widths="(32,64)" --workdir=runs/resnet
 
-Layers and counts are of the defaults on 28x28x1 images with 16 latents (grid: 196, four for each of 7x7 places) and a
-Bernoulli likelihood, one number a pixel.
-Each is written as the shape of its kernel, inputs x outputs: a convolution's inputs are the numbers in its window (nine
-pixels of 64 channels are 576), a transposed one's outputs those in its. What no kernel accounts for is biases and the
-scales of norms. `python -m experiments.network_page` computes them; a test holds the page to the code.
+{summary}
+
+All take `activation` and `dtype` (float32, bfloat16). `train.optimizer` is one of optax's: adam, adamw, adabelief,
+adamax, amsgrad, lamb, lion, muon, nadam, radam, rmsprop, schedule_free, sgd, yogi. `train.schedule` is constant,
+cosine, warmup_cosine, steps or exponential. `train.learning_rate` and `train.weight_decay` are swept in one compiled
+program. Decay is of kernels only: not of biases, norms or a codebook.
+
+Layers and counts below are of the defaults on 28x28x1 images with 16 latents (grid: 196, four for each of 7x7 places)
+and a Bernoulli likelihood, one number a pixel. A kernel's shape is inputs x outputs: a convolution's inputs are the
+numbers in its window (nine pixels of 64 channels are 576), a transposed convolution's outputs are the numbers in its
+window. Parameters that are in no kernel are biases and the scales of norms. `python -m experiments.network_page`
+computes the tables.
 
 """
+
+
+DETAILS = """<details markdown="1">
+<summary>Layers and parameters</summary>
+
+{table}
+
+</details>"""
 
 
 def main(argv: list[str]) -> int:
@@ -52,17 +68,23 @@ def main(argv: list[str]) -> int:
 
 def generate() -> str:
     """The part of the page that follows from the code."""
-    return HEAD + "".join(_section(name) for name in registry.file_names(networks.__name__))
+    names = registry.file_names(networks.__name__)
+    titles = {name: (inspect.getdoc(networks.get(name)) or "").partition("\n")[0] for name in names}
+    summary = "\n".join(["| name | |", "|---|---|", *(f"| [{name}](#{name}) | {titles[name]} |" for name in names)])
+    return HEAD.format(summary=summary) + "".join(_section(name) for name in names)
 
 
 def _section(name: str) -> str:
     make = networks.get(name)
-    fields = ", ".join(f"`{field}={value!r}`" for field, value in registry.keyword_fields(make).items())
+    doc, _, arguments = (inspect.getdoc(make) or "").partition("\n\nArgs:\n")
+    meanings = read_arguments(arguments)
+    rows = [f"| `{f}` | {value!r} | {meanings[f]} |" for f, value in registry.keyword_fields(make).items()]
+    fields = "\n".join(["| field | default | |", "|---|---|---|", *rows])
     parts = _parts_of_network(name)
     lines = [f"| {part.name} | {', '.join(map(_shape, part.kernels))} | {part.size:,} |" for part in parts]
     total = f"| all | | {sum(part.size for part in parts):,} |"
     table = "\n".join(["| part | kernels | parameters |", "|---|---|---|", *lines, total])
-    return f"## {name}\n\n```\n{inspect.getdoc(make)}\n```\n\nFields: {fields}.\n\n{table}\n\n"
+    return f"## {name}\n\n{markdown(doc)}\n\n{fields}\n\n{DETAILS.format(table=table)}\n\n"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

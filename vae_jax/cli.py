@@ -31,10 +31,10 @@ def _given_processes(flags: argparse.Namespace) -> dict[str, str]:
 def train(argv: Sequence[str]) -> int:
     """Trains one model: config -> data -> networks -> variant -> step -> loop.
 
-    The same command again goes on where the run stopped, to the same bits. README.md says what a run leaves in its
-    folder and what may change when it is resumed, vae_jax/config/defaults.py has every field. --from=RUN or RUN:best
-    begins a new run with the weights of another, at step 0 with a fresh optimiser. On several hosts, one process on
-    each with --coordinator=HOST:PORT --processes=N --process=I, which SLURM makes needless: docs/sweeps.md.
+    The same command again goes on where the run stopped, to the same bits. docs/runs.md says what a run leaves in its
+    folder and what may change when it is resumed; vae_jax/config/defaults.py has every field. --from=RUN or RUN:best
+    begins a new run with the weights of another, at step 0 with a fresh optimiser. On several hosts, start one process
+    on each with --coordinator=HOST:PORT --processes=N --process=I; under SLURM leave these out: docs/sweeps.md.
     """
     from vae_jax.config.explain import explain_config
     from vae_jax.config.parse import checked_config, run_name
@@ -113,18 +113,17 @@ def evaluate(argv: Sequence[str]) -> int:
 def compare(argv: Sequence[str]) -> int:
     """Which runs are better, by how much, and how sure that is.
 
-    --runs is a folder of runs (a study's, or any that holds some), or several with commas between. Runs that agree in
-    the fields of --by are a group, and its seeds are averaged over; by default the fields are those in which the runs
-    differ. All numbers are of the test split; a group's run that is shown is chosen by the validation split. The first
-    of --metrics is the score of choice. Into --out (runs/study/comparison) go runs.csv and
-    runs.parquet, every run with its config, metrics, speed and versions; rate_distortion and score, pictures as .png
-    and .svg; and report.html.
+    --runs is a folder of runs, such as a study's, or several with commas between. Runs that agree in the fields of --by
+    form a group, and a group is averaged over its seeds; by default the fields are those in which the runs differ. All
+    numbers are of the test split; validation chooses the run that is shown of each group. The first of --metrics is the
+    score of choice. --out (runs/study/comparison) gets runs.csv and runs.parquet, every run with its config, metrics,
+    speed and versions; the pictures rate_distortion and score, as .png and .svg; and report.html.
 
-    A group against the baseline is a paired t test over the seeds that both have, corrected for the number of
-    comparisons: name fewer metrics and each needs fewer seeds. Metrics of which neither way is better (rate, active
-    units, your own) are tested only where --metrics names them, and are then higher or lower. docs/comparing.md says
-    how often this is wrong where nothing differs, and how many seeds it takes to tell. --wandb sends table and report
-    to the study's group.
+    Each group is compared with the baseline by a paired t test over the seeds that both have, corrected for the number
+    of comparisons: name fewer metrics and each needs fewer seeds. Metrics without a better direction (rate, active
+    units, your own) are tested only if --metrics names them, and are then higher or lower. docs/comparing.md says how
+    often this is wrong if nothing differs, and how many seeds find a difference. --wandb sends table and report to the
+    study's group.
     """
     from vae_jax.comparison.analyse import compare_folders
     from vae_jax.comparison.terminal import comparison_lines
@@ -161,13 +160,13 @@ def compare(argv: Sequence[str]) -> int:
 def udr(argv: Sequence[str]) -> int:
     """Which runs found the latents that other seeds found too: unsupervised disentanglement ranking, without factors.
 
-    --runs is the folder of a study, or several with commas between. Its finished runs are grouped as vae-jax compare
-    does, those that differ in their seeds alone together, and within each group of two or more all encode the same
-    held-out images. A run's UDR (Duan et al. 2020; docs/metrics.md) is the median of how well its latents match those
-    of each other run, from 0 to 1. It joins each run's evaluation.json as udr, of rank correlations as
-    udr:relation=spearman, so that vae-jax compare has it; udr.json in the first of the folders holds all of them.
-    Scores of groups may be compared with each other, for one variant's settings say; a group of few runs scores with
-    more noise, and seeds that agree on something wrong score well.
+    --runs is the folder of a study, or several with commas between. Finished runs that differ only in their seed form a
+    group, as in vae-jax compare. In each group of two or more, all runs encode the same held-out images. A run's UDR
+    (Duan et al. 2020; docs/metrics.md) is the median of how well its latents match those of each other run, from 0 to
+    1. It joins each run's evaluation.json as udr (with rank correlations as udr:relation=spearman), where vae-jax
+    compare finds it; udr.json in the first of the folders holds all scores. Scores of groups compare with each other,
+    for example those of one variant's settings. A group of few runs scores with more noise, and seeds that agree on
+    something wrong score well.
     """
     from vae_jax.comparison.unsupervised_ranking import FILE, rank_folders, ranking_lines
 
@@ -278,7 +277,7 @@ def slurm(argv: Sequence[str]) -> int:
     again, at most --requeues times, and goes on. One that crashes stops no other. What is queued already is not
     submitted again. Submits and returns; with --wait shows how it stands until all has ended, and Ctrl-C leaves the
     jobs in the queue. Everything else that sbatch takes comes from its environment (SBATCH_ACCOUNT, SBATCH_QOS, ...).
-    Exit status: 0 all is submitted (with --wait: done), 1 something failed, 130 Ctrl-C. docs/sweeps.md.
+    Exit status: 0 all is submitted (with --wait: done), 1 something failed, 130 Ctrl-C. docs/slurm.md.
     """
     from vae_jax.launch.slurm import add_flags, describe, launch_sweep, read_request
 

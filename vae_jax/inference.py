@@ -180,9 +180,9 @@ class TrainedModel:
         """The code of each image, its posterior mean.
 
         Args:
-            images: (n, height, width, channels): uint8 from 0 to 255; float from 0 to 1, where up to 0.0001 beyond is
-                taken as rounding and clipped; or bool, True for white. Of a run on numbers of any size
-                (data.binarize=real) those, NaN where one is missing.
+            images: (n, height, width, channels): uint8 from 0 to 255; float from 0 to 1 (up to 0.0001 outside counts as
+                rounding and is clipped); or bool, True for white. For a run on numbers of any size
+                (data.binarize=real) such numbers, NaN where one is missing.
             labels: (n,) class numbers, for variants that were trained with them.
 
         Returns:
@@ -211,7 +211,7 @@ class TrainedModel:
             (n, height, width, channels) float32: grey levels, in [0, 1] if the likelihood keeps them there.
 
         Raises:
-            UserError: for a wrong shape, and for what are not finite numbers.
+            UserError: for a wrong shape, and for numbers that are not finite.
         """
         codes = _as_numbers("codes", codes, f"(n, {self.code_dim})")
         if codes.ndim != 2 or codes.shape[1] != self.code_dim:
@@ -229,17 +229,17 @@ class TrainedModel:
         """Expected images at draws from the prior; draw i depends on key, i and, where given, label i alone.
 
         Args:
-            key: of this use of randomness; a whole number is a seed, as config.seed is: 0 for jax.random.key(0).
+            key: a JAX key; or a seed, as config.seed is: 0 for jax.random.key(0).
             n: how many draws.
-            labels: (n,) class numbers, where the prior is one of each label.
-            sampler: "prior", or what `fit_sampler` has fitted to the codes of data, to draw from in its place.
+            labels: (n,) class numbers, if the prior depends on a label.
+            sampler: "prior", or the name of a sampler that `fit_sampler` has fitted to the codes of data.
 
         Returns:
             (n, height, width, channels) float32.
 
         Raises:
-            UserError: for what is no key or no number of draws, for labels that are not one for each draw, or that
-                this run's prior has no use for, and for a sampler that is unknown or not fitted.
+            UserError: for a wrong key or number of draws, for labels that are not one for each draw or that this run's
+                prior does not use, and for a sampler that is unknown or not fitted.
         """
         key = _as_key(key)
         if not is_whole(n) or n < 0:
@@ -267,11 +267,11 @@ class TrainedModel:
         """Fits a sampler to draws from the posteriors of training images, for `sample` to draw from; once.
 
         Args:
-            sampler: of docs/samplers.md, "gmm", or a dotted name of one's own; nothing is fitted for "prior".
-            split: the training images, of which at most 60,000 are encoded.
+            sampler: a name of docs/samplers.md, such as "gmm", or a dotted name of your own; "prior" needs no fit.
+            split: the training images; at most 60,000 are encoded.
 
         Raises:
-            UserError: for an unknown sampler, and for a run whose codes no sampler is for.
+            UserError: for an unknown sampler, and for a run whose codes no sampler suits.
         """
         chosen = samplers.get(sampler)
         if chosen is None or sampler in self.samplers:
@@ -283,8 +283,8 @@ class TrainedModel:
     def interpolate(self, a: ArrayLike, b: ArrayLike, n: int = 8, labels: ArrayLike | None = None) -> np.ndarray:
         """`n` images on the straight line between the codes of the images `a` and `b`, both ends included.
 
-        `labels` are the two images', for variants that were trained with labels. Raises UserError for `n` below 1, and
-        as `encode` does.
+        `labels` has the label of each image, for variants that were trained with labels. Raises UserError for `n` below
+        1, and as `encode` does.
         """
         if not is_whole(n) or n < 1:
             raise UserError(f"n: {n!r} is not allowed; give a whole number of at least 1")
@@ -299,7 +299,7 @@ class TrainedModel:
     ) -> np.ndarray:
         """The image `x` decoded with one latent set to each of `values` (-3 to 3 in eleven steps).
 
-        Raises UserError for a latent that is not there, for values that are not finite numbers, and as `encode` does.
+        Raises UserError for a latent that does not exist, for values that are not finite, and as `encode` does.
         """
         if not is_whole(latent) or not 0 <= latent < self.latent_dim:
             raise UserError(f"latent: {latent!r} is not allowed; this run has latents 0 to {self.latent_dim - 1}")

@@ -73,8 +73,8 @@ GAUSSIAN, MIXTURE = ("frechet", "frechet_fitted"), ("samples", "frechet_fitted")
 
 NOT_SCALE = "and not for the scale alone: they are nearer than its fitted Gaussian's"
 SCALE_MEANING = (
-    "Draws from N(0, I) are what the first checks say. The last two give the autoencoder the scale of its own codes: "
-    "what is left there is all that gaps can be blamed for, and the rest is scale."
+    "The first checks are of draws from N(0, I). The last two give the autoencoder the scale of its own codes: the "
+    "difference that is left there is due to gaps, the rest is due to scale."
 )
 
 
@@ -86,11 +86,11 @@ CLAIM_1 = Claim(
         "decoded, and each set is compared with those images in the features of a classifier (Frechet distance "
         "|m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2), precision, "
         'recall; docs/metrics.md). Confidence is the mean of the likeliest class; "as sure as data" is the share '
-        "of draws of which the classifier is as sure as of all but the least sure 5% of held-out images. The "
+        "of draws of which the classifier is surer than of the least sure 5% of held-out images. The "
         "prior's mass near codes is the share of draws z ~ N(0, I) with a code z' ~ q(z|x), x training images, no "
         "further than the fifth nearest other draw: 1 - 2^-5 = 0.97 where q(z) is N(0, I). The last columns are "
-        "of the same draws made those of the Gaussian that has the codes' mean and covariance: what remains when the "
-        "scale is right. A decoder that has collapsed (recall near 0) draws what is all alike, and has the highest "
+        "of draws from the Gaussian that has the codes' mean and covariance, made of the same noise: what remains when "
+        "the scale is right. A decoder that has collapsed (recall near 0) always draws the same, and has the highest "
         "precision and confidence: read those beside recall."
     ),
     groups=ALL_MODELS,
@@ -107,7 +107,7 @@ CLAIM_1 = Claim(
         below("sure_fitted", AUTOENCODER, 0.5, "and of those of its fitted Gaussian, too, fewer than half are sure"),
     ),
     picture="draws",
-    caption="Decoded draws from N(0, I), the same draws in every row.",
+    caption="Decoded draws from N(0, I). A row is a model, a column the same draw.",
     meanings=dict.fromkeys((HOLDS, HOLDS_SO_FAR, HOLDS_IN_PART), SCALE_MEANING),
 )
 
@@ -117,12 +117,12 @@ CLAIM_2 = Claim(
     statement="Similar inputs lie near each other in the VAE's code space, and interpolation is smooth.",
     method=(
         "Neighbours: the share of the 10 training codes nearest to a held-out image's code (means) that have its "
-        "label; the data's row is of nearest images in pixels. Along straight lines between the codes of 1,000 "
-        "pairs of held-out images, s_t the steps between pictures in the classifier's features: evenness = mean "
-        "of mean_t s_t / max_t s_t, path = sum of steps / sum of chords, and the share of midpoints of which the "
-        "classifier is as sure as of all but the least sure 5% of data (the metric `smoothness`). Pictures that differ "
-        "little are smooth to go between: a decoder that has collapsed wins all of these columns but the first, and "
-        "who gives up reconstruction gains in them. So the VAE is held, too, against the weight decay whose held-out "
+        "label; the data's row is of nearest images in pixels. Along straight lines between the codes of 1,000 pairs "
+        "of held-out images, s_t the steps between pictures in the classifier's features: evenness = mean of mean_t "
+        "s_t / max_t s_t, path = sum of steps / sum of chords, and the share of midpoints of which the classifier is "
+        "surer than of the least sure 5% of data (the metric `smoothness`). The way between pictures that differ "
+        "little is smooth: a decoder that has collapsed wins all of these columns but the first, and a model that "
+        "gives up reconstruction gains in them. So the VAE is also compared with the weight decay whose held-out "
         "distortion is nearest to its own, if it is within 2 nats (as in 8)."
     ),
     groups=ALL_MODELS,
@@ -137,10 +137,10 @@ CLAIM_2 = Claim(
         if_matched(better_than("smoothness.path", VAE, matched_decay, "and paths are straighter")),
     ),
     picture="lines",
-    caption="A straight line between the codes of the same two held-out images in each model.",
+    caption="The way along a straight line between the codes of two held-out images, decoded. A row is a model.",
     meanings={
-        HOLDS_IN_PART: "Some of it holds beside the autoencoder, and not all of it beside a penalty that costs the "
-        "same in reconstruction: the checks say which.",
+        HOLDS_IN_PART: "Some checks agree beside the autoencoder, but not all agree beside a penalty that costs the "
+        "same in reconstruction.",
     },
 )
 
@@ -150,13 +150,13 @@ CLAIM_3 = Claim(
     statement="The same input gives a different z on each visit, and the decoder handles the region.",
     method=(
         "sd of z over 16 visits to each held-out image, a root mean square over images and latents; beside the mean "
-        "sigma it shows that z is drawn as the encoder says. sigma / sd of z = sqrt(sum_j E sigma_j^2 / sum_j "
-        "Var z_j): 0 for points, 1 where z says nothing of x. The rise is E -log p(x|z) at visited z less that at "
-        "the mean, for each model's own clouds; \"moved alike\" takes every model's codes to mean + 1/2 sd(z_j) "
-        "epsilon, the same share of their own spread, so that regions are compared and not their size; the last column "
-        "is the distortion there. A decoder that has collapsed (rate near 0) has nothing to lose. A rise is below 0 "
-        "where a mean, which no draw comes near to in many latents, is itself off what the decoder was trained on. A "
-        "penalty on codes and weights makes decoders smooth too, without a cloud: the VAE is held against that as well."
+        "sigma it shows that z is drawn as the encoder says. sigma / sd of z = sqrt(sum_j E sigma_j^2 / sum_j Var "
+        "z_j): 0 for points, 1 where z says nothing of x. The rise is E -log p(x|z) at visited z less that at the "
+        "mean, for each model's own clouds; \"moved alike\" takes every model's codes to mean + 1/2 sd(z_j) epsilon, "
+        "the same share of their own spread, so that regions are compared and not their size; the last column is the "
+        "distortion there. A decoder that has collapsed (rate near 0) has nothing to lose. A rise is below 0 where a "
+        "mean, which no draw comes near to in many latents, is itself off what the decoder was trained on. A penalty "
+        "on codes and weights makes decoders smooth too, without a cloud: the VAE is compared with that as well."
     ),
     groups=ALL_MODELS,
     measures=("visited", "sigma", "relative", "rate", "rise", "rise_moved", "moved"),
@@ -174,12 +174,12 @@ CLAIM_3 = Claim(
     ),
     picture="visits",
     caption=(
-        "A held-out image, its reconstruction at the mean, at six visits of the model's own z, and at six codes that "
-        "are moved by half the codes' spread."
+        "From left to right: a held-out image, its reconstruction at the mean code, at six visits of the model's own "
+        "z, and at six codes that are moved by half the codes' spread. A row is a model."
     ),
     meanings={
-        HOLDS_IN_PART: "Visits differ, and moving a code costs the VAE less; but not all that a decoder that handles "
-        "the region should do is seen: the checks say what.",
+        HOLDS_IN_PART: "Visits differ, and moving a code costs the VAE less; but not all checks of a decoder that "
+        "handles the region agree.",
     },
 )
 
@@ -191,7 +191,7 @@ CLAIM_4 = Claim(
         "beta = 0 over training: before the first step and at each checkpoint that is kept, on held-out images, the "
         "mean sigma, the sd of means (a root mean square over latents), sigma / sd of z as in 3, and KL(q(z) || "
         "N(0, I)), q(z) = 1/N sum_n q(z|x_n), from one z an image (the metric `aggregate_posterior`: too high "
-        "where clouds are so far apart that N images do not fill q(z)). Its distortion is held against the "
+        "where clouds are so far apart that N images do not fill q(z)). Its distortion is compared with the "
         "autoencoder's, without noise on the code."
     ),
     groups=(AUTOENCODER, "beta", VAE),
@@ -205,7 +205,7 @@ CLAIM_4 = Claim(
         same_distortion(no_kl, AUTOENCODER, 1.0, "its distortion is within a nat of the autoencoder's"),
     ),
     picture="training",
-    caption="Without the KL and with it, over training; bands are 95% intervals over seeds.",
+    caption="Sigma, means and clouds over training, without the KL and with it. Bands are 95% intervals over seeds.",
 )
 
 
@@ -258,7 +258,7 @@ CLAIM_6 = Claim(
         above("recall", VAE, 0.5, "and not the same few: more than half of the data lie among them (recall)"),
     ),
     picture="nearest",
-    caption="Draws from the VAE, above the training image that is nearest to each.",
+    caption="Draws from the VAE, each above its nearest training image: alike would mean copied.",
 )
 
 
@@ -266,10 +266,10 @@ CLAIM_7 = Claim(
     title='"A VAE is an autoencoder plus noise"',
     statement="Noise on the code of an autoencoder is all that a VAE adds.",
     method=(
-        "The autoencoder is trained with the same noise on every code, z = f(x) + noise epsilon, and held against the "
-        f"VAE in what 1 and 2 measure. It is as good where it falls short by less than {SHARE:.0%} of what the VAE "
-        "gains over the plain autoencoder; where no gain can be told there is nothing to be as good at. It is given a "
-        "second chance with draws from the Gaussian that is fitted to its codes, and so is the autoencoder."
+        "The autoencoder is trained with the same noise on every code, z = f(x) + noise epsilon, and compared with "
+        f"the VAE by the measures of 1 and 2. It is as good if it falls short by less than {SHARE:.0%} of what the "
+        "VAE gains over the plain autoencoder; if no gain is found there is nothing to be as good at. It gets a "
+        "second chance with draws from the Gaussian that is fitted to its codes, and so does the autoencoder."
     ),
     groups=(AUTOENCODER, NOISE, VAE),
     measures=(
@@ -290,10 +290,10 @@ CLAIM_7 = Claim(
         as_good("smoothness.plausible", best_noise, "midpoints are as sure"),
     ),
     picture="noise",
-    caption="The autoencoder, the same with noise, and the VAE: each dot a seed, bars 95% intervals of the mean.",
+    caption="Is the middle row near the last? Each dot is a seed, each bar a 95% interval of the mean.",
     meanings={
         HOLDS_IN_PART: "Noise gives some of what a VAE has and not all: the checks say which.",
-        FAILS: "In nothing that the VAE gains over the autoencoder is noise shown to be as good.",
+        FAILS: "Noise is shown to be as good in nothing that the VAE gains over the autoencoder.",
         HOLDS: "By all that could be checked, noise does what the VAE does.",
     },
 )
@@ -308,7 +308,7 @@ CLAIM_8 = Claim(
         '"matched": it has paid as much in reconstruction. A match by rate is not possible: codes that are '
         "points have none, and noise holds no codes back. Draws are from N(0, I), from the Gaussian that is fitted "
         "to the codes, and from the run's own prior: N(0, I), and for rae the mixture of ten Gaussians that it fits to "
-        "its codes (the metric `samples`). They are held against the VAE's from N(0, I) as in 7."
+        "its codes (the metric `samples`). They are compared with the VAE's from N(0, I) as in 7."
     ),
     groups=(AUTOENCODER, DECAY, VAE),
     measures=("distortion", "frechet", "precision", "recall", "sure", "prior_covered", "frechet_fitted", "samples"),
@@ -319,8 +319,8 @@ CLAIM_8 = Claim(
     ),
     picture="regulariser",
     caption=(
-        "What draws from N(0, I) are worth by Frechet distance, against what was paid in reconstruction: each dot a "
-        "run."
+        "How far draws from N(0, I) are from the data, against the price in reconstruction. Each dot is a run; lower "
+        "and further left is better."
     ),
     meanings={
         HOLDS_IN_PART: "A regulariser of the same price does some of what the KL does: the checks say what.",
@@ -356,19 +356,19 @@ CLAIM_9 = Claim(
             LEARNED,
             "decoder_error",
             0.1,
-            "the encoder's sigma tells of the error as well as the decoder's (correlation less than 0.1 lower)",
+            "the encoder's sigma predicts the error as well as the decoder's (correlation less than 0.1 lower)",
         ),
     ),
     picture="uncertainty",
     caption=(
-        "Held-out images of one seed: the pixels' error against the encoder's sigma of a VAE, and against both sigmas "
-        "of a VAE whose decoder learns its own."
+        "The pixels' error of held-out images of one seed, against the encoder's sigma of a VAE (left), and against "
+        "both sigmas of a VAE whose decoder learns its own. An uncertainty would rise from left to right."
     ),
     meanings={
         HOLDS_IN_PART: "The encoder's sigma has something to do with the error: the checks say how far.",
-        FAILS: "In no check does the encoder's sigma say how wrong the picture is in the way that is said: a "
-        "correlation below 0 is of sigmas that are smaller where the error is larger.",
-        HOLDS: "By these correlations the encoder's sigma tells of the error as well as the decoder's own.",
+        FAILS: "No check finds that the encoder's sigma says how wrong the picture is. A correlation below 0 means "
+        "that sigmas are smaller where the error is larger.",
+        HOLDS: "By these correlations the encoder's sigma predicts the error as well as the decoder's own.",
     },
 )
 
@@ -394,7 +394,7 @@ CLAIM_10 = Claim(
         better("distortion", AUTOENCODER, VAE, "loss: the autoencoder reconstructs better"),
     ),
     picture="table",
-    caption="The table's numbers by seed.",
+    caption="The main numbers of 1 to 6. Each dot is a seed, each bar a 95% interval of the mean.",
 )
 
 CLAIMS = (CLAIM_1, CLAIM_2, CLAIM_3, CLAIM_4, CLAIM_5, CLAIM_6, CLAIM_7, CLAIM_8, CLAIM_9, CLAIM_10)

@@ -3,6 +3,7 @@
 It is a function of the study's numbers, which stand beside it as JSON.
 """
 
+import re
 import textwrap
 from typing import Any
 
@@ -37,16 +38,20 @@ MEANINGS = {
 """What a verdict means, where a claim has no words of its own."""
 
 CONVENTIONS = (
-    "from the runs; the numbers of every run stand in the JSON beside this page. Numbers are means over seeds "
-    "with a 95% interval of the mean (vae_jax/comparison/intervals.py). Intervals are over training seeds alone: "
-    "the held-out images and the classifier that judges are the same for all, and an interval may end outside of "
-    "what is possible. A check says yes or no where the whole 95% interval of a mean, or of a difference over "
-    "the seeds that two groups share, does. Intervals are of one check each: among as many as here some are "
-    "wrong by chance. A claim holds where all its checks say yes, as far as these seeds can tell where some "
-    "cannot be decided or were not measured and none says no, in part where some say yes and some no, and does "
-    "not hold where some say no and none yes; where the VAE has gained nothing over the autoencoder, to be as "
-    "good as the VAE counts for nothing. A premise is what has to be true for its checks to say anything: "
-    "where it is not shown to be, nothing is told."
+    "Numbers are means over seeds with a 95% interval of the mean (vae_jax/comparison/intervals.py). The numbers of "
+    "every run are in the JSON beside this page.",
+    "Intervals are over training seeds only: the held-out images and the classifier that judges are the same for all "
+    "runs. They follow from the spread of the seeds, so an end may be a value that the quantity cannot take, below 0 "
+    "or above 1.",
+    "A check says yes or no if the whole 95% interval of a mean, or of a difference over the seeds that two groups "
+    "share, says so; else it cannot tell. An interval is for one check: among as many as here some are wrong by "
+    "chance.",
+    "A claim is shown if all of its checks say yes. It is shown as far as these seeds can tell if some checks cannot "
+    "be decided or were not measured and none says no; shown in part if some say yes and some no; refuted if some "
+    "say no and none yes.",
+    "Where the VAE has gained nothing over the autoencoder, being as good as the VAE counts for nothing.",
+    "A premise must be true for the checks of its claim to mean anything. If it is not shown to be true, there is no "
+    "verdict.",
 )
 """How the numbers and verdicts of the page are to be read."""
 
@@ -73,15 +78,15 @@ def render(study: dict[str, Any], pictures: str) -> str:
         _fill(
             f"Ten claims, each measured on {about['data']} ({about['training']:,} training and {about['held_out']:,} "
             f"held-out images): {about['runs']} runs of {about['steps']:,} steps in {len(values)} groups, which share "
-            f"network and data, {about['latents']} latents. Made by"
+            f"network and data, {about['latents']} latents. Claims in quotation marks are things that are often said."
         ),
-        "\n".join(f"    {command}" for command in about["commands"]),
-        _fill(CONVENTIONS),
-        *map(_fill, about["notes"]),
         _summary(values),
+        "Made by",
+        "\n".join(f"    {command}" for command in about["commands"]),
     ]
     sections = [_section(number, claim, study, pictures) for number, claim in enumerate(CLAIMS, 1)]
-    return "\n\n".join([*head, *sections]) + "\n"
+    notes = "\n".join(f"- {note}" for note in (*CONVENTIONS, *about["notes"]))
+    return "\n\n".join([*head, *sections, "## How to read the numbers", notes]) + "\n"
 
 
 def _fill(text: str) -> str:
@@ -94,25 +99,39 @@ def claim_verdict(claim: Claim, values: Values) -> str:
 
 
 def _summary(values: Values) -> str:
-    rows = [[str(number), claim.title, claim_verdict(claim, values)] for number, claim in enumerate(CLAIMS, 1)]
-    return _markdown(["", "claim", "verdict"], rows)
+    rows = [
+        [f"[{number}](#{_anchor(_heading(number, claim))})", claim.title, claim.statement, claim_verdict(claim, values)]
+        for number, claim in enumerate(CLAIMS, 1)
+    ]
+    return _markdown(["", "claim", "in full", "verdict"], rows)
+
+
+def _heading(number: int, claim: Claim) -> str:
+    return f"{number}. {claim.title}"
+
+
+def _anchor(heading: str) -> str:
+    """The id that Markdown gives a heading."""
+    return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
 
 
 def _section(number: int, claim: Claim, study: dict[str, Any], pictures: str) -> str:
     checks, premises = ([rule(study["values"]) for rule in rules] for rules in (claim.rules, claim.premises))
     decision = verdict(checks, premises)
     parts = [
-        f"## {number}. {claim.title}",
+        f"## {_heading(number, claim)}",
         f"> {claim.statement}",
-        _fill(claim.method),
-        _table(claim, study) if claim.measures else _transposed_table(study["values"]),
+        _fill(f"**{decision}.** {claim.meanings.get(decision, MEANINGS[decision])}"),
         f"![{claim.title}]({pictures}/{claim.picture}.png)",
         _fill(claim.caption),
-        _fill(f"**{decision}.** {claim.meanings.get(decision, MEANINGS[decision])}"),
         "\n".join(
             [f"- premise, {check.outcome}: {check.sentence} ({check.number})" for check in premises]
             + [f"- {check.outcome}: {check.sentence} ({check.number})" for check in checks]
         ),
+        '<details markdown="1">\n<summary>How it was measured, and all numbers</summary>',
+        _fill(claim.method),
+        _table(claim, study) if claim.measures else _transposed_table(study["values"]),
+        "</details>",
     ]
     return "\n\n".join(parts)
 

@@ -22,8 +22,8 @@ Values = dict[str, dict[str, dict[str, float]]]
 """group -> seed -> measure -> number."""
 
 YES, NO, UNDECIDED, NOT_MEASURED, NO_GAIN = "yes", "no", "cannot tell", "not measured", "nothing to gain"
-HOLDS, HOLDS_SO_FAR, HOLDS_IN_PART = "Holds", "Holds as far as these seeds can tell", "Holds in part"
-FAILS, OPEN = "Does not hold", "Cannot be told from these seeds"
+HOLDS, HOLDS_SO_FAR, HOLDS_IN_PART = "Shown", "Shown as far as these seeds can tell", "Shown in part"
+FAILS, OPEN = "Refuted", "Cannot be told from these seeds"
 SHARE = 0.2
 """As good as the VAE: less is missing than this share of what the VAE gains over the autoencoder."""
 

@@ -44,15 +44,15 @@ def train(config: ConfigDict, workdir: str | Path, start: str = "") -> TrainedRu
 
     Args:
         config: a whole config, as `load_config` gives it.
-        workdir: the folder of the run, made where it is not there. README.md says what it holds afterwards.
-        start: "runs/other" or "runs/other:best", whose weights a new run begins with; random ones where it is empty.
+        workdir: the folder of the run, made if it does not exist. docs/runs.md says what it holds afterwards.
+        start: "runs/other" or "runs/other:best", a run whose weights a new one begins with; empty for random weights.
 
     Returns:
         The model at its last step.
 
     Raises:
-        UserError: naming what is wrong with the config, the folder or the machine, and where the run diverged.
-        KeyboardInterrupt: where Ctrl-C stopped it, once all is saved.
+        UserError: naming what is wrong with the config, the folder or the machine, or if the run diverged.
+        KeyboardInterrupt: if Ctrl-C stopped it, once all is saved.
     """
     with errors_of("workdir: "):
         folder = user_path(workdir)
@@ -70,19 +70,19 @@ def open_run(
 ) -> TrainedRun:
     """Opens the run in `folder`; its data are not needed.
 
-    What a variant fits after the last step (the mixture of rae, the tree of vq) is not in an earlier checkpoint:
-    its prior there is the one that was trained with.
+    A variant that fits something after the last step (the mixture of rae, the tree of vq) has it in the last checkpoint
+    only. An earlier checkpoint has the prior of training.
 
     Args:
-        folder: of a run.
+        folder: the folder of a run.
         checkpoint: "latest", or "best" by the bound on its validation split.
-        net: the networks that it was fitted with, where they were an object that no import finds. Likewise:
-        variant: its objective.
-        likelihood: of its pixels.
-        data: its Dataset, or what loads that; it is missed only where the run is trained or evaluated.
+        net: the networks that it was fitted with, if they were an object that no import finds.
+        variant: its objective, likewise.
+        likelihood: its likelihood, likewise.
+        data: its Dataset, or the function that loads it, likewise; needed only to train or evaluate the run.
 
     Raises:
-        UserError: where the folder holds no run, no checkpoint, or only damaged ones, and where an object is missing.
+        UserError: if the folder holds no run, no checkpoint or only damaged ones, or if an object is missing.
     """
     with errors_of("folder: "):
         path = user_path(folder)
@@ -98,13 +98,14 @@ def evaluate(workdir: str | Path, checkpoint: str = "latest", metrics: str = "")
     Args:
         workdir: the folder of a run.
         checkpoint: "latest" or "best".
-        metrics: in place of the test numbers and pictures: "mig,likelihood:k=5000" (docs/metrics.md), or "all".
+        metrics: which to compute, "mig,likelihood:k=5000" or "all" (docs/metrics.md); empty for the test numbers and
+            pictures.
 
     Returns:
-        All that is known of the checkpoint by name; losses, bounds and likelihoods in nats per image.
+        All numbers of the checkpoint by name; losses, bounds and likelihoods in nats per image.
 
     Raises:
-        UserError: where the folder holds no run, no whole checkpoint, or a metric cannot be computed of it.
+        UserError: if the folder holds no run or no whole checkpoint, or if a metric cannot be computed for it.
     """
     with errors_of("workdir: "):
         folder = user_path(workdir)
@@ -122,15 +123,15 @@ def compare(
     """Which runs are better, by how much, and how sure that is; a table in a notebook and in a terminal.
 
     Args:
-        runs: what `sweep` gives; or folders of runs or of studies, and models, one or several.
-        by: fields whose values make the groups; those in which the runs differ unless given.
-        metrics: the metrics, the score of choice first; the ELBO, its parts and what was evaluated unless given.
-        baseline: the group that the others are held against; the VAE's unless given.
-        out: where tables, pictures and the report go; none are written unless given.
+        runs: the result of `sweep`; or one or several folders of runs or studies, or models.
+        by: fields whose values make the groups; by default those in which the runs differ.
+        metrics: the metrics, the score of choice first; by default the ELBO, its parts and all evaluated metrics.
+        baseline: the group that the others are compared with; by default the VAE's.
+        out: the folder for tables, pictures and the report; by default none are written.
         checkpoint: of each run: "latest", that of the last step, or "best" by its validation split.
 
     Raises:
-        UserError: for a folder, field, metric or group that is not there, and where no run has finished.
+        UserError: if a folder, field, metric or group does not exist, or if no run has finished.
     """
     with errors_of("out: "):
         out = out if out is None else user_path(out)

@@ -40,39 +40,39 @@ def fit(
 
     vae_jax.fit(images, variant="beta", beta=4.0, net="conv", latent_dim=10, steps=20_000)
 
-    Arrays are written into the run's folder, floats as they are, and the config names that file; so the command that is
-    printed repeats the run. What is mapped from an .npy file, `np.load(file, mmap_mode="r")`, stays there, of whatever
-    size. The same call with the same `workdir` goes on where the run stopped.
+    Arrays are written into the run's folder without change, and the config names that file; so the printed command
+    repeats the run. An array that is mapped from an .npy file, `np.load(file, mmap_mode="r")`, stays in that file,
+    whatever its size. The same call with the same `workdir` goes on where the run stopped.
 
-    Unless they are named, the likelihood and `binarize` follow from the images. Black and white (all 0 and 1, or 0 and
-    255), and grey that is nearly so, is a Bernoulli at each pixel. Other grey levels and colours stay as they are,
-    under a Gaussian whose one scale is learned; so do numbers of any size, with a linear mean. What is chosen is said
-    in a line.
+    The images decide the likelihood and `binarize`, unless you name them. Black and white images (all 0 and 1, or 0 and
+    255), and nearly black and white ones, get a Bernoulli at each pixel. Other grey levels and colours keep their
+    values, under a Gaussian with one learned scale; so do numbers of any size, with a linear mean. A printed line says
+    what was chosen.
 
     Args:
         images: an array, (n, height, width) or (n, height, width, channels): bool, uint8 and other integers from 0 to
-            255, uint16 from 0 to 65535, floats from 0 to 1, or of the range that `range=(-1, 1)` says; numbers of any
+            255, uint16 from 0 to 65535, floats from 0 to 1, or in another range with `range=(-1, 1)`; numbers of any
             size with `binarize="real"`. Or the rows of a table, (n, columns), NaN where a number is missing. Or a
-            `vae_jax.data.Dataset`, a function that loads one, or a config: a ConfigDict, a name as "digits", a file.
-        labels: (n,) the class of each image, whole numbers or names; of an array alone.
+            `vae_jax.data.Dataset`, a function that loads one, or a config: a ConfigDict, a name ("digits"), a file.
+        labels: (n,) the class of each image, whole numbers or names; only beside an array.
         variant: the objective: a name ("beta", "factor", ...; docs/variants.md), a `make(likelihood)`, its module, or a
             Variant.
         net: the networks: a name ("mlp", "conv", "resnet"), a `make(image_shape, latent_dim, channels, shared)`, or a
             pair of flax linen modules, encoder and decoder, as `networks.from_linen` takes them.
         likelihood: a name, a `make()`, or a Likelihood.
-        workdir: the folder of the run; one of its own in the temporary folder, which is kept, unless given.
-        start: "runs/other" or "runs/other:best", whose weights it begins with; random ones where it is empty.
+        workdir: the folder of the run; by default a new one in the temporary folder, which is kept.
+        start: "runs/other" or "runs/other:best", a run whose weights this one begins with; empty for random weights.
         fields: any field of the config (vae_jax/config/defaults.py). `steps`, `batch_size`, `learning_rate`, `seed`,
             `latent_dim`; those of the variant, the net, the likelihood, train and data by their own names (`beta=4.0`,
             `hidden=(512, 256)`, `test=0.2`); any by its dotted name (`**{"train.schedule": "cosine"}`).
 
     Returns:
-        The model at its last step. What is an object without a name to import is never pickled: to open its run again,
-        `vae_jax.open_run(folder, net=...)` is given it again.
+        The model at its last step. An object that has no name to import is never pickled: to open its run again, give
+        the object again, `vae_jax.open_run(folder, net=...)`.
 
     Raises:
-        UserError: naming the argument that is wrong, and where the run diverged.
-        KeyboardInterrupt: where it was stopped, once all is saved.
+        UserError: if an argument is wrong, naming it, or if the run diverged.
+        KeyboardInterrupt: if the run was stopped, once all is saved.
     """
     keywords = given_sections(variant=variant, net=net, likelihood=likelihood) | fields
     config, arrays, said = make_config(images, labels, keywords)

@@ -14,7 +14,7 @@ SHOWN_COLUMNS = ("step", "split", "loss", "elbo", "distortion", "rate")
 
 
 class History(list[dict[str, Any]]):
-    """The records of metrics.jsonl, a dict each, in order; losses and their terms in nats per image.
+    """The records of metrics.jsonl, one dict each, in order; losses and their terms in nats per image.
 
     `history.column("elbo", "train")` is an array, `pandas.DataFrame(history)` a frame. Each has a step and a split:
     "train" is the mean over the compiled call that ended there, any other a held-out split.
@@ -22,7 +22,7 @@ class History(list[dict[str, Any]]):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits of the records, in the order in which they come."""
+        """The splits of the records, in the order of their first record."""
         return tuple(dict.fromkeys(record["split"] for record in self if isinstance(record.get("split"), str)))
 
     def select(self, split: str) -> "History":

@@ -26,7 +26,7 @@ AGAINST = ("difference", "95% interval", "p", "verdict")
 
 
 class RunComparison(Comparison):
-    """A comparison that shows itself; its fields are `Comparison`'s."""
+    """A `Comparison` that prints itself as a table, in a terminal and in a notebook."""
 
     __slots__ = ()
 

@@ -24,7 +24,7 @@ MAX_CODES = 1000
 
 
 class RunPlots:
-    """The pictures of a run; those in its folder are drawn once it has ended, these whenever they are asked for."""
+    """The pictures of a run, drawn when you ask for them; the files in its folder are drawn once, at its end."""
 
     def __init__(self, run: Any):  # a TrainedRun, which makes this
         self.run = run
@@ -35,14 +35,14 @@ class RunPlots:
         """Decoded draws from the prior.
 
         Args:
-            rows: of the grid.
-            columns: of the grid.
-            key: a seed, or a key; another gives other draws.
-            labels: the class of each column, (columns,), where the prior is one of each class.
+            rows: rows of the grid.
+            columns: columns of the grid.
+            key: a seed or a JAX key; another one gives other draws.
+            labels: the class of each column, (columns,), if the prior depends on a label.
 
         Raises:
-            UserError: as `sample` does, and of numbers of any size where the run's data, which say what is black and
-                white, are not here.
+            UserError: as `sample` does. For a run on numbers of any size also if its data, which say what is black and
+                white, are not there.
         """
         from vae_jax.plots import run_figures, table_plots
 
@@ -59,14 +59,14 @@ class RunPlots:
         return run_figures.mosaic(images, title, columns=names)
 
     def reconstructions(self, images: ArrayLike | None = None, labels: ArrayLike | None = None) -> "InlineFigure":
-        """Images above what the model makes of them: of a dozen held-out ones unless others are given.
+        """Images above their reconstructions; by default a dozen held-out images.
 
         Args:
             images: as `encode` takes them.
             labels: their classes, for variants that were trained with labels.
 
         Raises:
-            UserError: as `encode` does, and without images where the run's data are not here.
+            UserError: as `encode` does; without `images` also if the run's data are not there.
         """
         from vae_jax.plots import run_figures, table_plots
 
@@ -86,17 +86,17 @@ class RunPlots:
     def traversals(
         self, image: ArrayLike | None = None, label: int | None = None, latents: int = 10, limit: float = 3.0
     ) -> "InlineFigure":
-        """An image decoded with one latent moved at a time, those first that hold most nats.
+        """An image decoded with one latent moved at a time, the latents with most nats first.
 
         Args:
-            image: (height, width, channels); a typical held-out one unless given.
+            image: (height, width, channels); by default a typical held-out image.
             label: its class, for variants that were trained with labels.
-            latents: how many are shown at most.
-            limit: latents are moved from -limit to limit; of a variant without a rate in standard deviations.
+            latents: how many are shown, at most.
+            limit: latents move from -limit to limit; in standard deviations if the variant has no rate.
 
         Raises:
-            UserError: as `encode` does, and without an image, or of numbers of any size, where the run's data are not
-                here.
+            UserError: as `encode` does. Without `image`, or for a run on numbers of any size, also if its data are not
+                there.
         """
         from vae_jax.plots import run_figures, table_plots
 
@@ -122,10 +122,10 @@ class RunPlots:
         return run_figures.mosaic(self._show(np.stack(images)), title, rows, columns)
 
     def curves(self, *names: str) -> "InlineFigure":
-        """Numbers over the steps of training, a line for each split that there are records of.
+        """Numbers over the steps of training, a line for each split.
 
         Args:
-            names: of the records ("elbo", "rate"); the loss and its parts unless given.
+            names: names in the records ("elbo", "rate"); by default the loss and its parts.
 
         Raises:
             UserError: for a name that no record has.

@@ -57,12 +57,12 @@ def sweep():
 
 
 class Runs:
-    """The runs of a study, as a list has them, in the order of its points. Each is opened when it is asked for.
+    """The runs of a study in the order of its points, a list. Each run is opened when you take it.
 
     Attributes:
-        folder: the study's.
+        folder: the folder of the study.
         points: the fields that each run sets, as {"variant.beta": 4.0, "seed": 1}.
-        folders: of each run.
+        folders: the folder of each run.
     """
 
     def __init__(self, folder: Path, points: Sequence[Point], folders: Sequence[Path]):
@@ -90,7 +90,7 @@ class Runs:
         return (self[i] for i in range(len(self)))
 
     def states(self) -> list[str]:
-        """Of each run: done, failed, dropped, running or missing."""
+        """The state of each run: done, failed, dropped, running or missing."""
         return [study.run_state(folder, _steps(folder)) for folder in self.folders]
 
     def __repr__(self) -> str:
@@ -136,32 +136,32 @@ def sweep(
     workdir: str | Path | None = None,
     **fields: Any,
 ) -> Runs:
-    """Trains every combination of the values in lists, those that fit one program as one compiled population.
+    """Trains every combination of the values in lists; runs that can share a program train as one.
 
     runs = vae_jax.sweep(images, variant="beta", beta=[1, 2, 4, 8], seeds=4)    # 16 runs, one program
     vae_jax.compare(runs)
 
     Runs that differ in the seed, in floats of the variant, in the learning rate or the weight decay share a program;
-    each ends with the numbers that it would have had alone. The folder is a study like that of `vae-jax sweep`, whose
-    status, compare and report read it. Arrays are written once for all. The same call with the same `workdir` goes on
-    where it stopped, and trains what has been added.
+    each ends with the numbers that it would have alone. The folder is a study like that of `vae-jax sweep`: `vae-jax
+    status` and `vae-jax compare` read it. Arrays are written once for all runs. The same call with the same `workdir`
+    goes on where it stopped, and trains the runs that were added.
 
     Args:
         images: as `fit` takes them.
         labels: as `fit` takes them.
-        seeds: how many, from 0, or which.
-        variant: as `fit` takes it, or a list of such. Likewise:
-        net: the networks.
-        likelihood: of the pixels; images are binarised as the first asks.
-        workdir: the folder of the study; one in the temporary folder, which is kept, unless given.
-        fields: as `fit` takes them; a list is a run for each of its values, a tuple is one value (`hidden=(512, 256)`).
+        seeds: how many seeds, from 0, or a list of them.
+        variant: as `fit` takes it, or a list.
+        net: the networks, or a list.
+        likelihood: the likelihood, or a list; images are binarised for the first one.
+        workdir: the folder of the study; by default a new one in the temporary folder, which is kept.
+        fields: as `fit` takes them; a list gives a run for each value, a tuple is one value (`hidden=(512, 256)`).
 
     Returns:
-        The runs, those that failed or were dropped too.
+        All runs, also those that failed or were dropped.
 
     Raises:
-        UserError: naming the argument that is wrong; nothing is trained then.
-        KeyboardInterrupt: where it was stopped, once all is saved.
+        UserError: naming the argument that is wrong; then nothing is trained.
+        KeyboardInterrupt: if the sweep was stopped, once all is saved.
     """
     keywords = given_sections(variant=variant, net=net, likelihood=likelihood) | fields
     axes = {name: _axis(name, value) for name, value in keywords.items() if _is_axis(value)}

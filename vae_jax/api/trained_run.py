@@ -31,11 +31,11 @@ from vae_jax.typing import Key
 
 
 class TrainedRun(TrainedModel):
-    """A run as a notebook has it: a trained model, and the folder that its training left.
+    """A trained model, and the folder of its run.
 
     Attributes:
-        folder: where its checkpoints and records lie, as README.md says.
-        checkpoint: "latest" or "best": of which its weights are.
+        folder: where its checkpoints and records are (docs/runs.md).
+        checkpoint: "latest" or "best", the checkpoint of its weights.
         config: the whole config, as nested dicts; params, nets, step, latent_dim: the model's.
     """
 
@@ -61,7 +61,7 @@ class TrainedRun(TrainedModel):
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The data that it was trained on, loaded when they are first asked for. Raises UserError without them."""
+        """The data that it was trained on, loaded at first use. Raises UserError if they are not there."""
         with python_errors():
             return model.load_data(self.config["data"])
 
@@ -71,16 +71,16 @@ class TrainedRun(TrainedModel):
         """Expected images at draws from the prior, or from a sampler fitted to the codes of its training images.
 
         Args:
-            key: of this use of randomness, or a seed.
+            key: a JAX key, or a seed.
             n: how many draws.
-            labels: (n,) class numbers, where the prior is one of each label.
-            sampler: "prior", "gmm", "two_stage", "coupling_flow" (docs/samplers.md), fitted when first asked for.
+            labels: (n,) class numbers, if the prior depends on a label.
+            sampler: "prior", "gmm", "two_stage", "coupling_flow" (docs/samplers.md), fitted at first use.
 
         Returns:
             (n, height, width, channels) float32.
 
         Raises:
-            UserError: as `TrainedModel.sample` and `fit_sampler` do, and where its data are not here.
+            UserError: as `TrainedModel.sample` and `fit_sampler` do, or if the data for a sampler are not there.
         """
         if sampler != samplers.PRIOR:
             self.fit_sampler(sampler, self.dataset.train)
@@ -95,28 +95,28 @@ class TrainedRun(TrainedModel):
         """The numbers of its checkpoint, which are written into its folder too.
 
         Args:
-            metrics: as docs/metrics.md has them, "mig", "likelihood:k=500", or "all"; test numbers and pictures
-                where none is named.
+            metrics: names of docs/metrics.md, "mig", "likelihood:k=500", or "all"; none for the test numbers and
+                pictures.
 
         Returns:
-            All that is known of the checkpoint by name; losses, bounds and likelihoods in nats per image.
+            All numbers of the checkpoint by name; losses, bounds and likelihoods in nats per image.
 
         Raises:
-            UserError: for a metric that is unknown or cannot be computed of this run, and where its data are not here.
+            UserError: if a metric is unknown or cannot be computed for this run, or if its data are not there.
         """
         return evaluate_folder(self._existing_folder(), self.checkpoint, ",".join(metrics))
 
     def continue_training(self, steps: int | None = None) -> "TrainedRun":
-        """Trains on, from its newest checkpoint, and becomes the model of its last step.
+        """Trains on from its newest checkpoint, and becomes the model of its last step.
 
-        It ends as if it had been as long from the start.
+        The run ends as if it had been this long from the start.
 
         Args:
-            steps: how many it has in all, those that it has taken too; what its config says unless given.
+            steps: how many steps it has in all, with those it has taken; by default the number in its config.
 
         Raises:
-            UserError: for fewer than its config says, and for others where the learning rate falls over all of them.
-            KeyboardInterrupt: where it was stopped, once all is saved.
+            UserError: if `steps` is fewer than in its config, or if its learning rate depends on their number.
+            KeyboardInterrupt: if it was stopped, once all is saved.
         """
         config = read_config(str(self._existing_folder() / "config.json"))
         with python_errors():
@@ -128,13 +128,13 @@ class TrainedRun(TrainedModel):
         return self
 
     def save(self, folder: str | Path) -> None:
-        """Copies its folder with its data, to be opened, compared and trained on there, where it lies from now on.
+        """Copies its folder and its data to `folder`, where the run is from now on: open, compare and train it there.
 
         Args:
-            folder: where; new, or empty. What mirrors the run in W&B stays with the first one.
+            folder: a new or empty folder. A W&B run stays with the first folder.
 
         Raises:
-            UserError: where the folder is in use or cannot be made.
+            UserError: if the folder is in use or cannot be made.
         """
         with errors_of("folder: "):
             target = user_path(folder)

@@ -1,10 +1,15 @@
 """How many latents a model uses (Burda et al. 2016, section 5.2).
 
+Purpose    use of the latents
+Shows      how many latents a model uses at all.
+Misleads   when codes have another scale than N(0, 1), as of `vq`, `rae` or a learned prior; and it does not say how
+           much a latent carries.
+
     active units = #{j : Var_x(E[z_j | x]) > 0.01}
 
-From 0 to the number of latents. Of 10,000 held-out images; it needs no factors. Each latent's variance is beside it.
-The bar is in units of the prior's variance: it means nothing for codes of another scale (a VQ-VAE's, say), and a latent
-whose posterior has collapsed to a mean that still moves a little is not counted.
+From 0 to the number of latents, over 10,000 held-out images; it needs no factors. Each latent's variance is beside it.
+The threshold is in units of the prior's variance: it means nothing for codes of another scale (a VQ-VAE's, say), and a
+latent whose posterior has collapsed to a mean that still moves a little is not counted.
 """
 
 import numpy as np

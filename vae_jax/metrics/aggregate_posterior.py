@@ -1,5 +1,11 @@
 """How far the aggregate posterior is from the prior, and the parts of the rate (Hoffman & Johnson 2016).
 
+Purpose    use of the latents
+Shows      where the rate goes: into information about the image, into dependence between latents, into a mismatch with
+           the prior.
+Misleads   when there are few images for so narrow posteriors: compare both estimates of the information before you
+           trust the split.
+
     E KL(q(z|x) || p(z)) = I(x; z) + KL(q(z) || p(z)),    q(z) = 1/N sum_n q(z|x_n)
     KL(q(z) || p(z)) = TC + sum_j KL(q(z_j) || p(z_j)),   TC = KL(q(z) || prod_j q(z_j))
 
@@ -9,21 +15,21 @@ training, and the other way round. One z is drawn from each of N = 10,000 held-o
 over all N, the image's own posterior included. For these N images that is exact and each mean without bias. The
 estimators of a minibatch that train beta-TCVAE are not: variants/tcvae.py.
 
-For all images there could be, the N stand for too few. In expectation over them
+The N images are too few to stand for all images that there could be. In expectation over them
 
     E log q(z|x)/q(z)  <=  I(x; z)  <=  E log q(z|x)/q'(z),    q' without the image's own posterior
 
-(Poole et al. 2019). The left is `mutual_information`, at most log N: near it (9.21 for 10,000) it says how
-many images there were, and what it lacks is in KL(q(z) || p(z)) in its place, which is then too high, as TC is, by
-(latents - 1) log N where each latent alone tells the images apart. The right, by Jensen's inequality on the mean of
-posteriors that z knows nothing of, is `mutual_information_leave_one_out`, without an upper end where posteriors are
-narrow and far apart. Where both agree the split is right, and else rate - leave_one_out <= KL <= the first number.
+(Poole et al. 2019). The left is `mutual_information`, at most log N: near that (9.21 for 10,000) it only counts the
+images. What it lacks is then in KL(q(z) || p(z)), which is too high, as TC is, by (latents - 1) log N where each latent
+alone tells the images apart. The right, by Jensen's inequality on the mean of posteriors on which z does not depend, is
+`mutual_information_leave_one_out`, without an upper end where posteriors are narrow and far apart. Where both agree the
+split is right, and else rate - leave_one_out <= KL <= the first number.
 
 The rate is in closed form under N(0, I), of each image's z under any other prior. The KLs are the rate less the
 information, image by image: the parts add up to the rate but for rounding. The standard errors are of means over
 images, as if each were drawn anew with its z; for these images alone they are too large. TC is of the posterior's
-draws, that of gaussian_tc of its means and of a Gaussian. A conditional variant is told of each image's label, and its
-q(z) is over images and labels.
+draws, that of gaussian_tc of its means and of a Gaussian. A conditional variant gets each image's label, and its q(z)
+is over images and labels.
 """
 
 import math

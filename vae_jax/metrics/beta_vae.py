@@ -1,15 +1,18 @@
 """The BetaVAE score (Higgins et al. 2017, section 3): can a linear classifier tell which factor two images share?
 
+Purpose    disentanglement, where factors are known
+Shows      whether a linear classifier can name the factor that two images share.
+Misleads   by being easy: it saturates early, and latents may mix factors.
+
     feature = 1/B sum_b |z(x_b) - z(x'_b)|,    x_b and x'_b alike in factor k and drawn apart in all others
     score   = accuracy of a linear classifier of k from the feature
 
 In [0, 1]; chance is 1 / factors, 1 where the latent that moves least betrays the shared factor. As Locatello et al.
-2019 measure it: 10,000 features to learn from and 5,000 to be judged by, of 64 pairs each, posterior means,
-multinomial logistic regression with scikit-learn's penalty. The average is over the pairs of one point; a library
-that feeds the classifier single pairs scores another, harder game.
-It asks for very little: K - 1 latents suffice for K factors, two latents may mix two factors, and it saturates above
-0.95 within an epoch of beta = 1. The penalty is on weights of raw differences, so the score falls where codes are very
-small in scale. Constant codes leave the classifier at chance.
+2019 measure it: 10,000 features to learn from and 5,000 to be judged by, of 64 pairs each, posterior means, multinomial
+logistic regression with scikit-learn's penalty. The average is over the pairs of one point; a library that feeds the
+classifier single pairs sets a harder task. It demands very little: K - 1 latents suffice for K factors, two latents may
+mix two factors, and it saturates above 0.95 within an epoch of beta = 1. The penalty is on weights of raw differences,
+so the score falls where codes are very small in scale. Constant codes leave the classifier at chance.
 """
 
 import jax

@@ -1,12 +1,16 @@
 """How many of a codebook's vectors are used: the perplexity of the codes of all held-out images.
 
+Purpose    use of the latents
+Shows      how many vectors of a codebook are in use, and so whether it has collapsed.
+Misleads   when held-out images are few, as few images cannot use many codes; and more use is not better by itself.
+
     perplexity = exp(H),    H = -sum_k p_k log p_k,    p_k the share of all groups of all images whose code is k
 
-In codes: from 1, where one stands for everything, to K, where all are used alike (van den Oord et al. 2017 log it of
-a batch, and so does training here; few images cannot use many codes). `codebook_use.used` is the share of the K codes
-that stand for anything at all in the held-out split, `codebook_use.dead` the share that do not, 1 in sum. All groups
-of latents share one codebook and are counted together: two groups that use one code each, not the same, come out as
-two. Use is no end in itself: it is what distortion is paid with, log K nats a group at most.
+In codes: from 1, where one stands for everything, to K, where all are used alike (van den Oord et al. 2017 log it of a
+batch, and so does training here; few images cannot use many codes). `codebook_use.used` is the share of the K codes
+that stand for anything at all in the held-out split, `codebook_use.dead` the share that do not, 1 in sum. All groups of
+latents share one codebook and are counted together: two groups that use one code each, not the same, come out as two.
+More use is not better by itself: it is the price of a low distortion, at most log K nats for each group.
 """
 
 import jax

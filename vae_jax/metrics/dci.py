@@ -1,18 +1,22 @@
 """Disentanglement, completeness and informativeness, DCI (Eastwood & Williams 2018, section 2).
 
-R_jk >= 0 says how much latent j matters to a classifier of factor k that is told all latents, here
-gradient-boosted trees:
+Purpose    disentanglement, where factors are known
+Shows      three things apart: does a latent serve one factor (D), does a factor need one latent (C), can the factors be
+           read at all (I).
+Misleads   between libraries: other classifiers give other numbers. `trees` says which.
+
+R_jk >= 0 says how much latent j matters to a classifier of factor k that gets all latents, here gradient-boosted trees:
 
     disentanglement  D = sum_j rho_j (1 - H_K(R_j. / sum_k R_jk)),      rho_j latent j's share of all R
     completeness     C = sum_k rho_k (1 - H_J(R_.k / sum_j R_jk)),      rho_k factor k's share
     informativeness  I = mean over factors of the classifier's accuracy on other images
 
-with entropies in base K (factors) and J (latents). All in [0, 1]: D is 1 where each latent matters to one factor
-alone, C where each factor needs one latent alone, I where all factors can be told. As Locatello et al. 2019 measure it:
+with entropies in base K (factors) and J (latents). All in [0, 1]: D is 1 where each latent matters to one factor alone,
+C where each factor needs one latent alone, I where every factor is predicted. As Locatello et al. 2019 measure it:
 10,000 images to learn from, 5,000 to be judged by, posterior means, 100 rounds of trees of depth 3. "dci" is D, as in
-tables that give one number; the paper's I was an error, and its R a lasso's or a random forest's, other numbers.
-Trees find whatever is there, linear or not, and give other latents small importances, never quite zero: on sprites
-the factors themselves score D = C = 1.000, and noise 0.002. Duplicates share importance by lot.
+tables that give one number; the paper's I was an error, and its R a lasso's or a random forest's, other numbers. Trees
+find whatever is there, linear or not, and give other latents small importances, never quite zero: on sprites the
+factors themselves score D = C = 1.000, and noise 0.002. Duplicates share importance by chance.
 
 `trees` says whose they are. "sklearn" is scikit-learn's GradientBoostingClassifier, which published scores were made
 with. "own" is the same trees on latents cut into 256 bins of equally many images, all factors at once, in a fraction of
@@ -31,10 +35,10 @@ and what the library disent takes. Of one draw of images:
     lightgbm        0.032   0.059   0.419      0.365   0.312   0.975
 
 To the right standardised factors of 3, 6, 4, 4 and 4 values times a matrix of N(0, 1), and noise of deviation 0.3.
-Fewer bins learn less by heart, and tell factors of many values better: x by 0.025 with 64 bins, by 0.013 with 256. On
-grids of fewer images than are drawn, where the test images were learnt from, it is exact cuts that tell more.
-D is NaN where one factor alone varies and C for a single latent: there is nothing to be distinct from. A factor that
-took one value in the images drawn has no classifier: I and its importances are NaN, and so are D and C.
+Fewer bins memorise less, and predict factors of many values better: x by 0.025 with 64 bins, by 0.013 with 256. On
+grids of fewer images than are drawn, where the test images are among those to learn from, exact cuts score higher. D is
+NaN where one factor alone varies and C for a single latent: there is nothing to be distinct from. A factor that took
+one value in the images drawn has no classifier: I and its importances are NaN, and so are D and C.
 """
 
 from functools import partial

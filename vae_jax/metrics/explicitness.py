@@ -1,14 +1,18 @@
 """Explicitness (Ridgeway & Mozer 2018, section 3): how well does a linear classifier read the factors off the code?
 
+Purpose    disentanglement, where factors are known
+Shows      whether a linear classifier can read the factors from the whole code.
+Misleads   as a score of disentanglement: mixed codes score as well if they are linear. Chance is 0.5 here, not 0.
+
     explicitness = mean over factors of the mean over their values of AUC(value against all others)
 
-The area under the ROC curve of the probability that multinomial logistic regression gives each value, told all
-latents. Chance is 0.5 and the best 1: this is the area itself; some tables stretch it to 2 AUC - 1. 10,000 images to
-learn from and 5,000 to be judged by, latents scaled to unit deviation, scikit-learn's penalty. disentanglement_lib
-dates from when LogisticRegression meant one classifier for each value; here all values share one softmax, whose
-probabilities can single out middle values of an ordered factor.
-It rewards any code that keeps the factors in linear reach, mixed or not: read it beside modularity.
-NaN for a factor that took one value in the images drawn; values that the test images lack are not averaged over.
+The area under the ROC curve of the probability that multinomial logistic regression gives each value, from all latents.
+Chance is 0.5 and the best 1: this is the area itself; some tables stretch it to 2 AUC - 1. 10,000 images to learn from
+and 5,000 to be judged by, latents scaled to unit deviation, scikit-learn's penalty. disentanglement_lib dates from when
+LogisticRegression meant one classifier for each value; here all values share one softmax, whose probabilities can
+single out middle values of an ordered factor. It rewards any code that keeps the factors in linear reach, mixed or not:
+read it beside modularity. NaN for a factor that took one value in the images drawn; values that the test images lack
+are not averaged over.
 """
 
 import jax

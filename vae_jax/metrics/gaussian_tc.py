@@ -1,5 +1,9 @@
 """The total correlation of a Gaussian fitted to the codes (Locatello et al. 2019, section 5).
 
+Purpose    disentanglement, without factors
+Shows      how correlated the latents' means are, all together.
+Misleads   as independence: only covariances count. Unused latents count by the correlations of their tiny means.
+
     TC = KL(N(m, S) || prod_j N(m_j, S_jj)) = -1/2 log det R,    S the codes' covariance, R their correlations
 
 In nats, 0 where latents are uncorrelated, and without an upper end: infinite where one is a linear function of

@@ -1,5 +1,10 @@
 """The mutual information gap: how much more the best latent knows of a factor than the next best does.
 
+Purpose    disentanglement, where factors are known
+Shows      whether each factor has one latent to itself: the gap between the best and the second best latent.
+Misleads   when a factor has more values than there are bins, or a latent has far outliers; and between libraries, as
+           the name has two definitions (`mig_sampled`).
+
     MIG = mean over factors of (I(z_1st; v) - I(z_2nd; v)) / H(v)
 
 As Locatello et al. 2019 measure it: 10,000 images, posterior means, each latent cut into 20 equally wide bins. In

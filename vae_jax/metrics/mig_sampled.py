@@ -1,5 +1,9 @@
 """The mutual information gap as Chen et al. 2018 (eq. 6) define it: of samples of z, under the aggregate posterior.
 
+Purpose    disentanglement, where factors are known
+Shows      the same gap with the posterior's noise counted in: what noise hides is not information.
+Misleads   when posteriors are narrow, as it is then too high; and beside tables of `mig`, which most papers report.
+
     MIG = mean over factors of (I(z_1st; v) - I(z_2nd; v)) / H(v)
     I(z_j; v) = E_{q(z_j, v)} [log q(z_j | v) - log q(z_j)],    q(z_j | v) = mean of q(z_j | x_n) over images of v
 

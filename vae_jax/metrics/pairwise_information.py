@@ -1,8 +1,12 @@
 """What latents know of each other, two at a time: the mean mutual information of pairs (Locatello et al. 2019).
 
+Purpose    disentanglement, without factors
+Shows      how much two latents know of each other, dependence of every shape included.
+Misleads   when latents are unused, which lowers it, and when three or more latents depend on each other and no two do.
+
     mean over j != k of I(z_j; z_k),    each latent cut into 20 equally wide bins between its least and largest code
 
-In nats, at least 0 and at most log 20 = 3.0; 0 where no latent tells of another. Of the posterior means of 10,000
+In nats, at least 0 and at most log 20 = 3.0; 0 where no latent depends on another. Of the posterior means of 10,000
 held-out images: it needs no factors. This is the study's unsupervised mutual information score. Unlike the Gaussian
 total correlation it sees dependence of every shape, but of two latents at a time alone, and a far outlier costs
 resolution. Finite counts leave some (bins - 1)^2 / (2 images) nats, 0.018 here, between independent latents that fill

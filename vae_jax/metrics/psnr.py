@@ -1,13 +1,18 @@
 """The peak signal-to-noise ratio of reconstructions of held-out images.
 
+Purpose    quality of reconstructions
+Shows      how near reconstructions are to the images, pixel by pixel.
+Misleads   as a measure of looks: blur scores well, a sharp edge out of place badly. Of black and white images it
+           compares with no other number.
+
     PSNR = mean over images of 10 log10(1 / MSE_i),    MSE_i = mean over pixels and channels of (x - x')^2
 
 In decibels; the peak is 1, the range of grey levels. x is what the encoder is shown, binarised where training did that,
 and x' the expected image at its code, the posterior mean as a rule, clipped to [0, 1]; 10,000 held-out images.
 `psnr.pooled` is 10 log10(1 / mean MSE), one ratio of all pixels: never above the mean, and the same where all images
-come out alike. Papers give either, and seldom say which. Infinite where an image comes out exactly.
-A mean of squares rewards blur: a sharp edge out of place costs twice a soft one. Of black and white images it is a
-number of how sure the decoder is of each pixel, and compares with no PSNR of grey ones.
+come out alike. Papers give either, and seldom say which. Infinite where an image comes out exactly. A mean of squares
+rewards blur: a sharp edge out of place costs twice a soft one. For black and white images it measures how sure the
+decoder is of each pixel, and does not compare with a PSNR of grey images.
 """
 
 import jax.numpy as jnp

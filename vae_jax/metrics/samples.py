@@ -1,5 +1,11 @@
 """How good draws from the prior are, in the features of a classifier of the data's own labels.
 
+Purpose    quality of samples
+Shows      whether draws look like the data (Frechet distance, precision, density) and whether they cover the data
+           (recall, coverage).
+Misleads   read one number at a time: a decoder that always draws one picture has high precision and no recall. Numbers
+           compare for one data set and one count alone.
+
     FD = |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2)    of means and covariances: Frechet (Heusel et al. 2017)
     precision, recall    share of samples in the data's manifold, of data in the samples' (Kynkaanniemi et al. 2019)
     density = 1/(k N') sum_ij [x'_i in B_j],  coverage = 1/N sum_j [some x'_i in B_j]               (Naeem et al. 2020)
@@ -14,7 +20,7 @@ taught those images and is surer of them, and with few images the two sets diffe
 coverage are in [0, 1]; fresh data score 1 - 2^-k in coverage and 1 in density, which has no upper end. The authors'
 code of density and coverage has open balls, in which duplicates, with balls of radius 0, are not even in their own.
 
-`near_copies` is the share of samples that are copied from training images if anything is: those with
+`near_copies` is the share of samples that look copied from a training image: those with
 
     min_t |x - t| / min_h |x - h| <= c,    t training, h held-out images, |.| over pixels
 
@@ -24,12 +30,12 @@ can pass it that are no copies: they are near to everything, to held-out images 
 images are training images too, as the square's turns are, c is 0 and `near_copies_of_data` says what fresh data score.
 
 z may also be drawn from a density fitted to the codes of training images: `samples:sampler=gmm`, two_stage or
-coupling_flow (docs/samplers.md). Far better scores than those of `sampler=prior` say that the codes of the data are not
-spread as the prior is; for the decoder is the same.
+coupling_flow (docs/samplers.md). Far better scores than those of `sampler=prior` mean that the codes of the data are
+not spread as the prior is: the decoder is the same.
 
-The space knows what tells classes apart, and little else. Means are softer than data, the more so the fewer
-grey levels data have, and are marked down for it. One outlier among the data makes a large ball: recall and
-precision rise by it, density and coverage hardly.
+The features know what separates classes, and little else. Expected images are softer than data, more so the fewer grey
+levels data have, and score worse for it. One outlier among the data makes a large ball: recall and precision rise by
+it, density and coverage hardly.
 """
 
 from collections.abc import Callable

@@ -1,16 +1,19 @@
 """The separated attribute predictability score, SAP (Kumar et al. 2018, section 3).
 
+Purpose    disentanglement, where factors are known
+Shows      the gap between the two best latents when a line must read the factor from one latent.
+Misleads   between data sets: even perfect codes are far from 1, and how far depends on the factors' number of values.
+
     SAP = mean over factors of (accuracy of the best single latent - accuracy of the second best)
 
-The accuracy is that of a linear support vector machine told one latent alone. As Locatello et al. 2019 measure it:
+The accuracy is that of a linear support vector machine that gets one latent alone. As Locatello et al. 2019 measure it:
 10,000 images to learn from, 5,000 to be judged by, posterior means, C = 0.01, classes balanced, all factors taken as
 classes (the paper regresses on ordered factors and takes R^2: another number). In [0, 1), and never 1: the second
-latent is at least at chance, and one against the rest, cut at one threshold, can single out only the first and
-the last of a factor's values. Codes that are the factors themselves reach 1/2 for a factor of two values, 0.65 for the
-3 shapes of sprites, 0.03 for their 32 places, 0.24 in all: compare SAP only on the same factors. The penalty makes it
-depend on the codes' scale. A constant latent is at chance; a single latent's gap is its own accuracy. NaN for a factor
-of one value, of which there is nothing to tell. Libraries' solvers shuffle images; this one, of the same objective,
-does not.
+latent is at least at chance, and one against the rest, cut at one threshold, can single out only the first and the last
+of a factor's values. Codes that are the factors themselves reach 1/2 for a factor of two values, 0.65 for the 3 shapes
+of sprites, 0.03 for their 32 places, 0.24 in all: compare SAP only on the same factors. The penalty makes it depend on
+the codes' scale. A constant latent is at chance; a single latent's gap is its own accuracy. NaN for a factor of one
+value, which leaves nothing to predict. Libraries' solvers shuffle images; this one, of the same objective, does not.
 """
 
 import jax

@@ -1,5 +1,10 @@
 """The structural similarity of reconstructions of held-out images (Wang et al. 2004, eq. 13).
 
+Purpose    quality of reconstructions
+Shows      how near reconstructions are to the images in local light, contrast and structure.
+Misleads   on small images, whose window is cut, and on wide even ground, where a faint veil costs much and a black
+           border is free gain.
+
     SSIM = (2 m m' + C1)(2 s_xx' + C2) / ((m^2 + m'^2 + C1)(s_x^2 + s_x'^2 + C2)),    C1 = 0.01^2,  C2 = 0.03^2
 
 with means m, variances s^2 and the covariance s_xx' under a Gaussian window of 11x11 pixels and deviation 1.5, whose

@@ -1,15 +1,18 @@
 """Unsupervised disentanglement ranking, UDR (Duan et al. 2020, section 4): do models find the same latents?
 
+Purpose    disentanglement, without factors
+Shows      which models of a study found latents that other seeds found too: a way to choose a model without labels.
+Misleads   when all models agree on something wrong.
+
     UDR_ij = 1 / (d_i + d_j) [sum_b r_b^2 / sum_a R_ab + sum_a r_a^2 / sum_b R_ab],    r the largest of a row or column
     UDR_i  = median over the other models j of UDR_ij
 
-R_ab says how alike latent a of model i and latent b of model j are over the same images: the size of the coefficient
-of a in a lasso of b on all of i's latents (penalty 0.1, all scaled to unit deviation), or of Spearman's rank
-correlation. Only latents that are used take part, d of each model: those whose mean KL from the prior is above 0.01.
-In [0, 1]: 1 where all models agree on single latents, up to order and sign (0.9 under the lasso, whose penalty takes
-0.1 off each coefficient), low where latents are mixed. disentanglement_lib averages rows and columns apart, which
-is the same only if d_i = d_j.
-It is of several models, trained alike but for the seed, and there is nothing to compute of one run:
+R_ab says how alike latent a of model i and latent b of model j are over the same images: the size of the coefficient of
+a in a lasso of b on all of i's latents (penalty 0.1, all scaled to unit deviation), or of Spearman's rank correlation.
+Only latents that are used take part, d of each model: those whose mean KL from the prior is above 0.01. In [0, 1]: 1
+where all models agree on single latents, up to order and sign (0.9 under the lasso, whose penalty takes 0.1 off each
+coefficient), low where latents are mixed. disentanglement_lib averages rows and columns apart, which is the same only
+if d_i = d_j. It needs several models, trained alike but for the seed; there is nothing to compute for one run:
 
     vae-jax udr --runs=runs/study
 

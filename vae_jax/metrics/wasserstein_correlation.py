@@ -1,5 +1,9 @@
 """The Wasserstein correlation: how far a Gaussian fitted to the codes is from independence (Locatello et al. 2019).
 
+Purpose    disentanglement, without factors
+Shows      how correlated the latents' means are, with latents weighed by their variance.
+Misleads   as independence: only covariances count.
+
     W = W_2^2(N(m, S), N(m, D)) = 2 tr S - 2 tr (D^1/2 S D^1/2)^1/2,    D the diagonal of the codes' covariance S
 
 The first number is W / tr S, in [0, 2): 0 where latents are uncorrelated, and free of the codes' common scale;

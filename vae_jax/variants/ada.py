@@ -1,5 +1,10 @@
 """Weak supervision by pairs that share some factors (Locatello et al. 2020): Ada-GVAE and Ada-ML-VAE.
 
+Purpose    disentangled factors
+Take it    where images come in pairs that share some factors, and no label says which. Not for single images. Its ELBO
+           is of pairs and compares with no other variant's: compare the metric `likelihood`.
+Command    vae-jax train --config=sprites:ada --workdir=runs/sprites_ada
+
     loss = 1/2 sum over the two images of [distortion + beta * rate], both under averaged posteriors:
 
     d_j  = KL(q(z_j | x_1) || q(z_j | x_2)),    tau = (max_j d_j + min_j d_j) / 2
@@ -10,13 +15,13 @@ their product N(z; m_1, v_1) N(z; m_2, v_2) to the power 1/2, the geometric mean
 2018). The product itself, as ML-VAE is written, has half that variance: two equal posteriors would become
 another one. The geometric mean leaves them, and is what the authors of Ada-ML-VAE released.
 
-No label says which factors a pair shares, nor how many. Data with factors give the pairs (config.data.changed
-factors differ in each). Where all d_j are equal, two equal images for one, nothing is below tau and nothing
-averaged. The code of an image alone is the mean of its own posterior. A posterior that has seen x_2 still gives
-a lower bound on log p(x_1), so `elbo` is one of the two images' mean, log p(x)/2 + log p(x')/2. The x' of a held-out
-x is any image of the grid, training images among them: this ELBO and its parts are never held against those of
-another variant. The metrics `likelihood` and `ais` take images alone, and compare. `shared` counts averaged latents.
-`free_bits` nats of each latent's rate go unpenalised (Kingma et al. 2016, eq. 15).
+No label says which factors a pair shares, nor how many. Data with factors give the pairs (config.data.changed factors
+differ in each). Where all d_j are equal, two equal images for one, nothing is below tau and nothing averaged. The code
+of an image alone is the mean of its own posterior. A posterior that has seen x_2 still gives a lower bound on log
+p(x_1), so `elbo` is one of the two images' mean, log p(x)/2 + log p(x')/2. The x' of a held-out x is any image of the
+grid, training images among them: this ELBO and its parts are never compared with those of another variant. The metrics
+`likelihood` and `ais` take images alone, and compare. `shared` counts averaged latents. `free_bits` nats of each
+latent's rate go unpenalised (Kingma et al. 2016, eq. 15).
 """
 
 import math

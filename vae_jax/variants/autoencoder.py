@@ -1,4 +1,9 @@
-"""The plain autoencoder: the baseline that every variant is held against.
+"""The plain autoencoder: the baseline of every comparison.
+
+Purpose    sharp reconstructions
+Take it    as the baseline, or where reconstructions are all that matters: no rate competes with them. Not for draws
+           from the prior, which are no data; a fitted sampler draws better (docs/samplers.md).
+Command    vae-jax train --config=digits:autoencoder --workdir=runs/digits_autoencoder
 
     loss = -log p(x | z),    z = the encoder's mean + noise * epsilon,    epsilon ~ N(0, I)
 

@@ -1,5 +1,10 @@
 """The beta-VAE (Higgins et al. 2017, eq. 4); beta = 1 is the VAE (Kingma & Welling 2014, eq. 10).
 
+Purpose    a first model
+Take it    first: beta = 1 is the VAE, the model that every other variant changes. Lower beta for sharper
+           reconstructions, raise it for fewer and simpler latents. Too large a beta leaves no latent in use.
+Command    vae-jax train --config=digits --workdir=runs/digits
+
     loss = E_q(z|x)[-log p(x|z)] + beta * KL(q(z|x) || p(z))
          =      distortion       + beta *       rate
 

@@ -1,5 +1,10 @@
 """The VAE of controlled capacity (Burgess et al. 2018, eq. 8): the rate is held at a target that grows.
 
+Purpose    disentangled factors
+Take it    to choose the rate yourself, in nats, and to let latents come into use one after another as it rises. Above
+           the VAE's own rate the ELBO is worse for it.
+Command    vae-jax train --config=digits_capacity --workdir=runs/digits_capacity
+
     loss = E_q(z|x)[-log p(x|z)] + gamma * |KL(q(z|x) || p(z)) - C(step)|
     C(step) rises in a straight line from 0 to `capacity` nats over `ramp_steps` steps, and stays there
 

@@ -1,4 +1,9 @@
-"""The conditional VAE (Sohn et al. 2015) of an image x given its label y: digits of the class one asks for.
+"""The conditional VAE (Sohn et al. 2015) of an image x given its label y: digits of a class that you choose.
+
+Purpose    labels
+Take it    where images have labels, to draw a class that you choose, or to have codes of style alone. Its ELBO bounds
+           log p(x|y) and compares with no log p(x).
+Command    vae-jax train --config=digits_conditional --workdir=runs/digits_conditional
 
     loss = E_q(z|x,y)[-log p(x|z,y)] + beta * KL(q(z|x,y) || p(z)),    p(z) = N(0, I)
          =        distortion         + beta *          rate
@@ -8,17 +13,17 @@ class: before a dense layer that is any bias for each class, and convolutions se
 the latents and then the label as one of `classes` numbers that is 1: such a code is what stands for an
 image, and what prior draws are; without `labels` draw i is of class i modulo `classes`, the classes in turn.
 
-In the paper's letters x is what is given and y what is made. There the prior is a network's, p(z|y) in
-the letters here. Here it is N(0, I) whatever the label, as the paper allows and as in Kingma et al. 2014 (model
-M2 where every label is known). No image model is lost that a Gaussian p(z|y) would give: a decoder that
-knows y can shift and scale z itself, at the same rate. What the label says of the image then need
-not be in z, which is left with the style: hold it and change the label.
+In the paper's letters x is what is given and y what is made. There the prior is a network's, p(z|y) in the letters
+here. Here it is N(0, I) whatever the label, as the paper allows and as in Kingma et al. 2014 (model M2 where every
+label is known). No image model is lost that a Gaussian p(z|y) would give: a decoder that knows y can shift and scale z
+itself, at the same rate. So z need not hold what the label says of the image, and is left with the style: hold z and
+change the label.
 
-The ELBO bounds log p(x|y), another quantity than the log p(x) of the other variants: the label is known for
-nothing. If classes are equally likely, log p(x) >= log p(x|y) - log(classes): subtract log 10 = 2.30 nats
-from this ELBO for ten classes before holding it against another's. Trap: between images of two classes an
-interpolation decodes mixtures of labels, which the decoder was never given.
-`free_bits` nats of each latent's rate go unpenalised (Kingma et al. 2016, eq. 15).
+The ELBO bounds log p(x|y), another quantity than the log p(x) of the other variants: the label costs nothing. If
+classes are equally likely, log p(x) >= log p(x|y) - log(classes): subtract log 10 = 2.30 nats from this ELBO for ten
+classes before holding it against another's. Trap: between images of two classes an interpolation decodes mixtures of
+labels, which the decoder was never given. `free_bits` nats of each latent's rate go unpenalised (Kingma et al. 2016,
+eq. 15).
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,10 @@
 """DIP-VAE, types I and II (Kumar et al. 2018, eq. 6 and 7): the codes' covariance is drawn to the identity.
 
+Purpose    disentangled factors
+Take it    for uncorrelated latents by a cheap penalty on covariances. Latents that are uncorrelated may still depend on
+           one another.
+Command    vae-jax train --config=digits_dip --workdir=runs/digits_dip
+
     loss = distortion + beta * rate + lambda_od * sum_{i != j} S_ij^2 + lambda_d * sum_i (S_ii - 1)^2
 
     type I     S = Cov_x[mean(x)]

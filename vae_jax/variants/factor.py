@@ -1,15 +1,20 @@
 """FactorVAE (Kim & Mnih 2018, eq. 2): a weight on the codes' total correlation, which an adversary estimates.
 
+Purpose    disentangled factors
+Take it    to lower the total correlation by an adversary, which sees dependence of any shape. It trains a second
+           network, and the adversary's estimate lags behind the codes.
+Command    vae-jax train --config=digits_factor --workdir=runs/digits_factor
+
     loss = distortion + beta * rate + gamma * TC                                  the adversary D held fixed
          + 1/2 E[-log P(joint | z)] + 1/2 E[-log P(permuted | z')]                the codes held fixed
 
     TC = E_q(z)[log q(z) - sum_j log q(z_j)] ~ E_q(z)[D_joint(z) - D_permuted(z)]
 
-D tells z ~ q(z) from z' ~ prod_j q(z_j) by two logits, P is their softmax: the best D has the log density
-ratio as the difference of its logits. z' is a batch of codes, each latent of it in an order of its own. One
-scalar serves both players: the first line's gradient is stopped at D and the second's at the codes, so each is
-trained by its own line alone. With gamma = 0 the networks have the gradient of the beta-VAE, and with beta = 1
-too of the VAE; the scalar is theirs plus the adversary's loss, log 2 where D can tell nothing.
+D tells z ~ q(z) from z' ~ prod_j q(z_j) by two logits, P is their softmax: the best D has the log density ratio as the
+difference of its logits. z' is a batch of codes, each latent of it in an order of its own. One scalar serves both
+players: the first line's gradient is stopped at D and the second's at the codes, so each is trained by its own line
+alone. With gamma = 0 the networks have the gradient of the beta-VAE, and with beta = 1 too of the VAE; the scalar is
+theirs plus the adversary's loss, log 2 where D cannot tell the two apart.
 
 The paper's algorithm 2 takes z' from a second batch. Here z' comes from the same images by a second draw of
 epsilon. The adversary's loss is a mean over z plus a mean over z', and no term holds both: however the two

@@ -1,5 +1,10 @@
 """InfoVAE with the maximum mean discrepancy (Zhao et al. 2019): MMD-VAE and WAE-MMD are points of it.
 
+Purpose    sharp reconstructions
+Take it    for codes that keep what they know of an image, and yet look like the prior all together. The rate costs
+           nothing here: do not judge it by the ELBO, and take the last checkpoint, not the best.
+Command    vae-jax train --config=digits_info --workdir=runs/digits_info
+
     loss = distortion + beta * rate + lambda_mmd * MMD^2(q(z), p(z)),    q(z) = E_x q(z|x),  p(z) = N(0, I)
 
 In the paper's letters, E_q[log p(x|z)] - (1 - alpha) KL(q(z|x) || p(z)) - (alpha + lambda - 1) D(q(z), p(z)):

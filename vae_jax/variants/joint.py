@@ -1,17 +1,22 @@
 """JointVAE (Dupont 2018): continuous latents z and categorical ones c, each kind held to a capacity of its own.
 
+Purpose    discrete codes
+Take it    for categories beside continuous latents, where classes are there and nobody has labelled them. Nothing makes
+           the categories those classes: look at `perplexity` for a collapse.
+Command    vae-jax train --config=digits_joint --workdir=runs/digits_joint
+
     loss = E_q[-log p(x|z,c)] + gamma * |KL(q(z|x) || p(z)) - C_z(step)| + gamma * |KL(q(c|x) || p(c)) - C_c(step)|
     C_z, C_c rise in a straight line from 0 to `capacity` and `discrete_capacity` nats over `ramp_steps` steps
 
 q(c|x) has one categorical for each number K of `categories`, p(c) is uniform: KL = log K - H(q(c|x)), the sum over
-categoricals. It is at most sum log K, where every image is sure of its category, and C_c is cut there as in
-the paper. Without a capacity of its own c may be left unused, for z can say all that c can.
+categoricals. It is at most sum log K, where every image is sure of its category, and C_c is cut there as in the paper.
+Without a capacity of its own c may be left unused, because z can hold all that c can.
 
-Trap: the capacity asks that q(c|x) be far from uniform and not that it depend on x. A q that is sure of one and
-the same category for every image meets it and says nothing, and is found first where a large gamma or
-a steep ramp pulls harder than the distortion does; little leads back from there. "perplexity" tells: exp of
-the entropy of the batch's mean q(c|x), how many of the K categories are in use, 1 after such a collapse.
-That categories are classes of the data is hoped for, and not asked for by any term.
+Trap: the capacity asks that q(c|x) be far from uniform and not that it depend on x. A q that is sure of one and the
+same category for every image meets it and says nothing, and is found first where a large gamma or a steep ramp pulls
+harder than the distortion does; little leads back from there. "perplexity" shows it: exp of the entropy of the batch's
+mean q(c|x), how many of the K categories are in use, 1 after such a collapse. No term of the loss makes the categories
+classes of the data.
 
 The expectation takes a relaxed c (Gumbel-softmax: Jang et al. 2017; Maddison et al. 2017), for its gradient:
 

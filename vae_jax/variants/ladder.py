@@ -1,5 +1,10 @@
 """The ladder VAE (Sonderby et al. 2016): layers of latents, inferred downwards as they are generated.
 
+Purpose    a tight bound
+Take it    for a higher ELBO by latents in layers, each layer the prior of the one below. Warm the rate up, or a layer
+           may be given up. The latents cannot be traversed one by one.
+Command    vae-jax train --config=digits_ladder --workdir=runs/digits_ladder
+
     p(x, z_1, ..., z_L) = p(x|z_1) p(z_1|z_2) ... p(z_{L-1}|z_L) p(z_L),    p(z_L) = N(0, I)
 
     q(z_L|x)          = N(mean_L, var_L)                                     of the upward pass
@@ -10,14 +15,13 @@
 
 The upward pass gives each layer a Gaussian of x, (mean_n, var_n), and numbers d_n for the layer above; the prior
 p(z_n|z_{n+1}) = N(mean_p, var_p) is a network of z_{n+1}. q(z_n|...) is their product, each weighted by its precision:
-x's word on z_n as if it were a likelihood. 1/(1/var_n + 1/var_p) is a variance; as a standard deviation it is wrong.
-z_1 has the config's latents and is what decode takes; `widths` are those above it, from below, and `hidden` the
-width of the two dense layers between each and the next, both ways. Without widths it is the VAE exactly.
-Each KL is in closed form given the z_{n+1} drawn, so the rate is unbiased. A z_n that is given z_{n+1} but not x
-costs nothing: a layer is used when its own rate is above 0. Early in training one or the other tends to be given
-up, the lower one too; the paper's remedies are warm-up (config.schedule) and batch normalisation, which is left
-out here, for it would couple the examples. `free_bits` nats of each latent of every layer go unpenalised
-(Kingma et al. 2016, eq. 15).
+x's evidence on z_n as if it were a likelihood. 1/(1/var_n + 1/var_p) is a variance; as a standard deviation it is
+wrong. z_1 has the config's latents and is what decode takes; `widths` are those above it, from below, and `hidden` the
+width of the two dense layers between each and the next, both ways. Without widths it is the VAE exactly. Each KL is in
+closed form given the z_{n+1} drawn, so the rate is unbiased. A z_n that is given z_{n+1} but not x costs nothing: a
+layer is used when its own rate is above 0. Early in training one or the other tends to be given up, the lower one too;
+the paper's remedies are warm-up (config.schedule) and batch normalisation, which is left out here, for it would couple
+the examples. `free_bits` nats of each latent of every layer go unpenalised (Kingma et al. 2016, eq. 15).
 
 The code is z_1 on the mean path: each layer's mean given the mean above it, no sample on the way.
 There is no "kl": KL_1 of a latent is what it says beyond z_2, nothing for one that z_2 settles, however much that

@@ -1,5 +1,10 @@
 """The regularised autoencoder (Ghosh et al. 2020): no noise, a smooth decoder, and a density fitted afterwards.
 
+Purpose    sharp reconstructions
+Take it    for an autoencoder that can be drawn from: no noise in training, a smooth decoder, and a mixture fitted to
+           the codes afterwards. It has no ELBO, so compare it by its samples.
+Command    vae-jax train --config=digits_rae --workdir=runs/digits_rae
+
     loss = distortion + beta_z * |z|^2 / 2 + lambda_reg * R(decoder),    z = the encoder's mean
 
 `regularizer` says what R is:

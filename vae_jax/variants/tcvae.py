@@ -1,5 +1,10 @@
 """The beta-TCVAE (Chen et al. 2018, eq. 4): the rate taken apart, a weight on each part.
 
+Purpose    disentangled factors
+Take it    to lower the total correlation and no other part of the rate. Try it first of this group: it trains no second
+           network. The total correlation that it logs is a rough estimate from one batch.
+Command    vae-jax train --config=digits_tcvae --workdir=runs/digits_tcvae
+
     loss = distortion + alpha * MI + beta * TC + gamma * DWKL
 
     MI   = E[log q(z|x) - log q(z)]              mutual information of image index and code

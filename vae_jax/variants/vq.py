@@ -1,15 +1,20 @@
 """The VQ-VAE (van den Oord et al. 2017, eq. 3): codes of groups of latents, each one of a finite codebook.
 
+Purpose    discrete codes
+Take it    for codes that are whole numbers: to compress, or as tokens of another model. Nothing in the loss holds the
+           rate: on the digits the ELBO is at best a nat below the VAE's.
+Command    vae-jax train --config=digits_vq --workdir=runs/digits_vq
+
     loss = distortion + |sg(e) - c|^2 + commitment * |e - sg(c)|^2,    distortion = -log p(x | z)
     e = the encoder's means, cut into groups of `dim`;  c = the codebook's vector nearest to each group's e
     z = c, with the gradient of e:  z = sg(c) + e - sg(e),             sg(.) has no gradient
 
-The distortion trains the decoder, and the encoder as if it had not been rounded; the second term the codebook
-alone (no moving averages), the third the encoder alone. Squares are summed over the latents, as the distortion is
-over pixels. The paper averages both over the groups: its commitment of 0.25 is 0.25 / groups here, against a sum of
-log-probabilities. Its released code averages over latents too, and takes a mean square over the D pixels divided by
-the data's variance v: times D/2 that is a gaussian distortion with sigma^2 = v, and D / (2 latents) times the
-two terms. Adam takes no notice of the weight of the second, which is all the codebook's gradient.
+The distortion trains the decoder, and the encoder as if it had not been rounded; the second term the codebook alone (no
+moving averages), the third the encoder alone. Squares are summed over the latents, as the distortion is over pixels.
+The paper averages both over the groups: its commitment of 0.25 is 0.25 / groups here, against a sum of
+log-probabilities. Its released code averages over latents too, and takes a mean square over the D pixels divided by the
+data's variance v: times D/2 that is a gaussian distortion with sigma^2 = v, and D / (2 latents) times the two terms.
+Adam is blind to the weight of the second, which is all the codebook's gradient.
 
 `quantizer` "fsq" (Mentzer et al. 2024) has no codebook to learn and none of the two terms: e goes through
 tanh and each number to the nearest of `levels` evenly spaced values in [-1, 1], so that `dim` is len(levels) and
@@ -32,7 +37,7 @@ groups * K^2 numbers, three times that with Adam's moments: keep K in the hundre
 the end and keeps no numbers, for more codes than that.
 
 Codes may lie on a grid, as the paper's do: `net.name` "grid" is its convolutions, 8x8 places for 32 pixels and 7x7 for
-28, and a `latent_dim` of places * dim gives each place one code. The tree then joins places that tell of each other,
+28, and a `latent_dim` of places * dim gives each place one code. The tree then joins places that depend on each other,
 neighbours as a rule. Under any other network groups have no place.
 
     vae-jax train --config=mnist:vq --config.data.path=FOLDER --config.net.name=grid --config.latent_dim=196

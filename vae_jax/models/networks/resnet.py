@@ -33,7 +33,7 @@ def make(
         latent_dim: how many means and log variances the encoder gives.
         channels: the likelihood's numbers for each channel of a pixel (`Likelihood.channels`).
         shared: its learned numbers that are the same for all pixels, which come as last channels.
-        widths: the channels at each scale, of which each is half as high and wide as the one before.
+        widths: the channels at each scale; each scale is half as high and wide as the one before.
         depth: how many blocks there are at each scale, in the encoder and in the decoder.
         activation: relu, tanh, gelu, silu, elu, leaky_relu or softplus, after each norm.
         dtype: what the layers compute in, float32 or bfloat16; parameters and norms are float32.

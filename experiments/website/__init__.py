@@ -1,0 +1,1 @@
+"""What the site of docs/ has beside its pages: the hooks that mkdocs.yml names."""

@@ -44,7 +44,7 @@ class RunPlots:
             UserError: as `sample` does, and of numbers of any size where the run's data, which say what is black and
                 white, are not here.
         """
-        from vae_jax.plots import run_figures, table_plots
+        from vae_jax.plots import run_figures, style, table_plots
 
         classes = None if labels is None else np.tile(np.asarray(labels), rows)
         images = self.run.sample(key, rows * columns, classes)
@@ -52,7 +52,7 @@ class RunPlots:
         if self._column_names:
             figure, (held_out, _) = run_figures.InlineFigure(), self._held_out(MAX_CODES)
             samples = (_flatten_rows(images), _flatten_rows(held_out))
-            table_plots.sample_lines(figure, *samples, self._column_names, title)
+            table_plots.sample_lines(figure, *samples, self._column_names, style.Heading(title))
             return figure
         images = self._show(images).reshape(rows, columns, *self.run.image_shape[:2], -1)
         names = [] if labels is None else [str(label) for label in np.asarray(labels)]
@@ -68,7 +68,7 @@ class RunPlots:
         Raises:
             UserError: as `encode` does, and without images where the run's data are not here.
         """
-        from vae_jax.plots import run_figures, table_plots
+        from vae_jax.plots import run_figures, style, table_plots
 
         if images is None:
             images, labels = self._held_out(12)
@@ -78,7 +78,7 @@ class RunPlots:
             figure, few = run_figures.InlineFigure(), slice(0, MOST_ROWS)
             given, made = _flatten_rows(given), _flatten_rows(made)
             rows_and_errors = (given[few], made[few], made - given)
-            table_plots.reconstruction_lines(figure, *rows_and_errors, self._column_names, title)
+            table_plots.reconstruction_lines(figure, *rows_and_errors, self._column_names, style.Heading(title))
             return figure
         rows = ("image", "reconstruction")
         return run_figures.mosaic(np.stack([self._show(given), self._show(made)]), title, rows)
@@ -98,7 +98,7 @@ class RunPlots:
             UserError: as `encode` does, and without an image, or of numbers of any size, where the run's data are not
                 here.
         """
-        from vae_jax.plots import run_figures, table_plots
+        from vae_jax.plots import run_figures, style, table_plots
 
         codes = self._codes(image, label)
         code = codes[np.square(codes - codes.mean(0)).sum(1).argmin()]
@@ -117,7 +117,7 @@ class RunPlots:
         if self._column_names:
             figure, lines = run_figures.InlineFigure(), [_flatten_rows(moved) for moved in images]
             moves, ends = dict(zip(rows, lines, strict=True)), (columns[0], columns[-1])
-            table_plots.moving_lines(figure, moves, ends, self._column_names, title)
+            table_plots.moving_lines(figure, moves, ends, self._column_names, style.Heading(title))
             return figure
         return run_figures.mosaic(self._show(np.stack(images)), title, rows, columns)
 

@@ -79,6 +79,21 @@ def test_curves_draw_every_split_that_has_records():
         RunPlots(Run()).curves("rate")
 
 
+def test_curves_without_names_are_those_of_the_folder(run):
+    titles = [axes.get_title(loc="left") for axes in run.plot.curves().axes]
+    assert titles[:3] == [f"{name}, nats per image" for name in ("ELBO", "distortion", "rate")]
+    assert titles[3].startswith("learning rate")
+    assert titles[4].startswith("KL of each latent")
+    assert (run.folder / "pictures" / "curves.png").exists()
+
+    class Run:
+        history, config, folder = History(), run.config, run.folder
+        step, checkpoint = 3, "latest"
+
+    with pytest.raises(UserError, match="has no records yet"):
+        RunPlots(Run()).curves()
+
+
 def test_a_traversal_moves_one_latent_and_leaves_the_others(run):
     image = blobs()[0, ..., None]
     axes = run.plot.traversals(image, limit=2.0).axes[0]

@@ -13,9 +13,6 @@ from vae_jax.plots.captions import format_fixed, run_caption
 if TYPE_CHECKING:
     from vae_jax.plots.run_figures import InlineFigure
 
-MEASURES = ("loss", "elbo", "distortion", "rate")
-"""What is drawn over steps unless others are named, as far as there are records of it."""
-
 MOST_ROWS = 4
 """Rows of a table that are shown one by one."""
 
@@ -124,24 +121,29 @@ class RunPlots:
     def curves(self, *names: str) -> "InlineFigure":
         """Numbers over the steps of training, a line for each split that there are records of.
 
+        Without names it is the picture curves.png of the run's folder: the bound and its parts, the KL of each latent
+        as a row of a heat map, and the learning rate.
+
         Args:
-            names: of the records ("elbo", "rate"); the loss and its parts unless given.
+            names: of the records ("elbo", "rate").
 
         Raises:
             UserError: for a name that no record has.
         """
-        from vae_jax.plots import run_figures
+        from vae_jax.plots import curve_plots, run_figures, style
 
         history = self.run.history
+        if not names:
+            figure, heading = run_figures.InlineFigure(), style.Heading(self._titled("Training"))
+            if not curve_plots.training(figure, history, self.run.config, heading):
+                raise UserError(f"{self.run.folder}: has no records yet; let the run train")
+            return figure
         missing = [name for name in names if not any(name in record for record in history)]
         if missing:
             known = sorted({name for record in history for name in record} - {"step", "split"})
             raise UserError(f"names: {missing[0]!r} is in no record; known: {', '.join(known) or 'nothing'}")
-        shown = names or [name for name in MEASURES if any(name in record for record in history)]
-        if not shown:
-            raise UserError(f"{self.run.folder}: has no records yet; let the run train")
         panels = {
-            name: {s: curve for s in history.splits if len((curve := _curve(history, name, s))[0])} for name in shown
+            name: {s: curve for s in history.splits if len((curve := _curve(history, name, s))[0])} for name in names
         }
         return run_figures.curves(panels, self._titled("Training"))
 

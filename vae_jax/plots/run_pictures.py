@@ -1,19 +1,21 @@
 """The pictures of a run: reconstructions, draws from the prior, latents moved one at a time, codes in the plane."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from vae_jax import data
 from vae_jax.data import Dataset, Split
 from vae_jax.errors import UserError
+from vae_jax.files import read_records
 from vae_jax.inference import TrainedModel
 from vae_jax.phrases import plural
-from vae_jax.plots import latent_plots, row_pictures, spread, traversals
+from vae_jax.plots import curve_plots, latent_plots, row_pictures, spread, style, traversals
 from vae_jax.plots.captions import format_fixed
 from vae_jax.plots.image_grid import image_grid
 from vae_jax.plots.row_pictures import HeldOutRows
@@ -40,7 +42,7 @@ def draw(run: TrainedModel, dataset: Dataset, evaluation: Mapping[str, Any], fol
         run: the model.
         dataset: its data.
         evaluation: what evaluation.json holds, nats per image.
-        folder: where the pictures go, in the run's own folder.
+        folder: where the pictures go, in the run's own folder, whose metrics.jsonl has the curves.
     """
     folder.mkdir(exist_ok=True)
     images, labels, shown = _chosen_images(dataset.test, MAX_CODES)
@@ -60,7 +62,18 @@ def draw(run: TrainedModel, dataset: Dataset, evaluation: Mapping[str, Any], fol
     if run.latent_dim == 2 and dataset.columns is None:
         files["manifold"] = folder / "manifold.png"
         manifold(subject, typical_code(codes), files["manifold"])
+    if curves(subject, read_records(folder.parent / "metrics.jsonl"), folder / "curves.png"):
+        files["curves"] = folder / "curves.png"
     return list(files.values())
+
+
+def curves(subject: Subject, records: Sequence[Mapping[str, Any]], file: Path) -> bool:
+    """The numbers of a run over its steps; whether there are records of any."""
+    figure = Figure()
+    drawn = curve_plots.training(figure, records, subject.run.config, subject.heading("Training"))
+    if drawn:
+        style.write_png(figure, file)
+    return drawn
 
 
 def draw_step(run: TrainedModel, dataset: Dataset, numbers: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
+from helpers.toy_run import SIZES, ToyRun, render_classes, subject_of
 from jax.tree_util import Partial
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -11,47 +12,18 @@ from PIL import Image
 
 from vae_jax import data
 from vae_jax.config import defaults
-from vae_jax.data._factors import Factors, to_classes
-from vae_jax.errors import UserError
-from vae_jax.inference import TrainedModel
-from vae_jax.plots import captions, image_grid, latent_plots, palette, run_pictures, spread, style, traversals
-from vae_jax.plots.subject import Subject
-
-SIZES = (3, 6, 40)
-
-
-def render_classes(ids):
-    """Images of one row whose pixels are the classes of the factors."""
-    return to_classes(SIZES, ids)[:, None, :, None].astype(jnp.uint8)
-
-
-class Run(TrainedModel):
-    """Stands in for a trained run: an image's pixels are its code."""
-
-    def __init__(self, image_shape, labelled_prior=False, **variant):
-        self.config = {
-            "seed": 3,
-            "latent_dim": 16,
-            "net": defaults.section("net", "mlp").to_dict(),
-            "data": defaults.section("data", "digits", binarize="none").to_dict(),
-            "train": {"steps": 100},
-            "variant": defaults.section("variant", "beta", **variant).to_dict(),
-        }
-        self.step, self.checkpoint = 100, "latest"
-        self.image_shape, self.labelled_prior = image_shape, labelled_prior
-        self.latent_dim = self.code_dim = image_shape[1]
-
-    def encode(self, images, labels=None):
-        return images.reshape(len(images), -1).astype(np.float32)
-
-    def decode(self, codes):
-        return codes.reshape(-1, *self.image_shape) / 255
-
-    def sample(self, key, count, labels=None):
-        if labels is not None and not self.labelled_prior:
-            raise UserError("labels: this run's prior is the same for every label; leave them out")
-        values = np.zeros(count) if labels is None else labels
-        return np.broadcast_to(values.reshape(-1, 1, 1, 1), (count, *self.image_shape))
+from vae_jax.data._factors import Factors
+from vae_jax.plots import (
+    captions,
+    factor_pictures,
+    image_grid,
+    latent_plots,
+    palette,
+    run_pictures,
+    spread,
+    style,
+    traversals,
+)
 
 
 @pytest.fixture
@@ -66,14 +38,10 @@ def grids(monkeypatch):
     def keep_codes(file, plane, labels, heading):
         given[file.stem] = {"title": heading.title, "caption": heading.caption, "plane": plane}
 
-    for module in (run_pictures, traversals):
+    for module in (run_pictures, traversals, factor_pictures):
         monkeypatch.setattr(module, "image_grid", keep)
     monkeypatch.setattr(latent_plots, "scatter_codes", keep_codes)
     return given
-
-
-def subject_of(run, **numbers):
-    return Subject.of(run, numbers, np.zeros((1, *run.image_shape), np.uint8))
 
 
 def labelled_images(labels):
@@ -85,7 +53,7 @@ def labelled_images(labels):
 
 def test_the_images_of_a_grid_of_factors_differ_in_every_factor(grids, tmp_path):
     dataset = data.from_factors(Factors(("shape", "scale", "x"), SIZES, Partial(render_classes)), "random 0.5", 1)
-    run_pictures.draw(Run((1, 3, 1)), dataset, {"kl": [1.0, 0.5, 0.0]}, tmp_path)
+    run_pictures.draw(ToyRun((1, 3, 1)), dataset, {"kl": [1.0, 0.5, 0.0]}, tmp_path)
     shown = np.round(255 * grids["reconstructions"]["images"][0, :, 0, :, 0])
     assert [len(set(column)) for column in shown.T] == [3, 6, 16]
     ends = np.round(255 * grids["interpolations"]["images"][:, [0, -1], 0, :, 0]).reshape(-1, 3)
@@ -111,7 +79,7 @@ def test_every_label_is_shown_however_rare(grids, tmp_path):
     common = data.sample_indices(data.from_arrays(*[labelled_images(labels), labels] * 2).test, run_pictures.MAX_CODES)
     labels[np.setdiff1d(np.arange(6000), common)[0]] = 200
     dataset = data.from_arrays(labelled_images(labels), labels, labelled_images(labels), labels)
-    run_pictures.draw(Run((1, 2, 1)), dataset, {"kl": [1.0, 0.5]}, tmp_path)
+    run_pictures.draw(ToyRun((1, 2, 1)), dataset, {"kl": [1.0, 0.5]}, tmp_path)
     shown = np.round(255 * grids["reconstructions"]["images"][0, :, 0, 0, 0])
     assert set(shown) == {*range(9), 200}
     # Where there is room for some alone, each is another.
@@ -121,12 +89,12 @@ def test_every_label_is_shown_however_rare(grids, tmp_path):
 
 def test_draws_are_of_classes_that_occur_and_columns_say_which(grids, tmp_path):
     labels = np.array([4, 0, 3, 3])
-    run_pictures.samples(subject_of(Run((1, 2, 1), labelled_prior=True)), labels, tmp_path / "samples.png")
+    run_pictures.samples(subject_of(ToyRun((1, 2, 1), labelled_prior=True)), labels, tmp_path / "samples.png")
     given = grids["samples"]
     assert given["title"].endswith("below each column the label asked for")
     assert set(given["columns"]) == {"0", "3", "4"}
     np.testing.assert_array_equal(given["images"][:, :, 0, 0, 0], np.tile(np.array(given["columns"], int), (8, 1)))
-    run_pictures.samples(subject_of(Run((1, 2, 1))), labels, tmp_path / "samples.png")
+    run_pictures.samples(subject_of(ToyRun((1, 2, 1))), labels, tmp_path / "samples.png")
     assert grids["samples"]["columns"] == []
     assert len(set(run_pictures.column_classes(np.arange(47)))) == run_pictures.COLUMNS
 
@@ -135,18 +103,21 @@ def test_every_picture_says_which_run_it_is_of(grids, tmp_path):
     labels = np.arange(30) % 3
     dataset = data.from_arrays(labelled_images(labels), labels, labelled_images(labels), labels)
     numbers = {"kl": [1.0, 0.5], "elbo": -23.308, "elbo.standard_error": 0.247}
-    files = run_pictures.draw(Run((1, 2, 1), beta=4.0), dataset, numbers, tmp_path)
+    files = run_pictures.draw(ToyRun((1, 2, 1), beta=4.0), dataset, numbers, tmp_path)
     assert [file.stem for file in files] == list(grids)
     (caption,) = {given["caption"] for given in grids.values()}
     parts = ["beta-VAE, beta=4", "digits", "seed 3", "test ELBO -23.31 \N{PLUS-MINUS SIGN} 0.25 nats"]
     assert caption.split(" \N{MIDDLE DOT} ") == [*parts, "last checkpoint, step 100", "binarize=none"]
-    run_pictures.draw_step(Run((1, 2, 1)), dataset._replace(validation=dataset.test), numbers, tmp_path / "step")
+    run_pictures.draw_step(ToyRun((1, 2, 1)), dataset._replace(validation=dataset.test), numbers, tmp_path / "step")
     assert "validation ELBO -23.31" in grids["samples"]["caption"]
     assert grids["reconstructions"]["title"].startswith("Validation images")
 
 
 def test_a_caption_says_what_is_set_apart_and_which_checkpoint():
-    earlier = Run((1, 2, 1)).config | {"latent_dim": 10, "net": defaults.section("net", "conv", hidden=(64,)).to_dict()}
+    earlier = ToyRun((1, 2, 1)).config | {
+        "latent_dim": 10,
+        "net": defaults.section("net", "conv", hidden=(64,)).to_dict(),
+    }
     earlier["data"] = defaults.section("data", "arrays", path="runs/faces.npz").to_dict()
     caption = captions.picture_caption(earlier, 40, "best", {"elbo": float("nan"), "distortion": 7.0}, "validation")
     assert caption.split(" \N{MIDDLE DOT} ") == [
@@ -173,7 +144,7 @@ def test_a_line_between_two_images_has_them_at_its_ends_and_says_how_far_it_is(g
     images = labelled_images([0, 100, 200, 30])
     codes, labels = images.reshape(4, 2).astype(np.float32), np.array([5, 6, 7, 8])
     run_pictures.interpolations(
-        subject_of(Run((1, 2, 1))), 255 - images, codes, tmp_path / "interpolations.png", labels
+        subject_of(ToyRun((1, 2, 1))), 255 - images, codes, tmp_path / "interpolations.png", labels
     )
     given = grids["interpolations"]
     assert given["columns"] == ["image a", "t = 0.0", *(f"0.{t}" for t in range(1, 10)), "1.0", "image b"]
@@ -185,7 +156,7 @@ def test_a_line_between_two_images_has_them_at_its_ends_and_says_how_far_it_is(g
 
 
 def test_a_plane_of_two_latents_keeps_the_rest_of_a_code(grids, tmp_path):
-    run = Run((1, 5, 1))
+    run = ToyRun((1, 5, 1))
     run.latent_dim = 2  # and a label of three classes
     run_pictures.manifold(subject_of(run), np.array([9, 9, 0, 1, 0], np.float32), tmp_path / "manifold.png")
     codes = 255 * grids["manifold"]["images"].reshape(20, 20, 5)
@@ -195,7 +166,7 @@ def test_a_plane_of_two_latents_keeps_the_rest_of_a_code(grids, tmp_path):
 
 
 def test_numbers_that_round_to_zero_have_no_sign():
-    moves = traversals.moved_latents(subject_of(Run((1, 2, 1))), np.eye(2), np.eye(2), {"kl": [-1e-4, 0.5]}, 11)
+    moves = traversals.moved_latents(subject_of(ToyRun((1, 2, 1))), np.eye(2), np.eye(2), {"kl": [-1e-4, 0.5]}, 11)
     assert moves.rows == ["latent 1: 0.50 nats", "latent 0: 0.00 nats"]
     assert moves.columns[4:7] == ["-0.6", "0", "+0.6"]
     assert captions.format_short(-0.0) == "0"
@@ -204,7 +175,7 @@ def test_numbers_that_round_to_zero_have_no_sign():
 
 
 def test_latents_are_moved_in_the_order_of_their_kl_about_each_anchor(grids, tmp_path):
-    run, kl = Run((1, 12, 1)), np.arange(12)[::-1] / 10
+    run, kl = ToyRun((1, 12, 1)), np.arange(12)[::-1] / 10
     anchors = np.zeros((2, 12), np.float32)
     anchors[0, :2], anchors[1, 0] = (1, -1.5), 9
     subject = subject_of(run)
@@ -224,7 +195,7 @@ def test_latents_are_moved_in_the_order_of_their_kl_about_each_anchor(grids, tmp
 
 def test_without_a_kl_latents_are_moved_by_their_own_spread():
     codes = np.random.default_rng(0).normal(size=(100, 3)) * [1, 0, 5] + [0, 2, 10]
-    moves = traversals.moved_latents(subject_of(Run((1, 3, 1))), codes, codes[:1], {}, 3)
+    moves = traversals.moved_latents(subject_of(ToyRun((1, 3, 1))), codes, codes[:1], {}, 3)
     assert [name.partition(":")[0] for name in moves.rows] == ["latent 2", "latent 0", "latent 1"]
     mean, deviation = codes[:, 2].mean(), codes[:, 2].std()
     np.testing.assert_allclose(255 * moves.images[0, 0, :, 0, 2, 0], mean + deviation * np.array([-3, 0, 3]), rtol=1e-4)
@@ -369,7 +340,7 @@ def test_the_axes_of_a_plane_say_how_much_of_the_variance_they_hold():
 def test_a_collapsed_run_does_not_fill_the_picture_of_its_codes(tmp_path, saved, shift):
     codes = np.zeros((30, 5), np.float32)
     codes[:, :2] = 1e-3 * np.random.default_rng(0).normal(size=(30, 2)) + [shift, 0]
-    run_pictures.latent_map(subject_of(Run((1, 5, 1))), codes, None, tmp_path / "latents.png")
+    run_pictures.latent_map(subject_of(ToyRun((1, 5, 1))), codes, None, tmp_path / "latents.png")
     (axes,) = saved[0].axes
     (circle,) = axes.patches
     assert circle.get_radius() == 2

@@ -68,7 +68,7 @@ def training(figure: Figure, records: Records, config: Config, heading: style.He
     last = max(record["step"] for record in records)
     for name, place in zip(names, places, strict=False):
         draw_measure(_panel(figure, place, last), records, name)
-    corner = "lower right" if names[0] in RISING else "upper right"
+    corner: Any = "lower right" if names[0] in RISING else "upper right"
     figure.axes[0].legend(frameon=False, fontsize=style.NAME_SIZE, loc=corner)
     if rates is None:
         draw_learning_rate(_panel(figure, places[len(names)], last), config, last)

@@ -30,11 +30,13 @@ DPI, MARGIN, COMPRESSION = style.DPI, style.MARGIN, style.COMPRESSION
 MIN_TILE = 64
 """Pixels of the longer side of a tile, to which small images are magnified."""
 
+Marks = Sequence[Sequence[Real]]
+"""For each row the places, in columns from 0, below which a triangle points up."""
+
 MARK = (213, 94, 0)
 """The colour of a mark."""
 
 
-@matplotlib.rc_context(style.LITERAL_TEXT)
 def image_grid(
     file: Path,
     images: Float[np.ndarray, "rows columns height width channels"],
@@ -42,7 +44,7 @@ def image_grid(
     rows: Sequence[str] = (),
     columns: Sequence[str] = (),
     caption: str = "",
-    marks: Sequence[Sequence[Real]] = (),
+    marks: Marks = (),
 ) -> None:
     """Writes a grid of images.
 
@@ -55,32 +57,10 @@ def image_grid(
         caption: a quiet line below the title, cut where it is too long.
         marks: for each row the places, in columns from 0, below which a triangle points up.
     """
-    layout = Layout.of(images.shape, bool(marks))
-    picture = _tile(images, layout)
-    for row, places in enumerate(marks):
-        for place in places:
-            _mark(picture, layout, row, place)
-    wide, high = _picture_inches(images.shape, rows, columns, picture.shape)
-    # Margins in inches, not a tight box around what is drawn, for which all would be drawn twice.
-    right = max(MARGIN, _widest(columns) / 2)  # the name of a narrow column at the edge stands out by half
-    left = 2 * MARGIN + _widest(rows) if rows else right
-    bottom = MARGIN + (0.06 + LINE * (1 + max(name.count("\n") for name in columns)) if columns else 0)
-    width = left + max(wide, MIN_WIDTH) + right
-    height = bottom + high + style.heading_inches(title, caption, width - left - MARGIN)
-    figure = Figure(figsize=(width, height))
-    style.head(figure, title, caption, left)
-    # Names are plain text: axes with as many ticks take longer than all else in the figure.
-    look: dict[str, Any] = {"fontsize": NAME_SIZE, "color": style.INK, "linespacing": 1.3}
-    for i, name in enumerate(rows):
-        place = bottom + high * (1 - (layout.middle(i, 0)[0] + 0.5) / picture.shape[0])
-        figure.text((left - 0.06) / width, place / height, name, ha="right", va="center", **look)
-    for j, name in enumerate(columns):
-        place = left + wide * (layout.middle(0, j)[1] + 0.5) / picture.shape[1]
-        figure.text(place / width, (bottom - 0.06) / height, name, ha="center", va="top", **look)
-    pixels = _draw(figure)
-    _paste(pixels, picture, left, bottom, wide, high)
+    page = make_page(images.shape, style.Heading(title, caption), rows, columns, marked=bool(marks))
     with replacement(file) as temporary:
-        Image.fromarray(pixels[..., :3]).save(temporary, format="png", dpi=(DPI, DPI), compress_level=COMPRESSION)
+        picture = Image.fromarray(page.filled(images, marks))
+        picture.save(temporary, format="png", dpi=(DPI, DPI), compress_level=COMPRESSION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +90,12 @@ class Layout:
         below = max(beside, round(MARKED_GAP * longer * zoom)) if marked else beside
         return cls(tall * zoom, broad * zoom, below, beside, zoom)
 
+    def size(self, shape: Sequence[int]) -> tuple[int, int]:
+        """The pixels of a picture of so many rows and columns, down and across."""
+        end = self.below if self.below > self.beside else 0  # the last row may have marks
+        down, across = self.corner(shape[0], shape[1])
+        return down - self.below + end, int(across) - self.beside
+
     def corner(self, row: int, column: Real) -> tuple[int, Real]:
         """The first pixel of a tile, down and across; between two columns of a place between them."""
         return row * (self.height + self.below), column * (self.width + self.beside)
@@ -118,6 +104,67 @@ class Layout:
         """The middle of a tile, down and across."""
         top, left = self.corner(row, column)
         return top + self.height / 2 - 0.5, float(left) + self.width / 2 - 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What is around a grid of images, and where they go.
+
+    Attributes:
+        pixels: (height, width, 4), with the names and the heading.
+        layout: of the tiles.
+        place: the left edge, the lower edge, the width and the height of the grid, in inches.
+    """
+
+    pixels: np.ndarray
+    layout: Layout
+    place: tuple[float, float, float, float]
+
+    def filled(self, images: Float[np.ndarray, "rows columns height width channels"], marks: Marks = ()) -> np.ndarray:
+        """The pixels with images in [0, 1] and marks, (height, width, 3)."""
+        picture, pixels = _tile(images, self.layout), self.pixels.copy()
+        _paste(pixels, picture, *self.place)
+        left, bottom, wide, high = (DPI * inches for inches in self.place)
+        scale = high / len(picture)
+        size, top = max(2, int(0.7 * scale * self.layout.below)), len(pixels) - bottom - high
+        for row, places in enumerate(marks):
+            below = top + scale * (self.layout.corner(row, 0)[0] + self.layout.height + 0.15 * self.layout.below)
+            for place in places:
+                across = left + wide * (self.layout.middle(row, place)[1] + 0.5) / picture.shape[1]
+                _mark(pixels, (below, across), size)
+        return pixels[..., :3]
+
+
+@matplotlib.rc_context(style.LITERAL_TEXT)
+def make_page(
+    shape: Sequence[int],
+    heading: style.Heading,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    marked: bool = False,
+    tile: float = TILE,
+) -> Page:
+    """The page for images of this shape (rows, columns, height, width, channels); `tile` is a tile's longer side."""
+    layout = Layout.of(shape, marked)
+    size = layout.size(shape)
+    wide, high = _picture_inches(shape, rows, columns, size, tile)
+    # Margins in inches, not a tight box around what is drawn, for which all would be drawn twice.
+    right = max(MARGIN, _widest(columns) / 2)  # the name of a narrow column at the edge stands out by half
+    left = 2 * MARGIN + _widest(rows) if rows else right
+    bottom = MARGIN + (0.06 + LINE * (1 + max(name.count("\n") for name in columns)) if columns else 0)
+    width = left + max(wide, MIN_WIDTH) + right
+    height = bottom + high + style.heading_inches(*heading, width - left - MARGIN)
+    figure = Figure(figsize=(width, height))
+    style.head(figure, *heading, left)
+    # Names are plain text: axes with as many ticks take longer than all else in the figure.
+    look: dict[str, Any] = {"fontsize": NAME_SIZE, "color": style.INK, "linespacing": 1.3}
+    for i, name in enumerate(rows):
+        place = bottom + high * (1 - (layout.middle(i, 0)[0] + 0.5) / size[0])
+        figure.text((left - 0.06) / width, place / height, name, ha="right", va="center", **look)
+    for j, name in enumerate(columns):
+        place = left + wide * (layout.middle(0, j)[1] + 0.5) / size[1]
+        figure.text(place / width, (bottom - 0.06) / height, name, ha="center", va="top", **look)
+    return Page(_draw(figure), layout, (left, bottom, wide, high))
 
 
 def _draw(figure: Figure) -> np.ndarray:
@@ -146,10 +193,10 @@ def _nearest(size: int, pixels: int) -> np.ndarray:
 
 
 def _picture_inches(
-    shape: Sequence[int], rows: Sequence[str], columns: Sequence[str], pixels: Sequence[int]
+    shape: Sequence[int], rows: Sequence[str], columns: Sequence[str], pixels: Sequence[int], tile: float
 ) -> tuple[float, float]:
     """Width and height of the picture: few small tiles are drawn larger, none is narrower or lower than its name."""
-    wide = TILE * shape[1] * shape[3] / max(shape[2:4])
+    wide = tile * shape[1] * shape[3] / max(shape[2:4])
     high = wide * pixels[0] / pixels[1]
     scale = max(1.0, min(MIN_WIDTH / wide, MIN_WIDTH / high))
     name_width = shape[1] * (0.06 + _widest(columns))
@@ -171,9 +218,7 @@ def _tile(images: np.ndarray, layout: Layout) -> np.ndarray:
     tiles = np.full((rows, columns, height, width, 4), 255, np.uint8)
     tiles[..., :3] = np.round(255 * np.clip(images, 0, 1))
     packed = tiles.view(np.uint32)[..., 0].repeat(layout.zoom, axis=2).repeat(layout.zoom, axis=3)
-    end = layout.below if layout.below > layout.beside else 0  # the last row may have marks
-    down, across = layout.corner(rows, columns)
-    picture = np.full((down - layout.below + end, int(across) - layout.beside), pack((255, 255, 255)), np.uint32)
+    picture = np.full(layout.size(images.shape), pack((255, 255, 255)), np.uint32)
     for i, j in np.ndindex(rows, columns):
         top, left = map(int, layout.corner(i, j))
         picture[top : top + layout.height, left : left + layout.width] = packed[i, j]
@@ -185,10 +230,9 @@ def pack(colour: tuple[int, int, int]) -> np.uint32:
     return np.array([*colour, 255], np.uint8).view(np.uint32)[0]
 
 
-def _mark(picture: np.ndarray, layout: Layout, row: int, place: Real) -> None:
-    """A triangle below a row of tiles, whose tip is at a place among the columns."""
-    top, middle = layout.corner(row, 0)[0] + layout.height, round(layout.middle(row, place)[1])
-    high = max(2, round(0.8 * layout.below))
-    for line in range(1, high):
-        half = line * 2 // 3
-        picture[top + line, max(0, middle - half) : middle + half + 1] = pack(MARK)
+def _mark(pixels: np.ndarray, tip: tuple[float, float], high: int) -> None:
+    """A triangle that points up, so many pixels high, whose tip is so far down and across."""
+    top, middle = map(round, tip)
+    for line in range(high):
+        half = round(0.6 * line)
+        pixels[top + line, max(0, middle - half) : middle + half + 1] = (*MARK, 255)

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,8 +15,18 @@ from vae_jax.errors import UserError
 from vae_jax.files import read_records
 from vae_jax.inference import TrainedModel
 from vae_jax.phrases import plural
-from vae_jax.plots import curve_plots, latent_plots, row_pictures, spread, style, traversals
+from vae_jax.plots import (
+    animations,
+    curve_plots,
+    factor_pictures,
+    latent_plots,
+    row_pictures,
+    spread,
+    style,
+    traversals,
+)
 from vae_jax.plots.captions import format_fixed
+from vae_jax.plots.factor_pictures import compiled_call
 from vae_jax.plots.image_grid import image_grid
 from vae_jax.plots.row_pictures import HeldOutRows
 from vae_jax.plots.subject import Subject
@@ -35,8 +45,37 @@ ROWS, COLUMNS, GRID = 8, 20, 20
 """Of the grid of draws from the prior; and along a side of that of the latent plane."""
 
 
+class Chosen(NamedTuple):
+    """Images of a split.
+
+    Attributes:
+        indices: their numbers in the split.
+        images: (n, height, width, channels).
+        labels: (n,), None where there are none.
+        shown: positions of those that are shown one by one.
+    """
+
+    indices: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray | None
+    shown: np.ndarray
+
+    @property
+    def shown_labels(self) -> np.ndarray | None:
+        """The labels of those that are shown."""
+        return None if self.labels is None else self.labels[self.shown]
+
+    @classmethod
+    def of(cls, split: Split, most: int) -> "Chosen":
+        """At most about `most` images of a split."""
+        indices = spread.add_labels(split, data.sample_indices(split, most))
+        labels = None if split.labels is None else np.asarray(split.labels)[indices]
+        images = split.fetch(indices) if split.factors is None else compiled_call(split.fetch, indices)
+        return cls(indices, np.asarray(images), labels, spread.spread_positions(split, indices, SHOWN))
+
+
 def draw(run: TrainedModel, dataset: Dataset, evaluation: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Writes the pictures of a run on test images; their PNG files, in order.
+    """Writes the pictures of a run on test images; its PNG files, in order.
 
     Args:
         run: the model.
@@ -45,26 +84,27 @@ def draw(run: TrainedModel, dataset: Dataset, evaluation: Mapping[str, Any], fol
         folder: where the pictures go, in the run's own folder, whose metrics.jsonl has the curves.
     """
     folder.mkdir(exist_ok=True)
-    images, labels, shown = _chosen_images(dataset.test, MAX_CODES)
-    codes = run.encode(images, labels)
-    subject = Subject.of(run, evaluation, images)
-    files = {name: folder / f"{name}.png" for name in ("reconstructions", "samples", "interpolations", "traversals")}
+    chosen = Chosen.of(dataset.test, MAX_CODES)
+    codes = run.encode(chosen.images, chosen.labels)
+    subject, latents = Subject.of(run, evaluation, chosen.images), codes[:, : run.latent_dim]
+    names = ["reconstructions", "samples", "interpolations", "traversals", "latents"]
+    files = {name: folder / f"{name}.png" for name in names}
     if dataset.columns is None:
-        own = None if labels is None else labels[shown]
-        reconstructions(subject, images[shown], codes[shown], files["reconstructions"], own)
+        images, shown = chosen.images[chosen.shown], codes[chosen.shown]
+        reconstructions(subject, images, shown, files["reconstructions"], chosen.shown_labels)
         samples(subject, dataset.train.labels, files["samples"])
-        interpolations(subject, images[shown], codes[shown], files["interpolations"], own)
-        _traversals(subject, images, codes, labels, shown, evaluation, files["traversals"])
+        interpolations(subject, images, shown, files["interpolations"], chosen.shown_labels)
+        _draw_moves(subject, dataset, chosen, codes, evaluation, files["traversals"])
     else:
-        _draw_rows(subject, HeldOutRows(dataset.columns.names, images, codes, shown), evaluation, files)
-    files["latents"] = folder / "latents.png"
-    latent_map(subject, codes[:, : run.latent_dim], labels, files["latents"])
+        rows = HeldOutRows(dataset.columns.names, chosen.images, codes, chosen.shown)
+        _draw_rows(subject, rows, evaluation, files)
+    latent_map(subject, latents, chosen.labels, files["latents"])
     if run.latent_dim == 2 and dataset.columns is None:
         files["manifold"] = folder / "manifold.png"
         manifold(subject, typical_code(codes), files["manifold"])
     if curves(subject, read_records(folder.parent / "metrics.jsonl"), folder / "curves.png"):
         files["curves"] = folder / "curves.png"
-    return list(files.values())
+    return [*files.values(), *_draw_factors(subject, dataset, chosen, codes, evaluation, folder)]
 
 
 def curves(subject: Subject, records: Sequence[Mapping[str, Any]], file: Path) -> bool:
@@ -87,24 +127,20 @@ def draw_step(run: TrainedModel, dataset: Dataset, numbers: Mapping[str, Any], f
     """
     assert dataset.validation is not None
     folder.mkdir(parents=True, exist_ok=True)
-    images, labels, shown = _chosen_images(dataset.validation, STEP_CODES)
-    codes, files = run.encode(images, labels), [folder / "reconstructions.png", folder / "samples.png"]
-    subject = Subject.of(run, numbers, images, "validation")
+    chosen = Chosen.of(dataset.validation, STEP_CODES)
+    codes, shown = run.encode(chosen.images, chosen.labels), chosen.shown
+    subject, files = (
+        Subject.of(run, numbers, chosen.images, "validation"),
+        [folder / "reconstructions.png", folder / "samples.png"],
+    )
     if dataset.columns is None:
-        reconstructions(subject, images[shown], codes[shown], files[0], None if labels is None else labels[shown])
+        reconstructions(subject, chosen.images[shown], codes[shown], files[0], chosen.shown_labels)
         samples(subject, dataset.train.labels, files[1])
     else:
-        rows = HeldOutRows(dataset.columns.names, images, codes, shown)
+        rows = HeldOutRows(dataset.columns.names, chosen.images, codes, shown)
         row_pictures.reconstructions(subject, rows, files[0])
         row_pictures.samples(subject, rows, files[1])
     return files
-
-
-def _chosen_images(split: Split, most: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """(images, labels, positions of those that are shown one by one) of at most about `most` images of a split."""
-    indices = spread.add_labels(split, data.sample_indices(split, most))
-    labels = None if split.labels is None else np.asarray(split.labels)[indices]
-    return np.asarray(split.fetch(indices)), labels, spread.spread_positions(split, indices, SHOWN)
 
 
 def _draw_rows(subject: Subject, rows: HeldOutRows, evaluation: Mapping[str, Any], files: Mapping[str, Path]) -> None:
@@ -184,22 +220,55 @@ def _between_codes(run: TrainedModel, codes: np.ndarray) -> np.ndarray:
     return run.decode(np.concatenate(points)).reshape(len(pairs), len(weight), *run.image_shape)
 
 
-def _traversals(
+def _draw_moves(
     subject: Subject,
-    images: np.ndarray,
+    dataset: Dataset,
+    chosen: Chosen,
     codes: np.ndarray,
-    labels: np.ndarray | None,
-    shown: np.ndarray,
     evaluation: Mapping[str, Any],
     file: Path,
 ) -> None:
-    """The latents of a typical image and of some that differ much, moved one at a time."""
+    """The latents of a typical image and of some that differ much, moved one at a time; with factors as a GIF too."""
     typical = typical_position(codes)
-    anchors = [typical, *(position for position in shown.tolist() if position != typical)][:ANCHORS]
+    anchors = [typical, *(position for position in chosen.shown.tolist() if position != typical)][:ANCHORS]
     moves = traversals.moved_latents(subject, codes, codes[anchors], evaluation)
     kinds = ["typical", *["other"] * (len(anchors) - 1)]
-    names = [kind if labels is None else f"{kind}, label {labels[i]}" for kind, i in zip(kinds, anchors, strict=True)]
-    traversals.traversals(subject, moves, images[anchors], names, file)
+    own = [""] * len(anchors)
+    if chosen.labels is not None:
+        own = [f", label {chosen.labels[position]}" for position in anchors]
+    classes = factor_pictures.classes_of(dataset, chosen.indices[anchors])
+    if dataset.factors is not None and classes is not None:
+        own = [f": {factor_pictures.name_classes(dataset.factors, row)}" for row in classes]
+    names = [kind + words for kind, words in zip(kinds, own, strict=True)]
+    traversals.traversals(subject, moves, chosen.images[anchors], names, file)
+    if classes is not None:
+        animations.moving_latents(subject, codes, codes[anchors], kinds, evaluation, file.with_suffix(".gif"))
+
+
+def _draw_factors(
+    subject: Subject,
+    dataset: Dataset,
+    chosen: Chosen,
+    codes: np.ndarray,
+    evaluation: Mapping[str, Any],
+    folder: Path,
+) -> list[Path]:
+    """Writes the pictures of data whose factors are known; none of others."""
+    classes, latents = factor_pictures.classes_of(dataset, chosen.indices), codes[:, : subject.run.latent_dim]
+    if dataset.factors is None or classes is None:
+        return []
+    known = factor_pictures.KnownFactors.of(dataset.factors, latents, classes)
+    if known is None:
+        return []
+    names = ("factor_latents", "factor_information", "factor_reconstructions")
+    planes, matrix, images = (folder / f"{name}.png" for name in names)
+    factor_pictures.factor_planes(subject, known, planes)
+    order = traversals.Ranges.of(latents, evaluation, subject.run.latent_dim).order
+    factor_pictures.information_matrix(subject, known, order, matrix)
+    if chosen.labels is not None:  # what the grid draws anew has none, and the encoder may need it
+        return [planes, matrix]
+    factor_pictures.along_factors(subject, dataset.factors, classes[typical_position(codes)], images)
+    return [planes, matrix, images]
 
 
 def typical_position(codes: np.ndarray) -> int:

@@ -32,7 +32,7 @@ def drawn(rows, **train):
 
 
 def test_each_split_is_a_line_and_the_test_split_a_point():
-    axes = drawn(records())["ELBO, nats per image"]
+    axes = drawn(records())["ELBO, nats"]
     lines = {line.get_label(): line for line in axes.lines}
     assert [line.get_color() for line in lines.values()] == [palette.colour(i) for i in range(3)]
     assert lines["train"].get_xdata().tolist() == list(STEPS)
@@ -71,7 +71,7 @@ def test_records_without_a_kl_of_each_latent_have_no_heat_map(kl):
     rows = [{name: value for name, value in row.items() if name != "kl"} for row in records()]
     assert curve_plots.latent_rates([row | {"kl": kl} for row in rows]) is None
     assert curve_plots.latent_rates(rows) is None
-    titles = [f"{name}, nats per image" for name in ("ELBO", "distortion", "rate")]
+    titles = [f"{name}, nats" for name in ("ELBO", "distortion", "rate")]
     assert list(drawn(rows)) == [*titles, "learning rate (adam)"]
 
 
@@ -95,7 +95,7 @@ def test_the_learning_rate_is_that_of_the_config():
 
 def test_a_run_of_one_record_and_a_number_that_never_moves_can_be_drawn():
     axes = drawn([{"step": 10, "split": "validation", "elbo": -3.0, "kl": [0.0, 0.0]}])
-    low, high = axes["ELBO, nats per image"].get_ylim()
+    low, high = axes["ELBO, nats"].get_ylim()
     assert low < -3 < high
     assert any("0 of 2 hold" in title for title in axes)
 

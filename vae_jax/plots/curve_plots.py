@@ -134,7 +134,7 @@ def draw_measure(axes: Axes, records: Records, name: str) -> None:
     margin = 0.06 * (high - low) or 0.5
     axes.set_ylim(low - margin, high + margin)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    _title(axes, f"{MEASURES[name]}, nats per image")
+    _title(axes, f"{MEASURES[name]}, nats")
 
 
 class LatentRates(NamedTuple):

@@ -53,8 +53,8 @@ def samples(subject: Subject, rows: HeldOutRows, file: Path) -> None:
 def interpolations(subject: Subject, rows: HeldOutRows, lines: np.ndarray, file: Path) -> None:
     """Lines between the codes of pairs of rows: (pair, point, 1, columns, 1)."""
     pairs = {f"pair {i}": line[:, 0, :, 0] for i, line in enumerate(lines[:ROWS_SHOWN], 1)}
-    figure, heading = Figure(), subject.heading(f"Between the codes of two {subject.split} rows")
-    table_plots.moving_lines(figure, pairs, ("first", "last"), rows.names, heading)
+    figure, heading = Figure(), subject.heading(f"Between two {subject.split} rows: codes (1 - t) a + t b, decoded")
+    table_plots.moving_lines(figure, pairs, ("t = 0", "t = 1"), rows.names, heading)
     style.write_png(figure, file)
 
 

@@ -86,7 +86,8 @@ def draw(run: TrainedModel, dataset: Dataset, evaluation: Mapping[str, Any], fol
     folder.mkdir(exist_ok=True)
     chosen = Chosen.of(dataset.test, MAX_CODES)
     codes = run.encode(chosen.images, chosen.labels)
-    subject, latents = Subject.of(run, evaluation, chosen.images), codes[:, : run.latent_dim]
+    noun = "images" if dataset.columns is None else "rows"
+    subject, latents = Subject.of(run, evaluation, chosen.images, noun=noun), codes[:, : run.latent_dim]
     names = ["reconstructions", "samples", "interpolations", "traversals", "latents"]
     files = {name: folder / f"{name}.png" for name in names}
     if dataset.columns is None:
@@ -284,7 +285,7 @@ def typical_code(codes: np.ndarray) -> np.ndarray:
 def latent_map(subject: Subject, codes: np.ndarray, labels: np.ndarray | None, file: Path) -> None:
     """Codes of images in the plane: the two latents themselves, or the two main axes of more."""
     plane = latent_plots.main_plane(codes)
-    what = f"Codes of {subject.split} images"
+    what = f"Codes of {subject.split} {subject.noun}"
     title = what if codes.shape[1] == 2 else f"{what} ({plural(codes.shape[1], 'latent')})"
     latent_plots.scatter_codes(file, plane, labels, subject.heading(title))
 

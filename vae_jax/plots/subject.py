@@ -19,18 +19,27 @@ class Subject(NamedTuple):
         caption: which run it is, in one line.
         show: how its images are shown.
         split: what the images are that it was not trained on: "test", "validation".
+        noun: what it is trained on: images, or the rows of a table.
     """
 
     run: TrainedModel
     caption: str
     show: Display = Display()
     split: str = "test"
+    noun: str = "images"
 
     @classmethod
-    def of(cls, run: TrainedModel, numbers: Mapping[str, Any], images: np.ndarray, split: str = "test") -> "Subject":
+    def of(
+        cls,
+        run: TrainedModel,
+        numbers: Mapping[str, Any],
+        images: np.ndarray,
+        split: str = "test",
+        noun: str = "images",
+    ) -> "Subject":
         """Of a run, its numbers on a split and images of it."""
         caption = picture_caption(run.config, run.step, run.checkpoint, numbers, split)
-        return cls(run, caption, choose_display(run.config, images), split)
+        return cls(run, caption, choose_display(run.config, images), split, noun)
 
     def heading(self, title: str) -> Heading:
         """What stands above a picture of this title."""

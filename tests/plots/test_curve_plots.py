@@ -33,6 +33,7 @@ def drawn(rows, **train):
 
 def test_each_split_is_a_line_and_the_test_split_a_point():
     axes = drawn(records())["ELBO, nats"]
+    (legend,) = axes.figure.legends
     lines = {line.get_label(): line for line in axes.lines}
     assert [line.get_color() for line in lines.values()] == [palette.colour(i) for i in range(3)]
     assert lines["train"].get_xdata().tolist() == list(STEPS)
@@ -44,7 +45,7 @@ def test_each_split_is_a_line_and_the_test_split_a_point():
     # What the first steps do does not flatten the rest.
     low, high = axes.get_ylim()
     assert -55 < low < -50 < -24 < high
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train", "validation", "test"]
+    assert [text.get_text() for text in legend.get_texts()] == ["train", "validation", "test"]
 
 
 def test_the_kl_of_latents_is_a_heat_map_of_the_validation_split():
@@ -97,7 +98,9 @@ def test_a_run_of_one_record_and_a_number_that_never_moves_can_be_drawn():
     axes = drawn([{"step": 10, "split": "validation", "elbo": -3.0, "kl": [0.0, 0.0]}])
     low, high = axes["ELBO, nats"].get_ylim()
     assert low < -3 < high
-    assert any("0 of 2 hold" in title for title in axes)
+    (heat,) = (axes[title] for title in axes if "0 of 2 hold" in title)
+    shade = heat.images[0].to_rgba(heat.images[0].get_array())[0, 0, :3]
+    assert np.all(shade < 0.4)  # all of them hold nothing, and all is dark
 
 
 def test_names_of_panels_do_not_meet(tmp_path):
@@ -106,6 +109,7 @@ def test_names_of_panels_do_not_meet(tmp_path):
     with matplotlib.rc_context(style.LITERAL_TEXT):
         figure.draw_without_rendering()
     boxes = [axes.get_tightbbox() for axes in figure.axes] + [text.get_window_extent() for text in figure.texts]
+    boxes.append(figure.legends[0].get_window_extent())
     met = [(i, j) for i, box in enumerate(boxes) for j in range(i) if box.overlaps(boxes[j])]
     assert not met
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from vae_jax import data
 from vae_jax.errors import UserError
 from vae_jax.files import read_json
+from vae_jax.phrases import plural
 from vae_jax.plots.captions import format_fixed, picture_caption
 
 if TYPE_CHECKING:
@@ -111,7 +112,10 @@ class RunPlots:
             images.append(self.run.decode(moved))
             rows.append(f"latent {latent}" + ("" if kl is None else f": {format_fixed(kl[latent], 2)} nats"))
         columns = [format_fixed(step, 1, sign=True) for step in steps]
-        heading = self._heading("One latent moved at a time")
+        by = {kl is not None: ", most KL first", spread is not None: ", most variance first"}.get(True, "")
+        heading = self._heading(
+            f"One latent moved at a time: {len(rows)} of {plural(self.run.latent_dim, 'latent')}{by}"
+        )
         if self._column_names:
             figure, lines = run_figures.InlineFigure(), [_flatten_rows(moved) for moved in images]
             moves, ends = dict(zip(rows, lines, strict=True)), (columns[0], columns[-1])

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from vae_jax.models.learning_rates import make_schedule
 from vae_jax.plots import palette, style
-from vae_jax.plots.captions import format_fixed, format_short
+from vae_jax.plots.captions import format_short
 from vae_jax.typing import Config
 
 Records = Sequence[Mapping[str, Any]]
@@ -23,8 +23,11 @@ Records = Sequence[Mapping[str, Any]]
 MEASURES = {"elbo": "ELBO", "bound": "bound", "distortion": "distortion", "rate": "rate", "loss": "loss"}
 """What is drawn over steps, and what it is called; the loss where there is no bound."""
 
-RISING = ("elbo", "bound")
-"""What grows while a run trains; the others fall."""
+BOUNDS = ("elbo", "bound")
+"""Of which either stands for the loss."""
+
+KEY: dict[str, Any] = {"fontsize": style.NAME_SIZE, "loc": "upper right", "borderaxespad": 0.3}
+"""The look of a legend."""
 
 SPLITS = ("train", "validation", "test")
 """In the order of their colours: a split has the same in every panel, whichever others there are."""
@@ -68,8 +71,8 @@ def training(figure: Figure, records: Records, config: Config, heading: style.He
     last = max(record["step"] for record in records)
     for name, place in zip(names, places, strict=False):
         draw_measure(_panel(figure, place, last), records, name)
-    corner: Any = "lower right" if names[0] in RISING else "upper right"
-    figure.axes[0].legend(frameon=False, fontsize=style.NAME_SIZE, loc=corner)
+    # Beside the title, where it is over no line.
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), ncols=3, frameon=False, **KEY)
     if rates is None:
         draw_learning_rate(_panel(figure, places[len(names)], last), config, last)
         return True
@@ -103,7 +106,7 @@ def shown_measures(records: Records) -> list[str]:
     """What records have numbers of: the bound and its parts, or the loss where there is no bound."""
     present = [name for name in MEASURES if any(_is_number(record.get(name)) for record in records)]
     has_more = any(record.get("loss") != record.get("distortion") for record in records)
-    drops_loss = set(RISING) & set(present) or ("distortion" in present and not has_more)
+    drops_loss = set(BOUNDS) & set(present) or ("distortion" in present and not has_more)
     return [name for name in present if name != "loss" or not drops_loss]
 
 
@@ -125,11 +128,12 @@ def draw_measure(axes: Axes, records: Records, name: str) -> None:
             axes.plot(steps[-1:], values[-1:], linestyle="", marker="D", markersize=5, clip_on=False, **look)
         else:
             axes.plot(steps, values, linewidth=1.4, marker=dots, markersize=3, **look)
-        errors = np.array([record.get(f"{name}.standard_error", np.nan) for record in own], float)
-        if split == "validation" and np.isfinite(errors).any():
-            axes.fill_between(steps, values - errors, values + errors, alpha=0.2, linewidth=0, color=look["color"])
+        errors = np.array([record.get(f"{name}.standard_error", 0.0) for record in own], float)
+        edges = np.stack([values - errors, values + errors]) if split == "validation" else values[None]
+        if len(edges) == 2 and errors.any():
+            axes.fill_between(steps, *edges, alpha=0.2, linewidth=0, color=look["color"])
         shown = steps >= SETTLED * max(record["step"] for record in records)
-        settled.append(values[shown] if shown.any() else values)
+        settled.append(edges[:, shown if shown.any() else slice(None)].ravel())
     low, high = (edge(np.concatenate(settled)) for edge in (np.min, np.max))
     margin = 0.06 * (high - low) or 0.5
     axes.set_ylim(low - margin, high + margin)
@@ -173,7 +177,7 @@ def draw_latent_rates(figure: Figure, axes: Axes, rates: LatentRates) -> None:
     # Columns of one width, each of the evaluation that is nearest: evaluations need not be evenly spaced.
     columns = (np.arange(CELLS) + 0.5) / CELLS * last
     nearest = np.abs(columns[:, None] - rates.steps[None]).argmin(axis=1)
-    most = max(float(rates.kl.max()), COLLAPSED)
+    most = max(float(rates.kl.max()), 10 * COLLAPSED)  # where all have collapsed, all is dark
     picture = axes.imshow(
         rates.kl[nearest][:, order].T,
         cmap="viridis",
@@ -194,7 +198,7 @@ def draw_latent_rates(figure: Figure, axes: Axes, rates: LatentRates) -> None:
     box, inches = axes.get_position(), figure.get_size_inches()
     bar = figure.add_axes((box.x1 + 0.1 / inches[0], box.y0, 0.12 / inches[0], box.height))
     figure.colorbar(picture, cax=bar, ticks=[0, most / 16, most / 4, most * 9 / 16, most])
-    bar.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_fixed(value, 2)))
+    bar.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_short(value, 2)))
     bar.tick_params(labelsize=style.NAME_SIZE - 1, color=style.FAINT, labelcolor=style.INK)
     bar.spines[:].set_visible(False)
 

@@ -112,10 +112,9 @@ class RunPlots:
             images.append(self.run.decode(moved))
             rows.append(f"latent {latent}" + ("" if kl is None else f": {format_fixed(kl[latent], 2)} nats"))
         columns = [format_fixed(step, 1, sign=True) for step in steps]
-        by = {kl is not None: ", most KL first", spread is not None: ", most variance first"}.get(True, "")
-        heading = self._heading(
-            f"One latent moved at a time: {len(rows)} of {plural(self.run.latent_dim, 'latent')}{by}"
-        )
+        by = ", most KL first" if kl is not None else ", most variance first" if spread is not None else ""
+        shown = f"{len(rows)} of {plural(self.run.latent_dim, 'latent')}{by}"
+        heading = self._heading(f"One latent moved at a time: {shown}")
         if self._column_names:
             figure, lines = run_figures.InlineFigure(), [_flatten_rows(moved) for moved in images]
             moves, ends = dict(zip(rows, lines, strict=True)), (columns[0], columns[-1])

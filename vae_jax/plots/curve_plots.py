@@ -99,7 +99,7 @@ def _name_steps(axes: Axes) -> None:
 
 
 def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=style.NAME_SIZE + 1, loc="left", color=style.INK)
+    axes.set_title(text, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
 
 
 def shown_measures(records: Records) -> list[str]:

@@ -117,7 +117,7 @@ def factor_planes(subject: Subject, known: KnownFactors, file: Path) -> None:
         axes.set_xlabel(shares[0], fontsize=style.NAME_SIZE, color=style.INK)
         axes.set_ylabel(shares[1] if len(shares) > 1 else "", fontsize=style.NAME_SIZE, color=style.INK)
         title = f"{name}: {len(shades)} values"
-        axes.set_title(title, fontsize=style.NAME_SIZE + 1, loc="left", color=style.INK)
+        axes.set_title(title, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
     style.write_png(figure, file)
 
 

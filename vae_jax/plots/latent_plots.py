@@ -155,5 +155,5 @@ def posterior_ellipses(
         axes.set_xlim(-reach, reach)
         axes.set_ylim(-reach, reach)
         axes.set_aspect("equal")
-        axes.set_title(name, fontsize=9, loc="left", color=style.INK)
+        axes.set_title(name, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
     style.save(figure, [file])

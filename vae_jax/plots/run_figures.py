@@ -86,7 +86,7 @@ def curves(panels: Mapping[str, Mapping[str, Curve]], heading: style.Heading) ->
     for number, (name, lines) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(rows, columns, number)
         style.plain_axes(axes)
-        axes.set_title(name, fontsize=style.NAME_SIZE + 1, loc="left", color=style.INK)
+        axes.set_title(name, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
         axes.set_xlabel("step", fontsize=style.NAME_SIZE, color=style.INK)
         for split, curve in lines.items():
             _draw_curve(axes, split, curve, style.colour(splits.index(split)))

@@ -28,8 +28,8 @@ LITERAL_TEXT: dict[Any, Any] = {"text.parse_math": False, "svg.hashsalt": "vae_j
 CLEAR = (patheffects.withStroke(linewidth=2.5, foreground="white"),)
 """Text that can be read over lines."""
 
-TITLE_SIZE, NAME_SIZE, CAPTION_SIZE = 10.0, 8.0, 7.0
-"""Points: of a title, of names of rows, columns, ticks and axes, and of the line that says which run it is."""
+TITLE_SIZE, PANEL_SIZE, NAME_SIZE, CAPTION_SIZE = 10.0, 9.0, 8.0, 7.0
+"""Points: of a title, of a panel's, of names of rows, ticks and axes, of the line that says which run it is."""
 
 TITLE_LINE, CAPTION_LINE, MARGIN = 0.17, 0.15, 0.1
 """Inches that a line of each takes, and of the margin around a picture."""
@@ -153,7 +153,7 @@ def write_png(figure: Figure, file: Path) -> None:
 
 def plain_axes(axes: Axes) -> None:
     """Ticks and spines in quiet colours, without a frame."""
-    axes.tick_params(labelsize=8, color=FAINT, labelcolor=INK)
+    axes.tick_params(labelsize=NAME_SIZE, color=FAINT, labelcolor=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["bottom", "left"]].set_color(FAINT)
 
@@ -162,9 +162,9 @@ def single_axes(title: str, x_name: str, y_name: str) -> tuple[Figure, Axes]:
     """A figure of one plot."""
     figure = Figure(figsize=(7.4, 5.2))
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=10, loc="left", color=INK)
-    axes.set_xlabel(x_name, fontsize=9, color=INK)
-    axes.set_ylabel(y_name, fontsize=9, color=INK)
+    axes.set_title(title, fontsize=TITLE_SIZE, loc="left", color=INK)
+    axes.set_xlabel(x_name, fontsize=PANEL_SIZE, color=INK)
+    axes.set_ylabel(y_name, fontsize=PANEL_SIZE, color=INK)
     plain_axes(axes)
     return figure, axes
 
@@ -174,7 +174,7 @@ def panel_axes(count: int, title: str, height: float, width: float = 2.9) -> tup
     columns = min(count, MAX_COLUMNS)
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns + 0.8, height * rows + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
+    figure.suptitle(title, fontsize=TITLE_SIZE, x=0.01, ha="left", color=INK)
     panels = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for axes in panels:
         plain_axes(axes)
@@ -194,4 +194,4 @@ def save(figure: Figure, files: Sequence[Path]) -> None:
     for file in files:
         undated: dict[str, Any] = {"metadata": {"Date": None}} if file.suffix == ".svg" else {}
         with replacement(file) as temporary:
-            figure.savefig(temporary, dpi=150, bbox_inches="tight", format=file.suffix[1:], **undated)
+            figure.savefig(temporary, dpi=DPI, bbox_inches="tight", format=file.suffix[1:], **undated)

@@ -62,12 +62,12 @@ def reconstruction_lines(
         missing = np.isnan(row)
         above.plot(x[missing], mean[missing], "o", color=colour, markerfacecolor="white", markersize=4)
     what = "rows (solid), reconstructions (dashed), what is missing (open circles)"
-    above.set_title(what, fontsize=9, loc="left", color=style.INK)
+    above.set_title(what, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
     # A column of which every number is missing has no error.
     counted = np.isfinite(errors).any(axis=0)
     mean, spread = np.nanmean(errors[:, counted], axis=0), np.nanstd(errors[:, counted], axis=0)
     below.errorbar(x[counted], mean, spread, fmt="o", color=style.colour(0), markersize=3, linewidth=1.0, capsize=2)
-    below.set_title("reconstruction minus row: mean, 1 sd", fontsize=9, loc="left", color=style.INK)
+    below.set_title("reconstruction minus row: mean, 1 sd", fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
 
 
 def sample_lines(
@@ -82,7 +82,7 @@ def sample_lines(
     look: dict[str, Any] = {"color": style.colour(0), "linewidth": 0.5, "alpha": 0.5}
     for number, sample in enumerate(samples):
         axes.plot(x, sample, label="" if number else "draws", **look)
-    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper left")
+    axes.legend(frameon=False, fontsize=style.NAME_SIZE, ncols=3, loc="upper left")
     axes.set_ylim(*_limits(np.concatenate([samples, low[None], high[None]])))
 
 
@@ -118,5 +118,5 @@ def moving_lines(
             label = {0: ends[0], len(rows) - 1: ends[1]}.get(number, "")
             axes.plot(x, row, color=colour, linewidth=1.1, label=label)
         axes.set_ylim(*limits)  # the same for all: a latent that moves little is one that holds little
-        axes.set_title(name, fontsize=9, loc="left", color=style.INK)
-    figure.axes[0].legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
+        axes.set_title(name, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
+    figure.axes[0].legend(frameon=False, fontsize=style.NAME_SIZE, ncols=2, loc="upper right")

@@ -47,4 +47,4 @@ class ToyRun(TrainedModel):
 
 
 def subject_of(run, **numbers):
-    return Subject.of(run, numbers, np.zeros((1, *run.image_shape), np.uint8))
+    return Subject.describe(run, numbers, np.zeros((1, *run.image_shape), np.uint8))

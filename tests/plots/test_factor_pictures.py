@@ -17,14 +17,14 @@ FACTORS = Factors(("shape", "scale", "x"), SIZES, Partial(render_classes), nuisa
 
 
 @pytest.fixture(scope="module")
-def known():
+def knowledge():
     """Of 600 images: latent 0 is the scale, latent 1 half of the time the shape, latent 2 nothing."""
     rng = np.random.default_rng(0)
     classes = np.stack([rng.integers(size, size=600) for size in SIZES], axis=1)
     codes = rng.normal(size=(600, 4))
     codes[:, 0] = classes[:, 1]
     codes[:300, 1] = classes[:300, 0]
-    return factor_pictures.KnownFactors.of(FACTORS, codes, classes)
+    return factor_pictures.FactorInformation.measure(FACTORS, codes, classes)
 
 
 @pytest.fixture
@@ -40,41 +40,41 @@ def saved(monkeypatch):
     return figures
 
 
-def test_the_gaps_are_those_of_the_metric(known):
-    assert known.names == ["shape", "scale"]  # nuisance factors are not scored
-    np.testing.assert_allclose(known.gaps, mig.gaps(known.codes, known.classes, factor_pictures.BINS))
-    assert known.shares[0, 1] == pytest.approx(1, abs=1e-5)
-    assert known.gaps[1] > 0.9
+def test_the_gaps_are_those_of_the_metric(knowledge):
+    assert knowledge.names == ["shape", "scale"]  # nuisance factors are not scored
+    np.testing.assert_allclose(knowledge.gaps, mig.gaps(knowledge.codes, knowledge.classes, factor_pictures.BINS))
+    assert knowledge.shares[0, 1] == pytest.approx(1, abs=1e-5)
+    assert knowledge.gaps[1] > 0.9
     still = np.zeros((5, 3), int)
-    assert factor_pictures.KnownFactors.of(FACTORS, np.zeros((5, 2)), still) is None
+    assert factor_pictures.FactorInformation.measure(FACTORS, np.zeros((5, 2)), still) is None
 
 
-def test_the_matrix_has_a_number_for_each_latent_and_factor(known, saved, tmp_path):
+def test_the_matrix_has_a_number_for_each_latent_and_factor(knowledge, saved, tmp_path):
     order = [3, 0, 2, 1]
-    factor_pictures.information_matrix(subject_of(ToyRun((1, 4, 1)), elbo=-1.0), known, order, tmp_path / "x.png")
+    factor_pictures.information_matrix(subject_of(ToyRun((1, 4, 1)), elbo=-1.0), knowledge, order, tmp_path / "x.png")
     (figure,) = saved
     (axes,) = figure.axes
     (picture,) = axes.images
-    np.testing.assert_allclose(picture.get_array(), known.shares[order])
+    np.testing.assert_allclose(picture.get_array(), knowledge.shares[order])
     assert picture.get_clim() == (0, 1)
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     assert len(cells) == 8
     assert cells[1, 1] == "1.00"
-    assert cells[0, 3] == f"{known.shares[1, 0]:.2f}"
+    assert cells[0, 3] == f"{knowledge.shares[1, 0]:.2f}"
     assert [text.get_text() for text in axes.get_yticklabels()] == [f"latent {i}" for i in order]
     assert [text.get_text().split("\n")[1] for text in axes.get_xticklabels()] == [
-        f"gap {gap:.2f}" for gap in known.gaps
+        f"gap {gap:.2f}" for gap in knowledge.gaps
     ]
     title, caption = (text.get_text() for text in figure.texts)
-    assert f"MIG {known.gaps.mean():.3f}, modularity 0." in title
+    assert f"MIG {knowledge.gaps.mean():.3f}, modularity 0." in title
     assert "600 test images, 20 bins" in title
     assert caption.startswith("beta-VAE")
-    few = factor_pictures._matrix_title(subject_of(ToyRun((1, 4, 1))), known, 2)
+    few = factor_pictures._matrix_title(subject_of(ToyRun((1, 4, 1))), knowledge, 2)
     assert few.endswith("2 of 4 latents")
 
 
-def test_each_factor_has_the_two_latents_that_know_most_of_it(known, saved, tmp_path):
-    factor_pictures.factor_planes(subject_of(ToyRun((1, 4, 1))), known, tmp_path / "x.png")
+def test_each_factor_has_the_two_latents_that_know_most_of_it(knowledge, saved, tmp_path):
+    factor_pictures.factor_planes(subject_of(ToyRun((1, 4, 1))), knowledge, tmp_path / "x.png")
     panels = saved[0].axes
     assert [axes.get_title(loc="left") for axes in panels] == ["shape: 3 values", "scale: 6 values"]
     assert panels[0].get_xlabel().startswith("latent 1, ")

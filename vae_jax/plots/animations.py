@@ -45,7 +45,7 @@ def moving_latents(
         evaluation: what evaluation.json holds.
         file: the GIF.
     """
-    ranges = Ranges.of(codes[:, : subject.run.latent_dim], evaluation, LATENTS)
+    ranges = Ranges.choose(codes[:, : subject.run.latent_dim], evaluation, LATENTS)
     values = LIMIT * np.sin(2 * np.pi * np.arange(FRAMES) / FRAMES)
     images = subject.show(_swing(subject, anchors, ranges, values))
     columns = [name.replace(": ", "\n") for name in ranges.names]
@@ -54,7 +54,7 @@ def moving_latents(
     frames = []
     for value, frame in zip(values, images, strict=True):
         places = [latent + REACH * value / LIMIT for latent in range(len(columns))]
-        frames.append(Image.fromarray(page.filled(frame, [places] * len(names))))
+        frames.append(Image.fromarray(page.fill(frame, [places] * len(names))))
     write_gif(frames, file)
 
 

@@ -32,7 +32,7 @@ CELL_WIDTH, CELL_HEIGHT, LIGHT = 0.95, 0.26, 0.6
 """Inches of a cell of the matrix; and the share from which on a cell is so light that its number is dark."""
 
 
-class KnownFactors(NamedTuple):
+class FactorInformation(NamedTuple):
     """What the latents of images know of the factors that are scored and vary.
 
     Attributes:
@@ -50,7 +50,7 @@ class KnownFactors(NamedTuple):
     entropy: np.ndarray
 
     @classmethod
-    def of(cls, factors: Factors, codes: np.ndarray, classes: np.ndarray) -> "KnownFactors | None":
+    def measure(cls, factors: Factors, codes: np.ndarray, classes: np.ndarray) -> "FactorInformation | None":
         """Of codes (image, latent) and the classes of all factors; None where no factor that is scored varies."""
         varying = [
             np.ptp(column) > 0 and name not in factors.nuisance
@@ -73,7 +73,7 @@ class KnownFactors(NamedTuple):
         return _information.gap(self.information) / self.entropy
 
 
-def classes_of(dataset: Dataset, indices: np.ndarray) -> np.ndarray | None:
+def factor_classes(dataset: Dataset, indices: np.ndarray) -> np.ndarray | None:
     """The classes of all factors of test images; None where nobody knows them."""
     if dataset.factors is None or dataset.test.factors is None:
         return None
@@ -92,9 +92,9 @@ def compiled_call(render: Callable[[Any], Any], ids: Any) -> Any:
     return render(ids)
 
 
-def factor_planes(subject: Subject, known: KnownFactors, file: Path) -> None:
+def factor_planes(subject: Subject, knowledge: FactorInformation, file: Path) -> None:
     """For each factor the two latents that know most of it, coloured by its value."""
-    count = len(known.names)
+    count = len(knowledge.names)
     columns = min(count, COLUMNS)
     rows, pitch = -(-count // columns), BELOW + SIDE + ABOVE
     width = columns * (LEFT + SIDE) + 0.25
@@ -102,15 +102,15 @@ def factor_planes(subject: Subject, known: KnownFactors, file: Path) -> None:
     heading = subject.heading(f"{what} from dark to light (dashed: N(0, I), 2 sd)")
     figure = Figure(figsize=(width, rows * pitch + style.heading_inches(*heading, width - 2 * style.MARGIN)))
     style.head(figure, *heading)
-    for number, name in enumerate(known.names):
+    for number, name in enumerate(knowledge.names):
         row, column = divmod(number, columns)
         place = LEFT + column * (LEFT + SIDE), (rows - 1 - row) * pitch + BELOW
-        best = np.argsort(-known.information[:, number], kind="stable")[:2].tolist()
-        shares = [f"latent {i}, I/H {format_fixed(known.shares[i, number], 2)}" for i in best]
-        points = known.codes[:, best]
+        best = np.argsort(-knowledge.information[:, number], kind="stable")[:2].tolist()
+        shares = [f"latent {i}, I/H {format_fixed(knowledge.shares[i, number], 2)}" for i in best]
+        points = knowledge.codes[:, best]
         points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
         axes = style.place_axes(figure, *place, SIDE, SIDE)
-        ranks = known.classes[:, number]
+        ranks = knowledge.classes[:, number]
         shades = palette.ramp_colours(int(ranks.max()) + 1)
         latent_plots.draw_points(axes, points, [shades[rank] for rank in ranks])
         latent_plots.frame_plane(axes, latent_plots.Plane(points, ("", "")))
@@ -121,18 +121,18 @@ def factor_planes(subject: Subject, known: KnownFactors, file: Path) -> None:
     style.write_png(figure, file)
 
 
-def information_matrix(subject: Subject, known: KnownFactors, order: Sequence[int], file: Path) -> None:
+def information_matrix(subject: Subject, knowledge: FactorInformation, order: Sequence[int], file: Path) -> None:
     """What each latent knows of each factor, as a share of what there is to know, with the scores that follow.
 
     Args:
         subject: the run.
-        known: the factors.
+        knowledge: the factors.
         order: the latents from top to bottom; the first of them are shown.
         file: the picture, a PNG.
     """
-    shown, shares = list(order)[:MAX_LATENTS], known.shares
-    heading = subject.heading(_matrix_title(subject, known, len(shown)))
-    wide, high = CELL_WIDTH * len(known.names), CELL_HEIGHT * len(shown)
+    shown, shares = list(order)[:MAX_LATENTS], knowledge.shares
+    heading = subject.heading(_matrix_title(subject, knowledge, len(shown)))
+    wide, high = CELL_WIDTH * len(knowledge.names), CELL_HEIGHT * len(shown)
     left, below = 0.85, 0.55
     width = max(left + wide + 0.2, 6.4)
     figure = Figure(figsize=(width, below + high + style.heading_inches(*heading, width - 2 * style.MARGIN)))
@@ -144,7 +144,7 @@ def information_matrix(subject: Subject, known: KnownFactors, order: Sequence[in
             ink = style.INK if share > LIGHT else "white"
             text = format_fixed(share, 2)
             axes.text(column, row, text, ha="center", va="center", fontsize=style.NAME_SIZE, color=ink)
-    names = [f"{name}\ngap {format_fixed(gap, 2)}" for name, gap in zip(known.names, known.gaps, strict=True)]
+    names = [f"{name}\ngap {format_fixed(gap, 2)}" for name, gap in zip(knowledge.names, knowledge.gaps, strict=True)]
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(shown)), [f"latent {latent}" for latent in shown])
     axes.tick_params(length=0)
@@ -152,14 +152,14 @@ def information_matrix(subject: Subject, known: KnownFactors, order: Sequence[in
     style.write_png(figure, file)
 
 
-def _matrix_title(subject: Subject, known: KnownFactors, shown: int) -> str:
-    latents = len(known.codes[0])
-    scores = f"MIG {format_fixed(known.gaps.mean(), 3)}"
-    modular = modularity(known.information)
-    if len(known.names) > 1 and np.isfinite(modular).any():
+def _matrix_title(subject: Subject, knowledge: FactorInformation, shown: int) -> str:
+    latents = len(knowledge.codes[0])
+    scores = f"MIG {format_fixed(knowledge.gaps.mean(), 3)}"
+    modular = modularity(knowledge.information)
+    if len(knowledge.names) > 1 and np.isfinite(modular).any():
         scores += f", modularity {format_fixed(np.nanmean(modular), 3)}"
     some = "" if shown == latents else f", {shown} of {latents} latents"
-    counted = f"{len(known.codes):,} {subject.split} images, {BINS} bins{some}"
+    counted = f"{len(knowledge.codes):,} {subject.split} images, {BINS} bins{some}"
     return f"What a latent knows of a factor, I(z; v) / H(v)\n{scores}; {counted}"
 
 

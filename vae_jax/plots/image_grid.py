@@ -59,7 +59,7 @@ def image_grid(
     """
     page = make_page(images.shape, style.Heading(title, caption), rows, columns, marked=bool(marks))
     with replacement(file) as temporary:
-        picture = Image.fromarray(page.filled(images, marks))
+        picture = Image.fromarray(page.fill(images, marks))
         picture.save(temporary, format="png", dpi=(DPI, DPI), compress_level=COMPRESSION)
 
 
@@ -81,7 +81,7 @@ class Layout:
     zoom: int
 
     @classmethod
-    def of(cls, shape: Sequence[int], marked: bool = False) -> "Layout":
+    def fit(cls, shape: Sequence[int], marked: bool = False) -> "Layout":
         """Of images of shape (rows, columns, height, width, channels)."""
         tall, broad = shape[2:4]
         longer = max(tall, broad)
@@ -120,7 +120,7 @@ class Page:
     layout: Layout
     place: tuple[float, float, float, float]
 
-    def filled(self, images: Float[np.ndarray, "rows columns height width channels"], marks: Marks = ()) -> np.ndarray:
+    def fill(self, images: Float[np.ndarray, "rows columns height width channels"], marks: Marks = ()) -> np.ndarray:
         """The pixels with images in [0, 1] and marks, (height, width, 3)."""
         picture, pixels = _tile(images, self.layout), self.pixels.copy()
         _paste(pixels, picture, *self.place)
@@ -145,7 +145,7 @@ def make_page(
     tile: float = TILE,
 ) -> Page:
     """The page for images of this shape (rows, columns, height, width, channels); `tile` is a tile's longer side."""
-    layout = Layout.of(shape, marked)
+    layout = Layout.fit(shape, marked)
     size = layout.size(shape)
     wide, high = _picture_inches(shape, rows, columns, size, tile)
     # Margins in inches, not a tight box around what is drawn, for which all would be drawn twice.

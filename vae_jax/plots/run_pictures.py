@@ -45,7 +45,7 @@ ROWS, COLUMNS, GRID = 8, 20, 20
 """Of the grid of draws from the prior; and along a side of that of the latent plane."""
 
 
-class Chosen(NamedTuple):
+class Excerpt(NamedTuple):
     """Images of a split.
 
     Attributes:
@@ -66,7 +66,7 @@ class Chosen(NamedTuple):
         return None if self.labels is None else self.labels[self.shown]
 
     @classmethod
-    def of(cls, split: Split, most: int) -> "Chosen":
+    def choose(cls, split: Split, most: int) -> "Excerpt":
         """At most about `most` images of a split."""
         indices = spread.add_labels(split, data.sample_indices(split, most))
         labels = None if split.labels is None else np.asarray(split.labels)[indices]
@@ -84,28 +84,28 @@ def draw(run: TrainedModel, dataset: Dataset, evaluation: Mapping[str, Any], fol
         folder: where the pictures go, in the run's own folder, whose metrics.jsonl has the curves.
     """
     folder.mkdir(exist_ok=True)
-    chosen = Chosen.of(dataset.test, MAX_CODES)
-    codes = run.encode(chosen.images, chosen.labels)
+    excerpt = Excerpt.choose(dataset.test, MAX_CODES)
+    codes = run.encode(excerpt.images, excerpt.labels)
     noun = "images" if dataset.columns is None else "rows"
-    subject, latents = Subject.of(run, evaluation, chosen.images, noun=noun), codes[:, : run.latent_dim]
+    subject, latents = Subject.describe(run, evaluation, excerpt.images, noun=noun), codes[:, : run.latent_dim]
     names = ["reconstructions", "samples", "interpolations", "traversals", "latents"]
     files = {name: folder / f"{name}.png" for name in names}
     if dataset.columns is None:
-        images, shown = chosen.images[chosen.shown], codes[chosen.shown]
-        reconstructions(subject, images, shown, files["reconstructions"], chosen.shown_labels)
+        images, shown = excerpt.images[excerpt.shown], codes[excerpt.shown]
+        reconstructions(subject, images, shown, files["reconstructions"], excerpt.shown_labels)
         samples(subject, dataset.train.labels, files["samples"])
-        interpolations(subject, images, shown, files["interpolations"], chosen.shown_labels)
-        _draw_moves(subject, dataset, chosen, codes, evaluation, files["traversals"])
+        interpolations(subject, images, shown, files["interpolations"], excerpt.shown_labels)
+        _draw_moves(subject, dataset, excerpt, codes, evaluation, files["traversals"])
     else:
-        rows = HeldOutRows(dataset.columns.names, chosen.images, codes, chosen.shown)
+        rows = HeldOutRows(dataset.columns.names, excerpt.images, codes, excerpt.shown)
         _draw_rows(subject, rows, evaluation, files)
-    latent_map(subject, latents, chosen.labels, files["latents"])
+    latent_map(subject, latents, excerpt.labels, files["latents"])
     if run.latent_dim == 2 and dataset.columns is None:
         files["manifold"] = folder / "manifold.png"
         manifold(subject, typical_code(codes), files["manifold"])
     if curves(subject, read_records(folder.parent / "metrics.jsonl"), folder / "curves.png"):
         files["curves"] = folder / "curves.png"
-    return [*files.values(), *_draw_factors(subject, dataset, chosen, codes, evaluation, folder)]
+    return [*files.values(), *_draw_factors(subject, dataset, excerpt, codes, evaluation, folder)]
 
 
 def curves(subject: Subject, records: Sequence[Mapping[str, Any]], file: Path) -> bool:
@@ -128,17 +128,17 @@ def draw_step(run: TrainedModel, dataset: Dataset, numbers: Mapping[str, Any], f
     """
     assert dataset.validation is not None
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = Chosen.of(dataset.validation, STEP_CODES)
-    codes, shown = run.encode(chosen.images, chosen.labels), chosen.shown
+    excerpt = Excerpt.choose(dataset.validation, STEP_CODES)
+    codes, shown = run.encode(excerpt.images, excerpt.labels), excerpt.shown
     subject, files = (
-        Subject.of(run, numbers, chosen.images, "validation"),
+        Subject.describe(run, numbers, excerpt.images, "validation"),
         [folder / "reconstructions.png", folder / "samples.png"],
     )
     if dataset.columns is None:
-        reconstructions(subject, chosen.images[shown], codes[shown], files[0], chosen.shown_labels)
+        reconstructions(subject, excerpt.images[shown], codes[shown], files[0], excerpt.shown_labels)
         samples(subject, dataset.train.labels, files[1])
     else:
-        rows = HeldOutRows(dataset.columns.names, chosen.images, codes, shown)
+        rows = HeldOutRows(dataset.columns.names, excerpt.images, codes, shown)
         row_pictures.reconstructions(subject, rows, files[0])
         row_pictures.samples(subject, rows, files[1])
     return files
@@ -224,24 +224,24 @@ def _between_codes(run: TrainedModel, codes: np.ndarray) -> np.ndarray:
 def _draw_moves(
     subject: Subject,
     dataset: Dataset,
-    chosen: Chosen,
+    excerpt: Excerpt,
     codes: np.ndarray,
     evaluation: Mapping[str, Any],
     file: Path,
 ) -> None:
     """The latents of a typical image and of some that differ much, moved one at a time; with factors as a GIF too."""
     typical = typical_position(codes)
-    anchors = [typical, *(position for position in chosen.shown.tolist() if position != typical)][:ANCHORS]
+    anchors = [typical, *(position for position in excerpt.shown.tolist() if position != typical)][:ANCHORS]
     moves = traversals.moved_latents(subject, codes, codes[anchors], evaluation)
     kinds = ["typical", *["other"] * (len(anchors) - 1)]
     own = [""] * len(anchors)
-    if chosen.labels is not None:
-        own = [f", label {chosen.labels[position]}" for position in anchors]
-    classes = factor_pictures.classes_of(dataset, chosen.indices[anchors])
+    if excerpt.labels is not None:
+        own = [f", label {excerpt.labels[position]}" for position in anchors]
+    classes = factor_pictures.factor_classes(dataset, excerpt.indices[anchors])
     if dataset.factors is not None and classes is not None:
         own = [f": {factor_pictures.name_classes(dataset.factors, row)}" for row in classes]
     names = [kind + words for kind, words in zip(kinds, own, strict=True)]
-    traversals.traversals(subject, moves, chosen.images[anchors], names, file)
+    traversals.traversals(subject, moves, excerpt.images[anchors], names, file)
     if classes is not None:
         animations.moving_latents(subject, codes, codes[anchors], kinds, evaluation, file.with_suffix(".gif"))
 
@@ -249,24 +249,24 @@ def _draw_moves(
 def _draw_factors(
     subject: Subject,
     dataset: Dataset,
-    chosen: Chosen,
+    excerpt: Excerpt,
     codes: np.ndarray,
     evaluation: Mapping[str, Any],
     folder: Path,
 ) -> list[Path]:
     """Writes the pictures of data whose factors are known; none of others."""
-    classes, latents = factor_pictures.classes_of(dataset, chosen.indices), codes[:, : subject.run.latent_dim]
+    classes, latents = factor_pictures.factor_classes(dataset, excerpt.indices), codes[:, : subject.run.latent_dim]
     if dataset.factors is None or classes is None:
         return []
-    known = factor_pictures.KnownFactors.of(dataset.factors, latents, classes)
-    if known is None:
+    knowledge = factor_pictures.FactorInformation.measure(dataset.factors, latents, classes)
+    if knowledge is None:
         return []
     names = ("factor_latents", "factor_information", "factor_reconstructions")
     planes, matrix, images = (folder / f"{name}.png" for name in names)
-    factor_pictures.factor_planes(subject, known, planes)
-    order = traversals.Ranges.of(latents, evaluation, subject.run.latent_dim).order
-    factor_pictures.information_matrix(subject, known, order, matrix)
-    if chosen.labels is not None:  # what the grid draws anew has none, and the encoder may need it
+    factor_pictures.factor_planes(subject, knowledge, planes)
+    order = traversals.Ranges.choose(latents, evaluation, subject.run.latent_dim).order
+    factor_pictures.information_matrix(subject, knowledge, order, matrix)
+    if excerpt.labels is not None:  # what the grid draws anew has none, and the encoder may need it
         return [planes, matrix]
     factor_pictures.along_factors(subject, dataset.factors, classes[typical_position(codes)], images)
     return [planes, matrix, images]

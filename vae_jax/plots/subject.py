@@ -29,7 +29,7 @@ class Subject(NamedTuple):
     noun: str = "images"
 
     @classmethod
-    def of(
+    def describe(
         cls,
         run: TrainedModel,
         numbers: Mapping[str, Any],

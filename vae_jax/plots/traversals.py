@@ -36,7 +36,7 @@ class Ranges(NamedTuple):
     title: str
 
     @classmethod
-    def of(cls, codes: np.ndarray, evaluation: Mapping[str, Any], count: int = LATENTS) -> "Ranges":
+    def choose(cls, codes: np.ndarray, evaluation: Mapping[str, Any], count: int = LATENTS) -> "Ranges":
         """Of at most `count` latents, by their KL in an evaluation; without one by the variance of `codes`."""
         latents, kl = codes.shape[1], evaluation.get("kl")
         middle, unit = np.zeros(latents), np.ones(latents)
@@ -77,7 +77,7 @@ def moved_latents(
         steps: how many values each latent takes.
     """
     run, values = subject.run, np.linspace(-LIMIT, LIMIT, steps)
-    ranges = Ranges.of(codes[:, : run.latent_dim], evaluation)
+    ranges = Ranges.choose(codes[:, : run.latent_dim], evaluation)
     moved = np.repeat(anchors[:, None], len(ranges.order) * steps, axis=1)
     moved = moved.reshape(len(anchors), len(ranges.order), steps, -1)
     for row, latent in enumerate(ranges.order):

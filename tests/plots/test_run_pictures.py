@@ -1,5 +1,7 @@
 """What a run's pictures show: the spread of the data, the run that they are of, and names that can be read."""
 
+import importlib
+
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
@@ -10,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vae_jax import data
+from vae_jax import data, registry, variants
 from vae_jax.config import defaults
 from vae_jax.data._factors import Factors
 from vae_jax.plots import (
@@ -128,6 +130,11 @@ def test_a_caption_says_what_is_set_apart_and_which_checkpoint():
     extinct = {"seed": 0, "variant": {"name": "no_such.variant", "gamma": 2.0}}
     assert captions.run_caption(extinct) == "no_such.variant gamma=2, seed 0"
     assert captions.variant_title(extinct) == "no_such.variant, gamma=2"
+    for name in registry.file_names(variants.__name__):  # every variant says what papers call it
+        assert (
+            captions.variant_title({"variant": {"name": name}})
+            == importlib.import_module(f"{variants.__name__}.{name}").TITLE
+        )
 
 
 @pytest.mark.parametrize("inches", [0.5, 1.0, 100.0])

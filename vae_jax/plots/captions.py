@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_jax import variants
+from vae_jax import registry, variants
 from vae_jax.config import defaults
 from vae_jax.errors import UserError
 from vae_jax.phrases import printable
@@ -97,8 +97,9 @@ def variant_title(config: Config) -> str:
     title, known = name, {}
     try:
         known, make = variants.defaults(name), variants.get(name)
-        title = getattr(sys.modules.get(make.__module__), "TITLE", name)
-    except (UserError, AttributeError):  # it was of the user's own, and is no longer to be found, or is no function
+        if not registry.is_object(name):  # whose module is a notebook, say, with a TITLE of its own
+            title = getattr(sys.modules.get(make.__module__), "TITLE", name)
+    except (UserError, AttributeError, TypeError):  # it was of the user's own, and is not to be found, or no function
         pass
     shown = [field for field in section if field != "name" and (field == name or section[field] != known.get(field))]
     return ", ".join([title, *(f"{field}={_format(section[field])}" for field in shown)])

@@ -46,7 +46,7 @@ def test_a_run_leaves_its_folder_whole(folder):
     names = {"config.json", "environment.json", "metrics.jsonl", "checkpoints", "pictures", "evaluation.json"}
     names.add("evaluation_best.json")
     assert {file.name for file in folder.iterdir()} == names
-    pictures = {"reconstructions", "samples", "interpolations", "traversals", "latents", "manifold"}
+    pictures = {"reconstructions", "samples", "interpolations", "traversals", "latents", "manifold", "curves"}
     assert {file.stem for file in (folder / "pictures").iterdir()} == pictures
     evaluation = json.loads((folder / "evaluation.json").read_text())
     assert evaluation["step"] == 600

@@ -64,6 +64,28 @@ def read_json(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def read_records(file: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a line that is no record is left out."""
+    return [record for line in read_lines(file) if (record := parse_record(line)) is not None]
+
+
+def read_lines(file: Path) -> list[bytes]:
+    """The lines of a file with their ends; none where it is not there."""
+    try:
+        return file.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+
+
+def parse_record(line: bytes) -> dict[str, Any] | None:
+    """The record of a line of metrics.jsonl; None where it is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+
+
 def plain(value: Any) -> Any:
     """NumPy and JAX values as what JSON holds; NaN and infinities as null, which JSON has."""
     if isinstance(value, Mapping):

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from vae_jax.api.history import History
 from vae_jax.api.run_plots import RunPlots
+from vae_jax.config import defaults
 from vae_jax.errors import UserError
 
 RECORDS = History(
@@ -65,11 +66,14 @@ def test_pictures_show_themselves(run, draw):
     figure = getattr(run.plot, draw)()
     assert isinstance(figure, Figure)
     assert figure._repr_png_().startswith(b"\x89PNG")
+    caption = figure.texts[1].get_text()
+    assert caption.startswith("beta-VAE, beta=1 \N{MIDDLE DOT} ")
+    assert " seed 0 \N{MIDDLE DOT} test ELBO -" in caption
 
 
-def test_curves_draw_every_split_that_has_records():
+def test_curves_draw_every_split_that_has_records(tmp_path):
     class Run:
-        history, config = RECORDS, {"variant": {"name": "beta"}, "seed": 0}
+        history, config, folder = RECORDS, defaults.get_config().to_dict(), tmp_path
         step, checkpoint = 3, "latest"
 
     figure = RunPlots(Run()).curves("loss")
@@ -77,6 +81,21 @@ def test_curves_draw_every_split_that_has_records():
     assert lines == {"train": [3, 2], "validation": [4], "test": [5]}
     with pytest.raises(UserError, match=r"^names: 'rate' is in no record; known: elbo, kl, loss"):
         RunPlots(Run()).curves("rate")
+
+
+def test_curves_without_names_are_those_of_the_folder(run):
+    titles = [axes.get_title(loc="left") for axes in run.plot.curves().axes]
+    assert titles[:3] == [f"{name}, nats" for name in ("ELBO", "distortion", "rate")]
+    assert titles[3].startswith("learning rate")
+    assert titles[4].startswith("KL of each latent")
+    assert (run.folder / "pictures" / "curves.png").exists()
+
+    class Run:
+        history, config, folder = History(), run.config, run.folder
+        step, checkpoint = 3, "latest"
+
+    with pytest.raises(UserError, match="has no records yet"):
+        RunPlots(Run()).curves()
 
 
 def test_a_traversal_moves_one_latent_and_leaves_the_others(run):

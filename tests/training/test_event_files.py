@@ -159,9 +159,14 @@ def test_each_evaluation_has_pictures_of_the_validation_split(tmp_path, monkeypa
     seen = []
     draw = run_pictures.draw_step
 
-    def draw_step(run, dataset, folder):
+    def draw_step(run, dataset, numbers, folder):
+        assert numbers["elbo"] == next(
+            record["elbo"]
+            for record in records(folder.parents[1])
+            if (record["step"], record["split"]) == (run.step, "validation")
+        )
         seen.append((run.step, float(run.encode(dataset.test.fetch(np.arange(1)))[0, 0])))
-        return draw(run, dataset._replace(test=None), folder)  # which no picture may show before the end
+        return draw(run, dataset._replace(test=None), numbers, folder)  # which no picture may show before the end
 
     monkeypatch.setattr(run_pictures, "draw_step", draw_step)
     fields = {"train.steps": 60, "evaluation.every": 20, "log.tensorboard": True}

@@ -56,7 +56,7 @@ def test_what_is_missing_is_filled_by_what_the_row_says(rows_run):
 def test_the_command_line_opens_measures_compares_and_explores_a_table(rows_run, capsys):
     folder = rows_run.folder
     assert {file.stem for file in (folder / "pictures").iterdir()} == {
-        *("reconstructions", "samples", "interpolations", "traversals", "latents"),
+        *("reconstructions", "samples", "interpolations", "traversals", "latents", "curves"),
     }
     opened = vae_jax.open_run(folder)
     scores = opened.evaluate("likelihood:k=200")

@@ -8,13 +8,12 @@ from numpy.typing import ArrayLike
 from vae_jax import data
 from vae_jax.errors import UserError
 from vae_jax.files import read_json
-from vae_jax.plots.captions import format_fixed, run_caption
+from vae_jax.phrases import plural
+from vae_jax.plots.captions import format_fixed, picture_caption
 
 if TYPE_CHECKING:
     from vae_jax.plots.run_figures import InlineFigure
-
-MEASURES = ("loss", "elbo", "distortion", "rate")
-"""What is drawn over steps unless others are named, as far as there are records of it."""
+    from vae_jax.plots.style import Heading
 
 MOST_ROWS = 4
 """Rows of a table that are shown one by one."""
@@ -48,15 +47,15 @@ class RunPlots:
 
         classes = None if labels is None else np.tile(np.asarray(labels), rows)
         images = self.run.sample(key, rows * columns, classes)
-        title = self._titled("Decoded draws from the prior")
+        heading = self._heading("Decoded draws from the prior")
         if self._column_names:
             figure, (held_out, _) = run_figures.InlineFigure(), self._held_out(MAX_CODES)
             samples = (_flatten_rows(images), _flatten_rows(held_out))
-            table_plots.sample_lines(figure, *samples, self._column_names, title)
+            table_plots.sample_lines(figure, *samples, self._column_names, heading)
             return figure
         images = self._show(images).reshape(rows, columns, *self.run.image_shape[:2], -1)
         names = [] if labels is None else [str(label) for label in np.asarray(labels)]
-        return run_figures.mosaic(images, title, columns=names)
+        return run_figures.mosaic(images, heading, columns=names)
 
     def reconstructions(self, images: ArrayLike | None = None, labels: ArrayLike | None = None) -> "InlineFigure":
         """Images above their reconstructions; by default a dozen held-out images.
@@ -73,15 +72,15 @@ class RunPlots:
         if images is None:
             images, labels = self._held_out(12)
         made, given = self.run.reconstruct(images, labels), np.asarray(images)
-        title = self._titled("Images and their reconstructions")
+        heading = self._heading("Images and their reconstructions")
         if self._column_names:
             figure, few = run_figures.InlineFigure(), slice(0, MOST_ROWS)
             given, made = _flatten_rows(given), _flatten_rows(made)
             rows_and_errors = (given[few], made[few], made - given)
-            table_plots.reconstruction_lines(figure, *rows_and_errors, self._column_names, title)
+            table_plots.reconstruction_lines(figure, *rows_and_errors, self._column_names, heading)
             return figure
         rows = ("image", "reconstruction")
-        return run_figures.mosaic(np.stack([self._show(given), self._show(made)]), title, rows)
+        return run_figures.mosaic(np.stack([self._show(given), self._show(made)]), heading, rows)
 
     def traversals(
         self, image: ArrayLike | None = None, label: int | None = None, latents: int = 10, limit: float = 3.0
@@ -113,40 +112,57 @@ class RunPlots:
             images.append(self.run.decode(moved))
             rows.append(f"latent {latent}" + ("" if kl is None else f": {format_fixed(kl[latent], 2)} nats"))
         columns = [format_fixed(step, 1, sign=True) for step in steps]
-        title = self._titled("One latent moved at a time")
+        by = ", most KL first" if kl is not None else ", most variance first" if spread is not None else ""
+        shown = f"{len(rows)} of {plural(self.run.latent_dim, 'latent')}{by}"
+        heading = self._heading(f"One latent moved at a time: {shown}")
         if self._column_names:
             figure, lines = run_figures.InlineFigure(), [_flatten_rows(moved) for moved in images]
             moves, ends = dict(zip(rows, lines, strict=True)), (columns[0], columns[-1])
-            table_plots.moving_lines(figure, moves, ends, self._column_names, title)
+            table_plots.moving_lines(figure, moves, ends, self._column_names, heading)
             return figure
-        return run_figures.mosaic(self._show(np.stack(images)), title, rows, columns)
+        return run_figures.mosaic(self._show(np.stack(images)), heading, rows, columns)
 
     def curves(self, *names: str) -> "InlineFigure":
         """Numbers over the steps of training, a line for each split.
 
+        Without names it is the picture curves.png of the run's folder: the bound and its parts, the KL of each latent
+        as a row of a heat map, and the learning rate.
+
         Args:
-            names: names in the records ("elbo", "rate"); by default the loss and its parts.
+            names: names in the records ("elbo", "rate").
 
         Raises:
             UserError: for a name that no record has.
         """
-        from vae_jax.plots import run_figures
+        from vae_jax.plots import curve_plots, run_figures
 
         history = self.run.history
+        if not names:
+            figure, heading = run_figures.InlineFigure(), self._heading("Training")
+            if not curve_plots.training(figure, history, self.run.config, heading):
+                raise UserError(f"{self.run.folder}: has no records yet; let the run train")
+            return figure
         missing = [name for name in names if not any(name in record for record in history)]
         if missing:
             known = sorted({name for record in history for name in record} - {"step", "split"})
             raise UserError(f"names: {missing[0]!r} is in no record; known: {', '.join(known) or 'nothing'}")
-        shown = names or [name for name in MEASURES if any(name in record for record in history)]
-        if not shown:
-            raise UserError(f"{self.run.folder}: has no records yet; let the run train")
         panels = {
-            name: {s: curve for s in history.splits if len((curve := _curve(history, name, s))[0])} for name in shown
+            name: {s: curve for s in history.splits if len((curve := _curve(history, name, s))[0])} for name in names
         }
-        return run_figures.curves(panels, self._titled("Training"))
+        return run_figures.curves(panels, self._heading("Training"))
 
-    def _titled(self, text: str) -> str:
-        return f"{text}: {run_caption(self.run.config)}, step {self.run.step:,} ({self.run.checkpoint})"
+    def _heading(self, title: str) -> "Heading":
+        """The title of a picture, and the line that says which run it is of, as those in its folder have it."""
+        from vae_jax.plots.style import Heading
+
+        return Heading(title, picture_caption(self.run.config, self.run.step, self.run.checkpoint, self._evaluation))
+
+    @property
+    def _evaluation(self) -> dict[str, Any]:
+        """What is known of its checkpoint; nothing of one that has not ended."""
+        name = "evaluation_best.json" if self.run.checkpoint == "best" else "evaluation.json"
+        known = read_json(self.run.folder / name)
+        return known if known.get("step") == self.run.step else {}
 
     @property
     def _column_names(self) -> tuple[str, ...]:
@@ -179,8 +195,7 @@ class RunPlots:
 
     def _nats_of_latents(self) -> np.ndarray | None:
         """The rate of each latent as its evaluation has it; None where it has none, or has not ended."""
-        name = "evaluation_best.json" if self.run.checkpoint == "best" else "evaluation.json"
-        kl = read_json(self.run.folder / name).get("kl")
+        kl = self._evaluation.get("kl")
         fits = isinstance(kl, list) and len(kl) == self.run.latent_dim and all(isinstance(x, (int, float)) for x in kl)
         return np.array(kl) if fits else None
 

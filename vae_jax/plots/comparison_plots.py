@@ -62,7 +62,9 @@ def rate_distortion(files: Sequence[Path], curves: Sequence[Curve], ends: Mappin
     _draw_equal_elbo(axes)
     if len(curves) > 1:  # below the picture, where it hides no run
         columns = max(1, min(len(curves), 100 // (8 + max(len(curve.name) for curve in curves))))
-        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.0, -0.11), ncols=columns)
+        axes.legend(
+            frameon=False, fontsize=style.NAME_SIZE, loc="upper left", bbox_to_anchor=(0.0, -0.11), ncols=columns
+        )
     style.save(figure, files)
 
 
@@ -105,7 +107,7 @@ def _name_ends(axes: Axes, ends: Mapping[str, End]) -> None:
             (right, mean),
             (1.03, height),
             textcoords=("axes fraction", "data"),
-            fontsize=8,
+            fontsize=style.NAME_SIZE,
             color=style.colour(number),
             va="center",
             arrowprops={**LEADER, "relpos": (0, 0.5)},
@@ -198,7 +200,7 @@ def score_by_strength(
     for level in levels:
         _draw_level(axes, level)
     if len(lines) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=style.NAME_SIZE)
     style.save(figure, files)
 
 
@@ -218,7 +220,7 @@ def _draw_level(axes: Axes, level: Line) -> None:
         level.name,
         (1, mean),
         (-3, 3),
-        fontsize=8,
+        fontsize=style.NAME_SIZE,
         color=colour,
         path_effects=CLEAR,
         xycoords=("axes fraction", "data"),

@@ -8,14 +8,11 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 SYMBOLS = ("circle", "square", "triangle-up", "diamond")
 """They tell apart what shares a colour."""
 
-LABEL_COLOURS = (
-    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"),
-    *("#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
-)
-"""Of up to ten labels."""
+LABEL_COLOURS = (*COLOURS, "#f0e442", "#333333")
+"""Of up to ten labels: the same, with Okabe and Ito's yellow and nearly their black."""
 
-RAMP = ("#30123b", "#4458cb", "#3e9bfe", "#18d6cb", "#46f884", "#a4fc3c", "#e1dd37", "#fea632", "#f05b12", "#c42503")
-"""Of more labels: colours between which those of the ranks lie, evenly spaced."""
+RAMP = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#a5db36", "#d8e219")
+"""Of more labels, and of what has an order: viridis, from dark to light, without its end that is lost on white."""
 
 
 def colour(number: int) -> str:
@@ -32,6 +29,11 @@ def label_colours(count: int) -> list[str]:
     """A colour for each of `count` labels, by rank: no two are the same."""
     if count <= len(LABEL_COLOURS):
         return list(LABEL_COLOURS[:count])
+    return ramp_colours(count)
+
+
+def ramp_colours(count: int) -> list[str]:
+    """A colour for each of `count` values in their order, from dark to light, evenly spaced."""
     anchors = np.array([[int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in RAMP])
     places = np.linspace(0, len(RAMP) - 1, count)
     channels = [np.interp(places, np.arange(len(RAMP)), channel) for channel in anchors.T]

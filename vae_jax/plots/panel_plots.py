@@ -36,9 +36,9 @@ def over_steps(file: Path, panels: Mapping[str, Sequence[Course]], title: str) -
         for number, course in enumerate(courses):
             _draw_course(axes, course, style.colour(number))
         _scale(axes, np.concatenate([course.band[:, 0] for course in courses]))
-        axes.set_title(name, fontsize=9, loc="left", color=INK)
-        axes.set_xlabel("step", fontsize=8, color=INK)
-    grid[0].legend(frameon=False, fontsize=8)
+        axes.set_title(name, fontsize=style.PANEL_SIZE, loc="left", color=INK)
+        axes.set_xlabel("step", fontsize=style.NAME_SIZE, color=INK)
+    grid[0].legend(frameon=False, fontsize=style.NAME_SIZE)
     style.save(figure, [file])
 
 
@@ -65,7 +65,7 @@ def strips(file: Path, panels: Mapping[str, Mapping[str, tuple[np.ndarray, Inter
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.margins(x=0.1)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set_title(name, fontsize=9, loc="left", color=INK)
+        axes.set_title(name, fontsize=style.PANEL_SIZE, loc="left", color=INK)
     style.save(figure, [file])
 
 
@@ -87,10 +87,10 @@ def scatters(file: Path, panels: Mapping[str, Mapping[str, np.ndarray]], y_name:
             _draw_points(axes, number, name, points)
         _scale(axes, np.concatenate([points[:, 1] for points in sets.values()]))
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel(x_name, fontsize=8, color=INK)
+        axes.set_xlabel(x_name, fontsize=style.NAME_SIZE, color=INK)
         if len(sets) > 1:
-            axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    grid[0].set_ylabel(y_name, fontsize=8, color=INK)
+            axes.legend(frameon=False, fontsize=style.NAME_SIZE, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    grid[0].set_ylabel(y_name, fontsize=style.NAME_SIZE, color=INK)
     style.save(figure, [file])
 
 

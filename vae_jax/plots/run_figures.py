@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,13 +12,13 @@ from matplotlib.figure import Figure
 
 from vae_jax.plots import style
 
-TILE, TITLE, NAMES = 0.6, 0.5, 1.3
-"""Inches: of a tile's longer side, of the title above, and of the names beside the rows."""
+TILE, NAMES = 0.6, 1.3
+"""Inches: of a tile's longer side, and of the names beside the rows."""
 
 GAP = 0.06
 """Space between tiles, as a share of a tile."""
 
-PANEL_WIDTH, PANEL_HEIGHT, DPI = 2.9, 2.2, 80
+PANEL_WIDTH, PANEL_HEIGHT, DPI = 2.9, 2.2, 100
 
 FEW_POINTS = 20
 """Below it each is drawn."""
@@ -36,9 +37,18 @@ class InlineFigure(Figure):
         return buffer.getvalue()
 
 
+def headed_figure(width: float, height: float, heading: style.Heading) -> InlineFigure:
+    """An empty figure of so many inches below its heading."""
+    top = style.heading_inches(*heading, width - 2 * style.MARGIN)
+    figure = InlineFigure(figsize=(width, height + top))
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, height / (height + top)))
+    style.head(figure, *heading)
+    return figure
+
+
 def mosaic(
     images: Float[np.ndarray, "rows columns height width channels"],
-    title: str,
+    heading: style.Heading,
     rows: Sequence[str] = (),
     columns: Sequence[str] = (),
 ) -> InlineFigure:
@@ -46,7 +56,7 @@ def mosaic(
 
     Args:
         images: by row and column.
-        title: above them.
+        heading: above them.
         rows: names beside the rows.
         columns: names below the columns.
     """
@@ -56,34 +66,32 @@ def mosaic(
     tiles = np.pad(np.clip(images, 0, 1), padding, constant_values=1).transpose(0, 2, 1, 3, 4)
     picture = tiles.reshape(down * (height + gap), across * (width + gap), channels)[:-gap, :-gap]
     wide, high = (TILE * count * size / max(height, width) for count, size in ((across, width), (down, height)))
-    figure = InlineFigure(figsize=(wide + (NAMES if rows else 0.1), high + TITLE), layout="constrained")
+    figure = headed_figure(wide + (NAMES if rows else 0.1), high + (0.25 if columns else 0.1), heading)
     axes = figure.add_subplot()
     axes.imshow(np.broadcast_to(picture, (*picture.shape[:2], 3)), interpolation="nearest", aspect="auto")
-    axes.set_title(title, fontsize=style.TITLE_SIZE, loc="left", color=style.INK)
-    axes.set_yticks([(i + 0.5) * height + i * gap - 0.5 for i in range(len(rows))], rows, fontsize=8)
-    axes.set_xticks([(j + 0.5) * width + j * gap - 0.5 for j in range(len(columns))], columns, fontsize=8)
+    look: dict[str, Any] = {"fontsize": style.NAME_SIZE, "color": style.INK}
+    axes.set_yticks([(i + 0.5) * height + i * gap - 0.5 for i in range(len(rows))], rows, **look)
+    axes.set_xticks([(j + 0.5) * width + j * gap - 0.5 for j in range(len(columns))], columns, **look)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
 
 
-def curves(panels: Mapping[str, Mapping[str, Curve]], title: str) -> InlineFigure:
+def curves(panels: Mapping[str, Mapping[str, Curve]], heading: style.Heading) -> InlineFigure:
     """A figure of numbers over steps, a panel for each, a line for each split: panels[name][split]."""
     columns = min(len(panels), style.MAX_COLUMNS)
     rows = -(-len(panels) // columns)
-    size = (PANEL_WIDTH * columns, PANEL_HEIGHT * rows + TITLE)
-    figure = InlineFigure(figsize=size, layout="constrained")
-    figure.suptitle(title, fontsize=style.TITLE_SIZE, x=0.01, ha="left", color=style.INK)
+    figure = headed_figure(PANEL_WIDTH * columns, PANEL_HEIGHT * rows, heading)
     splits = list(dict.fromkeys(split for lines in panels.values() for split in lines))
     for number, (name, lines) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(rows, columns, number)
         style.plain_axes(axes)
-        axes.set_title(name, fontsize=9, loc="left", color=style.INK)
-        axes.set_xlabel("step", fontsize=8, color=style.INK)
+        axes.set_title(name, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
+        axes.set_xlabel("step", fontsize=style.NAME_SIZE, color=style.INK)
         for split, curve in lines.items():
             _draw_curve(axes, split, curve, style.colour(splits.index(split)))
     if len(splits) > 1:
-        figure.axes[0].legend(frameon=False, fontsize=8)
+        figure.axes[0].legend(frameon=False, fontsize=style.NAME_SIZE)
     return figure
 
 

@@ -1,9 +1,9 @@
 """The pictures of a run: reconstructions, draws from the prior, latents moved one at a time, codes in the plane."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,14 +12,25 @@ from scipy.special import ndtri
 from vae_jax import data
 from vae_jax.data import Dataset, Split
 from vae_jax.errors import UserError
+from vae_jax.files import read_records
 from vae_jax.inference import TrainedModel
 from vae_jax.phrases import plural
-from vae_jax.plots import latent_plots, spread, style, table_plots
-from vae_jax.plots.captions import format_fixed, run_caption, step_caption
-from vae_jax.plots.display import Display, choose_display
+from vae_jax.plots import (
+    animations,
+    curve_plots,
+    factor_pictures,
+    latent_plots,
+    row_pictures,
+    spread,
+    style,
+    traversals,
+)
+from vae_jax.plots.captions import format_fixed
+from vae_jax.plots.factor_pictures import compiled_call
 from vae_jax.plots.image_grid import image_grid
+from vae_jax.plots.row_pictures import HeldOutRows
+from vae_jax.plots.subject import Subject
 from vae_jax.randomness import root_key, stream
-from vae_jax.typing import Key
 
 MAX_CODES = 5000
 """Test images that are encoded."""
@@ -27,144 +38,148 @@ MAX_CODES = 5000
 STEP_CODES = 500
 """Validation images that are encoded while a run trains."""
 
-SHOWN, PAIRS = 16, 6
-"""Images that are shown with their reconstructions, and pairs of them with a line between."""
+SHOWN, PAIRS, ANCHORS = 16, 6, 3
+"""Images that are shown with their reconstructions, pairs with a line between, and images whose latents are moved."""
 
 ROWS, COLUMNS, GRID = 8, 20, 20
 """Of the grid of draws from the prior; and along a side of that of the latent plane."""
 
 
-GREY = Display()
-"""Of grey levels and colours."""
+class Excerpt(NamedTuple):
+    """Images of a split.
 
-ROWS_SHOWN = 4
-"""Rows of a table that are shown one by one."""
+    Attributes:
+        indices: their numbers in the split.
+        images: (n, height, width, channels).
+        labels: (n,), None where there are none.
+        shown: positions of those that are shown one by one.
+    """
 
+    indices: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray | None
+    shown: np.ndarray
 
-def draw(run: TrainedModel, dataset: Dataset, evaluation: dict, folder: Path) -> list[Path]:
-    """Writes the pictures of `run` on test images into `folder`; their files, in order."""
-    folder.mkdir(exist_ok=True)
-    images, labels, shown = _chosen_images(dataset.test, MAX_CODES)
-    codes = run.encode(images, labels)
-    if dataset.columns is None:
-        show = choose_display(run.config, images)
-        reconstructions(run, images[shown], codes[shown], folder / "reconstructions.png", show)
-        samples(run, dataset.train.labels, folder / "samples.png", show)
-        interpolations(run, codes[shown], folder / "interpolations.png", show)
-        traversals(run, codes, evaluation, folder / "traversals.png", show)
-    else:
-        draw_rows(run, dataset.columns.names, images, codes, shown, evaluation, folder)
-    latent_map(run, codes[:, : run.latent_dim], labels, folder / "latents.png")
-    names = ["reconstructions", "samples", "interpolations", "traversals", "latents"]
-    if run.latent_dim == 2 and dataset.columns is None:
-        manifold(run, typical_code(codes), folder / "manifold.png", show)
-        names.append("manifold")
-    return [folder / f"{name}.png" for name in names]
+    @property
+    def shown_labels(self) -> np.ndarray | None:
+        """The labels of those that are shown."""
+        return None if self.labels is None else self.labels[self.shown]
 
-
-def draw_step(run: TrainedModel, dataset: Dataset, folder: Path) -> list[Path]:
-    """Writes the pictures of a run that still trains: validation images, reconstructed, and draws; their files."""
-    assert dataset.validation is not None
-    folder.mkdir(parents=True, exist_ok=True)
-    images, labels, shown = _chosen_images(dataset.validation, STEP_CODES)
-    codes, files = run.encode(images, labels), [folder / "reconstructions.png", folder / "samples.png"]
-    if dataset.columns is None:
-        show = choose_display(run.config, images)
-        reconstructions(run, images[shown], codes[shown], files[0], show, "Validation")
-        samples(run, dataset.train.labels, files[1], show)
-    else:
-        _row_reconstructions(run, dataset.columns.names, images, codes, shown, files[0], "Validation")
-        _row_samples(run, dataset.columns.names, images, files[1])
-    return files
+    @classmethod
+    def choose(cls, split: Split, most: int) -> "Excerpt":
+        """At most about `most` images of a split."""
+        indices = spread.add_labels(split, data.sample_indices(split, most))
+        labels = None if split.labels is None else np.asarray(split.labels)[indices]
+        images = split.fetch(indices) if split.factors is None else compiled_call(split.fetch, indices)
+        return cls(indices, np.asarray(images), labels, spread.spread_positions(split, indices, SHOWN))
 
 
-def _chosen_images(split: Split, most: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """(images, labels, positions of those that are shown one by one) of at most about `most` images of a split."""
-    indices = spread.add_labels(split, data.sample_indices(split, most))
-    labels = None if split.labels is None else np.asarray(split.labels)[indices]
-    return np.asarray(split.fetch(indices)), labels, spread.spread_positions(split, indices, SHOWN)
-
-
-def draw_rows(
-    run: TrainedModel,
-    names: Sequence[str],
-    images: np.ndarray,
-    codes: np.ndarray,
-    shown: np.ndarray,
-    evaluation: dict,
-    folder: Path,
-) -> None:
-    """Writes the pictures of a run on a table: rows as lines over its columns.
+def draw(run: TrainedModel, dataset: Dataset, evaluation: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes the pictures of a run on test images; its PNG files, in order.
 
     Args:
         run: the model.
-        names: of the columns.
-        images: test rows, (n, 1, columns, 1).
-        codes: theirs.
-        shown: positions of those that are shown one by one.
-        evaluation: what evaluation.json holds.
+        dataset: its data.
+        evaluation: what evaluation.json holds, nats per image.
+        folder: where the pictures go, in the run's own folder, whose metrics.jsonl has the curves.
+    """
+    folder.mkdir(exist_ok=True)
+    excerpt = Excerpt.choose(dataset.test, MAX_CODES)
+    codes = run.encode(excerpt.images, excerpt.labels)
+    noun = "images" if dataset.columns is None else "rows"
+    subject, latents = Subject.describe(run, evaluation, excerpt.images, noun=noun), codes[:, : run.latent_dim]
+    names = ["reconstructions", "samples", "interpolations", "traversals", "latents"]
+    files = {name: folder / f"{name}.png" for name in names}
+    if dataset.columns is None:
+        images, shown = excerpt.images[excerpt.shown], codes[excerpt.shown]
+        reconstructions(subject, images, shown, files["reconstructions"], excerpt.shown_labels)
+        samples(subject, dataset.train.labels, files["samples"])
+        interpolations(subject, images, shown, files["interpolations"], excerpt.shown_labels)
+        _draw_moves(subject, dataset, excerpt, codes, evaluation, files["traversals"])
+    else:
+        rows = HeldOutRows(dataset.columns.names, excerpt.images, codes, excerpt.shown)
+        _draw_rows(subject, rows, evaluation, files)
+    latent_map(subject, latents, excerpt.labels, files["latents"])
+    if run.latent_dim == 2 and dataset.columns is None:
+        files["manifold"] = folder / "manifold.png"
+        manifold(subject, typical_code(codes), files["manifold"])
+    if curves(subject, read_records(folder.parent / "metrics.jsonl"), folder / "curves.png"):
+        files["curves"] = folder / "curves.png"
+    return [*files.values(), *_draw_factors(subject, dataset, excerpt, codes, evaluation, folder)]
+
+
+def curves(subject: Subject, records: Sequence[Mapping[str, Any]], file: Path) -> bool:
+    """The numbers of a run over its steps; whether there are records of any."""
+    figure = Figure()
+    drawn = curve_plots.training(figure, records, subject.run.config, subject.heading("Training"))
+    if drawn:
+        style.write_png(figure, file)
+    return drawn
+
+
+def draw_step(run: TrainedModel, dataset: Dataset, numbers: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes the pictures of a run that still trains: validation images, reconstructed, and draws; their files.
+
+    Args:
+        run: the model.
+        dataset: its data.
+        numbers: of the validation split at this step, nats per image.
         folder: where the pictures go.
     """
-    _row_reconstructions(run, names, images, codes, shown, folder / "reconstructions.png", "Test")
-    _row_samples(run, names, images, folder / "samples.png")
-    lines = _between_codes(run, codes[shown])[:ROWS_SHOWN, :, 0, :, 0]
-    pairs, ends = {f"pair {i}": line for i, line in enumerate(lines, 1)}, ("first", "last")
-    figure, title = Figure(), _titled(run, "Between the codes of two test rows")
-    table_plots.moving_lines(figure, pairs, ends, names, title)
-    style.save(figure, [folder / "interpolations.png"])
-    moves = _moved_latents(run, codes, evaluation)
-    figure, title = Figure(), _titled(run, moves.title)
-    panels = dict(zip(moves.rows, moves.images[:, :, 0, :, 0], strict=True))
-    table_plots.moving_lines(figure, panels, (moves.columns[0], moves.columns[-1]), names, title)
-    style.save(figure, [folder / "traversals.png"])
+    assert dataset.validation is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    excerpt = Excerpt.choose(dataset.validation, STEP_CODES)
+    codes, shown = run.encode(excerpt.images, excerpt.labels), excerpt.shown
+    subject, files = (
+        Subject.describe(run, numbers, excerpt.images, "validation"),
+        [folder / "reconstructions.png", folder / "samples.png"],
+    )
+    if dataset.columns is None:
+        reconstructions(subject, excerpt.images[shown], codes[shown], files[0], excerpt.shown_labels)
+        samples(subject, dataset.train.labels, files[1])
+    else:
+        rows = HeldOutRows(dataset.columns.names, excerpt.images, codes, shown)
+        row_pictures.reconstructions(subject, rows, files[0])
+        row_pictures.samples(subject, rows, files[1])
+    return files
 
 
-def _row_reconstructions(
-    run: TrainedModel,
-    names: Sequence[str],
-    images: np.ndarray,
-    codes: np.ndarray,
-    shown: np.ndarray,
-    file: Path,
-    split: str,
-) -> None:
-    rows, made, some = images[:, 0, :, 0], run.decode(codes)[:, 0, :, 0], shown[:ROWS_SHOWN]
-    figure, title = Figure(), _titled(run, f"{split} rows and their reconstructions")
-    table_plots.reconstruction_lines(figure, rows[some], made[some], made - rows, names, title)
-    style.save(figure, [file])
-
-
-def _row_samples(run: TrainedModel, names: Sequence[str], images: np.ndarray, file: Path) -> None:
-    draws, _ = _draw_samples(run, stream(root_key(run.config["seed"]), "pictures"), None)
-    figure, title = Figure(), _titled(run, "Decoded draws from the prior")
-    table_plots.sample_lines(figure, draws[:, 0, :, 0], images[:, 0, :, 0], names, title)
-    style.save(figure, [file])
-
-
-def _titled(run: TrainedModel, text: str) -> str:
-    """The title of a picture; in its second line the run that it is of, and the step of its checkpoint."""
-    return f"{text}\n{run_caption(run.config)}, {step_caption(run.config, run.step, run.checkpoint)}"
+def _draw_rows(subject: Subject, rows: HeldOutRows, evaluation: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+    """Writes the pictures of a run on a table."""
+    row_pictures.reconstructions(subject, rows, files["reconstructions"])
+    row_pictures.samples(subject, rows, files["samples"])
+    lines = _between_codes(subject.run, rows.codes[rows.shown])
+    row_pictures.interpolations(subject, rows, lines, files["interpolations"])
+    anchor = typical_code(rows.codes)[None]
+    moves = traversals.moved_latents(subject, rows.codes, anchor, evaluation, traversals.ROW_STEPS)
+    row_pictures.traversals(subject, rows, moves, files["traversals"])
 
 
 def reconstructions(
-    run: TrainedModel, images: np.ndarray, codes: np.ndarray, file: Path, show: Display = GREY, split: str = "Test"
+    subject: Subject, images: np.ndarray, codes: np.ndarray, file: Path, labels: np.ndarray | None = None
 ) -> None:
-    """Images of a split above what the model makes of them."""
-    pairs = np.stack([show(images), show(run.decode(codes))])
-    title = _titled(run, f"{split} images and their reconstructions")
-    image_grid(file, pairs, title, rows=("image", "reconstruction"))
+    """Images above what the model makes of them, with their labels where there are some."""
+    pairs = np.stack([subject.show(images), subject.show(subject.run.decode(codes))])
+    what = f"{subject.split.capitalize()} images and their reconstructions"
+    title, names = (what, []) if labels is None else (f"{what}, by label", _names(labels))
+    image_grid(file, pairs, title, ("image", "reconstruction"), names, subject.caption)
 
 
-def samples(run: TrainedModel, labels: np.ndarray | None, file: Path, show: Display = GREY) -> None:
+def _names(labels: np.ndarray) -> list[str]:
+    return [str(label) for label in labels]
+
+
+def samples(subject: Subject, labels: np.ndarray | None, file: Path) -> None:
     """An 8 x 20 grid of draws from the prior; of one that is asked for a class, columns of those among `labels`."""
-    key, title = stream(root_key(run.config["seed"]), "pictures"), _titled(run, "Decoded draws from the prior")
-    images, classes = _draw_samples(run, key, labels)
-    names = [] if classes is None else [str(label) for label in classes]
-    image_grid(file, show(images.reshape(ROWS, COLUMNS, *run.image_shape)), title, columns=names)
+    images, classes = _draw_samples(subject.run, labels)
+    title = "Decoded draws from the prior" + ("" if classes is None else "; below each column the label asked for")
+    grid = subject.show(images.reshape(ROWS, COLUMNS, *subject.run.image_shape))
+    image_grid(file, grid, title, (), [] if classes is None else _names(classes), subject.caption)
 
 
-def _draw_samples(run: TrainedModel, key: Key, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _draw_samples(run: TrainedModel, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """(images row by row, the class of each column); None where the prior is the same for every class."""
+    key = stream(root_key(run.config["seed"]), "pictures")
     if labels is not None:
         classes = column_classes(np.asarray(labels))
         with contextlib.suppress(UserError):  # which says that this prior has no use for labels
@@ -180,92 +195,111 @@ def column_classes(labels: np.ndarray) -> np.ndarray:
     return np.sort(classes[np.arange(COLUMNS) % len(classes)])
 
 
-def interpolations(run: TrainedModel, codes: np.ndarray, file: Path, show: Display = GREY) -> None:
-    """Straight lines between the codes of pairs of test images."""
-    image_grid(file, show(_between_codes(run, codes)), _titled(run, "Between the codes of two test images"))
+def interpolations(
+    subject: Subject, images: np.ndarray, codes: np.ndarray, file: Path, labels: np.ndarray | None = None
+) -> None:
+    """Straight lines between the codes of pairs of images, the two originals at their ends."""
+    lines = subject.show(_between_codes(subject.run, codes))
+    first, second = np.array(_pairs(len(images))).T
+    ends = [subject.show(images[index])[:, None] for index in (first, second)]
+    grid = np.concatenate([ends[0], lines, ends[1]], axis=1)
+    steps = [format_fixed(t, 1) for t in np.linspace(0, 1, lines.shape[1])]
+    rows = [] if labels is None else [f"{labels[i]} to {labels[j]}" for i, j in zip(first, second, strict=True)]
+    title = f"Between two {subject.split} images: codes (1 - t) a + t b, decoded"
+    image_grid(file, grid, title, rows, ["image a", f"t = {steps[0]}", *steps[1:], "image b"], subject.caption)
+
+
+def _pairs(count: int) -> list[tuple[int, int]]:
+    """Which of so many images are at the two ends of a line."""
+    return [(2 * i, (2 * i + 1) % count) for i in range(min(PAIRS, (count + 1) // 2))]
 
 
 def _between_codes(run: TrainedModel, codes: np.ndarray) -> np.ndarray:
     """Images at 11 points on the line between the codes of each pair, (pair, point, height, width, channels)."""
-    pairs = min(PAIRS, (len(codes) + 1) // 2)
-    weight = np.linspace(0, 1, 11, dtype=np.float32)[:, None]
-    ends = [(codes[2 * i], codes[(2 * i + 1) % len(codes)]) for i in range(pairs)]
-    return np.stack([run.decode((1 - weight) * start + weight * end) for start, end in ends])
+    weight, pairs = np.linspace(0, 1, 11, dtype=np.float32)[:, None], _pairs(len(codes))
+    points = [(1 - weight) * codes[i][None] + weight * codes[j][None] for i, j in pairs]
+    return run.decode(np.concatenate(points)).reshape(len(pairs), len(weight), *run.image_shape)
 
 
-def traversals(run: TrainedModel, codes: np.ndarray, evaluation: dict, file: Path, show: Display = GREY) -> None:
-    """One latent of a typical image moved at a time, the most informative first."""
-    moves = _moved_latents(run, codes, evaluation)
-    image_grid(file, show(moves.images), _titled(run, moves.title), moves.rows, moves.columns)
+def _draw_moves(
+    subject: Subject,
+    dataset: Dataset,
+    excerpt: Excerpt,
+    codes: np.ndarray,
+    evaluation: Mapping[str, Any],
+    file: Path,
+) -> None:
+    """The latents of a typical image and of some that differ much, moved one at a time; with factors as a GIF too."""
+    typical = typical_position(codes)
+    anchors = [typical, *(position for position in excerpt.shown.tolist() if position != typical)][:ANCHORS]
+    moves = traversals.moved_latents(subject, codes, codes[anchors], evaluation)
+    kinds = ["typical", *["other"] * (len(anchors) - 1)]
+    own = [""] * len(anchors)
+    if excerpt.labels is not None:
+        own = [f", label {excerpt.labels[position]}" for position in anchors]
+    classes = factor_pictures.factor_classes(dataset, excerpt.indices[anchors])
+    if dataset.factors is not None and classes is not None:
+        own = [f": {factor_pictures.name_classes(dataset.factors, row)}" for row in classes]
+    names = [kind + words for kind, words in zip(kinds, own, strict=True)]
+    traversals.traversals(subject, moves, excerpt.images[anchors], names, file)
+    if classes is not None:
+        animations.moving_latents(subject, codes, codes[anchors], kinds, evaluation, file.with_suffix(".gif"))
 
 
-class Moves(NamedTuple):
-    """Images (latent, step, height, width, channels), what each latent and each step is called, and a title."""
+def _draw_factors(
+    subject: Subject,
+    dataset: Dataset,
+    excerpt: Excerpt,
+    codes: np.ndarray,
+    evaluation: Mapping[str, Any],
+    folder: Path,
+) -> list[Path]:
+    """Writes the pictures of data whose factors are known; none of others."""
+    classes, latents = factor_pictures.factor_classes(dataset, excerpt.indices), codes[:, : subject.run.latent_dim]
+    if dataset.factors is None or classes is None:
+        return []
+    knowledge = factor_pictures.FactorInformation.measure(dataset.factors, latents, classes)
+    if knowledge is None:
+        return []
+    names = ("factor_latents", "factor_information", "factor_reconstructions")
+    planes, matrix, images = (folder / f"{name}.png" for name in names)
+    factor_pictures.factor_planes(subject, knowledge, planes)
+    order = traversals.Ranges.choose(latents, evaluation, subject.run.latent_dim).order
+    factor_pictures.information_matrix(subject, knowledge, order, matrix)
+    if excerpt.labels is not None:  # what the grid draws anew has none, and the encoder may need it
+        return [planes, matrix]
+    factor_pictures.along_factors(subject, dataset.factors, classes[typical_position(codes)], images)
+    return [planes, matrix, images]
 
-    images: np.ndarray
-    rows: list[str]
-    columns: list[str]
-    title: str
 
-
-def _moved_latents(run: TrainedModel, codes: np.ndarray, evaluation: dict) -> Moves:
-    """One latent of a typical image moved at a time, the most informative first.
-
-    By KL from -3 to 3, the prior's own range; without a KL by variance, three standard deviations
-    about the mean code.
-    """
-    kl, steps = evaluation.get("kl"), np.linspace(-3, 3, 11)
-    if kl is None:
-        order = np.argsort(-codes[:, : run.latent_dim].var(0))[:10].tolist()
-        ranges = {i: codes[:, i].mean() + codes[:, i].std() * steps for i in order}
-        rows = [f"latent {i}: sd {format_fixed(codes[:, i].std(), 2)}" for i in order]
-        title = "One latent moved at a time, in standard deviations"
-    else:
-        order = np.argsort(-np.asarray(kl))[:10].tolist()
-        ranges = dict.fromkeys(order, steps)
-        rows = [f"latent {i}: {format_fixed(kl[i], 2)} nats" for i in order]
-        title = "One latent moved at a time"
-    code = typical_code(codes)
-    images = np.stack([run.decode(_with_latent(code, i, ranges[i])) for i in order])
-    return Moves(images, rows, [format_fixed(step, 1, sign=True) for step in steps], title)
+def typical_position(codes: np.ndarray) -> int:
+    """The position of the code nearest to the mean of all."""
+    return int(np.square(codes - codes.mean(0)).sum(1).argmin())
 
 
 def typical_code(codes: np.ndarray) -> np.ndarray:
     """The code nearest to the mean of all."""
-    return codes[np.square(codes - codes.mean(0)).sum(1).argmin()]
+    return codes[typical_position(codes)]
 
 
-def _with_latent(code: np.ndarray, latent: int, values: np.ndarray) -> np.ndarray:
-    """The code once for each of `values`, which one of its latents takes."""
-    codes = np.repeat(code[None], len(values), axis=0)
-    codes[:, latent] = values
-    return codes
+def latent_map(subject: Subject, codes: np.ndarray, labels: np.ndarray | None, file: Path) -> None:
+    """Codes of images in the plane: the two latents themselves, or the two main axes of more."""
+    plane = latent_plots.main_plane(codes)
+    what = f"Codes of {subject.split} {subject.noun}"
+    title = what if codes.shape[1] == 2 else f"{what} ({plural(codes.shape[1], 'latent')})"
+    latent_plots.scatter_codes(file, plane, labels, subject.heading(title))
 
 
-def latent_map(run: TrainedModel, codes: np.ndarray, labels: np.ndarray | None, file: Path) -> None:
-    """Codes of test images in the plane: the two latents themselves, or the two main axes of more."""
-    if codes.shape[1] == 2:
-        title = _titled(run, "Codes of test images")
-        latent_plots.scatter_codes(file, codes, labels, title, ("latent 0", "latent 1"))
-        return
-    centred = codes - codes.mean(0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
-    plane = centred @ axes.T
-    plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
-    origin = np.pad(-codes.mean(0) @ axes.T, (0, 2 - len(axes)))
-    names = ("first principal axis", "second principal axis")
-    title = _titled(run, f"Codes of test images ({plural(codes.shape[1], 'latent')})")
-    latent_plots.scatter_codes(file, plane, labels, title, names, origin.tolist())
-
-
-def manifold(run: TrainedModel, code: np.ndarray, file: Path, show: Display = GREY) -> None:
+def manifold(subject: Subject, code: np.ndarray, file: Path) -> None:
     """A two-dimensional latent space decoded on a grid, evenly spaced in the prior's probability.
 
     What a code holds beside the latents (a label, say) is that of `code`.
     """
-    quantiles = ndtri(np.linspace(0.02, 0.98, GRID)).astype(np.float32)
+    run, quantiles = subject.run, ndtri(np.linspace(0.02, 0.98, GRID)).astype(np.float32)
     x, y = np.meshgrid(quantiles, quantiles[::-1])
     codes = np.repeat(code[None], GRID * GRID, axis=0)
     codes[:, :2] = np.stack([x.ravel(), y.ravel()], axis=1)
-    images = run.decode(codes).reshape(GRID, GRID, *run.image_shape)
-    image_grid(file, show(images), _titled(run, "The latent plane, decoded at the prior's quantiles"))
+    images = subject.show(run.decode(codes).reshape(GRID, GRID, *run.image_shape))
+    across, down = ([format_fixed(value, 1) for value in values] for values in (quantiles, quantiles[::-1]))
+    title = "The latent plane, decoded at the prior's quantiles (latent 0 across, latent 1 upwards)"
+    image_grid(file, images, title, down, across, subject.caption)

@@ -23,13 +23,12 @@ BAND = (5, 95)
 """Percent of the held-out rows that are below a band, and below or in it."""
 
 
-def panels(figure: Figure, count: int, names: Sequence[str], title: str) -> list[Axes]:
+def panels(figure: Figure, count: int, names: Sequence[str], heading: style.Heading) -> list[Axes]:
     """`count` plots above one another with the columns along x, the last with their names."""
     width = float(np.clip(1.2 + COLUMN_WIDTH * len(names), LEAST_WIDTH, MOST_WIDTH))
-    figure.set_size_inches(width, PANEL_HEIGHT * count + 1.1)
-    figure.set_layout_engine("constrained")
-    lines = style.wrap_text(title, width - 0.3, style.TITLE_SIZE)
-    figure.suptitle(lines, fontsize=style.TITLE_SIZE, x=0.01, ha="left", color=style.INK)
+    height = PANEL_HEIGHT * count + 0.7 + style.heading_inches(*heading, width - 2 * style.MARGIN)
+    figure.set_size_inches(width, height)
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - style.head(figure, *heading) / height))
     grid = [figure.add_subplot(count, 1, i + 1) for i in range(count)]
     shown = range(0, len(names), -(-len(names) // MAX_NAMES))
     for i, axes in enumerate(grid):
@@ -42,7 +41,7 @@ def panels(figure: Figure, count: int, names: Sequence[str], title: str) -> list
 
 
 def reconstruction_lines(
-    figure: Figure, rows: Rows, made: Rows, errors: Several, names: Sequence[str], title: str
+    figure: Figure, rows: Rows, made: Rows, errors: Several, names: Sequence[str], heading: style.Heading
 ) -> None:
     """Draws rows with what the model makes of them, and below the error of each column over many rows.
 
@@ -52,9 +51,9 @@ def reconstruction_lines(
         made: their reconstructions.
         errors: reconstruction minus row, of many rows; NaN where a number is missing.
         names: of the columns.
-        title: above all.
+        heading: above all.
     """
-    above, below = panels(figure, 2, names, title)
+    above, below = panels(figure, 2, names, heading)
     x = np.arange(len(names))
     for number, (row, mean) in enumerate(zip(rows, made, strict=True)):
         colour = style.colour(number)
@@ -63,17 +62,19 @@ def reconstruction_lines(
         missing = np.isnan(row)
         above.plot(x[missing], mean[missing], "o", color=colour, markerfacecolor="white", markersize=4)
     what = "rows (solid), reconstructions (dashed), what is missing (open circles)"
-    above.set_title(what, fontsize=9, loc="left", color=style.INK)
+    above.set_title(what, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
     # A column of which every number is missing has no error.
     counted = np.isfinite(errors).any(axis=0)
     mean, spread = np.nanmean(errors[:, counted], axis=0), np.nanstd(errors[:, counted], axis=0)
     below.errorbar(x[counted], mean, spread, fmt="o", color=style.colour(0), markersize=3, linewidth=1.0, capsize=2)
-    below.set_title("reconstruction minus row: mean, 1 sd", fontsize=9, loc="left", color=style.INK)
+    below.set_title("reconstruction minus row: mean, 1 sd", fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
 
 
-def sample_lines(figure: Figure, samples: Rows, held_out: Several, names: Sequence[str], title: str) -> None:
+def sample_lines(
+    figure: Figure, samples: Rows, held_out: Several, names: Sequence[str], heading: style.Heading
+) -> None:
     """Draws samples as lines over the band that most held-out rows are in."""
-    (axes,) = panels(figure, 1, names, title)
+    (axes,) = panels(figure, 1, names, heading)
     x = np.arange(len(names))
     low, middle, high = _quantiles(held_out)
     axes.fill_between(x, low, high, color=style.FAINT, alpha=0.4, linewidth=0, label="held-out rows, 5% to 95%")
@@ -81,7 +82,7 @@ def sample_lines(figure: Figure, samples: Rows, held_out: Several, names: Sequen
     look: dict[str, Any] = {"color": style.colour(0), "linewidth": 0.5, "alpha": 0.5}
     for number, sample in enumerate(samples):
         axes.plot(x, sample, label="" if number else "draws", **look)
-    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper left")
+    axes.legend(frameon=False, fontsize=style.NAME_SIZE, ncols=3, loc="upper left")
     axes.set_ylim(*_limits(np.concatenate([samples, low[None], high[None]])))
 
 
@@ -98,7 +99,7 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def moving_lines(
-    figure: Figure, moves: Mapping[str, Rows], ends: tuple[str, str], names: Sequence[str], title: str
+    figure: Figure, moves: Mapping[str, Rows], ends: tuple[str, str], names: Sequence[str], heading: style.Heading
 ) -> None:
     """Draws rows that follow one another as lines from one colour to another, a plot for each of `moves`.
 
@@ -107,15 +108,15 @@ def moving_lines(
         moves: the rows by the name of their plot.
         ends: what the first and the last row of each are.
         names: of the columns.
-        title: above all.
+        heading: above all.
     """
     x, limits = np.arange(len(names)), _limits(np.concatenate(list(moves.values())))
-    for axes, (name, rows) in zip(panels(figure, len(moves), names, title), moves.items(), strict=True):
+    for axes, (name, rows) in zip(panels(figure, len(moves), names, heading), moves.items(), strict=True):
         # One colour more than a plain list of labels has: those of the ramp, in their order.
         colours = palette.label_colours(max(len(rows), len(palette.LABEL_COLOURS) + 1))
         for number, (row, colour) in enumerate(zip(rows, colours, strict=False)):
             label = {0: ends[0], len(rows) - 1: ends[1]}.get(number, "")
             axes.plot(x, row, color=colour, linewidth=1.1, label=label)
         axes.set_ylim(*limits)  # the same for all: a latent that moves little is one that holds little
-        axes.set_title(name, fontsize=9, loc="left", color=style.INK)
-    figure.axes[0].legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
+        axes.set_title(name, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
+    figure.axes[0].legend(frameon=False, fontsize=style.NAME_SIZE, ncols=2, loc="upper right")

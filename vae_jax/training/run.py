@@ -85,7 +85,7 @@ class TrainingRun:
 
     `step` and `state` are where it stands, the state on the host and None at the start; `alive` is False once it
     has diverged; `stopped_at` is the step at which its patience ran out, `scores` are those of its evaluations by their
-    steps. Of the processes that train it, `group`, the first `writes` its folder.
+    steps, `validated` the numbers of the last. Of the processes that train it, `group`, the first `writes` its folder.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class TrainingRun:
         self.state: TrainState | None = None
         self.stopped_at: int | None = None
         self.scores: dict[int, float] = {}
+        self.validated: dict[str, Any] = {}
         self.recorder: Recorder | SilentRecorder = SilentRecorder()
 
     @property
@@ -169,7 +170,7 @@ class TrainingRun:
     def record_validation(self, step: int, numbers: dict[str, Any]) -> None:
         """Records an evaluation of the validation split. Raises Diverged where it is not finite."""
         self.recorder.evaluation(step, "validation", numbers)
-        self.scores[step] = checkpoint_score(numbers)
+        self.scores[step], self.validated = checkpoint_score(numbers), numbers
 
     def draw_step(self, setup: Setup, step: int, state: TrainState) -> None:
         """Draws validation images and samples where W&B or TensorBoard are to show them.
@@ -184,7 +185,8 @@ class TrainingRun:
         params = jax.tree.map(jnp.asarray, evaluation_params(state))
         trained = setup.template.with_params(self.config.to_dict(), params, step)
         try:
-            for file in run_pictures.draw_step(trained, setup.dataset, self.folder / "pictures" / f"step_{step:08}"):
+            folder = self.folder / "pictures" / f"step_{step:08}"
+            for file in run_pictures.draw_step(trained, setup.dataset, self.validated, folder):
                 self.recorder.mirror.picture(file, step)
         except Exception as error:  # of a full disk, of a network of the user's own: training goes on
             self.say(f"step {step}: no pictures ({printable(message_of(error))})")

@@ -20,7 +20,16 @@ from urllib.request import getproxies
 
 from tqdm import tqdm
 
-from vae_jax.files import named_errors, plain, read_json, replacement, write_text
+from vae_jax.files import (
+    named_errors,
+    parse_record,
+    plain,
+    read_json,
+    read_lines,
+    read_records,
+    replacement,
+    write_text,
+)
 from vae_jax.phrases import plural
 from vae_jax.screen import wrap_text
 from vae_jax.training.background import BackgroundCalls, error_line
@@ -52,24 +61,7 @@ START_SECONDS, FINISH_SECONDS = 10.0, 20.0
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl; a line that is no record is left out."""
-    return [record for line in _read_lines(file) if (record := _parse_record(line)) is not None]
-
-
-def _read_lines(file: Path) -> list[bytes]:
-    """The lines of a file with their ends; none where it is not there."""
-    try:
-        return file.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-
-
-def _parse_record(line: bytes) -> dict[str, Any] | None:
-    """The record of a line of metrics.jsonl; None where it is none."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+    return read_records(file)
 
 
 class MetricsFile:
@@ -81,9 +73,9 @@ class MetricsFile:
     """
 
     def __init__(self, file: Path, step: int, say: Callable[[str], Any] = print):
-        lines = _read_lines(file)
+        lines = read_lines(file)
         cut = lines[-1:] if lines and not lines[-1].endswith(b"\n") else []
-        records = [(line, _parse_record(line)) for line in lines]
+        records = [(line, parse_record(line)) for line in lines]
         kept = [line.rstrip(b"\n") + b"\n" for line, record in records if record and _comes_before(record, step)]
         damaged = [line for line, record in records if record is None and line.strip() and line not in cut]
         if damaged:

@@ -1,8 +1,9 @@
 """The contract of a variant: a file here is a name in a config, and so is a dotted name of the user's own.
 
-A variant's file has `make(likelihood, **static) -> Variant`. Its static fields are the keyword-only parameters of
-`make`; its floats are those of `loss`, and may be swept without recompiling. A UserError of `make` names its argument
-("classes: ..."); one of `check` or `encoder_outputs` names a field of the config ("data.name: ...", "latent_dim: ...").
+A variant's file has `make(likelihood, **static) -> Variant`, and may have TITLE, what papers call it. Its static fields
+are the keyword-only parameters of `make`; its floats are those of `loss`, and may be swept without recompiling. A
+UserError of `make` names its argument ("classes: ..."); one of `check` or `encoder_outputs` names a field of the config
+("data.name: ...", "latent_dim: ...").
 """
 
 from collections.abc import Callable

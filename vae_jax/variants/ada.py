@@ -39,6 +39,9 @@ from vae_jax.typing import Codes, Images, Key, PerExample
 from vae_jax.variants import Variant
 from vae_jax.variants._free_bits import rate_with_free_bits
 
+TITLE = "Ada-VAE"
+"""In the caption of a picture."""
+
 
 def shared_latents(first: Gaussian, second: Gaussian) -> Bool[Array, "batch latent"]:
     """Which latents two posteriors are taken to share: those nearer to the nearest than to the farthest."""

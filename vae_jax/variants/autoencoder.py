@@ -18,6 +18,9 @@ from vae_jax.models.likelihoods import Likelihood
 from vae_jax.randomness import example_normal
 from vae_jax.variants import Variant
 
+TITLE = "autoencoder"
+"""In the caption of a picture."""
+
 
 def make(likelihood: Likelihood) -> Variant:
     """The autoencoder under a pixel likelihood."""

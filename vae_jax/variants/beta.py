@@ -19,6 +19,9 @@ from vae_jax.models.likelihoods import Likelihood
 from vae_jax.variants import Variant, elbo_terms
 from vae_jax.variants._free_bits import rate_with_free_bits
 
+TITLE = "beta-VAE"
+"""In the caption of a picture."""
+
 
 def make(likelihood: Likelihood) -> Variant:
     """The beta-VAE under a pixel likelihood."""

@@ -44,6 +44,9 @@ from vae_jax.typing import Batch, Codes, Images, Key, Params, PerExample, Pixels
 from vae_jax.variants import Variant, elbo_terms, gaussian_posterior
 from vae_jax.variants._free_bits import rate_with_free_bits
 
+TITLE = "conditional VAE"
+"""In the caption of a picture."""
+
 PLANE_SCALE = 0.1
 """Standard deviation of a plane's first values: small beside pixels; at 0 its weights would have no gradient."""
 

@@ -31,6 +31,9 @@ from vae_jax.typing import Codes, Scalar
 from vae_jax.variants import Variant, elbo_terms
 from vae_jax.variants._free_bits import rate_with_free_bits
 
+TITLE = "DIP-VAE"
+"""In the caption of a picture."""
+
 
 def empirical_covariance(codes: Codes) -> Float[Array, "latent latent"]:
     """E[(z - E z)(z - E z)^T] over the examples; centred first, E[z z^T] - E[z] E[z]^T cancels far from 0."""

@@ -58,6 +58,9 @@ from vae_jax.typing import Batch, Codes, Key, Params, PerExample
 from vae_jax.variants import Variant, elbo_terms
 from vae_jax.variants._free_bits import rate_with_free_bits
 
+TITLE = "FactorVAE"
+"""In the caption of a picture."""
+
 
 def permute_latents(key: Key, codes: Codes) -> Codes:
     """Codes of the batch's product of marginals: each latent in an order of its own (Kim & Mnih 2018, algorithm 1)."""

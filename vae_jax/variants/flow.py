@@ -43,6 +43,9 @@ from vae_jax.randomness import example_normal
 from vae_jax.typing import Batch, Codes, Images, Key, Params, PerExample
 from vae_jax.variants import Variant
 
+TITLE = "VAE with an autoregressive flow"
+"""In the caption of a picture."""
+
 FORGET_BIAS = 2.0
 
 Context = Float[Array, "batch context"]

@@ -47,6 +47,9 @@ from vae_jax.typing import Codes, Scalar
 from vae_jax.variants import Variant
 from vae_jax.variants._free_bits import rate_with_free_bits
 
+TITLE = "InfoVAE"
+"""In the caption of a picture."""
+
 Kernel = Callable[[Codes, Float[Array, "codes latent"]], Float[Array, "batch codes"]]
 
 

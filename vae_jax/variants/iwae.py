@@ -63,6 +63,9 @@ from vae_jax.randomness import example_normal
 from vae_jax.typing import Images, Indices, Key, Params, PerExample, Scalar
 from vae_jax.variants import Variant
 
+TITLE = "IWAE"
+"""In the caption of a picture."""
+
 PerDraw = Float[Array, "batch draw"]
 Draws = Float[Array, "batch draw latent"]
 LogVariance = Float[Array, "batch 1 latent"]

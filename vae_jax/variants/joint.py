@@ -54,6 +54,9 @@ from vae_jax.typing import Batch, Codes, Images, Indices, Key, Params, PerExampl
 from vae_jax.variants import Variant, image_and_code, refuse_labels
 from vae_jax.variants._free_bits import rate_with_free_bits
 
+TITLE = "JointVAE"
+"""In the caption of a picture."""
+
 Scores = Float[Array, "batch score"]
 """One number for each category of each categorical, side by side."""
 

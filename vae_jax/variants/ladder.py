@@ -50,6 +50,9 @@ from vae_jax.typing import Batch, Codes, Images, Indices, Key, Params, PerExampl
 from vae_jax.variants import Variant, refuse_labels
 from vae_jax.variants._free_bits import rate_with_free_bits
 
+TITLE = "ladder VAE"
+"""In the caption of a picture."""
+
 LARGEST_LOGVAR = 10.0
 Noises = list[Float[Array, "batch _"]]
 

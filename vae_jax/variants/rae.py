@@ -54,6 +54,9 @@ from vae_jax.samplers import gmm
 from vae_jax.typing import Codes, Images, Key, Params, PerExample, Scalar
 from vae_jax.variants import Variant, refuse_labels
 
+TITLE = "RAE"
+"""In the caption of a picture."""
+
 ITERATIONS = 50
 """Of the power iteration, at each call of the decoder."""
 SMALLEST_NORM = 1e-12

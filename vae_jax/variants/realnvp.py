@@ -33,6 +33,9 @@ from vae_jax.models.networks import Nets
 from vae_jax.typing import Codes, Key, Params, PerExample
 from vae_jax.variants import Variant, learned_prior_terms, refuse_labels
 
+TITLE = "VAE with a RealNVP prior"
+"""In the caption of a picture."""
+
 
 def encoder_outputs(latent_dim: int) -> int:
     """A mean and a log variance for each latent. Raises UserError for a single latent."""

@@ -45,6 +45,9 @@ from vae_jax.models.likelihoods import Likelihood
 from vae_jax.typing import Codes, PerExample
 from vae_jax.variants import Variant, elbo_terms
 
+TITLE = "beta-TCVAE"
+"""In the caption of a picture."""
+
 ESTIMATORS = ("mws", "mss")
 
 

@@ -41,6 +41,9 @@ from vae_jax.models.networks import Nets
 from vae_jax.typing import Codes, Images, Key, Params, PerExample
 from vae_jax.variants import Variant, learned_prior_terms, refuse_labels
 
+TITLE = "VAE with a VampPrior"
+"""In the caption of a picture."""
+
 START, SPREAD = -1.0, 1.0
 """Mean and standard deviation of the pseudo-inputs' logits at the start: most grey levels from 0.1 to 0.5."""
 

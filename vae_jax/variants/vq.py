@@ -71,6 +71,9 @@ from vae_jax.typing import Batch, Codes, Key, Params, PerExample, Scalar
 from vae_jax.variants import DiscreteCodes, Index, Variant, refuse_labels
 from vae_jax.variants._code_prior import PRIORS, Prior
 
+TITLE = "VQ-VAE"
+"""In the caption of a picture."""
+
 Codebook = Float[Array, "codes dim"]
 Vectors = Float[Array, "batch groups dim"]
 

@@ -239,14 +239,14 @@ def search(argv: Sequence[str]) -> int:
 
     The config's file has search() beside get_config(), which says from what each field is chosen. Optuna chooses
     (the extra 'search'); a generation of trials trains as compiled populations, in this process or, with --slurm, as
-    jobs of a cluster. A trial is scored on the validation split: the test split decides nothing. --config.a.b=v holds
-    for every trial. The same command again goes on where it stopped, and suggests what it would have; more --trials
-    add to a search that has ended. With --config.sweep.halving a pruner ends poor trials at those steps. Exit
-    status: 0 all trials have ended, 1 some could not, 128 + n stopped by signal n. docs/search.md.
+    jobs of a cluster. A trial is scored on the validation split, or by a metric of a whole grid of factors. The same
+    command again goes on where it stopped, and suggests what it would have; more --trials add to a search that has
+    ended. With --config.sweep.halving a pruner ends poor trials at those steps. Exit status: 0 all trials have ended,
+    1 some could not, or none is complete, 128 + n stopped by signal n. docs/search.md.
     """
     from vae_jax.launch.generations import Slurm, ThisProcess
     from vae_jax.launch.search import SearchRequest, run_search
-    from vae_jax.launch.slurm import add_flags, read_request
+    from vae_jax.launch.slurm import SlurmRequest, add_flags, read_request
     from vae_jax.sweeps.search_settings import PRUNERS, SAMPLERS
 
     parser = Parser("search", search.__doc__, config=True)
@@ -261,11 +261,13 @@ def search(argv: Sequence[str]) -> int:
     parser.switch("slurm", "each generation is an array of jobs; the flags below are of vae-jax slurm")
     add_flags(parser)
     flags, overrides = parser.parse(argv)
-    workdir = flags.workdir or _study_folder(flags.config, "search")
     request = SearchRequest(**{field: getattr(flags, field) for field in SearchRequest._fields})
-    again = command("search", argv)
-    place = Slurm(read_request(flags), again) if flags.slurm else ThisProcess()
-    return run_search(flags.config, overrides, workdir, request, place, again)
+    resources = read_request(flags)
+    if not flags.slurm and resources != SlurmRequest():
+        raise UserError("--slurm: missing beside flags of vae-jax slurm; give it too, or leave them out")
+    place = Slurm(resources) if flags.slurm else ThisProcess()
+    workdir = flags.workdir or _study_folder(flags.config, "search")
+    return run_search(flags.config, overrides, workdir, request, place, command("search", argv))
 
 
 def slurm(argv: Sequence[str]) -> int:

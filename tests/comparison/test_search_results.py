@@ -21,7 +21,7 @@ def searched(tmp_path):
     comparison = make_comparison(betas=(0.5, 1.0, 2.0, 4.0, 8.0), seeds=1, autoencoder=False, folder=str(tmp_path))
     trials = [
         {
-            "number": i,
+            "number": i + (i > 1),  # the third has failed
             "state": "COMPLETE",
             "values": {"elbo": elbo, "rate": float(i % 3)},
             "standard_errors": {},
@@ -33,9 +33,10 @@ def searched(tmp_path):
     ]
     record = {
         "objectives": {"elbo": "maximize", "rate": "minimize"},
+        "sources": {"elbo": "the validation split", "rate": "the validation split"},
         "space": {"net.hidden": "choice((16,), (8, 8))", "variant.beta": "log_uniform(0.1, 10)"},
         "importances": {"elbo": {"variant.beta": 0.75, "net.hidden": 0.25}},
-        "trials": [*trials, {**trials[0], "number": 5, "state": "FAIL", "values": {}}],
+        "trials": [*trials[:2], {**trials[0], "number": 2, "state": "FAIL", "values": {}}, *trials[2:]],
     }
     (tmp_path / "trials.json").write_text(json.dumps(record))
     return comparison
@@ -49,7 +50,7 @@ def test_the_records_of_a_search_are_read_in_order(searched, tmp_path):
     assert trials.fields("elbo") == ["variant.beta", "net.hidden"]  # the most important first
     assert trials.params("net.hidden") == ["(16,)", "(8, 8)", "(16,)", "(8, 8)", "(16,)"]
     assert trials.pareto_front() == [False, False, False, True, False]
-    assert trials.ranked()[0]["number"] == 3
+    assert trials.ranked()[0]["number"] == 4
     for damaged in ("{", "[]", '{"trials": 3}', '{"objectives": {}, "space": {}, "importances": {}, "trials": []}'):
         (tmp_path / "trials.json").write_text(damaged)
         assert read_trials(tmp_path) is None
@@ -70,8 +71,8 @@ def test_pictures_of_a_search_show_every_trial(searched, tmp_path, monkeypatch):
     assert beta.get_xscale() == "log"
     assert [label.get_text() for label in hidden.get_xticklabels()] == ["(16,)", "(8, 8)"]
     shown, clipped = (np.asarray(dots.get_offsets()) for dots in history.collections)
-    assert shown.tolist() == [[0, -30], [1, -26], [2, -27], [3, -25]]
-    assert clipped.tolist() == [[4, -30]]  # at the end of the axis, which it would have stretched
+    assert shown.tolist() == [[0, -30], [1, -26], [3, -27], [4, -25]]
+    assert clipped.tolist() == [[5, -30]]  # at the end of the axis, which it would have stretched
     line = history.lines[0]
     assert list(line.get_ydata()) == [-30, -26, -26, -25, -25]
     (ring,) = beta.lines
@@ -87,6 +88,7 @@ def test_dots_and_rows_of_the_report_lead_to_runs(searched, tmp_path):
     drawn = json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', page)[1])
     names = [group.runs[0] for group in searched.groups]
     assert drawn["search_history_0"]["data"][1]["customdata"] == names
+    assert drawn["search_history_0"]["data"][1]["x"] == [0, 1, 3, 4, 5]
     assert drawn["search_slices_0"]["data"][0]["x"] == [0.5, 1.0, 2.0, 4.0, 8.0]
     assert drawn["search_slices_0"]["layout"]["xaxis"]["type"] == "log"
     for name in names:

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def test_generations_over_traced_fields_compile_once_and_leave_a_study(tmp_path,
     (again,) = (line for line in printed.splitlines() if "trial.py" in line)
     file = shlex.split(again)[-2].removeprefix("--config=")
     assert load_config(file)["variant"]["beta"] == best["params"]["variant.beta"]
+    assert load_config(file).sweep.halving == ()
     assert f"seed=range(2, {2 + 8})" in (tmp_path / "study/trial.py").read_text()  # that had no part in the choice
     with pytest.raises(UserError, match="has no trial '99'"):
         load_config(f"{tmp_path / 'study/trial.py'}:99")
@@ -138,7 +140,7 @@ def test_static_fields_are_programs_of_their_own_and_goals_may_be_several(tmp_pa
     flags = ("--trials=6", "--at_once=3", "--objective=rate:min,smoothness:max", "--sampler=nsga2")
     assert cli.search(words(tmp_path, space, *flags, **{"train.steps": 20})) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "of its own: net.hidden (choice((4,), (1000000000, 1000000000))); up to 2 programs" in printed
+    assert "own, at most 2 in all: net.hidden (choice((4,), (1000000000, 1000000000)))" in printed
     assert "the Pareto set (none is better in all)" in printed
     told = trials(tmp_path)
     too_large = [trial for trial in told if trial["params"]["net.hidden"] == [10**9, 10**9]]
@@ -149,6 +151,33 @@ def test_static_fields_are_programs_of_their_own_and_goals_may_be_several(tmp_pa
     evaluation = json.loads((tmp_path / "study" / read.trials[0]["runs"][0] / "evaluation.json").read_text())
     assert evaluation["validation.smoothness"] == read.trials[0]["values"]["smoothness"]
     assert "smoothness" not in evaluation  # the test split had no part in it
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_options_that_come_twice_are_one_run_and_a_bad_one_fails_whenever_it_comes(tmp_path, compilations, capsys):
+    space = "{'variant.beta': choice(1.0, 2.0, 3.0)}"
+    flags = ("--at_once=4", "--sampler=random", "--objective=elbo")
+    settings = {"train.steps": 20, "sweep.members_per_device": 1}
+    assert cli.search(words(tmp_path, space, "--trials=4", *flags, **settings)) == 0
+    assert cli.search(words(tmp_path, space, "--trials=8", *flags, **settings)) == 0  # as in another process
+    assert len(trials(tmp_path)) == 8
+    assert len({trial["runs"][0] for trial in trials(tmp_path)}) == 3
+    assert capsys.readouterr().out.count("elbo -") >= 3
+    # What is bad alone in a generation, where others have ended before, fails; a fault of the machine fails nothing.
+    space = "{'net.hidden': choice((4,), (10**9, 10**9))}"
+    (tmp_path / "second").mkdir()
+    command = words(tmp_path / "second", space, "--at_once=1", "--sampler=random", **settings)
+    with pytest.raises(UserError, match="this machine has"):
+        cli.search([*command, "--trials=1", "--config.parallel.devices=64"])
+    assert not list((tmp_path / "second/study").glob("*/failed.json"))
+    shutil.rmtree(tmp_path / "second/study")
+    for limit in range(1, 7):
+        if cli.search([*command, f"--trials={limit}"]):
+            break
+        states = {tuple(t["params"]["net.hidden"]): t["state"] for t in trials(tmp_path / "second")}
+        if len(states) == 2:
+            break
+    assert states == {(4,): "COMPLETE", (10**9, 10**9): "FAIL"}
 
 
 def test_what_no_program_can_do_ends_the_search_and_fails_no_trial(tmp_path):
@@ -162,11 +191,13 @@ def test_what_no_program_can_do_ends_the_search_and_fails_no_trial(tmp_path):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--sampler=tpee", "--sampler: 'tpee' is unknown; known: tpe, random, cmaes, gp, nsga2; did you mean 'tpe'"),
+        ("--sampler=tpee", "--sampler: 'tpee' is unknown; known: cmaes, gp, nsga2, random, tpe; did you mean 'tpe'"),
         ("--at_once=0", "--at_once: '0' is not allowed; give a whole number of at least 1"),
         ("--trials=many", "--trials: 'many' is not allowed"),
         ("--pruner=median", "--pruner: 'median' prunes at the steps of config.sweep.halving, which is empty"),
         ("--objective=elbow", "--objective: 'elbow' is unknown"),
+        ("--gpus=2", "--slurm: missing beside flags of vae-jax slurm"),
+        ("--objective=,", "--objective: missing; give at least one"),
         ("--config.data.validation=0", "leaves no validation split, by which a search goes"),
     ],
 )

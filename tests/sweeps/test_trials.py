@@ -66,6 +66,11 @@ def train(journal, asked, states=(), rungs=()):
     return trained
 
 
+def train_again(asked):
+    """The trials with the runs that `train` has made of them."""
+    return [Trial(trial.number, trial.params, (f"run{trial.number}_s0", f"run{trial.number}_s1")) for trial in asked]
+
+
 def search(journal, limit):
     while asked := journal.ask(limit):
         journal.tell(train(journal, asked))
@@ -83,11 +88,13 @@ def test_a_search_that_was_cut_short_anywhere_has_the_trials_of_one_that_was_not
 
     cut_journal = open_journal("cut", sampler=sampler)
     asked = cut_journal.ask(10)
-    for name in ("tell", "prunes"):  # in the middle of telling: nothing is told
-        with monkeypatch.context() as patch:
-            patch.setattr(trials.OpenJournal, "trial_id" if name == "prunes" else "tell", cut)
-            with pytest.raises(KeyboardInterrupt):
-                cut_journal.tell(train(cut_journal, asked))
+    journal = cut_journal.file.read_bytes()
+    with monkeypatch.context() as patch:  # in the middle of telling, with two of four in the copy: nothing is told
+        tell, told = trials.OpenJournal.tell, iter([1, 2])
+        patch.setattr(trials.OpenJournal, "tell", lambda *words: tell(*words) if next(told, None) else cut())
+        with pytest.raises(KeyboardInterrupt):
+            cut_journal.tell(train(cut_journal, asked))
+    assert cut_journal.file.read_bytes() == journal
     cut_journal = open_journal("cut", sampler=sampler)
     assert [trial.params for trial in cut_journal.ask(10)] == [trial.params for trial in asked]  # and asked for once
     cut_journal.tell(train(cut_journal, asked))
@@ -157,17 +164,42 @@ def test_a_median_pruner_drops_what_is_below_the_median_with_all_its_seeds(open_
 
 
 @pytest.mark.parametrize("pruner", ["hyperband", "wilcoxon"])
-def test_other_pruners_see_the_rungs_too(open_journal, pruner):
+def test_other_pruners_decide_as_optuna_does_by_itself(open_journal, pruner):
     rungs = (20, 40, 60, 80)
     journal = open_journal(pruner=pruner, rungs=rungs, at_once=8)
     journal.tell(train(journal, journal.ask(8), rungs=rungs))
     asked = train(journal, journal.ask(16), rungs=rungs)
     folders = [journal.folder / run for trial in asked for run in trial.runs]
     dropped = {folder for rung in rungs for folder in Pruning(journal, asked)(rung, folders)}
-    scores = {folder.name: elbo_of(trial.params) for trial in asked for folder in folders if folder.name in trial.runs}
-    kept = [scores[folder.name] for folder in folders if folder not in dropped]
+    expected = own_decisions(journal, asked, rungs)
+    assert {folder.name for folder in dropped} == {
+        run for trial in asked if trial.number in expected for run in trial.runs
+    }
     assert 0 < len(dropped) < len(folders)
-    assert min(scores[folder.name] for folder in dropped) < max(kept)
+
+
+def own_decisions(journal, asked, rungs):
+    """The trials that Optuna's pruner ends where each reports to it by itself, one step after another."""
+    import optuna
+
+    pruner = search_settings.make_pruner(journal.settings)
+    own = optuna.create_study(study_name=trials.NAME, direction="maximize", pruner=pruner)
+    earlier = journal.trials()[: -len(asked)]
+    report_steps([own.ask() for _ in earlier], [trial["intermediate"] for trial in earlier], rungs)
+    for trial in earlier:
+        own.tell(trial["number"], trial["values"]["elbo"])
+    values = [dict.fromkeys(map(str, rungs), elbo_of(trial.params) + 0.05) for trial in asked]
+    return report_steps([own.ask() for _ in asked], values, rungs)
+
+
+def report_steps(live, values, rungs):
+    """The numbers of the trials that are to end at one of the steps, which all report first."""
+    ended = set()
+    for rung in rungs:
+        for trial, own in zip(live, values, strict=True):
+            trial.report(own[str(rung)], rung)
+        ended |= {trial.number for trial in live if trial.should_prune()}
+    return ended
 
 
 def test_several_objectives_have_a_pareto_set(open_journal):
@@ -191,6 +223,13 @@ def test_what_matters_is_found(open_journal):
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["latent_dim"] > 0.6  # two nats between its values, and a nat or so over beta
     assert open_journal("empty").importances() == {}
+    same = open_journal("same", objectives=(Objective("active_units", True),), at_once=8)
+    asked = same.ask(8)
+    for trial in train(same, asked):
+        for run in trial.runs:
+            (same.folder / run / "evaluation.json").write_text('{"step": 100, "validation.active_units": 4}')
+    same.tell(train_again(asked))
+    assert same.importances() == {}  # of what is the same for all
 
 
 @pytest.mark.parametrize(
@@ -198,9 +237,10 @@ def test_what_matters_is_found(open_journal):
     [
         ({"seed": 3}, SPACE, "--seed is 0 there and 3 here"),
         ({"sampler": "random"}, SPACE, "--sampler is 'tpe' there and 'random' here"),
-        ({"objectives": (RATE,)}, SPACE, r"--objectives is \['elbo:max'\] there"),
+        ({"objectives": (RATE,)}, SPACE, r"--objective is \['elbo:max'\] there"),
+        ({"steps": 200}, SPACE, r"config\.train\.steps is 100 there and 200 here"),
         ({}, Space({"variant.beta": log_uniform(0.2, 10)}), "variant.beta in its space is 'log_uniform"),
-        ({}, Space({**SPACE.ranges, "train.clip": choice(1, 2)}), "train.clip in its space is not there there and"),
+        ({}, Space({**SPACE.ranges, "train.clip": choice(1, 2)}), "train.clip in its space is not there and"),
     ],
 )
 def test_a_folder_of_another_search_is_refused_with_the_difference(open_journal, changes, space, message):
@@ -225,10 +265,12 @@ def test_a_folder_of_another_search_is_refused_with_the_difference(open_journal,
 )
 def test_settings_that_do_not_go_together_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
-        check_settings(settings(**changes))
+        check_settings(settings(**changes), [])
+    with pytest.raises(UserError, match="'cmaes' takes numbers alone, and latent_dim is chosen from options"):
+        check_settings(settings(sampler="cmaes"), ["latent_dim"])
 
 
 def test_a_sampler_that_needs_more_says_what(monkeypatch):
     monkeypatch.setattr(search_settings, "find_spec", lambda module: None)
     with pytest.raises(UserError, match=r"--sampler: 'gp' needs torch \(pip install torch\); or give one of tpe"):
-        check_settings(settings(sampler="gp"))
+        check_settings(settings(sampler="gp"), [])

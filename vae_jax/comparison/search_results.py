@@ -35,10 +35,11 @@ def _draw_objective(search: SearchTrials, name: str, comparison: Comparison, out
         Slice(field, search.params(field), search.is_log(field), search.is_choice(field), shares.get(field))
         for field in search.fields(name)
     ]
-    plot = SearchPlot(name, search.values(name), search.best_so_far(name), search.objectives[name], slices)
-    way = "higher" if plot.maximize else "lower"
+    values, best = search.values(name), search.best_so_far(name)
+    plot = SearchPlot(name, search.numbers, values, best, search.objectives[name], slices)
     title = (
-        f"{plural(len(plot.values), 'trial')} of {comparison.folder}: {name} of the validation split, {way} is better\n"
+        f"{plural(len(values), 'trial')} of {comparison.folder}: {name} of {search.sources[name]}, "
+        f"{'higher' if plot.maximize else 'lower'} is better\n"
         "line: the best so far; ring: the best; hollow: worse than the axis shows"
     )
     files = [out / f"search_{name.replace('/', '_')}.{kind}" for kind in FORMATS]
@@ -47,12 +48,12 @@ def _draw_objective(search: SearchTrials, name: str, comparison: Comparison, out
 
 
 def _draw_pareto(search: SearchTrials, comparison: Comparison, out: Path) -> list[Path]:
-    """The first two objectives over one another; nothing of one alone."""
+    """The first two objectives over one another, with the Pareto set in these two; nothing of one alone."""
     if len(search.objectives) < 2:
         return []
     names = list(search.objectives)[:2]
     points = np.array([search.values(name) for name in names]).T
-    title = f"{plural(len(points), 'trial')} of {comparison.folder}; the line joins those that none beats in all"
+    title = f"{plural(len(points), 'trial')} of {comparison.folder}; the line joins those that none beats in both"
     files = [out / f"search_pareto.{kind}" for kind in FORMATS]
-    search_plots.pareto(files, names, points, np.array(search.pareto_front()), title)
+    search_plots.pareto(files, names, points, np.array(search.pareto_front(names)), title)
     return files

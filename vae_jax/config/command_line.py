@@ -1,7 +1,6 @@
 """A command line: a program's flags, by argparse, and the overrides of the config; how a program starts and ends."""
 
 import argparse
-import difflib
 import inspect
 import os
 import shlex
@@ -90,9 +89,7 @@ def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
 
     def read(value: str) -> str:
         if value not in allowed:
-            near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise argparse.ArgumentTypeError(f"{printable(value)!r} is unknown; known: {', '.join(allowed)}{hint}")
+            raise argparse.ArgumentTypeError(str(unknown_name("", value, allowed)).removeprefix(": "))
         return value
 
     return read

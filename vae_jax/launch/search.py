@@ -13,16 +13,17 @@ from vae_jax.config.free_fields import decisive_fields
 from vae_jax.config.parse import read_config
 from vae_jax.errors import UserError
 from vae_jax.files import read_json, write_text
-from vae_jax.launch.generations import Place
+from vae_jax.launch.generations import Place, use_devices
 from vae_jax.launch.progress import incomplete, read_progress
 from vae_jax.phrases import format_duration, plural, printable
 from vae_jax.screen import wrap_text
 from vae_jax.sweeps import study
 from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_points
-from vae_jax.sweeps.objectives import metric_overrides, parse_objectives
+from vae_jax.sweeps.objectives import Objective, metric_overrides, parse_objectives
+from vae_jax.sweeps.ranges import Choice
 from vae_jax.sweeps.search_settings import SearchSettings, check_settings, import_optuna
 from vae_jax.sweeps.space import Space, load_space
-from vae_jax.sweeps.trial_records import read_trials
+from vae_jax.sweeps.trial_records import as_written, read_trials
 from vae_jax.sweeps.trials import TRIALS, Journal, Trial, count_phrase
 
 T = TypeVar("T")
@@ -84,65 +85,70 @@ def run_search(
         UserError: naming what is wrong.
     """
     import_optuna()
+    use_devices()
     config, space = load_space(file, overrides)
-    settings = make_settings(config, space, request)
-    if settings.pruner != "none" and not place.prunes:
-        raise UserError(f"--pruner: {settings.pruner!r} does not work on {place.name}; give none")
+    settings = make_settings(config, space, request, place)
     overrides = [*overrides, *metric_overrides(settings.objectives, config)]
+    if settings.pruner == "none" and config.sweep.halving:
+        overrides = [*overrides, ("sweep.halving", "()")]  # which would drop half of a program's runs in its place
     base = {field: value for field, value in decisive_fields(config.to_dict()).items() if field not in space.ranges}
-    journal = Journal(folder, space, settings, base | {"train.steps": config.train.steps})
+    journal = Journal(folder, space, settings, base)
     with place.lock(folder):
         journal.open()
         search = Search(file, overrides, journal, request.trials, place)
         print(wrap_text(search.header()), flush=True)
         status = search.run()
         print("\n".join(search.summary(status, resume_command)), flush=True)
-    return status
+    return status or int(not best_trials(folder))
 
 
-def make_settings(config: ConfigDict, space: Space, request: SearchRequest) -> SearchSettings:
+def make_settings(config: ConfigDict, space: Space, request: SearchRequest, place: Place) -> SearchSettings:
     """What decides a search's suggestions. Raises UserError where its parts do not go together."""
     if not config.data.get("validation", True):
         raise UserError(
             "config.data.validation: 0 leaves no validation split, by which a search goes; give a fraction or a count"
         )
+    objectives = parse_objectives(request.objective, config, list(space.ranges))
     rungs = tuple(step for step in config.sweep.halving if step < config.train.steps)
-    default = "median" if rungs and len(request.objective) == 1 else "none"
+    can_prune = rungs and place.prunes and len(objectives) == 1 and not objectives[0].is_metric
     settings = SearchSettings(
-        objectives=parse_objectives(request.objective, config, list(space.ranges)),
+        objectives=objectives,
         sampler=request.sampler,
-        pruner=default if request.pruner is None else request.pruner,
+        pruner=request.pruner or ("median" if can_prune else "none"),
         rungs=rungs,
         steps=config.train.steps,
         at_once=request.at_once,
         seeds=tuple(range(config.seed, config.seed + request.seeds)),
         seed=request.seed,
     )
-    check_settings(settings)
+    check_settings(settings, [field for field, values in space.ranges.items() if isinstance(values, Choice)])
+    if settings.pruner != "none" and not place.prunes:
+        raise UserError(f"--pruner: {settings.pruner!r} does not work on {place.name}; give none")
     return settings
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Search:
-    """A search in its folder; `optimizer_seconds` are what asking and telling took, of all since `start`."""
+    """A search in its folder; `optimizer_seconds` are those that each asking and telling took since `start`."""
 
     file: str
     overrides: Overrides
     journal: Journal
     limit: int
     place: Place
-    optimizer_seconds: float = 0.0
+    optimizer_seconds: list[float] = dataclasses.field(default_factory=list)
     start: float = dataclasses.field(default_factory=time.monotonic)
 
     def header(self) -> str:
         """What is about to be done."""
         settings, space = self.journal.settings, self.journal.space
-        goals = " and ".join(map(str, settings.objectives))
         fields = ", ".join(f"{field} in {words}" for field, words in space.words().items())
         each = f" of {plural(len(settings.seeds), 'seed')} each" if len(settings.seeds) > 1 else ""
+        steps = ", ".join(map(str, settings.rungs))
+        pruner = f", pruned by {settings.pruner} at steps {steps}" if settings.pruner != "none" else ""
         lines = [
-            f"{plural(self.limit, 'trial')}{each}, {settings.at_once} at once, by {settings.sampler}, for {goals} of "
-            f"the validation split; in {self.journal.folder}; on {self.place.name}",
+            f"{plural(self.limit, 'trial')}{each}, {settings.at_once} at once, by {settings.sampler}{pruner}, for "
+            f"{goals(settings.objectives)}; in {self.journal.folder}; on {self.place.name}",
             f"space: {fields}",
         ]
         return "\n".join([*lines, *filter(None, [space.cost()])])
@@ -150,17 +156,16 @@ class Search:
     def run(self) -> int:
         """Trains generation after generation; the exit status."""
         while trials := self._timed(lambda: self.journal.ask(self.limit)):
-            first, last = trials[0].number, trials[-1].number
             status = self._train(trials)
             if status:
                 return status
-            self._print_best(f"trials {first} to {last} of {self.limit}")
+            self._print_best(f"trials {trials[0].number} to {trials[-1].number} of {self.limit}")
         return 0
 
     def _timed(self, call: Callable[[], T]) -> T:
         began = time.monotonic()
         result = call()
-        self.optimizer_seconds += time.monotonic() - began
+        self.optimizer_seconds.append(time.monotonic() - began)
         return result
 
     def _train(self, trials: Sequence[Trial]) -> int:
@@ -200,32 +205,45 @@ class Search:
     def summary(self, status: int, resume_command: str) -> list[str]:
         """What the search found, and how to go on."""
         journal, seconds = self.journal, time.monotonic() - self.start
-        trials, importances = journal.trials(), journal.importances()
+        importances = journal.importances()
         journal.write_trials(importances)
         lines = [
-            f"{count_phrase(trials)}; in {journal.folder}; {format_duration(seconds)}, of which the sampler took "
-            f"{self.optimizer_seconds:.1f} s"
+            f"{count_phrase(journal.trials())}; in {journal.folder}; {format_duration(seconds)}, of which the sampler "
+            f"took {sum(self.optimizer_seconds):.1f} s",
+            *_best_lines(journal),
         ]
-        best = best_trials(journal.folder)
-        if best:
-            title = "the best" if len(journal.settings.objectives) == 1 else "the Pareto set (none is better in all)"
-            lines += [f"{title}, by the validation split:", *(f"  {trial_line(trial)}" for trial in best[:SHOWN])]
-            if len(best) > SHOWN:
-                lines.append(f"  and {len(best) - SHOWN} more, in {journal.folder / TRIALS}")
         lines += [f"what {label} varies with (fANOVA): {_shares(shares)}" for label, shares in importances.items()]
         if status:
             return [*lines, f"to go on: {resume_command}"]
-        if best:
-            workdir = journal.folder.with_name(f"{journal.folder.name}_trial{best[0]['number']}")
-            file = write_trial_file(journal, best[0]["number"], workdir)
-            number, seeds = best[0]["number"], plural(MORE_SEEDS, "seed")
-            words = [f"--config={file}:{number}", f"--workdir={workdir}"]
-            lines += [
-                f"trial {number} again, with {seeds} that had no part in its choice:",
-                f"  {command('sweep', words)}",
-            ]
-        comparison = command("compare", [f"--runs={journal.folder}"])
-        return [*lines, "all runs, with pictures of the search:", f"  {comparison}"]
+        return [*lines, *_next_lines(journal)]
+
+
+def goals(objectives: Sequence[Objective]) -> str:
+    """What a search goes by, in words: "elbo:max of the validation split"."""
+    return " and ".join(f"{objective} of {objective.source}" for objective in objectives)
+
+
+def _best_lines(journal: Journal) -> list[str]:
+    """The best trials, or the Pareto set, a line each."""
+    best, objectives = best_trials(journal.folder), journal.settings.objectives
+    if not best:
+        return []
+    title = "the best" if len(objectives) == 1 else "the Pareto set (none is better in all)"
+    lines = [f"{title}, by {goals(objectives)}:", *(f"  {trial_line(trial)}" for trial in best[:SHOWN])]
+    return [*lines, f"  and {len(best) - SHOWN} more, in {journal.folder / TRIALS}"] if len(best) > SHOWN else lines
+
+
+def _next_lines(journal: Journal) -> list[str]:
+    """The commands that follow a search which has ended."""
+    lines = ["all runs, with pictures of the search:", f"  {command('compare', [f'--runs={journal.folder}'])}"]
+    best = best_trials(journal.folder)
+    if not best:
+        return lines
+    number, folder = best[0]["number"], journal.folder.resolve()
+    workdir = folder.with_name(f"{folder.name}_trial{number}")
+    words = [f"--config={write_trial_file(journal, number, workdir)}:{number}", f"--workdir={workdir}"]
+    title = f"trial {number} again, with {plural(MORE_SEEDS, 'seed')} that had no part in its choice:"
+    return [title, f"  {command('sweep', words)}", *lines]
 
 
 def _shares(importances: Mapping[str, float]) -> str:
@@ -240,11 +258,12 @@ def _programs(folder: Path) -> set[str]:
 
 
 def best_trials(folder: Path) -> list[Mapping[str, Any]]:
-    """The complete trials of the search in a folder, the best first; of several objectives the Pareto set alone."""
+    """The complete trials of the search in a folder, the best first; of several objectives the Pareto set alone.
+
+    Of trials of one and the same runs the first.
+    """
     trials = read_trials(folder)
-    if trials is None:
-        return []
-    return trials.ranked()[: sum(trials.pareto_front())] if len(trials.objectives) > 1 else trials.ranked()
+    return [] if trials is None else trials.best()
 
 
 def trial_line(trial: Mapping[str, Any]) -> str:
@@ -254,13 +273,8 @@ def trial_line(trial: Mapping[str, Any]) -> str:
         f"{label} {value:.5g}" + (f" ± {errors[label]:.2g}" if label in errors else "")
         for label, value in trial["values"].items()
     )
-    params = ", ".join(f"{field}={_plain(value)}" for field, value in trial["params"].items())
+    params = ", ".join(f"{field}={as_written(value)}" for field, value in trial["params"].items())
     return printable(f"trial {trial['number']}  {values}  {params}")
-
-
-def _plain(value: Any) -> Any:
-    """A parameter of trials.json as one writes it: JSON has no tuples."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def write_trial_file(journal: Journal, number: int, workdir: Path) -> Path:
@@ -277,4 +291,6 @@ def trial_config(file: str, number: str) -> ConfigDict:
     trials = {str(trial["number"]): trial for trial in read_json(folder / TRIALS).get("trials", ())}
     if number not in trials or not trials[number]["runs"]:
         raise UserError(f"--config: the search in {str(folder)!r} has no trial {number!r}; it has {len(trials)}")
-    return read_config(str(folder / trials[number]["runs"][0] / "config.json"))
+    config = read_config(str(folder / trials[number]["runs"][0] / "config.json"))
+    config.sweep.halving = ()  # these seeds are to be compared, not to be dropped
+    return config

@@ -276,6 +276,15 @@ def watch(folder: Path, groups: list[GroupProgress], jobs: dict[str, str], resum
         jobs: the SLURM job of each that has something to do.
         resume_command: what a person types to go on with it.
     """
+    stop = wait_for_jobs(folder, groups, jobs)
+    status = print_summary(groups, stop, folder, resume_command)
+    if stop.requested and status != 0:
+        print_queued(jobs)
+    return status
+
+
+def wait_for_jobs(folder: Path, groups: list[GroupProgress], jobs: dict[str, str]) -> StopSignals:
+    """Shows the state of the programs until all have ended or left the queue; the signals to stop that came."""
     table = Table()
     with catch_stop_signals() as stop:
         watcher = QueueWatcher(folder, groups, jobs, table, stop, [group for group in groups if group.id in jobs])
@@ -283,11 +292,12 @@ def watch(folder: Path, groups: list[GroupProgress], jobs: dict[str, str], resum
             watcher.run()
         finally:
             table.close()
-    status = print_summary(groups, stop, folder, resume_command)
-    if stop.requested and status != 0:
-        arrays = " ".join(job_arrays(jobs.values()))
-        print(f"the jobs stay in the queue; to stop them: scancel {arrays}", flush=True)
-    return status
+    return stop
+
+
+def print_queued(jobs: dict[str, str]) -> None:
+    """Says how to stop jobs that nobody waits for any more."""
+    print(f"the jobs stay in the queue; to stop them: scancel {' '.join(job_arrays(jobs.values()))}", flush=True)
 
 
 @dataclasses.dataclass

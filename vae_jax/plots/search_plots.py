@@ -35,9 +35,10 @@ class Slice(NamedTuple):
 
 
 class SearchPlot(NamedTuple):
-    """An objective of a search: its values by trial, the best so far, whether more is better, and its slices."""
+    """An objective of a search: numbers of trials, its values, the best so far, whether more is better, its slices."""
 
     objective: str
+    numbers: Sequence[int]
     values: Sequence[float]
     best: Sequence[float]
     maximize: bool
@@ -49,9 +50,9 @@ def history_and_slices(files: Sequence[Path], plot: SearchPlot, title: str) -> N
     """The scores in their order with the best so far, and over each field, the most important first."""
     figure, (first, *panels) = style.panel_axes(1 + len(plot.slices), title, height=2.5)
     shown, clipped = clip_worst(np.array(plot.values), plot.maximize)
-    _draw_dots(first, np.arange(len(shown)), shown, clipped)
+    _draw_dots(first, np.array(plot.numbers), shown, clipped)
     first.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    first.step(np.arange(len(plot.best)), np.array(plot.best), where="post", color=ORANGE, linewidth=1.6, zorder=2)
+    first.step(np.array(plot.numbers), np.array(plot.best), where="post", color=ORANGE, linewidth=1.6, zorder=2)
     _name(first, "trial", plot.objective)
     best = int(np.argmax(shown if plot.maximize else -shown))
     for axes, part in zip(panels, plot.slices, strict=True):

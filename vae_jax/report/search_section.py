@@ -12,7 +12,7 @@ from vae_jax.plots.search_plots import WIDE, ordered_options
 from vae_jax.report import plotly_traces
 from vae_jax.report.markup import Html, join, number_cell, table, tag
 from vae_jax.report.plotly_traces import GREY, Figure
-from vae_jax.sweeps.trial_records import SearchTrials
+from vae_jax.sweeps.trial_records import SearchTrials, as_written
 
 SHOWN = 50
 """Trials in the table, the best first."""
@@ -54,9 +54,10 @@ def section(comparison: Comparison) -> Html | None:
     ]
     fields = ", ".join(f"{field} in {words}" for field, words in search.space.items())
     goals = " and ".join(
-        f"{name} ({'higher' if maximize else 'lower'} is better)" for name, maximize in search.objectives.items()
+        f"{name} of {search.sources[name]} ({'higher' if maximize else 'lower'} is better)"
+        for name, maximize in search.objectives.items()
     )
-    summary = f"{plural(len(search.trials), 'complete trial')}, by {goals} of the validation split. Space: {fields}."
+    summary = f"{plural(len(search.trials), 'complete trial')}, by {goals}. Space: {fields}."
     return join(tag("p", summary), *_importances(search), tag("div", *elements, class_="plots"), _trial_table(search))
 
 
@@ -79,8 +80,9 @@ def _caption(search: SearchTrials, name: str) -> str:
 
 
 def _history(search: SearchTrials, name: str) -> Figure:
-    best = plotly_traces.line("best so far", list(enumerate(search.best_so_far(name))), palette.colour(1), shape="hv")
-    points = _dots(search, range(len(search.trials)), search.values(name))
+    best_so_far = list(zip(search.numbers, search.best_so_far(name), strict=True))
+    best = plotly_traces.line("best so far", best_so_far, palette.colour(1), shape="hv")
+    points = _dots(search, search.numbers, search.values(name))
     axes = plotly_traces.axis("trial"), plotly_traces.axis(name)
     return plotly_traces.figure([best, points], *axes, names=0)
 
@@ -113,7 +115,7 @@ def _field_axis(search: SearchTrials, field: str) -> Figure:
 
 def _pareto(search: SearchTrials) -> Figure:
     first, second = list(search.objectives)[:2]
-    points = zip(search.values(first), search.values(second), search.pareto_front(), strict=True)
+    points = zip(search.values(first), search.values(second), search.pareto_front([first, second]), strict=True)
     front = sorted((x, y) for x, y, best in points if best)
     dots = _dots(search, search.values(first), search.values(second))
     traces = [plotly_traces.line("", front, palette.colour(1)), dots]
@@ -166,4 +168,4 @@ def _links(runs: Sequence[str]) -> list[Html]:
 
 def _param_cell(value: Any) -> Html:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number_cell(value) if is_number else tag("td", str(tuple(value) if isinstance(value, list) else value))
+    return number_cell(value) if is_number else tag("td", str(as_written(value)))

@@ -75,7 +75,7 @@ def plan_points(file: str, overrides: Overrides, points: Sequence[Any], folder: 
     errors: dict[str, list[Point]] = {}
     for point in points:
         try:
-            planned.append(_plan_run(template, base, overrides, point))
+            planned.append(plan_run(template, base, overrides, point))
         except UserError as error:
             errors.setdefault(str(error), []).append(point)
     if errors:
@@ -113,7 +113,8 @@ def _suffix(name: str) -> str:
     return match[0] if match else ""
 
 
-def _plan_run(template: ConfigDict, base: Sequence[str], overrides: Overrides, point: Point) -> PlannedRun:
+def plan_run(template: ConfigDict, base: Sequence[str], overrides: Overrides, point: Point) -> PlannedRun:
+    """The run of one point over the config `template`; `base` are its words. Raises UserError naming what is wrong."""
     if shared := point.keys() & {field for field, _ in overrides}:
         raise UserError(f"config.{min(shared)}: is set by the sweep; leave it out of the command line")
     settings = [(field, str(value)) for field, value in point.items()]

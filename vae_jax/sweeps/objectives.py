@@ -1,4 +1,4 @@
-"""What a search goes by: numbers of the validation split, each with the way that is better."""
+"""What a search goes by: numbers of the validation split, or of a whole grid of factors; which way is better."""
 
 import math
 import statistics
@@ -12,8 +12,8 @@ from vae_jax import model
 from vae_jax.config.command_line import Overrides
 from vae_jax.errors import UserError, unknown_name
 from vae_jax.files import read_json
-from vae_jax.metrics import HELD_OUT, agreement, higher_is_better, is_metric, names
-from vae_jax.metrics._result_names import result_label
+from vae_jax.metrics import HELD_OUT, agreement, get, higher_is_better, is_metric, names
+from vae_jax.metrics._result_names import metric_name, result_label
 from vae_jax.training.run_results import VALIDATION
 from vae_jax.training.writers import read_metrics
 
@@ -35,6 +35,12 @@ class Objective(NamedTuple):
     def is_metric(self) -> bool:
         """Whether it is computed after the last step alone."""
         return is_metric(self.word)
+
+    @property
+    def source(self) -> str:
+        """Which images it is of."""
+        reads_grid = self.is_metric and "factors" in get(metric_name(self.word)).requires
+        return "the whole grid of factors" if reads_grid else "the validation split"
 
     @property
     def direction(self) -> str:
@@ -80,6 +86,9 @@ DECIDED_BY = {
 }
 """The fields, or how they begin, on which depends what two runs must agree in (metrics.AGREEMENTS)."""
 
+AUGMENTATION = ("data.flip", "data.shift")
+"""The fields of the data that change none of the images that validate."""
+
 
 def parse_objectives(words: Sequence[str], config: ConfigDict, fields: Sequence[str]) -> tuple[Objective, ...]:
     """The objectives NAME[:min|:max] of runs of this config.
@@ -93,6 +102,8 @@ def parse_objectives(words: Sequence[str], config: ConfigDict, fields: Sequence[
         UserError: for a name that is unknown, one that the config's variant has not, one of which neither way is better
             where none is given, and one that is another quantity at other values of a field.
     """
+    if not words:
+        raise UserError("--objective: missing; give at least one, as in --objective=elbo")
     objectives = tuple(_parse(word) for word in words)
     has_bound = model.logs_bound(config)
     for objective in objectives:
@@ -110,9 +121,9 @@ def parse_objectives(words: Sequence[str], config: ConfigDict, fields: Sequence[
 
 
 def _changing_fields(objective: Objective, fields: Sequence[str]) -> list[str]:
-    """Those of the fields at whose values an objective is no one quantity."""
-    beginnings = tuple(b for part in agreement(objective.word) for b in DECIDED_BY.get(part, ()))
-    return [field for field in fields if beginnings and field.startswith(beginnings)]
+    """Those of the fields at whose values an objective is no one quantity: of other images, too."""
+    beginnings = ("data.", *(b for part in agreement(objective.word) for b in DECIDED_BY.get(part, ())))
+    return [field for field in fields if field.startswith(beginnings) and field not in AUGMENTATION]
 
 
 def _parse(word: str) -> Objective:

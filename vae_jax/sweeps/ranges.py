@@ -32,7 +32,7 @@ class Uniform(NamedTuple):
         return min(max(float(f"{value:.6g}"), float(self.low)), float(self.high))
 
     def __str__(self) -> str:
-        return f"{'log_uniform' if self.log else 'uniform'}({self.low:g}, {self.high:g})"
+        return f"{'log_uniform' if self.log else 'uniform'}({self.low!r}, {self.high!r})"
 
 
 class Integer(NamedTuple):

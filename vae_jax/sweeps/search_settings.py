@@ -1,6 +1,7 @@
 """What decides the suggestions of a search: its objectives, its sampler and its pruner, of Optuna's."""
 
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -87,12 +88,17 @@ def make_pruner(settings: SearchSettings) -> Any:
     return pruners.WilcoxonPruner() if settings.pruner == "wilcoxon" else pruners.NopPruner()
 
 
-def check_settings(settings: SearchSettings) -> None:
-    """Raises UserError where sampler, pruner and objectives do not go together, and where the sampler is not here."""
+def check_settings(settings: SearchSettings, choices: Sequence[str]) -> None:
+    """Raises UserError where sampler, pruner, objectives and space do not go together, and where a sampler is not here.
+
+    `choices` are the fields of the space that are chosen from options.
+    """
     check_sampler(settings.sampler)
     several, pruner = len(settings.objectives) > 1, settings.pruner
     if several and settings.sampler == "cmaes":
         raise UserError(f"--sampler: 'cmaes' takes one objective, and there are {len(settings.objectives)}; give tpe")
+    if choices and settings.sampler == "cmaes":
+        raise UserError(f"--sampler: 'cmaes' takes numbers alone, and {choices[0]} is chosen from options; give tpe")
     if pruner == "none":
         return
     if not settings.rungs:

@@ -15,11 +15,10 @@ from ml_collections import ConfigDict
 
 from vae_jax import model
 from vae_jax.config.command_line import Overrides
-from vae_jax.config.parse import checked_config, load_sweep
-from vae_jax.errors import UserError
-from vae_jax.phrases import plural
+from vae_jax.config.parse import checked_config, load_sweep, read_config
+from vae_jax.errors import UserError, errors_of
 from vae_jax.sweeps.algebra import Point
-from vae_jax.sweeps.groups import plan_points
+from vae_jax.sweeps.groups import plan_run
 from vae_jax.sweeps.ranges import Choice, Integer, Range, Uniform
 
 PRIMITIVE = (bool, int, float, str, type(None))
@@ -34,8 +33,8 @@ class Space:
     static: tuple[str, ...] = ()
 
     def distributions(self) -> dict[str, Any]:
-        """The ranges as Optuna has them."""
-        return {field: _distribution(values) for field, values in self.ranges.items()}
+        """The ranges as Optuna has them, in an order that is not that of the file."""
+        return {field: _distribution(self.ranges[field]) for field in sorted(self.ranges)}
 
     def point(self, params: Mapping[str, Any]) -> Point:
         """The point of a trial's parameters: numbers to six digits, options as they were given."""
@@ -51,10 +50,9 @@ class Space:
             return ""
         counts = [_count(self.ranges[field]) for field in self.static]
         whole = [count for count in counts if count is not None]
-        known = len(whole) == len(counts)
-        programs = f"up to {plural(math.prod(whole), 'program')}" if known else "a program for each trial"
+        most = f", at most {math.prod(whole):,} in all" if len(whole) == len(counts) else ""
         names = ", ".join(f"{field} ({self.ranges[field]})" for field in self.static)
-        return f"not traced, so that each value is compiled as a program of its own: {names}; {programs} in all"
+        return f"not traced, so that each value is compiled as a program of its own{most}: {names}"
 
 
 def load_space(file: str, overrides: Overrides) -> tuple[ConfigDict, Space]:
@@ -75,11 +73,21 @@ def load_space(file: str, overrides: Overrides) -> tuple[ConfigDict, Space]:
             )
     if "seed" in ranges:
         raise UserError("search: seed is no field to choose; --seeds=3 scores each trial by the mean of three")
-    plan_points(file, overrides, _ends(ranges))
+    _check_ends(file, overrides, ranges)
     traced = model.traced_fields(config)
     if "variant.name" in ranges:
         traced = traced - {field for field in traced if field.startswith("variant.")}
     return config, Space(ranges, tuple(field for field in ranges if field not in traced))
+
+
+def _check_ends(file: str, overrides: Overrides, ranges: Mapping[str, Range]) -> None:
+    """Raises UserError for a field that is unknown or set elsewhere, and for an end that is not allowed."""
+    if shared := ranges.keys() & {field for field, _ in overrides}:
+        raise UserError(f"--config.{min(shared)}: is what the search chooses; leave it out of the command line")
+    template = read_config(file)
+    for point in _ends(ranges):
+        with errors_of("search: "):
+            plan_run(template, [], overrides, point)
 
 
 def _ends(ranges: Mapping[str, Range]) -> list[Point]:

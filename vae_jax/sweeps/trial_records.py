@@ -16,15 +16,22 @@ class SearchTrials(NamedTuple):
 
     Attributes:
         objectives: their names, and whether more is better.
+        sources: which images each objective is of.
         space: what each field was chosen from, in words.
         importances: of each objective, the share of each field in its variance; empty where that is not known.
         trials: as trials.json has them.
     """
 
     objectives: dict[str, bool]
+    sources: dict[str, str]
     space: dict[str, str]
     importances: dict[str, dict[str, float]]
     trials: list[Mapping[str, Any]]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The number of each trial."""
+        return [trial["number"] for trial in self.trials]
 
     def values(self, objective: str) -> list[float]:
         """The value of each trial."""
@@ -55,21 +62,37 @@ class SearchTrials(NamedTuple):
         """The value that each trial set, a number or a text."""
         return [_plottable(trial["params"][field]) for trial in self.trials]
 
-    def pareto_front(self) -> list[bool]:
-        """Whether each trial is one that no other beats in all objectives."""
-        signs = {name: 1 if maximize else -1 for name, maximize in self.objectives.items()}
+    def pareto_front(self, names: Sequence[str] = ()) -> list[bool]:
+        """Whether each trial is one that no other beats in all objectives, or in those of `names`."""
+        signs = {name: 1 if self.objectives[name] else -1 for name in names or self.objectives}
         rows = [[sign * trial["values"][name] for name, sign in signs.items()] for trial in self.trials]
         return [not any(_dominates(other, row) for other in rows) for row in rows]
 
     def ranked(self) -> list[Mapping[str, Any]]:
-        """The trials, the best first; of several objectives those of the Pareto set first."""
+        """The trials, the best first; of several objectives those of the Pareto set first.
+
+        Of trials of one and the same runs, as where a point was suggested twice, the first.
+        """
         name, maximize = next(iter(self.objectives.items()))
-        front = self.pareto_front()
+        front, values = self.pareto_front(), self.values(name)
+        unique = {tuple(trial["runs"]) or i: i for i, trial in reversed(list(enumerate(self.trials)))}
         order = sorted(
-            range(len(self.trials)),
-            key=lambda i: (len(self.objectives) > 1 and not front[i], (-1 if maximize else 1) * self.values(name)[i]),
+            unique.values(),
+            key=lambda i: (len(self.objectives) > 1 and not front[i], (-1 if maximize else 1) * values[i]),
         )
         return [self.trials[i] for i in order]
+
+    def best(self) -> list[Mapping[str, Any]]:
+        """The trials, the best first; of several objectives the Pareto set alone."""
+        if len(self.objectives) == 1:
+            return self.ranked()
+        front = {trial["number"] for trial, best in zip(self.trials, self.pareto_front(), strict=True) if best}
+        return [trial for trial in self.ranked() if trial["number"] in front]
+
+
+def as_written(value: Any) -> Any:
+    """A parameter of trials.json as one writes it: JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
@@ -79,7 +102,7 @@ def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 
 def _plottable(value: Any) -> Any:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number else str(tuple(value) if isinstance(value, list) else value)
+    return value if is_number else str(as_written(value))
 
 
 def read_trials(folder: Path) -> SearchTrials | None:
@@ -95,4 +118,5 @@ def _trials_of(record: Mapping[str, Any]) -> SearchTrials | None:
     objectives = {name: direction == "maximize" for name, direction in record["objectives"].items()}
     complete = [trial for trial in record["trials"] if trial["state"] == "COMPLETE"]
     finite = [trial for trial in complete if all(math.isfinite(trial["values"][name]) for name in objectives)]
-    return SearchTrials(objectives, dict(record["space"]), dict(record["importances"]), finite) if finite else None
+    sources, space, importances = (dict(record[name]) for name in ("sources", "space", "importances"))
+    return SearchTrials(objectives, sources, space, importances, finite) if finite else None

@@ -86,9 +86,9 @@ class Journal:
             unfinished.unlink()
         here = {"space": self.space.words(), **self.settings.record(), "config": dict(self.config)}
         file = self.folder / SETTINGS
-        if not file.exists():
+        if not (there := read_json(file)):
             write_json(file, here)
-        elif difference := _difference(read_json(file), here):
+        elif difference := _difference(there, here):
             raise UserError(f"--workdir: {str(self.folder)!r} holds another search: {difference}; give another folder")
         if not self.file.exists():
             with replacement(self.file) as copy:
@@ -117,7 +117,7 @@ class Journal:
         """Tells how the runs of a generation ended."""
         with self._change() as opened:
             for rung in self.settings.rungs:
-                self.report(opened, trials, rung)
+                self._report(opened, trials, rung)
             for trial in trials:
                 opened.tell(trial, self._notes(trial), *self._outcome(trial))
         self.write_trials()
@@ -147,10 +147,10 @@ class Journal:
     def verdicts(self, trials: Sequence[Trial], step: int) -> dict[int, float]:
         """The value at `step` of each trial that the pruner ends there, by its number, as if nothing came later."""
         with self._scratch() as opened:
-            reports = [self.report(opened, trials, rung) for rung in self.settings.rungs if rung <= step]
+            reports = [self._report(opened, trials, rung) for rung in self.settings.rungs if rung <= step]
         return reports[-1]
 
-    def report(self, opened: "OpenJournal", trials: Sequence[Trial], step: int) -> dict[int, float]:
+    def _report(self, opened: "OpenJournal", trials: Sequence[Trial], step: int) -> dict[int, float]:
         """Reports the trials' values at a step, and gives the value of each that the pruner ends there, by its number.
 
         A pruner keeps what it has seen of a trial in the journal.
@@ -178,6 +178,7 @@ class Journal:
         """Writes the trials as plain JSON, for whoever has no Optuna."""
         record = {
             "objectives": {objective.label: objective.direction for objective in self.settings.objectives},
+            "sources": {objective.label: objective.source for objective in self.settings.objectives},
             "space": self.space.words(),
             "importances": importances,
             "trials": self.trials(),
@@ -187,7 +188,7 @@ class Journal:
     def importances(self) -> dict[str, dict[str, float]]:
         """The share of each objective's variance that each field has, over the complete trials, by Optuna's fANOVA.
 
-        Nothing where there are too few trials, or one field alone.
+        Nothing where there are too few trials, or one field alone, and of an objective that is the same for all.
         """
         optuna = import_optuna()
         evaluate = optuna.importance.get_param_importances
@@ -195,13 +196,18 @@ class Journal:
             complete = [trial for trial in opened.study.trials if trial.state.name == COMPLETE]
             if len(complete) < FEWEST_FOR_IMPORTANCE or len(self.space.ranges) < 2:
                 return {}
+            varying = {
+                i: objective.label
+                for i, objective in enumerate(self.settings.objectives)
+                if len({trial.values[i] for trial in complete}) > 1
+            }
             return {
-                objective.label: evaluate(
+                label: evaluate(
                     opened.study,
                     evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
                     target=lambda trial, i=i: trial.values[i],
                 )
-                for i, objective in enumerate(self.settings.objectives)
+                for i, label in varying.items()
             }
 
     @contextlib.contextmanager
@@ -276,6 +282,15 @@ def _plain_param(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+SAID = {
+    "objectives": "--objective",
+    "rungs": "config.sweep.halving",
+    "steps": "config.train.steps",
+    "seeds": "its list of seeds",
+}
+"""What a person knows a part of search.json by; the others are flags of their names."""
+
+
 def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """In words, the first thing in which two searches differ; empty where there is none."""
     for name in here:
@@ -283,10 +298,11 @@ def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
         if other == own:
             continue
         if not (isinstance(other, dict) and isinstance(own, dict)):
-            return f"--{name} is {there.get(name)!r} there and {here[name]!r} here"
+            return f"{SAID.get(name, f'--{name}')} is {there.get(name)!r} there and {here[name]!r} here"
         field = next(field for field in [*other, *own] if other.get(field, ...) != own.get(field, ...))
-        values = [f"{tree[field]!r}" if field in tree else "not there" for tree in (other, own)]
-        return f"{field} in its {name} is {values[0]} there and {values[1]} here"
+        words = "in its space" if name == "space" else "in its config"
+        values = [f"{tree[field]!r}" if field in tree else "not" for tree in (other, own)]
+        return f"{field} {words} is {values[0]} there and {values[1]} here"
     return ""
 
 

@@ -55,12 +55,8 @@ class Evaluation:
 def make_evaluation(setup: Setup, configs: Sequence[Config], split: data.Split, executor: Executor) -> Evaluation:
     """The evaluation of members with these configs on `split`."""
     config, likelihood = setup.config, setup.model.likelihood
-
-    def lift() -> Callable[..., list[Metrics]]:
-        placed = place(split, config, executor.devices)
-        return executor.evaluation(setup.evaluation_step, config["evaluation"]["batch_size"], placed)
-
-    metrics = setup.once(("evaluation", executor, id(split)), lift)
+    placed = place(split, config, executor.devices)
+    metrics = executor.evaluation(setup.evaluation_step, config["evaluation"]["batch_size"], placed, setup.once)
     levels = 256 if config["data"]["binarize"] == "none" else 2
     nats = math.prod(setup.dataset.image_shape) * math.log(2) if likelihood.levels == levels else None
     # The key of training is the run's own, this one is of the data.

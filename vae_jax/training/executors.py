@@ -7,7 +7,7 @@ Devices of several processes are one axis too: each process makes the same calls
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,6 +112,15 @@ def shards(indices: np.ndarray, devices: Devices) -> np.ndarray:
     return by_device[[device.process_index == index for device in devices]]
 
 
+Keep = Callable[[Hashable, Callable[[], Any]], Any]
+"""(key, make) -> what `make` gives, or has given for the key before."""
+
+
+def make_anew(key: Hashable, make: Callable[[], Any]) -> Any:
+    """What `make` gives."""
+    return make()
+
+
 @runtime_checkable
 class Executor(Protocol):
     """How the members of a population lie on devices; a run of its own is a population of one."""
@@ -138,8 +147,10 @@ class Executor(Protocol):
     def step_arguments(self, indices: np.ndarray, key: Any, hyper: Any, alive: np.ndarray) -> tuple:
         """What a compiled call takes beside the split and the state."""
 
-    def evaluation(self, make_step: MakeStep, batch_size: int, split: Any) -> Callable[..., list[Metrics]]:
-        """(params, key, step, hyper) -> each member's metrics of all of `split`."""
+    def evaluation(
+        self, make_step: MakeStep, batch_size: int, split: Any, keep: Keep = make_anew
+    ) -> Callable[..., list[Metrics]]:
+        """(params, key, step, hyper) -> each member's metrics of all of `split`; `keep` has what is compiled."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,9 @@ class DataParallel:
         """Each device's shard of every batch; the only member is alive."""
         return shards(indices[0], self.devices), key, hyper
 
-    def evaluation(self, make_step: MakeStep, batch_size: int, split: Any) -> Callable[..., list[Metrics]]:
+    def evaluation(
+        self, make_step: MakeStep, batch_size: int, split: Any, keep: Keep = make_anew
+    ) -> Callable[..., list[Metrics]]:
         """The whole of `split`, exactly: (params, key, step, hyper) -> [metrics as float64 NumPy arrays].
 
         Full batches (of `batch_size`, cut to a multiple of the devices) go over all devices; the remainder goes as one
@@ -308,7 +321,9 @@ class MemberParallel:
         """Every member's indices on its device, and which members go on."""
         return self._stack(*indices), key, hyper, self._pad_alive(alive)
 
-    def evaluation(self, make_step: MakeStep, batch_size: int, split: Any) -> Callable[..., list[Metrics]]:
+    def evaluation(
+        self, make_step: MakeStep, batch_size: int, split: Any, keep: Keep = make_anew
+    ) -> Callable[..., list[Metrics]]:
         """The whole of `split`, exactly: (params, key, step, hyper) -> each member's metrics, float64 NumPy arrays."""
 
         def map_batches(split, indices, params, key, step, hyper):
@@ -319,7 +334,7 @@ class MemberParallel:
 
             return self.map.lift(member)(params, key, step, hyper)
 
-        call = self._pmap(map_batches, (None, None, 0, 0, 0, 0))
+        call = keep(("evaluation", self), lambda: self._pmap(map_batches, (None, None, 0, 0, 0, 0)))
         full = split.size // batch_size * batch_size
         indices = np.arange(split.size, dtype=np.int32)
         parts = [part for part in (indices[:full].reshape(-1, batch_size), indices[None, full:]) if part.size]

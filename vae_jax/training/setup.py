@@ -161,13 +161,14 @@ class SetupCache:
     def get(self, config: ConfigDict) -> Setup:
         """The setup of a config. Raises UserError as `prepare` does."""
         key = repr(sorted(static_fields(config).items()))
-        if key not in self.setups:
-            same_data = (setup.dataset for setup in self.setups.values() if setup.config.data == config.data)
+        setup = self.setups.pop(key, None)
+        if setup is None:
+            same_data = (other.dataset for other in self.setups.values() if other.config.data == config.data)
             setup = replace(prepare(config, next(same_data, None)), programs={})
-            if len(self.setups) == MOST_SETUPS:
-                del self.setups[next(iter(self.setups))]
-            self.setups[key] = setup
-        return self.setups[key]
+        if len(self.setups) == MOST_SETUPS:
+            del self.setups[next(iter(self.setups))]
+        self.setups[key] = setup  # as the one that was asked for last
+        return setup
 
 
 SHOWN = 64

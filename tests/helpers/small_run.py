@@ -10,12 +10,14 @@ SMALL = {
     "train.dispatch": 10,
     "log.every": 20,
     "evaluation.every": 30,
+    "evaluation.batch_size": 300,
+    "data.validation": 300,
     "checkpoint.every": 20,
     "net.hidden": "(8,)",
     "latent_dim": 3,
     "parallel.devices": 1,
 }
-"""A call takes ten steps whatever is due, so that one compiled program does for all."""
+"""A call takes ten steps whatever is due, so that one compiled program does for all; so does one batch of 300 images for what is held out."""
 
 
 def words(config: str = "digits", **fields) -> list[str]:

@@ -18,7 +18,7 @@ from vae_jax.errors import UserError
 from vae_jax.training.setup import prepare
 from vae_jax.training.start import begin_from, read_start, recorded_start
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "share_programs")
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def undrawn():
 
 @pytest.fixture(scope="module")
 def share_programs():
-    """Runs of a file share what they compile, where they are of one config: for files that change neither data nor code."""
+    """Runs of one config share what they compile: for files that change neither data nor code that is traced."""
     from helpers.shared_programs import shared_programs
 
     with shared_programs():

@@ -13,7 +13,6 @@ import pytest
 from vae_jax.config.parse import static_fields
 from vae_jax.training import population, setup, train_run
 
-
 UNTRACED = ("checkpoint.", "evaluation.every", "log.", "parallel.", "sweep.", "wandb.")
 """Fields of when things are due and of where they are computed, which a step does not know."""
 

@@ -12,16 +12,26 @@ from vae_jax.sweeps import study
 from vae_jax.training.writers import TIMINGS, read_metrics
 
 CONFIG = """
+import os, time
 from vae_jax.configs import digits
 from vae_jax.sweeps.algebra import chain, grid, product
+
+if "SLURM_JOB_ID" in os.environ:  # there is time to disturb a run, in which it works little
+    from vae_jax.training import loop
+    spans = getattr(loop, "spans", loop.dispatches)
+    def slow_dispatches(*arguments):
+        for span in spans(*arguments):
+            time.sleep(0.1)
+            yield span
+    loop.spans, loop.dispatches = spans, slow_dispatches
 
 def get_config():
     config = digits.get_config()
     config.latent_dim = 2
     config.log.pictures = False
-    config.train.steps = 1800
+    config.train.steps = 240
     config.train.dispatch = config.log.every = 2
-    config.evaluation.every = config.checkpoint.every = 300
+    config.evaluation.every = config.checkpoint.every = 60
     config.parallel.devices = 1
     return config
 
@@ -36,7 +46,7 @@ TWO_AND_A_CRASH = 'chain(grid(**{"net.hidden": [(6,)], "seed": range(2)}), [{"tr
 
 ONE = 'grid(**{"net.hidden": [(8,)], "seed": range(2)})'
 
-SPLIT = '[{"net.hidden": (8,), "parallel.mode": "data", "train.steps": 400}]'
+SPLIT = '[{"net.hidden": (8,), "parallel.mode": "data", "train.steps": 120}]'
 """A run whose batches are split over hosts."""
 
 FAKE = '''
@@ -53,7 +63,7 @@ with (folder / "starts").open("a") as file:
     file.write(json.dumps([os.environ.get(name) for name in names]) + chr(10))
 while not folder.parent.with_name("end").exists():
     time.sleep(0.05)
-(folder / "evaluation.json").write_text(json.dumps({"loss": 1.0, "step": 400}))
+(folder / "evaluation.json").write_text(json.dumps({"loss": 1.0, "step": 120}))
 '''
 
 LAUNCHER = """

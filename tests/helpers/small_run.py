@@ -17,7 +17,7 @@ SMALL = {
     "latent_dim": 3,
     "parallel.devices": 1,
 }
-"""A call takes ten steps whatever is due, so that one compiled program does for all; so does one batch of 300 images for what is held out."""
+"""A call takes ten steps whatever is due, so that one compiled program does for all; what is held out is one batch."""
 
 
 def words(config: str = "digits", **fields) -> list[str]:

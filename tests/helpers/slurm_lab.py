@@ -92,7 +92,7 @@ class Lab:
         self.environment = cluster.environment | {
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(folder / "xla")),
-            "XLA_FLAGS": "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true",
+            "XLA_FLAGS": " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag),
         }
         (folder / "fake.py").write_text(FAKE)
         for name, points in {"two": TWO, "crash": TWO_AND_A_CRASH, "one": ONE, "split": SPLIT}.items():

@@ -24,12 +24,12 @@ from vae_jax.training.writers import read_metrics
 pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[2]
 FIELDS = {
-    "train.steps": 140,  # a step of two processes takes a CPU longer than one of a large model does
+    "train.steps": 180,  # a step of two processes takes a CPU longer than one of a large model does
     "train.dispatch": 10,
     "train.ema": 0.9,
     "log.every": 10,
     "log.pictures": False,
-    "evaluation.every": 70,
+    "evaluation.every": 90,
     "evaluation.batch_size": 100,  # the last batch is ragged
     "checkpoint.every": 20,
     "checkpoint.keep": 3,
@@ -140,7 +140,7 @@ def test_two_processes_are_the_run_of_one_on_as_many_devices(undisturbed, tmp_pa
 def test_only_the_first_speaks(undisturbed):
     first, second = undisturbed[1]
     assert "4 cpu devices of 2 processes" in first
-    assert "step 140/140  test" in first
+    assert "step 180/180  test" in first
     assert [line for line in second.splitlines() if not line.startswith("[Gloo]")] == []
 
 
@@ -160,7 +160,7 @@ def test_a_job_stopped_killed_and_damaged_for_all_or_for_one_ends_with_the_same_
     for victim in (1, 0):
         saved = steps(tmp_path)[-1]
         job = begin("experiments.train", line, line)
-        wait_for(reached(tmp_path, saved + 30), job[0])
+        wait_for(reached(tmp_path, saved + 40), job[0])
         job[victim].kill()
         expected = [lost, lost]
         expected[victim] = [-signal.SIGKILL]
@@ -171,7 +171,7 @@ def test_a_job_stopped_killed_and_damaged_for_all_or_for_one_ends_with_the_same_
     first, second = finish(begin("unlucky", line, line), [0], [0])
     assert f"checkpoint {damaged} in {tmp_path / 'checkpoints'} is damaged" in first
     assert f"checkpoint {unread} in {tmp_path / 'checkpoints'} is damaged (this host alone cannot read it)" in first
-    assert f"resuming at step {kept} of 140" in first
+    assert f"resuming at step {kept} of 180" in first
     assert "damaged" not in second
     assert results(tmp_path) == results(undisturbed[0])
 

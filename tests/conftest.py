@@ -99,6 +99,15 @@ def undrawn():
         yield
 
 
+@pytest.fixture(scope="module")
+def share_programs():
+    """Runs of one config share what they compile: for files that change neither data nor code that is traced."""
+    from helpers.shared_programs import shared_programs
+
+    with shared_programs():
+        yield
+
+
 @pytest.fixture
 def own_modules(tmp_path, monkeypatch):
     """A folder for modules of the user's own, called own_... or my_lab, forgotten afterwards."""

@@ -125,8 +125,8 @@ def test_an_installed_package_trains_from_an_empty_folder(installed, workplace):
     program = installed / "vae-jax"
     assert run(program, "--version", cwd=workplace) == f"vae_jax {PROJECT['project']['version']}\n"
     assert "--config" in run(program, "train", "--help", cwd=workplace)
-    run(program, "train", "--config=digits", "--config.train.steps=100", cwd=workplace)
-    run(program, "train", "--config.train.steps=20", "--workdir=default", cwd=workplace)
+    run(program, "train", "--config=digits", "--config.train.steps=2", cwd=workplace)
+    run(program, "train", "--config.train.steps=2", "--config.log.pictures=False", "--workdir=default", cwd=workplace)
     run(program, "evaluate", "--workdir=runs/digits", cwd=workplace)
     assert "32 runs" in run(program, "sweep", "--config=digits", "--dry_run", cwd=workplace)
     few = ("--trials=2", "--at_once=2", "--config.train.steps=2", "--config.log.pictures=false")

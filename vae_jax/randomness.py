@@ -5,6 +5,7 @@ one is made: with JAX's x64 flag they are the same.
 """
 
 import zlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +129,7 @@ def example_words(key: Key, index: Indices, count: int) -> UInt32[Array, "batch 
     return jnp.concatenate(threefry((first[:, None], second[:, None]), x0, x1), axis=1)[:, :count]
 
 
+@partial(jax.jit, static_argnames="size")
 def example_normal(key: Key, index: Indices, size: int) -> Float[Array, "batch size"]:
     """Standard normal noise, `size` numbers for each example, a function of key and index alone.
 

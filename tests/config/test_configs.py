@@ -20,6 +20,8 @@ from vae_jax.training.setup import prepare
 from vae_jax.training.step import evaluation_params, make_hyper
 from vae_jax.typing import AXIS
 
+pytestmark = pytest.mark.usefixtures("share_programs")
+
 CONFIGS = sorted(path.stem for path in Path(configs.__file__).parent.glob("*.py") if path.stem != "__init__")
 VARIANTS = registry.file_names("vae_jax.variants")
 
@@ -70,7 +72,7 @@ def home(name):
         model.build(config, dataset.image_shape).variant.check(dataset.train)
     except UserError:
         return "sprites", SMALL_SPRITES
-    return "digits", {}
+    return "digits", {"data.validation": 300, "evaluation.batch_size": 300}  # as many as test: one program
 
 
 @pytest.fixture
@@ -127,7 +129,7 @@ def train_variant(tmp_path_factory):
     @functools.cache
     def train_variant(name):
         folder, (config, fields) = tmp_path_factory.mktemp(name), home(name)
-        fields = {**TWO_STEPS, **fields, "net.hidden": "(16,)", "log.pictures": name not in PLAIN}
+        fields = {**TWO_STEPS, **fields, "net.hidden": "()", "log.pictures": name not in PLAIN}
         return train(folder, f"{config}:{name}", **fields), folder
 
     return train_variant

@@ -1,6 +1,5 @@
 """Scenes: the ray-marcher against closed-form intersections in float64, and what each factor may change."""
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import cli
 from vae_jax.data import scenes
 from vae_jax.errors import UserError
 
@@ -274,14 +272,3 @@ def test_fields_that_cannot_be_are_refused():
         scenes.load(resolution=15)
     with pytest.raises(UserError, match=r"^changed: 7"):
         scenes.load(changed=7)
-
-
-@pytest.mark.full
-def test_the_config_trains_two_steps(tmp_path):
-    options = {"train.steps": 2, "parallel.devices": 1, "data.sizes": SMALL, "data.resolution": 16}
-    options |= {"net.name": "mlp", "net.hidden": (16,)}  # the config's own is compiled in test_configs.py
-    words = [f"--config.{name}={value}" for name, value in options.items()]
-    assert cli.train([f"--config={ROOT / 'configs/scenes.py'}", f"--workdir={tmp_path}", *words]) == 0
-    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
-    assert evaluation["step"] == 2
-    assert np.isfinite(evaluation["loss"])

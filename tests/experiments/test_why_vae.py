@@ -134,6 +134,7 @@ def test_made_up_numbers_of_a_study_become_a_page(tmp_path, monkeypatch):
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("share_programs")
 def test_a_study_becomes_a_page(tmp_path, monkeypatch):
     """Two steps of the three groups that have to be there, and a folder that is no run."""
     study_folder = tmp_path / "study"
@@ -144,6 +145,7 @@ def test_a_study_becomes_a_page(tmp_path, monkeypatch):
         "parallel.devices": 1,
         "net.hidden": "(8,)",
         "evaluation.metrics": "",
+        "log.pictures": False,
     }
     for number, point in enumerate(({"variant.beta": 0}, {"variant.beta": 1}, {"variant.name": "autoencoder"})):
         words = [f"--config.{field}={value}" for field, value in (point | short).items()]

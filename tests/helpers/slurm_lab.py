@@ -12,16 +12,26 @@ from vae_jax.sweeps import study
 from vae_jax.training.writers import TIMINGS, read_metrics
 
 CONFIG = """
+import os, time
 from vae_jax.configs import digits
 from vae_jax.sweeps.algebra import chain, grid, product
+
+if "SLURM_JOB_ID" in os.environ:  # there is time to disturb a run, in which it works little
+    from vae_jax.training import loop
+    spans = getattr(loop, "spans", loop.dispatches)
+    def slow_dispatches(*arguments):
+        for span in spans(*arguments):
+            time.sleep(0.1)
+            yield span
+    loop.spans, loop.dispatches = spans, slow_dispatches
 
 def get_config():
     config = digits.get_config()
     config.latent_dim = 2
     config.log.pictures = False
-    config.train.steps = 1800
+    config.train.steps = 240
     config.train.dispatch = config.log.every = 2
-    config.evaluation.every = config.checkpoint.every = 300
+    config.evaluation.every = config.checkpoint.every = 60
     config.parallel.devices = 1
     return config
 
@@ -44,7 +54,7 @@ TWO_AND_A_CRASH = 'chain(grid(**{"net.hidden": [(6,)], "seed": range(2)}), [{"tr
 
 ONE = 'grid(**{"net.hidden": [(8,)], "seed": range(2)})'
 
-SPLIT = '[{"net.hidden": (8,), "parallel.mode": "data", "train.steps": 400}]'
+SPLIT = '[{"net.hidden": (8,), "parallel.mode": "data", "train.steps": 120}]'
 """A run whose batches are split over hosts."""
 
 FAKE = '''
@@ -61,7 +71,7 @@ with (folder / "starts").open("a") as file:
     file.write(json.dumps([os.environ.get(name) for name in names]) + chr(10))
 while not folder.parent.with_name("end").exists():
     time.sleep(0.05)
-(folder / "evaluation.json").write_text(json.dumps({"loss": 1.0, "step": 400}))
+(folder / "evaluation.json").write_text(json.dumps({"loss": 1.0, "step": 120}))
 '''
 
 LAUNCHER = """
@@ -90,7 +100,7 @@ class Lab:
         self.environment = cluster.environment | {
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(folder / "xla")),
-            "XLA_FLAGS": "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true",
+            "XLA_FLAGS": " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag),
         }
         (folder / "fake.py").write_text(FAKE)
         for name, points in {"two": TWO, "crash": TWO_AND_A_CRASH, "one": ONE, "split": SPLIT}.items():

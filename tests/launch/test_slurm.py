@@ -136,7 +136,7 @@ def test_a_run_on_two_nodes_that_is_preempted_goes_on_on_both(lab):
     log = lab.log("split", program)
     assert len(re.findall(r"on n\[?\d[-,]n?\d\]?, SLURM job", log)) == 2
     (step,) = re.findall(r"stopped by a signal at step (\d+), saved", log)
-    assert f"resuming at step {step} of 400" in log
+    assert f"resuming at step {step} of 120" in log
     assert log.count("2 cpu devices of 2 processes") == 2
     ((evaluation, records),) = lab.results("split").values()
     ((other, others),) = expected.values()

@@ -14,7 +14,7 @@ from vae_jax.randomness import root_key
 from vae_jax.training.setup import prepare
 from vae_jax.training.step import fetch_fn
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "share_programs")
 
 
 @pytest.fixture(scope="module")

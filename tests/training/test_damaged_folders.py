@@ -12,7 +12,7 @@ from vae_jax import cli
 from vae_jax.errors import UserError
 from vae_jax.training.open_run import open_run
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "share_programs")
 
 DAMAGES = {
     "emptied": lambda file: file.write_bytes(b""),

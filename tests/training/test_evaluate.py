@@ -21,7 +21,7 @@ from vae_jax.training.recorder import Recorder, report_population
 from vae_jax.training.run_results import numbers_table
 from vae_jax.training.train_run import finished
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "share_programs")
 
 ROOT = Path(__file__).parents[2]
 

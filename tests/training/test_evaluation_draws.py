@@ -19,6 +19,8 @@ from vae_jax.training.setup import make_setup
 from vae_jax.training.step import fetch_fn
 from vae_jax.variants import elbo_terms
 
+pytestmark = pytest.mark.usefixtures("share_programs")
+
 DRAWS = 5
 
 

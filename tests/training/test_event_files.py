@@ -14,6 +14,8 @@ from PIL import Image
 from vae_jax.plots import run_pictures
 from vae_jax.training import background, event_files, writers
 
+pytestmark = pytest.mark.usefixtures("share_programs")
+
 pytest.importorskip("tensorboardX", reason="the extra 'tensorboard' is not installed")
 
 

@@ -22,6 +22,8 @@ from vae_jax.training import placement, prefetch
 from vae_jax.training.executors import DataParallel, MemberParallel, local_devices
 from vae_jax.training.placement import place
 
+pytestmark = pytest.mark.usefixtures("share_programs")
+
 HOST, DEVICE = {"parallel.images": "host"}, {"parallel.images": "device"}
 UNDRAWN = {"log.pictures": False}
 UNEVEN = {"evaluation.batch_size": 40}

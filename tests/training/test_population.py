@@ -15,7 +15,7 @@ from helpers.small_run import small_words, train_small
 from helpers.variant_configs import NAMES, SHAPE, config_of, split_with_factors
 
 from vae_jax import cli, data, model, randomness
-from vae_jax.config.parse import parse_config, static_fields
+from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
 from vae_jax.training import executors, halving, memory, population
 from vae_jax.training.checkpoint import Checkpoints
@@ -25,7 +25,7 @@ from vae_jax.training.scan import AT_ONCE, IN_TURN
 from vae_jax.training.setup import prepare
 from vae_jax.training.step import Hyper, initial_state, make_train_step, optimizer_for
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "share_programs")
 
 COUNT, DISPATCH = 5, 3
 """Five members on two devices: one place is filled up."""
@@ -34,6 +34,7 @@ COUNT, DISPATCH = 5, 3
 def several(name):
     """(program's make_step, states, indices, keys, hyper) of five members of a variant: seeds and floats differ."""
     config = config_of(name)
+    config.net.hidden = ()  # fewer kernels to compile
     built = model.build(config, SHAPE)
     start = jax.jit(lambda key: initial_state(built, config, SHAPE, key))
     keys = [randomness.root_key(seed) for seed in range(COUNT)]
@@ -137,22 +138,6 @@ def test_a_population_is_evaluated_as_each_would_be_alone():
 
 
 FIELDS = {"parallel.devices": 2, "sweep.members_per_device": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_setups():
-    """Populations that differ in traced numbers alone share a setup, and with it what that compiles."""
-    setups = {}
-
-    def prepare_once(config):
-        fields = json.dumps(static_fields(config), sort_keys=True)
-        if fields not in setups:
-            setups[fields] = prepare(config)
-        return setups[fields]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(population, "prepare", prepare_once)
-        yield
 
 
 def members_file(folder, members):

@@ -33,8 +33,8 @@ def start():
     environment = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")}
     environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}  # or what it prints would be lost with it
 
-    def start(folder):
-        command = [sys.executable, "-m", "experiments.train", *words(**FIELDS), f"--workdir={folder}"]
+    def start(folder, **fields):
+        command = [sys.executable, "-m", "experiments.train", *words(**FIELDS | fields), f"--workdir={folder}"]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **output))
         return processes[-1]
@@ -57,7 +57,7 @@ def saving(folder):
 
 
 def test_a_run_killed_stopped_and_damaged_at_several_points_ends_with_the_same_bits(start, tmp_path):
-    uninterrupted = start(tmp_path / "uninterrupted")
+    uninterrupted = start(tmp_path / "uninterrupted", **{"log.pictures": False})
     folder = tmp_path / "run"
     kill_once(reached(folder, 60), start(folder))
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from helpers.run_folder import newest, results
-from helpers.small_run import SMALL, train_small
+from helpers.small_run import small, train_small
 
 import vae_jax
 from vae_jax import cli
@@ -18,7 +18,7 @@ from vae_jax.errors import UserError
 from vae_jax.training.setup import prepare
 from vae_jax.training.start import begin_from, read_start, recorded_start
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "share_programs")
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_flags_of_jax_change_nothing_that_a_run_is_used_for(finished, drawn, hos
 
 def test_the_config_json_of_a_run_trains_the_same_again(finished, tmp_path):
     config = load_config(str(finished / "config.json"))
-    assert config.to_dict() == vae_jax.load_config("digits", **SMALL).to_dict()
+    assert config.to_dict() == vae_jax.load_config("digits", **small()).to_dict()
     assert config.net.hidden == (8,)
     assert cli.train([f"--config={finished / 'config.json'}", f"--workdir={tmp_path / 'again'}"]) == 0
     assert results(tmp_path / "again") == results(finished)
@@ -210,7 +210,7 @@ def test_the_config_json_of_a_run_trains_the_same_again(finished, tmp_path):
 
 def test_a_run_begins_with_the_weights_of_another(finished, tmp_path):
     folder = tmp_path / "run"
-    words = {**SMALL, "train.steps": 10, "train.learning_rate": 1e-4}
+    words = {**small(), "train.steps": 10, "train.learning_rate": 1e-4}
     flags = [f"--config.{name}={value}" for name, value in words.items()]
     assert cli.train([*flags, f"--workdir={folder}", f"--from={finished}:best"]) == 0
     assert json.loads((folder / "config.json").read_text())["from"]["run"] == str(finished)
@@ -233,7 +233,7 @@ def test_a_run_begins_with_the_weights_of_another(finished, tmp_path):
 
 
 def test_weights_that_do_not_fit_are_refused_and_nothing_is_written(finished, tmp_path):
-    words = [f"--config.{name}={value}" for name, value in {**SMALL, "latent_dim": 5}.items()]
+    words = [f"--config.{name}={value}" for name, value in {**small(), "latent_dim": 5}.items()]
     with pytest.raises(UserError, match=r"--from: the networks of '.*' do not fit this config: decoder"):
         cli.train([*words, f"--workdir={tmp_path / 'run'}", f"--from={finished}"])
     with pytest.raises(UserError, match="no run here"):

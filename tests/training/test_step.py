@@ -20,7 +20,7 @@ from vae_jax.sweeps.plan import stand_in
 from vae_jax.training.step import evaluation_params, initial_state, make_hyper, make_train_step, optimizer_for
 from vae_jax.typing import AXIS
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "share_programs")
 
 SPLIT = tiny_vae.split()
 

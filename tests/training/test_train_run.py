@@ -19,7 +19,7 @@ from vae_jax.training.loop import dispatches
 from vae_jax.training.recorder import Diverged, Recorder, check_finite
 from vae_jax.training.workdir import claim
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "share_programs")
 
 AVERAGED = {"train.ema": 0.9, "train.cosine": True}
 """What a state may hold beside weights and moments, and what depends on the step alone."""

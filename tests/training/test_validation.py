@@ -17,7 +17,7 @@ from vae_jax.comparison.ranking import best_runs
 from vae_jax.errors import UserError
 from vae_jax.training.selection import decline, patience_step
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "share_programs")
 
 FIELDS = {
     "data.name": "helpers.disagreeing_splits",

@@ -132,6 +132,17 @@ def change_factors(
     return jnp.where(moves, (classes + shift) % jnp.asarray(sizes), classes)
 
 
+# Compiled even where they are called alone, else each of their operations is by itself.
+@jax.jit
+def _ids_at(ids: SplitIds, positions: Positions) -> Indices:
+    return jnp.asarray(ids)[positions]
+
+
+@jax.jit
+def _classes_at(sizes: Sizes, ids: SplitIds, positions: Positions) -> Classes:
+    return to_classes(sizes, _ids_at(ids, positions))
+
+
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["ids", "render"], meta_fields=[])
 @dataclasses.dataclass(frozen=True, eq=False)
 class GridImages:
@@ -141,7 +152,7 @@ class GridImages:
     render: Render
 
     def __call__(self, indices: Positions) -> Bytes:
-        return self.render(jnp.asarray(self.ids)[indices])
+        return self.render(_ids_at(self.ids, indices))
 
     def take(self, positions: np.ndarray) -> "GridImages":
         """Of the images at these positions alone."""
@@ -157,7 +168,7 @@ class GridClasses:
     sizes: Sizes
 
     def __call__(self, indices: Positions) -> Classes:
-        return to_classes(self.sizes, jnp.asarray(self.ids)[indices])
+        return _classes_at(self.sizes, self.ids, indices)
 
     def take(self, positions: np.ndarray) -> "GridClasses":
         """Of the images at these positions alone."""

@@ -8,6 +8,7 @@ published ones reach from 0 to 2 pi inclusive, so that the last repeats the firs
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
@@ -55,6 +56,8 @@ def _fraction(classes: Float[Array, "batch 1 1"], size: int) -> Float[Array, "ba
     return classes / (size - 1) if size > 1 else jnp.full_like(classes, 0.5)
 
 
+# Compiled even where it is called alone, else each of its operations is by itself.
+@partial(jax.jit, static_argnums=(0, 1))
 def render(sizes: tuple[int, ...], resolution: int, ids: Indices) -> Bytes:
     """The images of `ids`, (batch, resolution, resolution, 1), 255 where the pixel's centre is in the sprite."""
     classes = to_classes(sizes, ids).astype(jnp.float32)[:, :, None, None]  # float32 whatever JAX's flags say
@@ -95,5 +98,5 @@ def load(
     check_sizes(sizes)
     check_resolution(resolution, 8)
     recipe = f"sprites {tuple(sizes)} {resolution}"
-    grid = Factors(NAMES, sizes, Partial(partial(render, sizes, resolution)), recipe=recipe)
+    grid = Factors(NAMES, sizes, Partial(partial(render, tuple(sizes), resolution)), recipe=recipe)
     return data.from_factors(grid, split, changed)

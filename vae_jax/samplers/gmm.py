@@ -7,6 +7,7 @@ Ten components, the paper's number. The variant rae ends with one. Latents are b
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,7 @@ def fitted_mixture(codes: HostCodes, components: int, seed: int = 0) -> Params:
     }
 
 
+@jax.jit
 def mixture_log_density(mixture: Params, z: Codes) -> PerExample:
     """log sum_k w_k N(z; m_k, L_k L_k^T), nats per example."""
     log_weights, means, factors = map(jnp.asarray, (mixture["log_weights"], mixture["means"], mixture["factors"]))
@@ -52,6 +54,7 @@ def mixture_log_density(mixture: Params, z: Codes) -> PerExample:
     return jax.nn.logsumexp(log_weights[:, None] + jax.vmap(component)(means, factors), axis=0)
 
 
+@partial(jax.jit, static_argnames="count")
 def mixture_draws(mixture: Params, key: Key, count: int) -> Codes:
     """`count` draws of the mixture; draw i depends on key and i alone."""
     log_weights, means, factors = map(jnp.asarray, (mixture["log_weights"], mixture["means"], mixture["factors"]))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax import model, registry
@@ -53,7 +52,7 @@ def open_run(folder: str | Path, checkpoint: str = "latest") -> TrainedModel:
         unscored = "none was evaluated on a validation split, so that none is the best; take the latest"
         raise UserError(f"{folder / 'checkpoints'}: {unscored if checkpoints_left else missing}")
     step, state = restored
-    params = jax.tree.map(jnp.asarray, evaluation_params(state))
+    params = jax.device_put(evaluation_params(state))
     return TrainedModel(config, image_shape, built, params, step, checkpoint)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax import model
@@ -182,7 +181,7 @@ class TrainingRun:
         assert isinstance(self.recorder, Recorder)
         from vae_jax.plots import run_pictures  # brings matplotlib
 
-        params = jax.tree.map(jnp.asarray, evaluation_params(state))
+        params = jax.device_put(evaluation_params(state))
         trained = setup.template.with_params(self.config.to_dict(), params, step)
         try:
             folder = self.folder / "pictures" / f"step_{step:08}"
@@ -232,7 +231,7 @@ class TrainingRun:
         assert self.state is not None
         assert results is not None
         config, mirror = self.config, self.recorder.mirror
-        params = jax.tree.map(jnp.asarray, evaluation_params(self.state))
+        params = jax.device_put(evaluation_params(self.state))
         trained = setup.template.with_params(config.to_dict(), params, self.step)
         if draws_pictures(config):
             from vae_jax.plots import run_pictures  # brings matplotlib

@@ -2,7 +2,7 @@
 
     python -m experiments.benchmark.search_kills --config=FILE --workdir=runs/kills [--kills=10] [--longest=6]
 
-All other words (--trials=24 --at_once=4 --seeds=2 ...) are those of vae-jax search, which runs twice: in FOLDER/whole, and in
+All other words (--trials=24 --at_once=4 ...) are those of vae-jax search, which runs twice: in FOLDER/whole, and in
 FOLDER/killed, where each process but the last is killed within --longest seconds.
 """
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a51a3", "#8c564b")
-"""Told apart by eyes of every kind (Okabe and Ito's, two more behind)."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#332288", "#8c564b")
+"""Told apart by eyes of every kind: Okabe and Ito's, then an indigo and a brown."""
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond")
 """They tell apart what shares a colour."""

@@ -48,10 +48,20 @@ def test_status_is_told_from_the_folders(folders, capsys):
         assert re.search(rf"{how} +{count} ", shown), shown
     assert f"running      1   {running.name}" in shown
     assert "1 of them begun" in shown
+    assert "  program  3 of 7 ended\n" in shown
     assert "damaged" not in shown
     assert "not of this study" not in shown
     os.close(handle)
     assert study.run_state(running, 40) == "missing"
+
+
+def test_a_program_line_has_the_elbo_and_the_time_that_is_left(folders, capsys):
+    folder, planned, running = folders
+    (running / "metrics.jsonl").write_text('{"step": 20, "split": "validation", "elbo": -30.5}\n')
+    (folder / "programs/program.speed.json").write_text('{"member_steps": 10, "seconds": 30}')
+    cli.status([str(folder)])
+    steps = 20 + 30 + 40 + 40  # of the run that trains, one begun, and two of which nothing is there
+    assert f"  program  3 of 7 ended  elbo -30.50  {3 * steps / 60:.1f} min left\n" in capsys.readouterr().out
 
 
 def test_status_is_0_once_all_is_done_or_dropped_and_names_what_is_wrong(folders, capsys):

@@ -138,13 +138,13 @@ def _row(group: GroupProgress) -> str:
             f"{len(group.runs):>4} runs",
             f"{share:>4.0%}",
             _pace(group),
-            *_elbos(group),
+            *elbo_range(group),
             *ended,
         ]
     )
 
 
-def _elbos(group: GroupProgress) -> list[str]:
+def elbo_range(group: GroupProgress) -> list[str]:
     """The validation ELBO of its runs, nats per image: of many the least and the largest."""
     if not group.elbos:
         return []

@@ -292,6 +292,7 @@ def test_trials_of_one_run_with_other_steps_follow_one_another(agent, place):
     assert len(list((place / "study").glob("*_s1_*"))) == 1
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # this process has devices, as the agent has not
 def test_a_program_has_a_service_of_its_own_and_goes_on_without_a_member_that_is_stopped(place, monkeypatch):
     (place / "fake.py").write_text(POPULATION)
     monkeypatch.setattr(local, "COMMAND", [sys.executable, "fake.py"])

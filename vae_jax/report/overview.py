@@ -83,7 +83,7 @@ def _forest_row(row: int, group: Group, difference: Difference | None) -> Figure
     return trace
 
 
-Curve = dict[int, list[float]]
+Curve = dict[int, list[Number]]
 """The values of a group's runs by step."""
 
 

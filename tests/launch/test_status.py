@@ -56,7 +56,7 @@ def test_status_is_told_from_the_folders(folders, capsys):
 
 
 def test_a_program_line_has_the_elbo_and_the_time_that_is_left(folders, capsys):
-    folder, planned, running = folders
+    folder, _, running = folders
     (running / "metrics.jsonl").write_text('{"step": 20, "split": "validation", "elbo": -30.5}\n')
     (folder / "programs/program.speed.json").write_text('{"member_steps": 10, "seconds": 30}')
     cli.status([str(folder)])

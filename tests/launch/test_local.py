@@ -165,7 +165,7 @@ def test_a_dry_run_writes_nothing(launcher, folder):  # the last to ask this lau
 
 
 @pytest.mark.full
-def test_real_programs_from_launch_to_status(tmp_path, capsys):
+def test_real_programs_from_launch_to_status(tmp_path):
     (tmp_path / "config.py").write_text(
         "from vae_jax.configs import digits\nfrom vae_jax.sweeps.algebra import grid\n\ndef get_config():\n"
         "    config = digits.get_config()\n    config.train.steps = 4\n    config.net.hidden = (8,)\n"
@@ -184,7 +184,6 @@ def test_real_programs_from_launch_to_status(tmp_path, capsys):
         assert run.id.endswith(study.run_suffix(saved))
 
     # Its record gives the time of more of the same.
-    capsys.readouterr()
-    assert cli.sweep([*words, "--dry_run"]) == 0
-    planned = "2 runs in 1 program, at most 2 in one; 2 ended before; 1 program at once; time about 0 s"
-    assert planned in capsys.readouterr().out
+    plan = [sys.executable, "-m", "vae_jax", "sweep", *words, "--dry_run"]
+    ran = subprocess.run(plan, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert "2 runs in 1 program, at most 2 in one; 2 ended before; 1 program at once; time about 0 s" in ran.stdout

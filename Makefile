@@ -36,17 +36,18 @@ lint: .venv/installed-dev
 	.venv/bin/ruff format -q --check
 	.venv/bin/mypy
 
-# The site of docs/: site/index.html opens without a server. The study that it shows is trained once, in half a minute;
-# make clean forgets it.
-docs: runs/live/explorer.html
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
-
-runs/live/explorer.html: .venv/installed-dev docs/live/study.py
-	@rm -rf runs/live
-	@.venv/bin/python -m vae_jax sweep --config=docs/live/study.py --workdir=runs/live
+# The site of docs/: site/index.html opens without a server. The study that it shows is trained once, in half a minute, and its
+# pages are made anew each time; make clean forgets it.
+docs: runs/live/plan.json
 	@.venv/bin/python -m vae_jax compare --runs=runs/live >/dev/null
 	@.venv/bin/python -m vae_jax explore --workdir="$$(echo runs/live/beta=1_s0_*)" \
-		--other="$$(echo runs/live/beta=0.25_s0_*)" --out=$@
+		--other="$$(echo runs/live/beta=0.25_s0_*)" --out=runs/live/explorer.html
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+
+runs/live/plan.json: .venv/installed-dev docs/live/study.py
+	@rm -rf runs/live
+	@.venv/bin/python -m vae_jax sweep --config=docs/live/study.py --workdir=runs/live
+	@touch $@
 
 clean:
 	rm -rf .venv build site runs/live *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -324,12 +324,15 @@ addEventListener("load", () => {
     const filtered = seen() !== whole;
     press(".legend button");
     const restored = seen() === whole;
+    press(".places input[type=checkbox]");
+    const tiled = seen() !== whole;
+    press(".places input[type=checkbox]");
     press(".draw button:nth-child(1)");
     const prior = Array.from(code());
     press(".draw button:nth-child(2)");
     const sheet = section.querySelectorAll(".draws canvas").length;
     return {
-      scale: [reach, unit], numbers, filtered, restored, prior, sheet,
+      scale: [reach, unit], numbers, filtered, restored, tiled, prior, sheet,
       title: section.querySelector("h3").textContent, difference: Number(section.dataset.difference ?? NaN),
       images: decode ? [0, 1, 2].map((n) => Array.from(decode(codeOf(n)))) : null,
       moves: first !== moved, at, corner, note: section.querySelector(".note").textContent,
@@ -388,6 +391,7 @@ def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
         assert set(shown["numbers"]) == {"0.00"}
         assert shown["filtered"]
         assert shown["restored"]
+        assert shown["tiled"]
         drawn_codes = unpacked(explorer.prior_draws(run)).reshape(-1, run.code_dim)
         np.testing.assert_allclose(shown["prior"], drawn_codes[0], atol=1e-6)
         assert shown["sheet"] == 16

@@ -1,6 +1,8 @@
 """The search whose runs are compared, and its pictures."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,13 @@ def read_search(comparison: Comparison) -> SearchTrials | None:
     """The trials of the search whose runs are compared; None where they are of none, or of several."""
     folders = sorted({Path(run.folder).parent for run in comparison.runs})
     searches = [trials for folder in folders if (trials := read_trials(folder))]
-    return searches[0] if len(searches) == 1 else None
+    if len(searches) != 1:
+        return None
+    names = {Path(run.folder).name: run.name for run in comparison.runs}  # other roots may stand before a name
+    renamed: list[Mapping[str, Any]] = [
+        {**trial, "runs": [names.get(run, run) for run in trial["runs"]]} for trial in searches[0].trials
+    ]
+    return searches[0]._replace(trials=renamed)
 
 
 def draw_search(comparison: Comparison, out: Path) -> list[Path]:

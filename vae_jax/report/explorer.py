@@ -43,6 +43,7 @@ from vae_jax.phrases import plural
 from vae_jax.plots import palette, spread
 from vae_jax.plots.captions import format_fixed, run_caption, step_caption
 from vae_jax.plots.display import choose_display
+from vae_jax.randomness import root_key, stream
 from vae_jax.report import decoder_export, markup, plotly_traces
 from vae_jax.report.decoder_export import pack_array
 from vae_jax.report.markup import Html, join, tag
@@ -191,13 +192,10 @@ def exploration(
     return content | {**_decoder(run, codes), **moving}
 
 
-def prior_draws(run: TrainedModel) -> str | None:
-    """Codes from the run's own prior, packed; None where that is one for each label."""
-    variant, key = run.model.variant, jax.random.key(0)
-    try:
-        codes = variant.sample_prior(run.model.nets, run.params, key, PRIOR_DRAWS, run.latent_dim)
-    except UserError:
-        return None
+def prior_draws(run: TrainedModel) -> str:
+    """Codes drawn from the run's own prior, packed; where it is one for each label, of the labels in turn."""
+    key = stream(root_key(0), "explorer")
+    codes = run.model.variant.sample_prior(run.model.nets, run.params, key, PRIOR_DRAWS, run.latent_dim)
     return pack_array(np.asarray(codes, np.float32))
 
 

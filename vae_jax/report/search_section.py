@@ -95,16 +95,22 @@ def _slices(search: SearchTrials, name: str) -> Figure:
     traces = []
     for i, field in enumerate(fields, start=1):
         suffix = "" if i == 1 else str(i)
-        traces.append(_dots(search, search.params(field), values) | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
+        traces.append(_dots(search, _places(search, field), values) | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
         layout[f"xaxis{suffix}"] = _field_axis(search, field)
         layout[f"yaxis{suffix}"] = plotly_traces.axis(name if i % COLUMNS == 1 else "", matches="y")
     first = layout.pop("xaxis"), layout.pop("yaxis")
     return plotly_traces.figure(traces, *first, names=0, **layout, height=PANEL_HEIGHT * rows)
 
 
+def _places(search: SearchTrials, field: str) -> list[Any]:
+    """Where the trials lie on the axis of a field: numbers, or the names of its options."""
+    params = search.params(field)
+    return [plotly_traces.escaped(str(value)) for value in params] if search.is_choice(field) else params
+
+
 def _field_axis(search: SearchTrials, field: str) -> Figure:
     if search.is_choice(field):
-        options = list(map(str, ordered_options(search.params(field))))
+        options = [plotly_traces.escaped(str(value)) for value in ordered_options(search.params(field))]
         return plotly_traces.axis(field, type="category", categoryorder="array", categoryarray=options)
     if not search.is_log(field):
         return plotly_traces.axis(field)

@@ -32,6 +32,19 @@ def best_group(comparison: Comparison) -> str:
     return f"The {extreme} mean {score} ({kind}){among} is that of {ranked[0].name}: {numbers}."
 
 
+def answer(comparison: Comparison) -> str:
+    """Which group has the best mean, and how sure it is that the baseline is not as good."""
+    best, ranked = best_group(comparison), ranked_groups(comparison)
+    if not ranked or not sign(comparison, comparison.metrics[0]):
+        return best
+    if ranked[0].name == comparison.baseline:
+        found = [d for d in comparison.differences if d.metric == comparison.metrics[0]]
+        worse = sum(difference.verdict == "worse" for difference in found)
+        return f"{best} It is the baseline; {worse} of {plural(len(found), 'other group')} are worse for sure."
+    against = [d for d in comparison.differences if d.metric == comparison.metrics[0] and d.group == ranked[0].name]
+    return f"{best} Against {comparison.baseline}: {verdict_phrase(against[0])}." if against else best
+
+
 def verdict(difference: Difference) -> str:
     """The verdict on a group, as a sentence."""
     if difference.verdict in ("better", "worse", "higher", "lower"):

@@ -40,7 +40,7 @@ CAPTIONS = {
     "forest": "Every group against the baseline: the mean difference over shared seeds with its 95% interval. A filled "
     "dot is a difference that the corrected test is sure of.",
     "curves": "The validation split over the steps: the mean over a group's seeds, and a band from the least to the "
-    "largest.",
+    "largest; a line ends where the first of its seeds does.",
     "rate_distortion": "Rate and distortion. A dot is a run, pale where another is no worse in both; lines join "
     "the means of groups. Dotted: equal ELBO. At the right end are runs without a rate, as a code without noise has "
     "none, and those whose rate is far out.",
@@ -69,7 +69,7 @@ def write(file: Path, comparison: Comparison, explorers: Sequence[Html] = ()) ->
         "Search": search_section.section(comparison),
         "Verdicts": verdicts(comparison, drawn),
         "Latent explorer": tag("div", *explorers, class_="vae-explorers") if explorers else None,
-        "Learning curves": curves(drawn),
+        "Learning curves": curves(comparison, drawn),
         "Plots": plots(comparison, drawn),
         "Pictures": pictures(comparison),
         "Groups": groups(comparison),
@@ -133,14 +133,14 @@ def header(comparison: Comparison) -> Html:
     items = [tag("li", note) for note in notes(comparison)]
     return join(
         tag("h1", f"Comparison: {comparison.folder}"),
-        tag("p", sentences.best_group(comparison), class_="answer"),
+        tag("p", sentences.answer(comparison), class_="answer"),
         tag("p", summary),
         *([tag("ul", *items, class_="quiet")] if items else []),
     )
 
 
 def verdicts(comparison: Comparison, drawn: Drawn) -> Html:
-    """In words: which group has the best score of choice, and how each stands against the baseline."""
+    """How each group stands against the baseline in the score of choice, as plots and in words."""
     score = comparison.metrics[0]
     lines = [
         tag(
@@ -164,11 +164,9 @@ def verdicts(comparison: Comparison, drawn: Drawn) -> Html:
 def _plots(comparison: Comparison, drawn: Drawn, names: Sequence[str]) -> list[Html]:
     """The places of those of the plots that are drawn."""
     shown = {"rate_distortion": ("rate", "distortion"), "strength": comparison.metrics[:1]}
-    return [
-        _plot(name, f"{CAPTIONS[name]} {wording.comparable_share(comparison, *shown.get(name, ()))}".rstrip())
-        for name in names
-        if name in drawn
-    ]
+    more = {"forest": overview.most_of(len(comparison.groups), overview.MOST_GROUPS)}
+    shares = {name: wording.comparable_share(comparison, *shown.get(name, ())) for name in names if name in drawn}
+    return [_plot(name, f"{CAPTIONS[name]}{more.get(name, '')} {share}".rstrip()) for name, share in shares.items()]
 
 
 def _plot(name: str, caption: str) -> Html:
@@ -195,13 +193,14 @@ def plots(comparison: Comparison, drawn: Drawn) -> Html | None:
     return tag("div", *elements, class_="plots") if elements else None
 
 
-def curves(drawn: Drawn) -> Html | None:
+def curves(comparison: Comparison, drawn: Drawn) -> Html | None:
     """Learning curves, with a choice of the metric."""
     if "curves" not in drawn:
         return None
+    caption = CAPTIONS["curves"] + overview.most_of(len(comparison.groups), overview.MOST_CURVES)
     options = [tag("option", metric, value=metric) for metric in drawn["curves"]["choices"]]
     choice = tag("label", "metric ", tag("select", *options, id="curves-choice"), class_="choice")
-    return join(choice, tag("div", _plot("curves", CAPTIONS["curves"]), class_="plots single"))
+    return join(choice, tag("div", _plot("curves", caption), class_="plots single"))
 
 
 def groups(comparison: Comparison) -> Html:
@@ -301,7 +300,13 @@ def runs(comparison: Comparison) -> Html:
         for run in comparison.runs
     ]
     search = tag("input", type="search", id="runs-filter", placeholder="words of a name, group or status")
-    controls = tag("p", tag("label", "show runs with ", search), " ", tag("span", id="runs-count", role="status"))
+    controls = tag(
+        "p",
+        tag("label", "show runs with ", search),
+        " ",
+        tag("span", id="runs-count", role="status"),
+        class_="controls",
+    )
     return join(
         controls, tag("div", table(["run", "group", "status"], ["seed", *comparison.metrics], rows), id="runs-table")
     )

@@ -267,22 +267,9 @@ def last_step(folder: Path) -> int:
     """The step of the last whole record of metrics.jsonl, of which only the end is read; 0 where there is none."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:
-            return _last_step(file)
+            return next(filter(None, map(_step_of_record, _lines_from_end(file))), 0)
     except OSError:
         return 0
-
-
-def _last_step(file: BinaryIO) -> int:
-    size, length = file.seek(0, os.SEEK_END), 4096
-    while True:
-        start = max(0, size - length)
-        file.seek(start)
-        # What comes before the first line break may be half a line.
-        lines = file.read(size - start).split(b"\n")[1 if start else 0 :]
-        steps = filter(None, map(_step_of_record, reversed(lines)))
-        if (step := next(steps, 0)) or not start:
-            return step
-        length *= 4
 
 
 def _step_of_record(line: bytes) -> int:
@@ -294,19 +281,29 @@ def _step_of_record(line: bytes) -> int:
     return step if _is_count(step) else 0
 
 
-TAIL_BYTES = 8192
-"""Of metrics.jsonl, among which the last evaluation is looked for."""
-
-
 def last_elbo(folder: Path) -> float | None:
-    """The ELBO of the last evaluation of the validation split among the last records; None where there is none."""
+    """The ELBO of the last evaluation of the validation split; None where there is none. Reads the end alone."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            lines = file.read().split(b"\n")
+            return next((elbo for line in _lines_from_end(file) if (elbo := _elbo_of_record(line)) is not None), None)
     except OSError:
         return None
-    return next((elbo for line in reversed(lines) if (elbo := _elbo_of_record(line)) is not None), None)
+
+
+def _lines_from_end(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file from the last to the first, of which no more is read than is asked for."""
+    end, cut = file.seek(0, os.SEEK_END), b""
+    while end:
+        start = max(0, end - CHUNK_BYTES)
+        file.seek(start)
+        first, *lines = (file.read(end - start) + cut).split(b"\n")
+        yield from reversed(lines)
+        end, cut = start, first
+    yield cut
+
+
+CHUNK_BYTES = 8192
+"""Of a file that are read at once."""
 
 
 def _elbo_of_record(line: bytes) -> float | None:

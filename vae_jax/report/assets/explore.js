@@ -282,17 +282,25 @@ globalThis.vaeExplorer ??= (() => {
 
     // What is drawn.
 
-    // What the decoder makes of the points of the map, side by side under the dots.
-    const parts = 13;
+    // What the decoder makes of the points of the map, side by side under the dots: anew where the map or the code is.
+    const parts = 13, sheetUnder = make("canvas");
+    let keyUnder = "";
     function drawTilesUnder(context, seen) {
-      const small = canvas("decoded image"), side = (2 * seen.reach * seen.unit) / parts;
+      const side = (2 * seen.reach * seen.unit) / parts, key = JSON.stringify([plane.name, seen, Array.from(base())]);
+      if (key !== keyUnder) {
+        keyUnder = key;
+        [sheetUnder.width, sheetUnder.height] = [parts * width, parts * height];
+        const small = canvas("decoded image"), whole = sheetUnder.getContext("2d");
+        for (let i = 0; i < parts * parts; i++) {
+          const [column, row] = [i % parts, Math.floor(i / parts)];
+          const middle = [before + (column + 0.5) * side, after + (row + 0.5) * side];
+          paint(small, decode(at(fromMap(middle, seen))));
+          whole.drawImage(small, column * width, row * height);
+        }
+      }
       context.imageSmoothingEnabled = false;
       context.globalAlpha = 0.55;
-      for (let i = 0; i < parts * parts; i++) {
-        const corner = [before + (i % parts) * side, after + Math.floor(i / parts) * side];
-        paint(small, decode(at(fromMap([corner[0] + side / 2, corner[1] + side / 2], seen))));
-        context.drawImage(small, ...corner, side, side);
-      }
+      context.drawImage(sheetUnder, before, after, parts * side, parts * side);
     }
 
     // The held-out image under the pointer, in the place of the chosen one.

@@ -69,8 +69,10 @@ document.getElementById("runs-table")?.addEventListener("click", (event) => {
   copy.type = "button";
   copy.textContent = "Copy";
   copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(command);
-    copy.textContent = "Copied";
+    if (navigator.clipboard) {  // which a page over plain HTTP has not
+      await navigator.clipboard.writeText(command);
+      copy.textContent = "Copied";
+    } else getSelection().selectAllChildren(code);
   });
   const code = document.createElement("code");
   code.textContent = command;
@@ -84,15 +86,16 @@ document.getElementById("runs-table")?.addEventListener("click", (event) => {
 });
 
 // A link to a run, from a dot or a table, shows its row whatever is filtered.
-addEventListener("hashchange", () => {
-  const row = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+function showRun(id) {
+  const row = document.getElementById(id);
   if (!row) return;
   if (row.hidden) {
     filter.value = "";
     filter.dispatchEvent(new Event("input"));
   }
   row.scrollIntoView({ block: "center" });
-});
+}
+addEventListener("hashchange", () => showRun(decodeURIComponent(location.hash.slice(1))));
 
 async function draw() {
   const figures = Object.entries(JSON.parse(document.getElementById("figures").textContent));
@@ -116,7 +119,9 @@ async function draw() {
       Plotly.react(place, data, { ...layout, dragmode }, config);
     });
     place.on("plotly_click", ({ points }) => {
-      if (points[0].customdata) location.hash = `run-${points[0].customdata}`;
+      if (!points[0].customdata) return;
+      location.hash = `run-${points[0].customdata}`;
+      showRun(`run-${points[0].customdata}`);  // a second click on one dot changes no hash
     });
   }
 }

@@ -190,6 +190,19 @@ def test_numbers_have_four_digits(value, said):
     assert markup.four_digits(value).replace("\N{MINUS SIGN}", "-") == said
 
 
+def test_the_answer_says_how_sure_it_is():
+    comparison = make_comparison()  # beta = 4 has the best mean
+    (difference,) = comparison.differences
+    unsure = comparison._replace(differences=[difference._replace(verdict="cannot tell", more_seeds=3)])
+    assert sentences.answer(unsure).endswith("Against beta beta=1: cannot tell, 3 more seeds would.")
+    best = comparison._replace(
+        baseline=comparison.groups[1].name, differences=[difference._replace(group=comparison.groups[0].name)]
+    )
+    assert sentences.answer(best).endswith("It is the baseline; of the others 1 of 1 are surely worse.")
+    alone = comparison._replace(differences=[])
+    assert sentences.answer(alone) == sentences.best_group(alone)
+
+
 def test_metrics_are_defined_by_their_docstrings():
     from vae_jax.metrics import mig
 

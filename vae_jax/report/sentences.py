@@ -33,16 +33,17 @@ def best_group(comparison: Comparison) -> str:
 
 
 def answer(comparison: Comparison) -> str:
-    """Which group has the best mean, and how sure it is that the baseline is not as good."""
-    best, ranked = best_group(comparison), ranked_groups(comparison)
-    if not ranked or not sign(comparison, comparison.metrics[0]):
+    """Which group has the best mean, and how sure it is that others are not as good."""
+    best, ranked, score = best_group(comparison), ranked_groups(comparison), comparison.metrics[0]
+    differences = {difference.group: difference for difference in comparison.differences if difference.metric == score}
+    if not ranked or not sign(comparison, score):
         return best
     if ranked[0].name == comparison.baseline:
-        found = [d for d in comparison.differences if d.metric == comparison.metrics[0]]
-        worse = sum(difference.verdict == "worse" for difference in found)
-        return f"{best} It is the baseline; {worse} of {plural(len(found), 'other group')} are worse for sure."
-    against = [d for d in comparison.differences if d.metric == comparison.metrics[0] and d.group == ranked[0].name]
-    return f"{best} Against {comparison.baseline}: {verdict_phrase(against[0])}." if against else best
+        worse = sum(difference.verdict == "worse" for difference in differences.values())
+        return f"{best} It is the baseline; of the others {worse} of {len(differences)} are surely worse."
+    if ranked[0].name not in differences:
+        return best
+    return f"{best} Against {comparison.baseline}: {verdict_phrase(differences[ranked[0].name])}."
 
 
 def verdict(difference: Difference) -> str:

@@ -41,7 +41,7 @@ lint: .venv/installed-dev
 docs: runs/live/plan.json
 	@.venv/bin/python -m vae_jax compare --runs=runs/live >/dev/null
 	@.venv/bin/python -m vae_jax explore --workdir="$$(echo runs/live/beta=1_s0_*)" \
-		--other="$$(echo runs/live/beta=0.25_s0_*)" --out=runs/live/explorer.html
+		--other="$$(echo runs/live/beta=0.25_s0_*)" --out=runs/live/comparison/explorer.html
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
 runs/live/plan.json: .venv/installed-dev docs/live/study.py

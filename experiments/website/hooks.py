@@ -26,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"source/{path.relative_to(ROOT)}.md", content=source_page(path)))
     for name, content in notebook_files(Path(config.docs_dir) / "quickstart.ipynb").items():
         files.append(File.generated(config, name, content=content))
-    for name, path in (("report", STUDY / "comparison/report.html"), ("explorer", STUDY / "explorer.html")):
+    for name, path in (("report", STUDY / "comparison/report.html"), ("explorer", STUDY / "comparison/explorer.html")):
         if not path.exists():
             raise PluginError(f"{path.relative_to(ROOT)} is missing: run make docs, which trains the study")
         files.append(File.generated(config, f"live/{name}.html", abs_src_path=str(path)))

@@ -31,6 +31,9 @@ T = TypeVar("T")
 SHOWN = 8
 """Trials that are shown at the end, the best first."""
 
+INDENT = "    "
+"""Of what a line of a terminal has no room for, on the next."""
+
 MORE_SEEDS = 8
 """With which the command at the end trains the best trial: seeds that had no part in choosing it."""
 
@@ -213,9 +216,8 @@ class Search:
             *_best_lines(journal),
         ]
         lines += [f"what {label} varies with (fANOVA): {_shares(shares)}" for label, shares in importances.items()]
-        if status:
-            return [*lines, f"to go on: {resume_command}"]
-        return [*lines, *_next_lines(journal)]
+        lines = [wrap_text(line, INDENT) for line in lines]
+        return [*lines, *([f"to go on: {resume_command}"] if status else _next_lines(journal))]
 
 
 def goals(objectives: Sequence[Objective]) -> str:
@@ -239,7 +241,7 @@ def _next_lines(journal: Journal) -> list[str]:
     best = best_trials(journal.folder)
     if not best:
         return lines
-    number, folder = best[0]["number"], journal.folder.resolve()
+    number, folder = best[0]["number"], journal.folder if journal.folder.name else journal.folder.resolve()
     workdir = folder.with_name(f"{folder.name}_trial{number}")
     words = [f"--config={write_trial_file(journal, number, workdir)}:{number}", f"--workdir={workdir}"]
     title = f"trial {number} again, with {plural(MORE_SEEDS, 'seed')} that had no part in its choice:"

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
+from helpers.shared_programs import UNTRACED
 from helpers.tiny_setup import NETWORKS, network_setup, variant_setup
 from helpers.variant_configs import NAMES
 
+from vae_jax.config.parse import load_config
 from vae_jax.training.executors import DataParallel, MemberParallel, local_devices
 from vae_jax.training.scan import AT_ONCE, IN_TURN
-from vae_jax.training.setup import Setup, tree_bytes
+from vae_jax.training.setup import Setup, prepare, tree_bytes
 from vae_jax.training.step_cost import lower_steps, step_cost
 
 LIBTPU = Path(__file__).parents[2] / ".venv/libtpu"
@@ -117,3 +119,28 @@ def test_libtpu_compiles_steps_and_populations_that_fit_a_chip():
     for cost in costs.values():
         assert 0 < cost["memory"] < cost["most"]
         assert cost["bytes"] > 0
+
+
+def test_a_step_reads_no_field_of_when_things_are_due_and_where_they_are_computed():
+    """On which helpers.shared_programs rests."""
+    changes = {
+        "checkpoint.every": 7,
+        "checkpoint.keep": 5,
+        "evaluation.every": 9,
+        "log.every": 11,
+        "log.pictures": False,
+        "parallel.images": "device",
+        "parallel.mode": "members",
+        "sweep.halving": (1, 2),
+        "sweep.members_per_device": 2,
+    }
+    assert all(field.startswith(UNTRACED) for field in changes)
+    small = {"net.hidden": "(4,)", "latent_dim": 2, "train.dispatch": 2}
+
+    def program(**fields):
+        setup = prepare(load_config("digits", **small, **fields))
+        return lower_steps(setup, setup.member_executor(local_devices(1))).as_text()
+
+    plain = program()
+    assert program(**changes) == plain
+    assert program(**{"train.batch_size": 16}) != plain

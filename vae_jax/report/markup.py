@@ -52,6 +52,13 @@ def table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]) ->
     return tag("div", element, class_="scroll", tabindex="0")
 
 
+def plot_place(name: str, caption: str) -> Html:
+    """The place of a plot, which the page's script draws, with its caption, which a screen reader says too."""
+    words = "Plots need a browser that runs JavaScript."
+    place = tag("div", words, id=name, class_="plot", role="group", aria_label=caption)
+    return tag("figure", place, tag("figcaption", caption))
+
+
 def four_digits(value: Number) -> str:
     """A number to four digits; zero has no sign."""
     if not math.isfinite(value):

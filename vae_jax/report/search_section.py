@@ -10,7 +10,7 @@ from vae_jax.plots import palette
 from vae_jax.plots.captions import format_short
 from vae_jax.plots.search_plots import WIDE, ordered_options
 from vae_jax.report import plotly_traces
-from vae_jax.report.markup import Html, join, number_cell, table, tag
+from vae_jax.report.markup import Html, join, number_cell, plot_place, table, tag
 from vae_jax.report.plotly_traces import GREY, Figure
 from vae_jax.sweeps.trial_records import SearchTrials, as_written
 
@@ -27,8 +27,10 @@ PANEL_HEIGHT = 230
 def figures(comparison: Comparison) -> dict[str, Figure]:
     """The plots of the search, by name; none where there is no search."""
     search = read_search(comparison)
-    if search is None:
-        return {}
+    return {} if search is None else _figures(search)
+
+
+def _figures(search: SearchTrials) -> dict[str, Figure]:
     drawn = {}
     for number, name in enumerate(search.objectives):
         drawn[f"search_history_{number}"] = _history(search, name)
@@ -43,15 +45,7 @@ def section(comparison: Comparison) -> Html | None:
     search = read_search(comparison)
     if search is None:
         return None
-    placeholder = "Plots need a browser that runs JavaScript."
-    elements = [
-        tag(
-            "figure",
-            tag("div", placeholder, id=name, class_="plot", role="group", aria_label=_caption(search, name)),
-            tag("figcaption", _caption(search, name)),
-        )
-        for name in figures(comparison)
-    ]
+    elements = [plot_place(name, _caption(search, name)) for name in _figures(search)]
     fields = ", ".join(f"{field} in {words}" for field, words in search.space.items())
     goals = " and ".join(
         f"{name} of {search.sources[name]} ({'higher' if maximize else 'lower'} is better)"

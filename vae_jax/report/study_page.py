@@ -21,7 +21,7 @@ from vae_jax.files import write_text
 from vae_jax.phrases import plural
 from vae_jax.report import explorer, overview, search_section, sentences
 from vae_jax.report.folded_sections import FOLDED
-from vae_jax.report.markup import Html, data, four_digits, join, number_cell, page, table, tag
+from vae_jax.report.markup import Html, data, four_digits, join, number_cell, page, plot_place, table, tag
 from vae_jax.report.plotly_figures import figures
 from vae_jax.report.png import read_png
 
@@ -65,7 +65,7 @@ def write(file: Path, comparison: Comparison, explorers: Sequence[Html] = ()) ->
     if explorers:
         style, script = style + explorer.style(), script + explorer.script()
     drawn = drawn_figures(comparison)
-    made = {
+    candidates = {
         "Search": search_section.section(comparison),
         "Verdicts": verdicts(comparison, drawn),
         "Latent explorer": tag("div", *explorers, class_="vae-explorers") if explorers else None,
@@ -76,7 +76,7 @@ def write(file: Path, comparison: Comparison, explorers: Sequence[Html] = ()) ->
         "Runs": runs(comparison),
         **{name: make(comparison) for name, make in FOLDED.items()},
     }
-    sections = {name: section for name, section in made.items() if section is not None}
+    sections = {name: section for name, section in candidates.items() if section is not None}
     anchors = {name: "-".join(name.lower().replace(",", "").split()) for name in sections}
     body = join(
         header(comparison),
@@ -166,15 +166,9 @@ def _plots(comparison: Comparison, drawn: Drawn, names: Sequence[str]) -> list[H
     shown = {"rate_distortion": ("rate", "distortion"), "strength": comparison.metrics[:1]}
     more = {"forest": overview.most_of(len(comparison.groups), overview.MOST_GROUPS)}
     shares = {name: wording.comparable_share(comparison, *shown.get(name, ())) for name in names if name in drawn}
-    return [_plot(name, f"{CAPTIONS[name]}{more.get(name, '')} {share}".rstrip()) for name, share in shares.items()]
-
-
-def _plot(name: str, caption: str) -> Html:
-    """The place of a plot, with its caption, which is also what a screen reader says."""
-    place = tag(
-        "div", "Plots need a browser that runs JavaScript.", id=name, class_="plot", role="group", aria_label=caption
-    )
-    return tag("figure", place, tag("figcaption", caption))
+    return [
+        plot_place(name, f"{CAPTIONS[name]}{more.get(name, '')} {share}".rstrip()) for name, share in shares.items()
+    ]
 
 
 def _verdict_list(lines: Sequence[Html]) -> Html:
@@ -200,7 +194,7 @@ def curves(comparison: Comparison, drawn: Drawn) -> Html | None:
     caption = CAPTIONS["curves"] + overview.most_of(len(comparison.groups), overview.MOST_CURVES)
     options = [tag("option", metric, value=metric) for metric in drawn["curves"]["choices"]]
     choice = tag("label", "metric ", tag("select", *options, id="curves-choice"), class_="choice")
-    return join(choice, tag("div", _plot("curves", caption), class_="plots single"))
+    return join(choice, tag("div", plot_place("curves", caption), class_="plots single"))
 
 
 def groups(comparison: Comparison) -> Html:

@@ -2,15 +2,11 @@
 
 import math
 import random as python_random
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vae_jax.errors import UserError
 
 Number = float | int
-
-Draw = Callable[[python_random.Random], Any]
-"""What gives a value of a field from a stream of random numbers; every range is one."""
 
 
 class Uniform(NamedTuple):

@@ -19,7 +19,17 @@ from vae_jax.comparison.results import Difference
 from vae_jax.config.command_line import command
 from vae_jax.config.parse import flatten, parse_config
 from vae_jax.errors import UserError
-from vae_jax.report import comparison_files, explorer, folded_sections, markup, plotly_figures, sentences, study_page
+from vae_jax.report import (
+    best_pictures,
+    comparison_files,
+    explorer,
+    folded_sections,
+    markup,
+    plotly_figures,
+    runs_section,
+    sentences,
+    study_page,
+)
 from vae_jax.report.png import read_png
 from vae_jax.sweeps import study
 
@@ -104,7 +114,8 @@ def test_text_is_never_markup(tmp_path, evil):
         "http-equiv",
         "data-value",
         "data-text",
-        "data-command",
+        "data-field",
+        "data-run",
         "role",
         "aria-expanded",
         "aria-label",
@@ -225,20 +236,20 @@ def test_pictures_of_the_best_runs_are_in_the_page_up_to_a_size(tmp_path, monkey
     best = [group.runs[0] for group in comparison.groups]  # less distortion, more elbo; or the first
     for run in comparison.runs:
         (tmp_path / run.name / "pictures").mkdir(parents=True)
-        for kind in study_page.PICTURES[:2]:
+        for kind in best_pictures.PICTURES[:2]:
             content = png(colour=len(run.name), pad=2000)
             (tmp_path / run.name / "pictures" / f"{kind}.png").write_bytes(content)
     page = Page(write_report(tmp_path, comparison))
     shown = [given for name, given in page.elements if name == "img"]
     assert [given["alt"] for given in shown] == [
-        f"{kind} of {name}" for kind in study_page.PICTURES[:2] for name in best
+        f"{kind} of {name}" for kind in best_pictures.PICTURES[:2] for name in best
     ]
     assert base64.b64decode(shown[0]["src"].partition(",")[2]).startswith(b"\x89PNG")
-    monkeypatch.setattr(study_page, "MAX_PICTURE_BYTES", 8500)
+    monkeypatch.setattr(best_pictures, "MAX_PICTURE_BYTES", 8500)
     page = Page(write_report(tmp_path, comparison))
     assert [given["alt"] for name, given in page.elements if name == "img"] == [given["alt"] for given in shown[:4]]
     assert "2 pictures left out for size" in page.text
-    cut = tmp_path / best[0] / "pictures" / f"{study_page.PICTURES[0]}.png"
+    cut = tmp_path / best[0] / "pictures" / f"{best_pictures.PICTURES[0]}.png"
     cut.write_bytes(cut.read_bytes()[:40])
     page = Page(write_report(tmp_path, comparison))
     assert f"Left out: {cut}: is no whole PNG (40 bytes)." in page.text
@@ -265,7 +276,7 @@ def test_two_runs_of_one_name_are_two_in_the_report(tmp_path):
         write_run(tmp_path / place, config(seed, beta=1.0), elbo_parts(1, 2 + seed), name="run")
     runs, skipped = load_runs([tmp_path / "old" / "study", tmp_path / "new" / "study"])
     comparison = analyse.compare_runs("both", "vae-jax compare", runs, skipped)
-    rows = re.findall(r'<tr[^>]*><td class="name".*?</tr>', str(study_page.runs(comparison)))
+    rows = re.findall(r'<tr[^>]*><td class="name".*?</tr>', str(runs_section.section(comparison)))
     assert [re.findall(r"(?:old|new)/study/run", row)[-1] for row in rows] == ["old/study/run", "new/study/run"]
     figure = plotly_figures.rate_distortion(comparison)
     assert sum(len(trace["x"]) for trace in figure["data"] if trace["mode"] == "markers" and trace["hovertext"]) == 2

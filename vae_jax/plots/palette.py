@@ -1,5 +1,7 @@
 """The colours of families and of labels, the same in pictures and in pages; brings no plotting library."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#332288", "#8c564b")
@@ -34,7 +36,24 @@ def label_colours(count: int) -> list[str]:
 
 def ramp_colours(count: int) -> list[str]:
     """A colour for each of `count` values in their order, from dark to light, evenly spaced."""
-    anchors = np.array([[int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in RAMP])
+    anchors = np.array(list(map(_channels, RAMP)))
     places = np.linspace(0, len(RAMP) - 1, count)
     channels = [np.interp(places, np.arange(len(RAMP)), channel) for channel in anchors.T]
-    return ["#" + "".join(f"{round(level):02x}" for level in levels) for levels in zip(*channels, strict=True)]
+    return [_hexadecimal(levels) for levels in zip(*channels, strict=True)]
+
+
+def shades(colour: str, count: int) -> list[str]:
+    """`count` shades of a colour in their order, from light to dark; of one the colour itself."""
+    if count == 1:
+        return [colour]
+    channels = _channels(colour)
+    light, dark = channels + 0.5 * (255 - channels), 0.75 * channels
+    return [_hexadecimal(light + place * (dark - light)) for place in np.linspace(0, 1, count)]
+
+
+def _channels(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def _hexadecimal(levels: Iterable[float]) -> str:
+    return "#" + "".join(f"{round(float(level)):02x}" for level in levels)

@@ -11,6 +11,7 @@ from vae_jax.errors import UserError
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import printable
 from vae_jax.report import explorer, study_page
+from vae_jax.report.group_pictures import group_pictures
 from vae_jax.report.markup import Html
 from vae_jax.screen import wrap_text
 from vae_jax.training import writers
@@ -44,7 +45,8 @@ def _write_parquet(file: Path, comparison: Comparison) -> None:
 
 
 def _write_report(file: Path, comparison: Comparison) -> None:
-    study_page.write(file, comparison, _explorers(explored_runs(comparison), comparison.checkpoint))
+    explorers = _explorers(explored_runs(comparison), comparison.checkpoint)
+    study_page.write(file, comparison, explorers, group_pictures(comparison))
 
 
 FILES: dict[str, Callable[[Path, Comparison], None]] = {

@@ -11,7 +11,7 @@ from vae_jax.comparison.ranking import best_runs
 from vae_jax.comparison.results import Comparison
 from vae_jax.comparison.wording import format_correlation, format_p, format_share, format_value
 from vae_jax.phrases import plural
-from vae_jax.report import sentences
+from vae_jax.report import best_pictures, sentences
 from vae_jax.report.markup import Html, join, number_cell, table, tag
 
 
@@ -133,6 +133,7 @@ def versions(comparison: Comparison) -> Html | None:
 
 
 FOLDED: dict[str, Callable[[Comparison], Html | None]] = {
+    "Pictures of the best runs": best_pictures.pictures,
     "Differences from the baseline": differences,
     "Config differences": config_differences,
     "Variance explained": variance,

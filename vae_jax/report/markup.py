@@ -1,6 +1,8 @@
 """HTML in which text cannot become markup: what is no `Html` is escaped."""
 
 import base64
+import functools
+import gzip
 import hashlib
 import html
 import json
@@ -42,6 +44,13 @@ def data(id_: str, value: Any) -> Html:
     return Html(f'<script type="application/json" id="{html.escape(id_)}">{content}</script>')
 
 
+@functools.lru_cache(maxsize=2)  # plotly.js, for one report after the other
+def compressed(id_: str, text: str) -> Html:
+    """Text that the page's script unpacks, at a third of its size or less."""
+    content = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return tag("script", Html(content), type="text/plain", id=id_)
+
+
 def table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]) -> Html:
     """A table that a click on a heading sorts: columns of text, then columns of numbers."""
     kinds = [(name, None) for name in names] + [(name, "number") for name in numbers]
@@ -73,8 +82,13 @@ def number_cell(value: Number | None, *details: Any, formatter: Callable[[Number
     if value is None or math.isnan(value):
         word, meaning = ("none", "not measured") if value is None else ("NaN", "not a number")
         return tag("td", word, *details, class_="number missing", title=meaning)
-    text, order = unsigned_zero(formatter(value)), str(value).replace("inf", "Infinity")
+    text, order = number_text(value, formatter)
     return tag("td", text, *details, class_="number", data_value=order)
+
+
+def number_text(value: Number, formatter: Callable[[Number], str] = four_digits) -> tuple[str, str]:
+    """A number as it is shown, and as scripts sort by it."""
+    return unsigned_zero(formatter(value)), str(value).replace("inf", "Infinity").replace("nan", "NaN")
 
 
 def page(title: str, style: str, body: Html, script: str, added_scripts: Sequence[str] = ()) -> Html:

@@ -1,8 +1,13 @@
-"""Pictures of runs as they lie in a folder, where a copy may have cut them."""
+"""PNGs: those of runs as they lie in a folder, where a copy may have cut them, and those that a page holds."""
 
+import base64
+import io
 import struct
 import zlib
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
 
 from vae_jax.errors import UserError
 
@@ -34,3 +39,18 @@ def is_whole(content: bytes) -> bool:
             return False
         start = end + 4
     return kind == b"IEND"
+
+
+def encode_png(image: Float[np.ndarray, "height width channels"]) -> bytes:
+    """An image in [0, 1], grey or RGB, as a PNG; what is beyond is cut to it."""
+    from PIL import Image
+
+    pixels = np.clip(np.round(255 * image), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def png_address(content: bytes) -> str:
+    """The address by which a page holds a PNG."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

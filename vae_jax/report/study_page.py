@@ -3,38 +3,37 @@
 Nothing is loaded from elsewhere, which the page's own policy forbids too; names and errors are text, never markup.
 """
 
-import base64
-import functools
-import gzip
-import itertools
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vae_jax.comparison import wording
 from vae_jax.comparison.notes import notes
-from vae_jax.comparison.ranking import best_runs, sign
-from vae_jax.comparison.results import ComparedRun, Comparison, Group, Summary
+from vae_jax.comparison.results import Comparison, Summary
 from vae_jax.errors import UserError
 from vae_jax.files import write_text
 from vae_jax.phrases import plural
-from vae_jax.report import explorer, overview, search_section, sentences
+from vae_jax.report import (
+    explorer,
+    group_pictures,
+    learning_curves,
+    overview,
+    runs_section,
+    search_section,
+    sentences,
+)
 from vae_jax.report.folded_sections import FOLDED
-from vae_jax.report.markup import Html, data, four_digits, join, number_cell, page, plot_place, table, tag
+from vae_jax.report.group_pictures import GroupPictures
+from vae_jax.report.markup import Html, compressed, data, four_digits, join, number_cell, page, plot_place, table, tag
 from vae_jax.report.plotly_figures import figures
-from vae_jax.report.png import read_png
 
 ASSETS = Path(__file__).parent / "assets"
-PICTURES = ("reconstructions", "samples", "traversals", "latents")
+SCRIPTS = ("report_tables.js", "report_plots.js", "report_runs.js")
 Drawn = dict[str, Any]
 """The plots of a page by name, as its script draws them."""
 
 MAX_VERDICTS = 12
 """That are shown unfolded."""
-
-MAX_PICTURE_BYTES = 3_000_000
-"""Of all pictures, before their encoding adds a third."""
 
 CAPTIONS = {
     "forest": "Every group against the baseline: the mean difference over shared seeds with its 95% interval. A filled "
@@ -49,19 +48,22 @@ CAPTIONS = {
 }
 
 
-def write(file: Path, comparison: Comparison, explorers: Sequence[Html] = ()) -> None:
+def write(
+    file: Path, comparison: Comparison, explorers: Sequence[Html] = (), pictures: GroupPictures | None = None
+) -> None:
     """Writes the report of a comparison.
 
     Args:
         file: the page.
         comparison: what it shows.
         explorers: fragments of latent explorers, as `explorer.fragment` makes them.
+        pictures: what each group's model makes of the same input.
 
     Raises:
         UserError: where the plotting library is not installed.
     """
     library = plotly_source()
-    style, script = ((ASSETS / name).read_text() for name in ("report.css", "report.js"))
+    style, script = (ASSETS / "report.css").read_text(), "".join((ASSETS / name).read_text() for name in SCRIPTS)
     if explorers:
         style, script = style + explorer.style(), script + explorer.script()
     drawn = drawn_figures(comparison)
@@ -71,9 +73,9 @@ def write(file: Path, comparison: Comparison, explorers: Sequence[Html] = ()) ->
         "Latent explorer": tag("div", *explorers, class_="vae-explorers") if explorers else None,
         "Learning curves": curves(comparison, drawn),
         "Plots": plots(comparison, drawn),
-        "Pictures": pictures(comparison),
+        "Pictures by group": group_pictures.section(pictures),
         "Groups": groups(comparison),
-        "Runs": runs(comparison),
+        "Runs": runs_section.section(comparison),
         **{name: make(comparison) for name, make in FOLDED.items()},
     }
     sections = {name: section for name, section in candidates.items() if section is not None}
@@ -83,7 +85,8 @@ def write(file: Path, comparison: Comparison, explorers: Sequence[Html] = ()) ->
         tag("nav", *(tag("a", name, href=f"#{anchor}") for name, anchor in anchors.items()), aria_label="Contents"),
         *(_titled(name, anchors[name], section) for name, section in sections.items()),
         data("figures", drawn),
-        compressed_script("plotly", library),
+        compressed("plotly", library),
+        runs_section.records(comparison),
     )
     text = page(f"Comparison: {comparison.folder}", style, body, script, [library])
     write_text(file, text)
@@ -98,7 +101,7 @@ def _titled(name: str, anchor: str, section: Html) -> Html:
 
 def drawn_figures(comparison: Comparison) -> Drawn:
     """All plots of the page; learning curves have one for each metric."""
-    curves = overview.learning_curves(comparison)
+    curves = learning_curves.learning_curves(comparison)
     drawn = {"forest": overview.forest(comparison), **figures(comparison), **search_section.figures(comparison)}
     drawn = {name: figure for name, figure in drawn.items() if figure is not None}
     return drawn | ({"curves": {"choices": curves}} if curves else {})
@@ -112,13 +115,6 @@ def plotly_source() -> str:
         command = "pip install -c constraints.txt -e '.[compare]'"
         raise UserError(f"report.html needs plotly, which the extra 'compare' brings: {command}") from None
     return get_plotlyjs()
-
-
-@functools.lru_cache(maxsize=1)  # plotly.js, for one report after the other
-def compressed_script(id_: str, script: str) -> Html:
-    """A script at a third of its size, which the page's own unpacks."""
-    content = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
-    return tag("script", Html(content), type="text/plain", id=id_)
 
 
 def header(comparison: Comparison) -> Html:
@@ -191,7 +187,7 @@ def curves(comparison: Comparison, drawn: Drawn) -> Html | None:
     """Learning curves, with a choice of the metric."""
     if "curves" not in drawn:
         return None
-    caption = CAPTIONS["curves"] + overview.most_of(len(comparison.groups), overview.MOST_CURVES)
+    caption = CAPTIONS["curves"] + overview.most_of(len(comparison.groups), learning_curves.MOST_CURVES)
     options = [tag("option", metric, value=metric) for metric in drawn["curves"]["choices"]]
     choice = tag("label", "metric ", tag("select", *options, id="curves-choice"), class_="choice")
     return join(choice, tag("div", plot_place("curves", caption), class_="plots single"))
@@ -204,16 +200,16 @@ def groups(comparison: Comparison) -> Html:
         tag(
             "tr",
             tag("th", group.name, scope="row"),
+            *(summary_cell(group.summaries.get(name)) for name in comparison.metrics),
             number_cell(sum(name in finished for name in group.runs)),
             number_cell(group.failed),
-            *(summary_cell(group.summaries.get(name)) for name in comparison.metrics),
             class_="baseline" if group.name == comparison.baseline else None,
         )
         for group in comparison.groups
     ]
     headings = ". ".join(f"{name}: {wording.heading(comparison, name)}" for name in comparison.metrics)
     note = f"Mean over seeds, its 95% bootstrap interval, and the interquartile mean (IQM). {headings}."
-    return join(table(["group"], ["done", "failed", *comparison.metrics], rows), tag("p", note, class_="quiet"))
+    return join(table(["group"], [*comparison.metrics, "done", "failed"], rows), tag("p", note, class_="quiet"))
 
 
 def summary_cell(summary: Summary | None) -> Html:
@@ -223,84 +219,3 @@ def summary_cell(summary: Summary | None) -> Html:
     interval = sentences.interval(summary.low, summary.high) or "no interval"
     details = f"IQM {four_digits(summary.interquartile_mean)}, {plural(summary.n, 'seed')}"
     return number_cell(summary.mean, tag("small", interval), tag("small", details))
-
-
-def pictures(comparison: Comparison) -> Html | None:
-    """The pictures of the best run of each group side by side, as many as there is room for."""
-    room, omitted = MAX_PICTURE_BYTES, 0
-    elements: dict[str, list[Html]] = {}
-    damaged: list[str] = []
-    for kind, (group, run) in itertools.product(PICTURES, best_runs(comparison)):
-        content = _read_picture(run, kind, damaged)
-        if len(content) > room:
-            omitted += 1
-        elif content:
-            room -= len(content)
-            elements.setdefault(kind, []).append(picture(kind, group, run, content))
-    if not elements:
-        return None
-    parts = [
-        join(tag("h3", kind.capitalize()), tag("div", *images, class_=f"pictures {kind}"))
-        for kind, images in elements.items()
-    ]
-    score = comparison.metrics[0]
-    best = f"best run by validation {score}, or its first where none has it" if sign(comparison, score) else "first run"
-    note = f"Of each group its {best}, at its last step. A click makes a picture wide."
-    if omitted:
-        note += f" {plural(omitted, 'picture')} left out for size."
-    if damaged:
-        note += f" Left out: {'; '.join(damaged)}."
-    return join(tag("p", note, class_="quiet"), *parts)
-
-
-def _read_picture(run: ComparedRun, kind: str, damaged: list[str]) -> bytes:
-    """A PNG of a run; empty where it has none. What is wrong with one is added to `damaged`."""
-    try:
-        return read_png(Path(run.folder) / "pictures" / f"{kind}.png")
-    except UserError as error:
-        damaged.append(str(error))
-        return b""
-
-
-def picture(kind: str, group: Group, run: ComparedRun, content: bytes) -> Html:
-    """A PNG of a run, with its name."""
-    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return tag(
-        "figure",
-        tag(
-            "button", tag("img", src=source, alt=f"{kind} of {run.name}"), type="button", aria_label="wider or narrower"
-        ),
-        tag("figcaption", f"{group.name}, seed {run.seed}: ", tag("code", run.name)),
-        class_="picture",
-    )
-
-
-def runs(comparison: Comparison) -> Html:
-    """The table of every run, each row a place that dots and tables link to; a click on a name shows its command."""
-    counts = Counter(run.name for run in comparison.runs)
-    places = {name: i for i, name in enumerate(counts)}
-    rows = [
-        tag(
-            "tr",
-            tag("td", tag("button", run.name, type="button", aria_expanded="false"), class_="name", title=run.folder),
-            tag("td", run.group),
-            tag("td", run.status),
-            number_cell(run.seed),
-            *(number_cell(run.metrics.get(name)) for name in comparison.metrics),
-            id=f"run-{run.name}" if counts[run.name] == 1 else None,
-            data_text=f"{run.name} {run.group} {run.status}".lower(),
-            data_command=places[run.name],
-        )
-        for run in comparison.runs
-    ]
-    search = tag("input", type="search", id="runs-filter", placeholder="words of a name, group or status")
-    controls = tag(
-        "p",
-        tag("label", "show runs with ", search),
-        " ",
-        tag("span", id="runs-count", role="status"),
-        class_="controls",
-    )
-    return join(
-        controls, tag("div", table(["run", "group", "status"], ["seed", *comparison.metrics], rows), id="runs-table")
-    )

@@ -1,0 +1,170 @@
+// The table of runs: words and fields filter it, columns are chosen, a click opens a run, its dots light up with it.
+const runsTable = document.querySelector("#runs-table table"), runsRows = [...runsTable.tBodies[0].rows];
+let unpackedRecords = null;
+const runsRecords = () => (unpackedRecords ??= unpack("runs-records").then(JSON.parse));
+const byId = (id) => document.getElementById(id);
+const rowOf = (name) => byId(`run-${name}`);
+
+// Filters.
+
+const fieldFilters = [...document.querySelectorAll(".controls select[data-field]")];
+const valueOf = (run, field) => (field === "status" || field === "seed" ? run[field] : run.config[field]);
+
+async function filterRuns() {
+  const words = byId("runs-words").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const chosen = fieldFilters.filter((filter) => filter.value).map((filter) => [filter.dataset.field, filter.value]);
+  const records = chosen.length ? (await runsRecords()).runs : [];
+  closeRuns(runsTable);
+  for (const row of runsRows) {
+    const hasWords = words.every((word) => row.dataset.text.includes(word));
+    row.hidden = !hasWords || !chosen.every(([field, value]) => valueOf(records[row.dataset.run], field) === value);
+  }
+  const shown = runsRows.filter((row) => !row.hidden).length, filtered = words.length || chosen.length;
+  byId("runs-count").textContent = filtered ? `${shown} of ${runsRows.length} runs` : "";
+}
+
+function showAllRuns() {
+  byId("runs-words").value = "";
+  for (const filter of fieldFilters) filter.value = "";
+  return filterRuns();
+}
+
+byId("runs-words").addEventListener("input", filterRuns);
+byId("runs-reset").addEventListener("click", showAllRuns);
+for (const filter of fieldFilters) filter.addEventListener("change", filterRuns);
+
+// Columns.
+
+function cellOf(run, name) {
+  if (name in run.config) return make("td", { textContent: run.config[name] });
+  const [text, order] = run.metrics[name] ?? ["none"];
+  const cell = make("td", { className: "number", textContent: text });
+  if (order === undefined || order === "NaN") cell.classList.add("missing");
+  else cell.dataset.value = order;
+  return cell;
+}
+
+async function toggleColumn({ target: { value: name, checked } }) {
+  const { runs } = await runsRecords(), heads = runsTable.tHead.rows[0];
+  closeRuns(runsTable);
+  if (!checked) {
+    const index = [...heads.cells].findIndex((cell) => cell.dataset.column === name);
+    for (const row of [heads, ...runsRows]) row.deleteCell(index);
+    return;
+  }
+  const head = make("th", { scope: "col" }, make("span", { role: "button", tabIndex: 0, textContent: name }));
+  head.dataset.column = name;
+  if (!(name in runs[0].config)) head.className = "number";
+  heads.append(head);
+  for (const row of runsRows) row.append(cellOf(runs[row.dataset.run], name));
+}
+
+document.querySelector(".columns").addEventListener("change", toggleColumn);
+
+// A run that is open.
+
+function closeRuns(place) {
+  for (const button of place.querySelectorAll("[aria-expanded=true]")) closeRun(button);
+}
+
+function closeRun(button) {
+  button.setAttribute("aria-expanded", "false");
+  const row = button.closest("tr");
+  if (row.nextElementSibling?.className === "details") row.nextElementSibling.remove();
+  enlargeDots(row.id.slice("run-".length), false);
+}
+
+async function openRun(button) {
+  button.setAttribute("aria-expanded", "true");
+  const row = button.closest("tr"), records = await runsRecords(), run = records.runs[row.dataset.run];
+  const curves = make("div", { className: "curves" });
+  const room = runsTable.parentElement.clientWidth;
+  const panel = make("div", { className: "run" },
+    ...(run.error ? [make("p", { className: "error", textContent: run.error })] : []),
+    pairs(records.by.map((field) => [field, run.config[field]]).concat([["seed", run.seed]])),
+    curves, pictures(run), commandLine(run.command),
+    make("details", {}, make("summary", { textContent: "Config" }),
+      pairs(Object.entries({ ...records.common, ...run.config }).sort(([a], [b]) => (a < b ? -1 : 1)))));
+  panel.style.maxWidth = `${room}px`;
+  row.after(make("tr", { className: "details" }, make("td", { colSpan: row.cells.length }, panel)));
+  await plotted;
+  enlargeDots(run.name, true);
+  drawCurves(curves, run, records);
+}
+
+const pairs = (fields) => make("dl", {}, ...fields.map(([field, value]) =>
+  make("div", {}, make("dt", { textContent: field }), make("dd", { textContent: value }))));
+
+// Those of the run that the page holds.
+function pictures(run) {
+  const held = [...document.querySelectorAll(".picture[data-run]")].filter((figure) => figure.dataset.run === run.name);
+  if (!held.length) return make("p", { className: "quiet", textContent: `Its pictures: ${run.folder}/pictures` });
+  return make("div", { className: "pictures" }, ...held.map((figure) => figure.cloneNode(true)));
+}
+
+function commandLine(command) {
+  const code = make("code", { textContent: command });
+  const copy = make("button", { type: "button", textContent: "Copy", onclick: async () => {
+    if (navigator.clipboard) {  // which a page over plain HTTP has not
+      await navigator.clipboard.writeText(command);
+      copy.textContent = "Copied";
+    } else getSelection().selectAllChildren(code);
+  } });
+  return make("p", { className: "command" }, code, " ", copy);
+}
+
+// A plot for each metric: this run, and behind it the other seeds of its group.
+function drawCurves(place, run, { runs, curves }) {
+  const names = Object.keys(curves).filter((name) => name in run.curves);
+  if (!names.length) return place.remove();
+  const wide = place.clientWidth > 640, others = runs.filter((other) => other.group === run.group && other !== run);
+  const style = getComputedStyle(place), count = names.length;
+  const axis = { zeroline: false, automargin: true, gridcolor: "#d9dee4" };
+  const layout = { height: wide ? 240 : 200 * count, margin: { l: 48, r: 12, t: 8, b: 40 }, showlegend: false,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false,
+    font: { family: style.fontFamily, size: 11, color: style.color },
+    grid: { rows: wide ? 1 : count, columns: wide ? count : 1, pattern: "independent" } };
+  const traces = names.flatMap((name, i) => {
+    const number = i ? i + 1 : "", trace = (other, line) => ({ x: other.curves[name][0], y: other.curves[name][1],
+      type: "scatter", mode: "lines", line, name: `seed ${other.seed}`, xaxis: `x${number}`, yaxis: `y${number}` });
+    layout[`xaxis${number}`] = { ...axis, title: { text: "step" } };
+    layout[`yaxis${number}`] = { ...axis, title: { text: curves[name] } };
+    const pale = { color: "#858d97", width: 1 }, strong = { color: style.getPropertyValue("--link"), width: 2.5 };
+    return [...others.filter((other) => name in other.curves).map((other) => trace(other, pale)), trace(run, strong)];
+  });
+  Plotly.newPlot(place, traces, layout, { responsive: true, displayModeBar: false });
+}
+
+runsTable.addEventListener("click", ({ target }) => {
+  const button = target.closest("td.name button");
+  if (button) button.getAttribute("aria-expanded") === "true" ? closeRun(button) : openRun(button);
+});
+
+// A row and its dots light up together.
+
+function lightRow(name) {
+  for (const row of runsTable.querySelectorAll("tr.lit")) row.classList.remove("lit");
+  if (name) rowOf(name)?.classList.add("lit");
+}
+
+let lit = null;
+runsTable.addEventListener("pointerover", async ({ target }) => {
+  const id = target.closest("tbody tr[id]")?.id ?? null;
+  if (id === lit) return;
+  lit = id;
+  await plotted;
+  lightDots(id?.slice("run-".length));
+});
+runsTable.addEventListener("pointerleave", () => {
+  lit = null;
+  lightDots(null);
+});
+
+// A link to a run, from a dot or a table, shows its row whatever is filtered.
+async function showRun(id) {
+  const row = byId(id);
+  if (!row || !runsRows.includes(row)) return;
+  if (row.hidden) await showAllRuns();
+  row.scrollIntoView({ block: "center" });
+}
+addEventListener("hashchange", () => showRun(decodeURIComponent(location.hash.slice(1))));

@@ -7,7 +7,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Num
 
 from vae_jax import data, model
 from vae_jax.comparison.ranking import best_runs, ranked_groups
@@ -45,7 +45,7 @@ PANELS = {
 }
 """The kinds of rows by their headings, each with its caption."""
 
-Images = Float[np.ndarray, "image height width channels"]
+Images = Num[np.ndarray, "image height width channels"]
 
 
 class Row(NamedTuple):

@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 
 class GroupPictures(NamedTuple):
-    """The rows of all groups, and the held-out images that they are made of; `omitted` says what is missing, and why."""
+    """The rows of all groups and the held-out images that they are made of; `omitted` says what is missing and why."""
 
     originals: bytes
     rows: list[Row]

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from vae_jax.comparison.reproduce import training_commands
 from vae_jax.comparison.results import ComparedRun, Comparison
 from vae_jax.comparison.wording import format_value
 from vae_jax.metrics import unit
@@ -13,7 +12,7 @@ from vae_jax.report.learning_curves import validation_records
 from vae_jax.report.markup import Html, compressed, join, number_cell, number_text, table, tag
 from vae_jax.report.plotly_traces import is_finite
 
-MOST_CHOICES = 40
+MOST_CHOICES = 100
 """Values of a field that a filter lists; a field of more has none, as the words find them."""
 
 MOST_POINTS = 40
@@ -106,10 +105,10 @@ def _varies(comparison: Comparison, field: str) -> bool:
 
 
 def records(comparison: Comparison) -> Html:
-    """What the page's script knows of every run, compressed: config, metrics, curves and command."""
+    """What the page's script knows of every run, compressed: config, metrics, curves, and which line its command is."""
     fields = _config_fields(comparison)
     varying = [field for field in fields if _varies(comparison, field)]
-    commands = training_commands(comparison.runs)
+    lines = {name: line for line, name in enumerate(dict.fromkeys(run.name for run in comparison.runs))}
     first = comparison.runs[0]
     content = {
         "by": [field for field in comparison.by if field in varying],
@@ -126,7 +125,7 @@ def records(comparison: Comparison) -> Html:
                 "config": {field: _text(run, field) for field in varying},
                 "metrics": {name: number_text(value) for name, value in run.metrics.items()},
                 "curves": _curves(run),
-                "command": commands[run.name],
+                "command": lines[run.name],
             }
             for run in comparison.runs
         ],

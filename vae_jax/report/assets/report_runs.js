@@ -82,7 +82,7 @@ async function openRun(button) {
   const panel = make("div", { className: "run" },
     ...(run.error ? [make("p", { className: "error", textContent: run.error })] : []),
     pairs(records.by.map((field) => [field, run.config[field]]).concat([["seed", run.seed]])),
-    curves, pictures(run), commandLine(run.command),
+    curves, pictures(run), commandLine(byId("all-commands").textContent.split("\n")[run.command]),
     make("details", {}, make("summary", { textContent: "Config" }),
       pairs(Object.entries({ ...records.common, ...run.config }).sort(([a], [b]) => (a < b ? -1 : 1)))));
   panel.style.maxWidth = `${room}px`;

@@ -161,9 +161,7 @@ def test_nan_and_missing_numbers_are_shown_as_such(tmp_path):
 
 def test_a_group_without_the_score_is_told_of_without_a_number(tmp_path):
     page = Page(write_report(tmp_path, make_comparison()))
-    assert (
-        "The highest mean elbo (nats per image, higher is better; bounds log p(x)) is that of beta beta=4" in page.text
-    )
+    assert "beta beta=4 has the highest mean elbo: " in page.text
     assert "autoencoder" in page.texts
     assert [given["title"] for _, given in page.elements if given.get("title") == "not measured"]
     assert "Without elbo:" in page.text
@@ -209,7 +207,7 @@ def test_the_answer_says_how_sure_it_is():
     best = comparison._replace(
         baseline=comparison.groups[1].name, differences=[difference._replace(group=comparison.groups[0].name)]
     )
-    assert sentences.answer(best).endswith("It is the baseline; of the others 1 of 1 are surely worse.")
+    assert sentences.answer(best).endswith("It is the baseline. Sure to be worse: 1 of 1 other group.")
     alone = comparison._replace(differences=[])
     assert sentences.answer(alone) == sentences.best_group(alone)
 

@@ -62,7 +62,7 @@ def rate_distortion(comparison: Comparison) -> Figure | None:
         plotly_traces.axis("rate, nats per image", range=x),
         plotly_traces.axis("distortion, nats per image", range=y),
     )
-    names += [name for style in drawn for name in _strength_notes(style.family, rated, style.colour)]
+    names += [name for style in drawn for name in _strength_notes(style, rated, x)]
     figure = plotly_traces.figure(lines + means + dots + keys, *axes, names=len(keys), annotations=names)
     if len(rated) < len(runs):
         _add_end_axis(figure, [run for name, run in runs.items() if name not in rated])
@@ -111,17 +111,20 @@ def _mean_line(style: Style, rated: Runs) -> Figure:
     return plotly_traces.line(style.family.name, points, style.colour)
 
 
-def _strength_notes(family: Family, rated: Runs, colour: str) -> list[Figure]:
-    """The strengths beside the means of a family's groups, the first with its name."""
+def _strength_notes(style: Style, rated: Runs, limits: Point) -> list[Figure]:
+    """The strengths beside the means of a family's groups, the first with its name; at the right edge to their left."""
     notes: list[Figure] = []
-    leaf = family.field.rpartition(".")[2]
+    family, leaf = style.family, style.family.field.rpartition(".")[2]
+    edge = limits[0] + 0.85 * (limits[1] - limits[0])
     for strength, group in zip(family.strengths, family.groups, strict=True):
         runs = [rated[name] for name in group.runs if name in rated]
         if not runs or not family.field:
             continue
         text = format_short(strength) if notes else f"{leaf}={format_short(strength)}"
-        look: Figure = {"xanchor": "left", "yanchor": "bottom", "xshift": 4, "font": {"size": 10, "color": colour}}
-        notes.append(plotly_traces.note(*_mean_point(runs), plotly_traces.escaped(text), **look))
+        rate, distortion = _mean_point(runs)
+        side: Figure = {"xanchor": "right", "xshift": -4} if rate > edge else {"xanchor": "left", "xshift": 4}
+        look: Figure = {"yanchor": "bottom", "font": {"size": 10, "color": style.colour}} | side
+        notes.append(plotly_traces.note(rate, distortion, plotly_traces.escaped(text), **look))
     return notes
 
 

@@ -29,7 +29,7 @@ def best_group(comparison: Comparison) -> str:
     among = f" among the {len(ranked)} groups that are comparable" if excluded else ""
     words = [four_digits(summary.mean), interval(summary.low, summary.high), f"over {plural(summary.n, 'seed')}"]
     numbers, kind = " ".join(filter(None, words)), wording.comparable_heading(comparison, score)
-    return f"The {extreme} mean {score} ({kind}){among} is that of {ranked[0].name}: {numbers}."
+    return f"{ranked[0].name} has the {extreme} mean {score}{among}: {numbers} ({kind})."
 
 
 def answer(comparison: Comparison) -> str:
@@ -40,7 +40,7 @@ def answer(comparison: Comparison) -> str:
         return best
     if ranked[0].name == comparison.baseline:
         worse = sum(difference.verdict == "worse" for difference in differences.values())
-        return f"{best} It is the baseline; of the others {worse} of {len(differences)} are surely worse."
+        return f"{best} It is the baseline. Sure to be worse: {worse} of {plural(len(differences), 'other group')}."
     if ranked[0].name not in differences:
         return best
     return f"{best} Against {comparison.baseline}: {verdict_phrase(differences[ranked[0].name])}."

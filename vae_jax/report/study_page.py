@@ -123,8 +123,8 @@ def header(comparison: Comparison) -> Html:
     summary = (
         f"{runs} in {groups} by {', '.join(comparison.by) or 'nothing but the seed'}: "
         f"{wording.status_counts(comparison.runs, comparison.skipped)}. "
-        f"The baseline is {comparison.baseline}. The runs of a group are averaged over, seed by seed. "
-        f"Numbers are of the {wording.checkpoint_phrase(comparison)}."
+        f"The baseline is {comparison.baseline}. A group's number is the mean over its seeds, "
+        f"of the {wording.checkpoint_phrase(comparison)}."
     )
     items = [tag("li", note) for note in notes(comparison)]
     return join(
@@ -153,8 +153,9 @@ def verdicts(comparison: Comparison, drawn: Drawn) -> Html:
     note = (
         f"Against {comparison.baseline}: means over shared seeds, 95% intervals, p-values corrected for their number."
     )
-    plots = tag("div", *_plots(comparison, drawn, ("forest", "rate_distortion")), class_="plots")
-    return join(plots, *([tag("p", note, class_="quiet"), _verdict_list(lines)] if lines else []))
+    words = [tag("p", note, class_="quiet"), _verdict_list(lines)] if lines else []
+    left = tag("div", *_plots(comparison, drawn, ("forest",)), *words)
+    return tag("div", left, *_plots(comparison, drawn, ("rate_distortion",)), class_="plots")
 
 
 def _plots(comparison: Comparison, drawn: Drawn, names: Sequence[str]) -> list[Html]:

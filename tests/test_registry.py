@@ -212,7 +212,7 @@ def test_a_misspelt_plain_name_is_answered_with_the_nearest(section, name, neare
 
 
 def test_files_that_begin_with_an_underscore_are_no_names():
-    assert registry.file_names(NETWORKS) == ["conv", "grid", "mlp", "resnet"]
+    assert registry.file_names(NETWORKS) == ("conv", "grid", "mlp", "resnet")
     for name in ("_layers", "_convolution"):
         with pytest.raises(UserError, match=rf"^name: '{name}' is unknown"):
             registry.find("name", name, NETWORKS, "make")

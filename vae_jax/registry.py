@@ -1,6 +1,7 @@
 """Names in a config to code: a file's name in one of our folders, a dotted name of the user's own, or an object's."""
 
 import contextlib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -25,10 +26,11 @@ def choose(field: str, value: str, table: dict[str, Any]) -> Any:
     return table[value]
 
 
-def file_names(package: str) -> list[str]:
+@functools.cache  # a comparison reads the configs of a thousand runs, each with ten names
+def file_names(package: str) -> tuple[str, ...]:
     """The names of the files of `package` that a config may choose: all that do not begin with _, in order."""
     modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return sorted(module.name for module in modules if not module.name.startswith("_"))
+    return tuple(sorted(module.name for module in modules if not module.name.startswith("_")))
 
 
 def find(field: str, name: str, package: str, attribute: str) -> Any:

@@ -191,7 +191,7 @@ def test_a_latent_that_does_not_vary_does_no_harm(name):
 
 def test_what_cannot_be_is_one_line():
     assert samplers.get("prior") is None
-    assert samplers.names() == ["coupling_flow", "gmm", "prior", "two_stage"]
+    assert samplers.names() == ("coupling_flow", "gmm", "prior", "two_stage")
     with pytest.raises(UserError, match=r"^sampler: 'gm' is unknown; .*mean 'gmm'\?"):
         samplers.get("gm")
     for fit, codes, fields, message in (

@@ -78,7 +78,7 @@ def get(name: str) -> Metric:
     return metric
 
 
-def names() -> list[str]:
+def names() -> tuple[str, ...]:
     """The metrics that have a file here."""
     return registry.file_names(__name__)
 

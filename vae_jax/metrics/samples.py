@@ -310,5 +310,5 @@ METRIC = Metric(
     agreement=("binarize", "labels"),
     details={"precision": True, "recall": True, "density": True, "coverage": True, "near_copies": False},
     minimum={"images": 0, "training": 0, "k": 1, "density_k": 1},
-    choices={"sampler": tuple(samplers.names())},
+    choices={"sampler": samplers.names()},
 )

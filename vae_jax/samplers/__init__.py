@@ -57,6 +57,6 @@ def get(name: str) -> Sampler | None:
     return sampler
 
 
-def names() -> list[str]:
+def names() -> tuple[str, ...]:
     """The samplers that have a file here."""
     return registry.file_names(__name__)

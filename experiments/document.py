@@ -38,10 +38,10 @@ This page is written by `python -m experiments.document` from the docstrings in 
 VARIANTS_HEAD = """# Variants
 
 A variant is one scalar loss in nats per image, in one file of vae_jax/variants, chosen by `--config.variant.name`. This
-page has all of them by purpose; [which variant do I want?](choosing.md) is the short way in.
+page lists all of them by purpose; [which variant do I want?](choosing.md) is the short version.
 
-It is written by `python -m experiments.document` from the docstrings of the variants and of the configs that train
-them. "Swept" fields may differ within one compiled program.
+`python -m experiments.document` writes it from the docstrings of the variants and of the configs that train them.
+"Swept" fields may differ within one compiled program.
 
 """
 

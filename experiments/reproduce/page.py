@@ -59,7 +59,7 @@ def _detail(row: Row, measured: Mapping[str, Any]) -> str:
         *([f"median {_number(row, statistics.median(measured['values']))}"] if row.median else []),
         *([f"by `{row.metric}`"] if row.metric else []),
         f"{steps[0]:,} steps" + (f" to {steps[-1]:,}" if len(steps) > 1 else ""),
-        f"{measured['seconds'] / 60:.0f} min for all seeds on {measured['devices']}, of a machine that others used",
+        f"{measured['seconds'] / 60:.0f} min for all seeds on {measured['devices']} of a shared machine",
         f"jax {measured['jax']}, commit {measured['commit']}, {measured['date']}",
     ]
     if measured["active_units"] is not None:

@@ -7,14 +7,14 @@ Search     python -m launch.search --config=configs/digits.py --workdir=runs/sea
            (beta, free bits, learning rate, width of the code; docs/search.md)
 Time       10,000 steps in 9 to 11 s on 2 CPU cores (jax 0.10.2), the process about 15 s
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
-           seed 0, 300 test images, nats per image, digits drawn anew from grey levels:
+           seed 0, 300 test images, nats per image, dynamically binarised:
 
     variant            elbo      distortion   rate    active units
     beta, beta = 1    -22.49     16.34        6.15    16 of 16
     autoencoder         -         2.89         -      16 of 16
 
-The autoencoder's distortion is of codes without noise; it has no rate, and its draws from the prior
-are no digits. The argument of the config is the variant: configs/digits.py:autoencoder.
+The autoencoder's distortion is of codes without noise; it has no rate, and its draws from the prior are not digits. The
+argument of the config is the variant: configs/digits.py:autoencoder.
 """
 
 from vae_jax.config import defaults

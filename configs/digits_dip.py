@@ -1,9 +1,9 @@
 """DIP-VAE on the digits, type I with the paper's larger weights on the diagonal.
 
 Command    python -m experiments.train --config=configs/digits_dip.py --workdir=runs/digits_dip
-Time       6,000 steps in 14 to 32 s on 2 CPU cores that others were using (jax 0.10)
+Time       6,000 steps in 14 to 32 s on 2 shared CPU cores (jax 0.10)
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
-           seed 0, 300 test images, nats per image, digits drawn anew from grey levels; S over the 300:
+           seed 0, 300 test images, nats per image, dynamically binarised; S over the 300:
 
     lambda_od   lambda_d   type   elbo      distortion   rate   active units   sum S_ij^2   sum (S_ii - 1)^2
     0           0          I     -22.68     16.51        6.16   16 of 16       0.247        6.027

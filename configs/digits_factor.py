@@ -1,9 +1,9 @@
 """FactorVAE on the digits, beside a larger beta at the same distortion.
 
 Command    python -m experiments.train --config=configs/digits_factor.py --workdir=runs/digits_factor
-Time       6,000 steps in 28 s on 2 CPU cores that others were using (jax 0.10.2)
+Time       6,000 steps in 28 s on 2 shared CPU cores (jax 0.10.2)
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
-           seed 0, 6,000 steps, 300 test images, nats per image, digits drawn anew from grey levels;
+           seed 0, 6,000 steps, 300 test images, nats per image, dynamically binarised;
            TC is that of the 1,497 training images' posteriors, computed exactly, D's the adversary's estimate:
 
     variant, gamma           elbo      distortion   rate   TC      D's TC   accuracy   active units

@@ -1,9 +1,9 @@
-"""Inverse autoregressive flow on the digits with two latents, which an image cannot settle independently.
+"""Inverse autoregressive flow on the digits with two latents, which are not independent given an image.
 
 Command    python -m experiments.train --config=configs/digits_flow.py --workdir=runs/digits_flow
-Time       6,000 steps in 21 s on 2 CPU cores that others were using (jax 0.10.2)
+Time       6,000 steps in 21 s on 2 shared CPU cores (jax 0.10.2)
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
-           300 test images, nats per image, digits drawn anew from grey levels; seed 0, and the ELBO of seeds 1, 2:
+           300 test images, nats per image, dynamically binarised; seed 0, and the ELBO of seeds 1, 2:
 
     latents   variant          elbo      distortion   rate    seeds 1, 2
     2         beta, beta = 1   -23.81    21.12        2.69    -24.27, -23.95
@@ -11,10 +11,10 @@ Measured   with --config.data.validation=0, so that all but the test images are 
     16        beta, beta = 1   -22.68    16.51        6.17
     16        flow             -22.68    16.72        5.96
 
-With two latents the flow is worth 0.3 to 0.5 nats on unseen images, and 0.4 still after 10,000 steps (-23.27 against
+With two latents the flow is worth 0.3 to 0.5 nats on unseen images, and still 0.4 after 10,000 steps (-23.27 against
 -23.70, seed 0). It is worth less where deeper networks find codes that a Gaussian fits: with two hidden layers of 128
-for one of 400, -23.28 against -23.38. With 16 latents it is worth nothing on unseen images: the training ELBO gains
-0.15 (-22.75 against -22.90) and the held-out one does not, so there it only fits the 1,497 images more closely.
+in place of one of 400, -23.28 against -23.38. With 16 latents it is worth nothing on unseen images: the training ELBO
+gains 0.15 (-22.75 against -22.90) and the held-out one does not, so there it only fits the 1,497 images more closely.
 Paper      Kingma et al. 2016 have no experiment of this size; configs/mnist_flow.py is theirs in part.
 """
 

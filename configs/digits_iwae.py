@@ -1,11 +1,11 @@
 """IWAE on the digits: ten draws an image inside the logarithm, the encoder's gradient doubly reparameterised.
 
 Command    python -m experiments.train --config=configs/digits_iwae.py --workdir=runs/digits_iwae
-Time       6,000 steps in 39 s on 2 CPU cores that others were using (jax 0.10.2)
+Time       6,000 steps in 39 s on 2 shared CPU cores (jax 0.10.2)
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
-           seed 0, 6,000 steps, 300 test images, nats per image, digits drawn anew from grey levels. log p(x) is
+           seed 0, 6,000 steps, 300 test images, nats per image, dynamically binarised. log p(x) is
            the bound of 500 draws, whatever was trained (`make(likelihood, samples=500)` on the run's
-           weights), the mean of eight drawings of the digits, which are the same for each row:
+           weights), the mean over eight binarisations of the digits, which are the same for each row:
 
     variant                        log p(x)   bound    elbo     distortion   rate   effective   active units
     beta, beta = 1                 -22.50       -     -22.68    16.51        6.17      -        16 of 16
@@ -16,11 +16,11 @@ Measured   with --config.data.validation=0, so that all but the test images are 
     miwae, 2 x 5 draws, dreg       -22.29    -22.34   -23.33    17.28        6.05     0.53      16 of 16
     piwae, 2 x 5 draws, dreg       -22.25    -22.39   -23.48    17.25        6.23     0.50      16 of 16
 
-"bound" is of the draws trained with, for piwae the encoder's, of 5, and from one drawing of the digits. Every row is
-better than the VAE by 0.2 nats or more, and each has a worse ELBO; which is best, one seed does not tell. The
-lead shrinks with training: after 1,000 steps the dreg run's bound is -22.71 and the VAE's ELBO -23.29, and the VAE
-needs its 6,000 steps to come to -22.68. A step of ten draws costs several of the VAE's, so for the same time, not the
-same steps, the comparison is less flattering. On MNIST the paper has 1.6 nats at K = 50 (configs/papers/burda_2016.py).
+"bound" takes as many draws as training (for piwae the encoder's 5) and one binarisation of the digits. Every row is
+better than the VAE by 0.2 nats or more, and each has a worse ELBO; one seed does not tell which is best. The lead
+shrinks with training: after 1,000 steps the dreg run's bound is -22.71 and the VAE's ELBO -23.29, and the VAE needs its
+6,000 steps to reach -22.68. A step of ten draws costs several of the VAE's, so at equal time instead of equal steps the
+comparison is less flattering. On MNIST the paper has 1.6 nats at K = 50 (configs/papers/burda_2016.py).
 """
 
 from vae_jax.config import defaults

@@ -1,9 +1,9 @@
 """The regularised autoencoder on the digits, its decoder's kernels under a squared norm.
 
 Command    python -m experiments.train --config=configs/digits_rae.py --workdir=runs/digits_rae
-Time       6,000 steps in 19 s on 2 CPU cores that others were using (jax 0.10.2)
+Time       6,000 steps in 19 s on 2 shared CPU cores (jax 0.10.2)
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
-           seed 0, 300 test images, nats per image, digits drawn anew from grey levels; 2,000 draws:
+           seed 0, 300 test images, nats per image, dynamically binarised; 2,000 draws:
 
     regularizer, weights                     distortion    mixture: FD, sure   one Gaussian   N(0, I)
     beta, beta = 1                              16.50         -                    -          0.29   0.26
@@ -15,10 +15,10 @@ Measured   with --config.data.validation=0, so that all but the test images are 
 
 FD is the Frechet distance to the held-out images as Gaussians over pixels (0.13 for the training images), "sure" the
 share of draws to which a logistic regression of real digits gives a class at more than 0.9 (0.79 for held-out ones).
-The density that is fitted afterwards is what makes draws of this model: N(0, I) has not even the codes' scale, one
-Gaussian has it, and draws between the classes. Each regulariser then brings the draws nearer, for 0.4 to 1.7 nats of
-distortion. They are crisp, and so a classifier is sure of more of them than of the VAE's; yet about half are no digit,
-and by FD they lie further from the data than the VAE's.
+This model needs the density that is fitted afterwards to draw from: N(0, I) does not even have the codes' scale. One
+Gaussian has it, but draws between the classes. Each regulariser then brings the draws nearer, for 0.4 to 1.7 nats of
+distortion. They are crisp, and so a classifier is sure of more of them than of the VAE's. Yet about half are not
+digits, and by FD they lie further from the data than the VAE's.
 Paper      Ghosh et al. 2020 has MNIST: configs/mnist_rae.py.
 """
 

@@ -2,9 +2,9 @@
 
 Command    python -m experiments.train --config=configs/digits_realnvp.py --workdir=runs/digits_realnvp
            (configs/digits_realnvp.py:beta and :vamp --config.variant.components=50 for the others; --config.seed=1)
-Time       10,000 steps in about 100 s on 2 CPU cores that others were using (jax 0.10.2); the VampPrior 45 s
+Time       10,000 steps in about 100 s on 2 shared CPU cores (jax 0.10.2); the VampPrior 45 s
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
-           10,000 steps, 300 test images, nats per image, digits drawn anew from grey levels; the mean of seeds 0, 1, 2,
+           10,000 steps, 300 test images, nats per image, dynamically binarised; the mean of seeds 0, 1, 2,
            and the ELBO of each:
 
     prior                          elbo      distortion   rate    seeds 0, 1, 2
@@ -16,7 +16,7 @@ The learned prior is worth 0.3 to 0.4 nats on unseen images. Fifty pseudo-inputs
 each stands for some of the 1,497 images, where a flow has to learn the shape. Four blocks of networks (64,) gave -22.36
 for seed 0 (--config.variant.blocks=4 "--config.variant.hidden=(64,)", with ELU in the networks, which cost 0.04).
 It is worth nothing where two hidden layers of 128 bend N(0, I) themselves and use fewer latents (seed 0, 3,000 steps at
-a rate of 2e-3, a tenth of the images for validation): -22.75 against -22.72, and -22.63 of the VampPrior.
+a rate of 2e-3, a tenth of the images for validation): -22.75 against -22.72, and -22.63 for the VampPrior.
 Paper      Xu et al. 2019 have no experiment of this size.
 """
 

@@ -1,9 +1,9 @@
 """The VampPrior on the digits, with 50 pseudo-inputs.
 
 Command    python -m experiments.train --config=configs/digits_vamp.py --workdir=runs/digits_vamp
-Time       10,000 steps in 19 s on 2 CPU cores that others were using (jax 0.10.2)
+Time       10,000 steps in 19 s on 2 shared CPU cores (jax 0.10.2)
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
-           seed 0, 10,000 steps, 300 test images, nats per image, digits drawn anew from grey levels:
+           seed 0, 10,000 steps, 300 test images, nats per image, dynamically binarised:
 
     prior                    elbo      distortion   rate    active units
     N(0, I) (beta = 1)      -22.49     16.34        6.15    16 of 16
@@ -12,8 +12,8 @@ Measured   with --config.data.validation=0, so that all but the test images are 
     mixture, K = 500        -22.03     15.69        6.34    16 of 16
 
 One component is one Gaussian and gains nothing; fifty give most of what 500 do at half the time. The rate of a mixture
-is one draw's, the N(0, I) one exact. Draws from the prior are digits more often than those of the VAE.
-Active units count latents whose mean moves by 0.1, a width that means less where the prior is no N(0, 1).
+is from one draw, that of N(0, I) is exact. Draws from the prior are digits more often than those of the VAE. Active
+units count latents whose mean moves by 0.1, a width that means less where the prior is not N(0, 1).
 """
 
 from vae_jax.config import defaults

@@ -10,7 +10,7 @@ Measured   with --config.data.validation=0, so that all but the test images are 
     beta, beta = 1   -103.03     75.82       27.21    20 of 20
     autoencoder         -        62.93         -      20 of 20
 
-The ELBO of one draw is unbiased; its standard error here is about 0.25 nats, of the 10,000 images.
+The ELBO of one draw is unbiased; its standard error over the 10,000 images is about 0.25 nats here.
 docs/samples_vae.png and docs/samples_autoencoder.png are the samples.png of these two runs.
 """
 

@@ -1,7 +1,7 @@
 """Inverse autoregressive flow on MNIST: the flow of Kingma et al. 2016 in a smaller network.
 
 Command    python -m experiments.train --config=configs/mnist_flow.py --config.data.path=FOLDER
-Time       2,000 steps in 6 minutes on 2 CPU cores that others were using (jax 0.10.2)
+Time       2,000 steps in 6 minutes on 2 shared CPU cores (jax 0.10.2)
 Measured   5 of the 100 epochs, with --config.train.steps=2000: seed 0, test split, nats per image, one draw:
 
     variant            elbo              distortion   rate    active units
@@ -13,7 +13,7 @@ Paper      -79.10 nats is its best log p(x), by importance sampling on dynamical
 
 The paper's: 32 latents, two steps of width 320 (its smallest flow; the largest has eight of 1920), dynamic
 binarisation. Not the paper's: the networks, which are ResNets there and the plain convolutions of
-configs/mnist_conv.py here, the learning rate and the 100 epochs. Its numbers are of those networks and no goal
+configs/mnist_conv.py here, the learning rate and the 100 epochs. Its numbers belong to those networks and are no target
 for this one.
 """
 

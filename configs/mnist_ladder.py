@@ -1,7 +1,7 @@
 """The ladder VAE of five layers on MNIST (Sonderby et al. 2016): 64, 32, 16, 8 and 4 latents, warm-up of 200 epochs.
 
 Command    python -m experiments.train --config=configs/mnist_ladder.py --config.data.path=FOLDER
-Time       6,000 steps in 9 minutes on 2 CPU cores that others were using (jax 0.10.2); the whole takes 15 hours
+Time       6,000 steps in 9 minutes on 2 shared CPU cores (jax 0.10.2); the full run takes 15 hours
 Measured   24 of the 2,000 epochs, with --config.train.steps=6000 --config.schedule.steps=600 (beta 1 after two epochs):
            seed 0, test split, nats per image, one draw:
 

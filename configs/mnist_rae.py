@@ -1,7 +1,7 @@
 """The regularised autoencoder on MNIST, near the setting of Ghosh et al. 2020: 16 latents, squared error, RAE-L2.
 
 Command    python -m experiments.train --config=configs/mnist_rae.py --config.data.path=FOLDER
-Time       2,000 steps in 150 s on 2 CPU cores that others were using (jax 0.10.2); the whole is 30 times that
+Time       2,000 steps in 150 s on 2 shared CPU cores (jax 0.10.2); the full run is 30 times that
 Measured   with --config.train.steps=2000 --config.evaluation.every=1000 --config.checkpoint.every=1000:
            seed 0, test split: distortion 457.8 nats per image (448.7 of them are the normaliser of sigma^2 = 1/2: a
            squared error of 9.03 over the 784 pixels), 16 of 16 latents active
@@ -14,8 +14,8 @@ There: batch 100, 100 epochs, Adam at 5e-4, images padded to 32 pixels, four con
 transposed ones back, batch normalisation, and the weights 1e-4 on z^2 and 1e-7 on squared kernels beside a mean
 squared error. By vae_jax/variants/rae.py these are beta_z = 0.0128 and lambda_reg = 1.02e-4 beside its sum, a
 gaussian of sigma^2 = 1/2.
-Not as there: the images are 28 pixels, the network is far smaller and has no batch normalisation, and the
-decoder's dense kernels are under the norm too, not the transposed convolutions' alone. No FID is computed here.
+Different here: the images are 28 pixels, the network is far smaller and has no batch normalisation, and the decoder's
+dense kernels are regularised too, not only the transposed convolutions'. No FID is computed here.
 """
 
 import math

@@ -4,9 +4,9 @@ Command    python -m experiments.train --config=configs/scenes.py --workdir=runs
 Time       a step of 64 images takes about 0.25 s of one CPU core: 40 minutes for 10,000
 Measured   with --config.data.validation=0, so that all but the test images are trained on:
            600 steps at --config.data.resolution=32 --config.train.learning_rate=2e-3, seed 0, nats per image:
-           ELBO 1,805, rate 31.5, 10 of 10 latents active; hues of walls and floor are there, shapes not yet
+           ELBO 1,805, rate 31.5, 10 of 10 latents active; hues of walls and floor are learned, shapes not yet
 
-The gaussian's sigma is one learned number, so that beta = 1 weighs distortion and rate as their own units ask (the
+The gaussian's sigma is one learned number, so that at beta = 1 distortion and rate are in the same units (the
 distortion is a negative number once sigma is small). The full grid has 480,000 images and takes no memory;
 --config.data.sizes and --config.data.resolution make smaller ones, --config.data.split holds combinations out or
 correlates factors. The argument of the config is the variant: configs/scenes.py:ada learns from pairs that share

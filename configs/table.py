@@ -1,20 +1,21 @@
-"""The rows of a table: columns standardised, a Gaussian of linear mean whose one scale is learned.
+"""The rows of a table: columns standardised, under a Gaussian with a linear mean and one learned scale.
 
 Command    vae-jax train --config=table --config.data.path=wine.csv --config.data.labels=kind --workdir=runs/wine
-Time       5,000 steps in 21 s on 2 CPU cores that others were using (jax 0.10.2)
+Time       5,000 steps in 21 s on 2 shared CPU cores (jax 0.10.2)
 Measured   wine.csv is load_wine of scikit-learn, 178 rows of 13 columns and the kind: seed 0, test split, nats per row:
 
     checkpoint                          elbo              active units
     step 1000, best by validation      -129.9 +- 21.3     4 of 4
     step 5000, last                    -209.2 +- 41.0     4 of 4
 
-So few rows are soon known by heart: the learned scale shrinks to what the training rows allow, and unseen rows pay.
-Take the best checkpoint, or --config.train.patience=3.
+So few rows are soon memorised: the learned scale shrinks to fit the training rows, and unseen rows get worse. Take the
+best checkpoint, or --config.train.patience=3.
 
-A cell that is empty is missing: the encoder sees its column's mean, and the likelihood leaves it out. A latent that is
-worth its nats explains several columns at once; what is a column's own is noise here, and the one scale is a mean over
-columns. `likelihood.scale=pixel` gives every cell its own, from the decoder, and fits small tables by heart.
-Rows are trained on as pictures one pixel high; numbers are nats per row. vae_jax/data/table.py says how files are read.
+A cell that is empty is missing: the encoder sees its column's mean, and the likelihood leaves it out. A latent is worth
+its nats only if it explains several columns at once. What is particular to one column is noise here, and the one scale
+is a mean over columns. `likelihood.scale=pixel` gives every cell its own scale, from the decoder, and memorises small
+tables. Rows are trained on as pictures one pixel high; numbers are nats per row. vae_jax/data/table.py says how files
+are read.
 """
 
 from vae_jax.config import defaults

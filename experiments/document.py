@@ -25,10 +25,9 @@ METRICS_HEAD = """# Metrics
 
     vae-jax evaluate --workdir=runs/sprites --metrics=mig,dci,likelihood:k=5000
 
-computes metrics of a trained run. Results join the run's evaluation.json: `mig`, its details `mig.x`, and
-`mig.protocol`, the parameters that made it. The defaults are the reference protocol. With other parameters, results
-stand under the words that asked for them (`likelihood:k=100`). A run whose config.evaluation.metrics names metrics
-computes them after its last step.
+computes metrics of a trained run and adds them to its evaluation.json: `mig`, its details `mig.x`, and `mig.protocol`,
+the parameters used. The defaults are the reference protocol. With other parameters, results are named as they were
+requested (`likelihood:k=100`). A run whose config.evaluation.metrics names metrics computes them after its last step.
 
 A metric of your own is a module that defines `METRIC` ([your own code](extending.md#a-metric)).
 
@@ -39,10 +38,10 @@ This page is written by `python -m experiments.document` from the docstrings in 
 VARIANTS_HEAD = """# Variants
 
 A variant is one scalar loss in nats per image, in one file of vae_jax/variants, chosen by `--config.variant.name`. This
-page has all of them by purpose; [which variant do I want?](choosing.md) is the short way in.
+page lists all of them by purpose; [which variant do I want?](choosing.md) is the short version.
 
-It is written by `python -m experiments.document` from the docstrings of the variants and of the configs that train
-them. "Swept" fields may differ within one compiled program.
+`python -m experiments.document` writes it from the docstrings of the variants and of the configs that train them.
+"Swept" fields may differ within one compiled program.
 
 """
 

@@ -40,7 +40,7 @@ adamax, amsgrad, lamb, lion, muon, nadam, radam, rmsprop, schedule_free, sgd, yo
 cosine, warmup_cosine, steps or exponential. `train.learning_rate` and `train.weight_decay` are swept in one compiled
 program. Decay is of kernels only: not of biases, norms or a codebook.
 
-Layers and counts below are of the defaults on 28x28x1 images with 16 latents (grid: 196, four for each of 7x7 places)
+Layers and counts below are for the defaults on 28x28x1 images with 16 latents (grid: 196, four for each of 7x7 places)
 and a Bernoulli likelihood, one number a pixel. A kernel's shape is inputs x outputs: a convolution's inputs are the
 numbers in its window (nine pixels of 64 channels are 576), a transposed convolution's outputs are the numbers in its
 window. Parameters that are in no kernel are biases and the scales of norms. `python -m experiments.network_page`

@@ -7,15 +7,15 @@ Protocol   784-200-200-50 and its mirror, tanh, Bernoulli pixels, Glorot's unifo
            drawn anew at each visit (table 1) or once and for all (table 2). -log p(x) by 5,000 draws, test images.
 Deviates   Batches of 100, and the rate falls as a half cosine from 1e-3 to 0 over 400 epochs (200 at k = 5 and 50): at
            k = 1 an eighth of the passes and a fortieth of the steps. All 60,000 images are trained on and the last step
-           is measured, as there. With fixed pixels, of which 50,000 are trained on, 100 epochs, of which validation
-           chooses: longer runs learn the training bits by heart. -log p(x) is by 1,000 draws; the page says what 5,000
+           is measured, as there. With fixed pixels it trains on 50,000 images for 100 epochs, and validation chooses
+           the checkpoint: longer runs memorise the training bits. -log p(x) is by 1,000 draws; the page says what 5,000
            would change.
 Paper      -log p(x), nats per image: VAE 86.76, IWAE k = 5 85.54, k = 50 84.78; fixed pixels, VAE 88.71.
            DReG's gradient on the same network, by those who re-ran it: k = 5 84.90.
 Measured   vae_k1: 88.67 nats (4 seeds, 88.46 to 88.89): worse by 1.91 nats
            vae_k1_fixed: 92.61 nats (4 seeds, 92.47 to 92.76): worse by 3.90 nats
            Both have 15 active units (seed 0) where the paper has 19 at k = 1, from step 25,000 on. ELBOs of training
-           and test images end 0.7 nats apart (vae_k1: -91.4 and -92.1): steps are what is short, not images.
+           and test images end 0.7 nats apart (vae_k1: -91.4 and -92.1): steps are lacking, not images.
 """
 
 from vae_jax.config import defaults

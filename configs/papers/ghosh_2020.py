@@ -9,13 +9,13 @@ Deviates   784-512-256-16 and its mirror, binarised pixels, 12,000 steps of 100 
            half cosine; all 60,000 images are trained on, three seeds. Frechet distance in the features of this
            project's classifier (vae_jax/metrics/samples.py), of 10,000 samples from the 10,000 test images: numbers do
            not compare with the papers'; their order may.
-Paper      For models whose codes are points the mixture is far better than N(0, I), of which they know nothing; for the
-           VAE it is somewhat better, as is the second stage.
+Paper      For models whose codes are points the mixture is far better than N(0, I), which they were never trained
+           towards; for the VAE it is somewhat better, as is the second stage.
 Measured   autoencoder_prior: 242.8 FD (3 seeds, 236.0 to 249.6): no published number
            autoencoder_gmm: 5.8 FD (3 seeds, 5.4 to 6.1): no published number
            autoencoder_two_stage: 17.8 FD (3 seeds, 17.0 to 18.6): no published number
            autoencoder_coupling_flow: 5.3 FD (3 seeds, 3.0 to 7.6): no published number
-           As in the papers any density of an autoencoder's codes is far ahead of N(0, I). As many training images have
+           As in the papers any density of an autoencoder's codes is far ahead of N(0, I). As many training images score
            0.5. The second VAE is behind the two others, which three seeds do not tell apart.
 """
 

@@ -1,4 +1,4 @@
-"""Sonderby et al. 2016's ladder, as deep as a public repository has it: twelve layers, fixed bits of MNIST.
+"""Sonderby et al. 2016's ladder, as deep as in a public repository: twelve layers, fixed bits of MNIST.
 
 Command    python -m experiments.reproduce --only=ladder --binarized_mnist=FOLDER
            (one run: python -m experiments.train --config=configs/papers/sonderby_2016.py:ladder_12)

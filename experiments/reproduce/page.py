@@ -13,13 +13,13 @@ DIGITS = {"nats": 2, "dB": 2, "FD": 1, "": 3}
 FEWEST_SEEDS = 3
 """Of two, an interval is so wide that it has everything in it."""
 
-HEAD = """# Numbers of papers, made again
+HEAD = """# Published numbers, measured again
 
     python -m experiments.reproduce --mnist=FOLDER --binarized_mnist=FOLDER
 
-Each row is a config in `configs/papers`, whose docstring has the paper's protocol and where this one deviates, most of
-all in steps: a row that is worse may only want more. A paper's number is reproduced where ours is within the tolerance
-of the row (half a nat, a tenth of a decibel), or the 95% interval of our mean over three or more seeds has it in it.
+Each row is a config in `configs/papers`. Its docstring has the paper's protocol and where ours deviates, most of all in
+steps: a worse row may only need more of them. A paper's number counts as reproduced if ours is within the row's
+tolerance (half a nat, a tenth of a decibel), or if the 95% interval of our mean over three or more seeds contains it.
 Intervals are over training seeds; "images" is the standard error over test images, the median of the seeds' own.
 
 | | paper | published | here | 95% interval | seeds | images | verdict |
@@ -59,7 +59,7 @@ def _detail(row: Row, measured: Mapping[str, Any]) -> str:
         *([f"median {_number(row, statistics.median(measured['values']))}"] if row.median else []),
         *([f"by `{row.metric}`"] if row.metric else []),
         f"{steps[0]:,} steps" + (f" to {steps[-1]:,}" if len(steps) > 1 else ""),
-        f"{measured['seconds'] / 60:.0f} min for all seeds on {measured['devices']}, of a machine that others used",
+        f"{measured['seconds'] / 60:.0f} min for all seeds on {measured['devices']} of a shared machine",
         f"jax {measured['jax']}, commit {measured['commit']}, {measured['date']}",
     ]
     if measured["active_units"] is not None:

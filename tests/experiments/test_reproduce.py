@@ -64,7 +64,7 @@ def test_every_row_is_a_config_and_a_metric_that_there_are(row):
 def test_the_readme_quotes_the_page():
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     text = (ROOT / "README.md").read_text()
-    quoted = text.partition("## Numbers of papers, made again")[2].partition("\n## ")[0]
+    quoted = text.partition("## Published numbers, measured again")[2].partition("\n## ")[0]
     lines = [line for line in quoted.splitlines() if line.startswith("| ")][1:]
     assert len(lines) == 5
     assert set(lines) <= set(rows)

@@ -2,7 +2,7 @@
 
 Purpose    use of the latents
 Shows      how many latents a model uses at all.
-Misleads   when codes have another scale than N(0, 1), as of `vq`, `rae` or a learned prior; and it does not say how
+Misleads   when codes do not have the scale of N(0, 1), as with `vq`, `rae` or a learned prior; and it does not say how
            much a latent carries.
 
     active units = #{j : Var_x(E[z_j | x]) > 0.01}

@@ -3,33 +3,33 @@
 Purpose    use of the latents
 Shows      where the rate goes: into information about the image, into dependence between latents, into a mismatch with
            the prior.
-Misleads   when there are few images for so narrow posteriors: compare both estimates of the information before you
-           trust the split.
+Misleads   when posteriors are narrow and images few: compare both estimates of the information before you trust the
+           split.
 
     E KL(q(z|x) || p(z)) = I(x; z) + KL(q(z) || p(z)),    q(z) = 1/N sum_n q(z|x_n)
     KL(q(z) || p(z)) = TC + sum_j KL(q(z_j) || p(z_j)),   TC = KL(q(z) || prod_j q(z_j))
 
 The second line (Chen et al. 2018) holds where the prior is factorised: N(0, I). In nats, all at least 0 but for the
-draws' noise. The first number is KL(q(z) || p(z)): what a decoder is given from the prior that it never saw in
-training, and the other way round. One z is drawn from each of N = 10,000 held-out images, and q(z) is the whole mixture
-over all N, the image's own posterior included. For these N images that is exact and each mean without bias. The
-estimators of a minibatch that train beta-TCVAE are not: variants/tcvae.py.
+draws' noise. The first number is KL(q(z) || p(z)): how far the codes that the decoder saw in training are from those
+that the prior draws. One z is drawn from each of N = 10,000 held-out images, and q(z) is the whole mixture over all N,
+the image's own posterior included. For these N images that is exact, and each mean is unbiased. The minibatch
+estimators that train beta-TCVAE are biased: variants/tcvae.py.
 
-The N images are too few to stand for all images that there could be. In expectation over them
+N images are too few to stand for all possible images. In expectation over them
 
     E log q(z|x)/q(z)  <=  I(x; z)  <=  E log q(z|x)/q'(z),    q' without the image's own posterior
 
 (Poole et al. 2019). The left is `mutual_information`, at most log N: near that (9.21 for 10,000) it only counts the
-images. What it lacks is then in KL(q(z) || p(z)), which is too high, as TC is, by (latents - 1) log N where each latent
-alone tells the images apart. The right, by Jensen's inequality on the mean of posteriors on which z does not depend, is
-`mutual_information_leave_one_out`, without an upper end where posteriors are narrow and far apart. Where both agree the
-split is right, and else rate - leave_one_out <= KL <= the first number.
+images. What it lacks is then in KL(q(z) || p(z)), which is too high. So is TC, by (latents - 1) log N where each latent
+alone tells the images apart. The right is `mutual_information_leave_one_out`, by Jensen's inequality on the mean of
+posteriors on which z does not depend; it has no upper limit where posteriors are narrow and far apart. Where both agree
+the split is right; otherwise rate - leave_one_out <= KL <= the first number.
 
-The rate is in closed form under N(0, I), of each image's z under any other prior. The KLs are the rate less the
+The rate is in closed form under N(0, I), and at each image's z under any other prior. The KLs are the rate less the
 information, image by image: the parts add up to the rate but for rounding. The standard errors are of means over
-images, as if each were drawn anew with its z; for these images alone they are too large. TC is of the posterior's
-draws, that of gaussian_tc of its means and of a Gaussian. A conditional variant gets each image's label, and its q(z)
-is over images and labels.
+images, as if each were drawn anew with its z; for these images alone they are too large. TC is that of the posterior's
+draws, where gaussian_tc takes its means and a Gaussian. A conditional variant gets each image's label, and its q(z) is
+over images and labels.
 """
 
 import math

@@ -1,9 +1,9 @@
 """The log-likelihood of held-out images by annealed importance sampling (Neal 2001; Wu et al. 2017).
 
 Purpose    fit to unseen images
-Shows      the same as `likelihood`, whatever the encoder is worth, and how far the estimate may still be off.
-Misleads   when the gap is large beside the differences that you read; and the gap is of simulated images, real ones may
-           be harder.
+Shows      the same as `likelihood`, however good the encoder is, and how far the estimate may still be off.
+Misleads   when the gap is large beside the differences that you read; the gap is measured on simulated images, and real
+           ones may be harder.
 
     pi_t(z) = p(z) p(x|z)^beta_t,    0 = beta_0 < ... < beta_T = 1,    z_0 ~ p(z),  z_t by HMC on pi_t from z_{t-1}
 
@@ -12,11 +12,12 @@ Misleads   when the gap is large beside the differences that you read; and the g
 In nats per image. E[w] = p(x) however good or bad the encoder is, so the estimate is a lower bound in expectation, and
 exceeds log p(x) by b nats with probability e^-b at most. It rises with the number of temperatures T and of chains K;
 with T = 1 it is importance sampling from the prior. `effective` is (sum w)^2 / (K sum w^2), the mean over images: near
-1/K one chain carries all the weight. `standard_error` is that of the mean over images, of the images' own differences.
+1/K one chain carries all the weight. `standard_error` is that of the mean over images, from the differences between
+images.
 
-How far the bound is from log p(x) shows on images that the model makes itself, z ~ p(z), x ~ p(x|z), by
-bidirectional Monte Carlo (Grosse et al. 2015): their z is an exact draw of p(z|x), from which chains run back to the
-prior with E[w] = 1/p(x).
+Images that the model makes itself, z ~ p(z), x ~ p(x|z), show how far the bound is from log p(x), by bidirectional
+Monte Carlo (Grosse et al. 2015): their z is an exact draw of p(z|x), and chains run from it back to the prior with
+E[w] = 1/p(x).
 
     simulated_lower  as above,    simulated_upper = -E log 1/K sum_k w_k of the way back,    gap = upper - lower
 
@@ -26,22 +27,22 @@ real images, which may be less likely and harder.
 beta_t is sigmoid(8 t/T - 4), scaled to [0, 1]. Wu et al. take 10,000 temperatures, 16 chains and moves of 10 leapfrog
 steps, on GPUs; the default here has a twentieth of the temperatures: raise them until the gap is small beside the
 differences that you compare. Step sizes that adapt to their own chain would break the chain's invariance and with it
-the bound. So a pilot run, of 4 chains for each image at 400 temperatures, adapts one for each image and temperature
-towards an acceptance of 0.65, and the chains that count are others, whose step sizes are fixed before they start.
-`acceptance` is theirs. A pilot magnifies rounding: another machine gives other step sizes, a little, and another draw
-of the estimate. The default takes 4 minutes of CPU time, 2 on 2 cores, for a decoder of 50-200-200-784, and in
-proportion to images x chains x temperatures x leapfrog steps; a VAE trained on MNIST for 10 epochs has a gap of 0.11
-nats there, and of 0.04 at 1,000 temperatures. On beta = 1 of configs/digits.py with data.validation=0, all 300 test
-images:
+the bound. So a pilot run of 4 chains for each image at 400 temperatures adapts a step size for each image and
+temperature, towards an acceptance of 0.65. The chains that count are others and start with these step sizes fixed;
+`acceptance` is theirs. A pilot magnifies rounding: on another machine the step sizes differ a little, and so does the
+draw of the estimate. The default takes 4 minutes of CPU time, 2 minutes on 2 cores, for a decoder of 50-200-200-784;
+time is in proportion to images x chains x temperatures x leapfrog steps. A VAE trained on MNIST for 10 epochs has a gap
+of 0.11 nats at the default, and of 0.04 at 1,000 temperatures. On beta = 1 of configs/digits.py with data.validation=0,
+all 300 test images:
 
     likelihood:k=5000               -22.267
     ais:images=0:temperatures=100   -22.292    gap 0.22
     ais:images=0                    -22.273    gap 0.05    standard errors, of the images, 0.20
 
-For variants whose prior density can be differentiated by the whole code: a part that is discrete (vq, joint), a label
-(conditional) or an integral over layers above (ladder) cannot. Grey levels under a Bernoulli have no density, here as
-in `likelihood`. Both metrics estimate the same quantity for a run: the larger of the two lower bounds is the better
-one.
+The prior's density must be differentiable by the whole code. That excludes codes with a discrete part (vq, joint) or a
+label (conditional), and a prior that is an integral over layers above (ladder). Grey levels under a Bernoulli have no
+density, here as in `likelihood`. Both metrics estimate the same quantity for a run: the larger of the two lower bounds
+is the better one.
 """
 
 import math

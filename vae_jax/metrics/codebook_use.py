@@ -8,9 +8,9 @@ Misleads   when held-out images are few, as few images cannot use many codes; an
 
 In codes: from 1, where one stands for everything, to K, where all are used alike (van den Oord et al. 2017 log it of a
 batch, and so does training here; few images cannot use many codes). `codebook_use.used` is the share of the K codes
-that stand for anything at all in the held-out split, `codebook_use.dead` the share that do not, 1 in sum. All groups of
-latents share one codebook and are counted together: two groups that use one code each, not the same, come out as two.
-More use is not better by itself: it is the price of a low distortion, at most log K nats for each group.
+that stand for anything at all in the held-out split, `codebook_use.dead` the share that do not; they add up to 1. All
+groups of latents share one codebook and are counted together: two groups that use one code each, not the same, come out
+as two. More use is not better by itself: it is the price of a low distortion, at most log K nats for each group.
 """
 
 import jax

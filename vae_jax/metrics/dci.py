@@ -14,15 +14,15 @@ R_jk >= 0 says how much latent j matters to a classifier of factor k that gets a
 with entropies in base K (factors) and J (latents). All in [0, 1]: D is 1 where each latent matters to one factor alone,
 C where each factor needs one latent alone, I where every factor is predicted. As Locatello et al. 2019 measure it:
 10,000 images to learn from, 5,000 to be judged by, posterior means, 100 rounds of trees of depth 3. "dci" is D, as in
-tables that give one number; the paper's I was an error, and its R a lasso's or a random forest's, other numbers. Trees
-find whatever is there, linear or not, and give other latents small importances, never quite zero: on sprites the
+tables that give one number. The paper's I is an error, and its R is from a lasso or a random forest: other numbers.
+Trees find whatever is there, linear or not, and give other latents small importances, never quite zero: on sprites the
 factors themselves score D = C = 1.000, and noise 0.002. Duplicates share importance by chance.
 
-`trees` says whose they are. "sklearn" is scikit-learn's GradientBoostingClassifier, which published scores were made
-with. "own" is the same trees on latents cut into 256 bins of equally many images, all factors at once, in a fraction of
-the time (vae_jax/metrics/_boosted_trees.py). "lightgbm" is LightGBM's LGBMClassifier (the extra `lightgbm`) by the gain
-of its splits: its trees are deeper, and its scores other numbers. So are those by counts of its splits, its own default
-and what the library disent takes. Of one draw of images:
+`trees` chooses the implementation. "sklearn" is scikit-learn's GradientBoostingClassifier, which published scores used.
+"own" is the same trees on latents cut into 256 bins of equally many images, all factors at once, in a fraction of the
+time (vae_jax/metrics/_boosted_trees.py). "lightgbm" is LightGBM's LGBMClassifier (the extra `lightgbm`) by the gain of
+its splits: its trees are deeper, and its scores other numbers. Importances by counts of its splits, which are its own
+default and what the library disent takes, give other numbers again. For one draw of images:
 
     vae-jax train --config=sprites --config.variant.beta=4 --config.train.steps=3000 --workdir=runs/sprites
     vae-jax evaluate --workdir=runs/sprites --metrics=dci,dci:bins=64,dci:trees=sklearn,dci:trees=lightgbm
@@ -34,7 +34,7 @@ and what the library disent takes. Of one draw of images:
     own, 64 bins    0.057   0.119   0.374      0.432   0.363   0.948
     lightgbm        0.032   0.059   0.419      0.365   0.312   0.975
 
-To the right standardised factors of 3, 6, 4, 4 and 4 values times a matrix of N(0, 1), and noise of deviation 0.3.
+To the right: standardised factors of 3, 6, 4, 4 and 4 values, times a matrix of N(0, 1), plus noise of deviation 0.3.
 Fewer bins memorise less, and predict factors of many values better: x by 0.025 with 64 bins, by 0.013 with 256. On
 grids of fewer images than are drawn, where the test images are among those to learn from, exact cuts score higher. D is
 NaN where one factor alone varies and C for a single latent: there is nothing to be distinct from. A factor that took

@@ -2,7 +2,7 @@
 
 Purpose    disentanglement, where factors are known
 Shows      whether the latent that stays still betrays which factor was held fixed.
-Misleads   by being kind: a latent that carries two factors is not punished if others are stiller.
+Misleads   by being lenient: a latent that carries two factors is not punished if others are stiller.
 
     vote  = argmin_j Var_b(z_j) / Var(z_j)    over a batch of images alike in factor k
     score = accuracy of the majority vote: each latent stands for the factor it was most often the stillest of

@@ -6,12 +6,12 @@ Misleads   as independence: only covariances count. Unused latents count by the 
 
     TC = KL(N(m, S) || prod_j N(m_j, S_jj)) = -1/2 log det R,    S the codes' covariance, R their correlations
 
-In nats, 0 where latents are uncorrelated, and without an upper end: infinite where one is a linear function of
+In nats, 0 where latents are uncorrelated, and without an upper limit: infinite where one is a linear function of
 others, as duplicates are. Of the posterior means of 10,000 held-out images, so that it needs no factors. Means are
-correlated where samples need not be: penalties on q(z) leave this free to grow. Only second moments
-count, so codes may depend on each other and score 0. It does not change when latents are rescaled, yet a latent that is
-not used still counts by the correlations of its tiny mean. A constant latent is independent of all and adds nothing.
-Finite counts add about latents (latents - 1) / (4 images).
+correlated where samples need not be: penalties on q(z) leave this free to grow. Only second moments count, so codes may
+depend on each other and score 0. It does not change when latents are rescaled, yet a latent that is not used still
+counts by the correlations of its tiny mean. A constant latent is independent of all and adds nothing. Finite counts add
+about latents (latents - 1) / (4 images).
 """
 
 import numpy as np

@@ -10,11 +10,11 @@ Misleads   for unbounded latents: noise alone scores 0.36 on sprites, and rescal
 
 In [0, 1]; 1 where each latent is a function of one factor. As the authors' code measures it: 10,000 images, the maximum
 over the nuisance factors as the 0.99 quantile of the images that share the value (`quantile` = 1 is the paper's
-maximum), the normaliser a true maximum. So latents that know nothing are near 0 only if bounded: the largest of 10,000
-normal ones is 3.9 deviations away where their 0.99 quantile is 2.6, and normal noise scores 0.36 on sprites. Latents
-count by their range: rescaling one changes the score. disentanglement_lib also cuts factors into 20 bins, so that one
-of 32 values is never really held; here values are as they are. Constant latents are left out; NaN where none is left
-(0 in the library).
+maximum), the normaliser a true maximum. So latents that carry nothing are near 0 only if they are bounded: the largest
+of 10,000 normal ones is 3.9 deviations away where their 0.99 quantile is 2.6, and normal noise scores 0.36 on sprites.
+Latents count by their range: rescaling one changes the score. disentanglement_lib also cuts factors into 20 bins, so
+that one of 32 values is never really held; here each value is its own class. Constant latents are left out; NaN where
+none is left (0 in the library).
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What each latent knows of the image: I(x; z_j), from the aggregate posterior of held-out images.
+"""What each latent knows about the image: I(x; z_j), from the aggregate posterior of held-out images.
 
 Purpose    use of the latents
 Shows      how many nats each latent carries about the image.
@@ -9,10 +9,10 @@ Misleads   as a total: the sum counts what latents share more than once. And N i
 In nats. The expectation is over one draw of z for each of N = 10,000 images, the mixture over all N, the image's own
 posterior included (the index-code information of Hoffman & Johnson 2016, one latent at a time). So it is, without bias,
 the information of z_j about which of these N images it is: at most log N = 9.2. It is less than the information about
-an image among all that there could be, and little less while a posterior is far wider than the range of the means over
-N. Leaving the own posterior out would err upwards instead. Never above the latent's KL from a prior of independent
-latents but for the draw's noise: what is missing is KL(q(z_j) || p(z_j)). The first number is the sum over latents: the
-information of all of them together plus the total correlation of q(z), which tells more than once what latents share.
+one of all possible images, but little less while a posterior is far wider than the range of the means over N. Leaving
+the image's own posterior out would err upwards instead. Never above the latent's KL from a prior of independent latents
+but for the draw's noise: what is missing is KL(q(z_j) || p(z_j)). The first number is the sum over latents: the
+information of all of them together plus the total correlation of q(z), which counts what latents share more than once.
 """
 
 import jax.numpy as jnp

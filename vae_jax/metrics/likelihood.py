@@ -1,26 +1,27 @@
-"""The log-likelihood of held-out images: by importance sampling (Burda et al. 2016, section 3), or as a whole sum.
+"""The log-likelihood of held-out images: by importance sampling (Burda et al. 2016, section 3), or as a sum over codes.
 
 Purpose    fit to unseen images
 Shows      how well a model fits images that it has not seen, in one number that compares across variants.
-Misleads   when `effective` is near 1/K: the bound is loose, and looser for one model than for another. Numbers of other
-           binarisations or other likelihoods do not compare.
+Misleads   when `effective` is near 1/K: the bound is loose, and looser for one model than for another. Numbers under
+           different binarisations or likelihoods do not compare.
 
     log p(x) >= E log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),    z_k ~ q(z|x)
 
 In nats per image. A lower bound in expectation that rises with K to log p(x). `effective` shows how far it has come:
 the mean over images of (sum w)^2 / (K sum w^2): near 1/K one draw carries all the weight and the bound is loose.
-`standard_error` is that of the mean over images: of the images' own differences, not of the bound's bias. K = 5000 is
-the field's custom. Draws are streamed in chunks, so memory does not grow with K; draw k is a function of (key, image,
-k), so a larger K goes on from the same draws. Binarised data are drawn once, as in evaluation. Works for every variant
-whose codes have a density; not comparable between likelihoods of other kinds of data.
+`standard_error` is that of the mean over images: it has the differences between images, not the bound's bias. K =
+5000 is the field's custom. Draws are streamed in chunks, so memory does not grow with K; draw k is a function of (key,
+image, k), so a larger K continues the same draws. Binarised data are drawn once, as in evaluation. It works for every
+variant whose codes have a density. It does not compare across likelihoods of different kinds of data.
 
-Where codes are of a finite set (vq) the posterior is a point and all draws are the same code, so K is not used and
-there is no `effective`. `codes` says how many terms were added up of
+If codes come from a finite set (vq), the posterior is a point and all draws are the same code: K is not used and there
+is no `effective`. `codes` says how many terms were added up of
 
     log p(x) = log sum_c p(x|c) p(c)
 
-Up to 65,536 codes it is all of them, each decoded once for a batch of images, and the number is log p(x) itself. Of
-more it is 1, the code nearest to the encoder's means: a lower bound, the ELBO, and no estimate of how far below it is.
+Up to 65,536 codes it is all of them, each decoded once for a batch of images, and the result is log p(x) itself. With
+more codes it is one term, the code nearest to the encoder's means: a lower bound, the ELBO, and nothing says how far
+below log p(x) it is.
 """
 
 import math

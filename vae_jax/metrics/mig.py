@@ -11,8 +11,8 @@ As Locatello et al. 2019 measure it: 10,000 images, posterior means, each latent
 [0, 1]; 1 where each factor has one latent to itself and no bin holds two of its values: the 32 places of sprites, in 20
 bins, allow 0.85 at most. Chen et al. 2018 (eq. 6), who gave the score its name, take another quantity, samples of z and
 the aggregate posterior: metrics/mig_sampled.py. The bins favour codes that fill their range evenly, a far outlier
-costs resolution, and finite counts leave some (bins - 1)(values - 1) / (2 images) nats of information between what is
-independent. With a single latent there is no second and the gap is its own.
+costs resolution, and finite counts leave some (bins - 1)(values - 1) / (2 images) nats of information between
+independent variables. With a single latent there is no second and the gap is its own.
 """
 
 import numpy as np

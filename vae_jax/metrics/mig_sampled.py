@@ -10,10 +10,10 @@ Misleads   when posteriors are narrow, as it is then too high; and beside tables
 In [0, 1] but for noise. z is drawn from the posterior, so what its noise hides does not count: it is lower than
 metrics/mig.py, which cuts posterior means into bins and which most tables report. Chen et al. take all images of the
 grid as the mixture, 7 billion densities a latent for 10,000 draws. Here the mixture is of 10,000 of them, drawn without
-return, with one draw of z from each: exact with these images for the whole data set. Beside the grid's, the mixture of
-a value's few images is lumpy, and what its lumps give away counts as information: too high, up to H(v) once posteriors
-are narrower than the range of the means over the images of a value. With `images` as many as the grid has it is the
-paper's own.
+replacement, with one draw of z from each: exact if these images were the whole data set. Compared with the grid's, the
+mixture of a value's few images is lumpy, and what the lumps give away counts as information. So it is too high, by up
+to H(v) once posteriors are narrower than the range of the means over the images of a value. If `images` is the size of
+the grid, it is the paper's own.
 """
 
 import jax

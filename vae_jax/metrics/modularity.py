@@ -8,9 +8,9 @@ Misleads   read alone: independent codes that know nothing score 0.68 on sprites
 
 As Locatello et al. 2019 measure it: 10,000 images, posterior means, each latent cut into 20 equally wide bins.
 In [0, 1]; 1 where no latent knows of a second factor, 0 where each knows of all alike. Independent codes do not come
-near 0: their informations are noise of unlike size (0.68 on sprites). It says nothing of whether factors are found at
-all, or by how many latents: explicitness and completeness do. Information is not divided by the factor's entropy, so a
-factor of few values can never weigh as much as one of many. A constant latent knows of nothing and is left out;
+near 0: their mutual informations are noise of unequal size (0.68 on sprites). It does not say whether factors are found
+at all, or by how many latents: explicitness and completeness do. Information is not divided by the factor's entropy, so
+a factor of few values can never weigh as much as one of many. A constant latent knows of nothing and is left out;
 disentanglement_lib counts it as 0, which calls a latent that is not used an entangled one. NaN where none is left.
 """
 

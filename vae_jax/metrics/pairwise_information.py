@@ -8,7 +8,7 @@ Misleads   when latents are unused, which lowers it, and when three or more late
 
 In nats, at least 0 and at most log 20 = 3.0; 0 where no latent depends on another. Of the posterior means of 10,000
 held-out images: it needs no factors. This is the study's unsupervised mutual information score. Unlike the Gaussian
-total correlation it sees dependence of every shape, but of two latents at a time alone, and a far outlier costs
+total correlation it sees dependence of every shape, but only between two latents at a time, and a far outlier costs
 resolution. Finite counts leave some (bins - 1)^2 / (2 images) nats, 0.018 here, between independent latents that fill
 all their bins. A constant latent knows of nothing and counts with 0: unused latents lower the score. Each latent's mean
 over the others is beside it. NaN for a single latent, which has no other.

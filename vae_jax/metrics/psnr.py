@@ -2,7 +2,7 @@
 
 Purpose    quality of reconstructions
 Shows      how near reconstructions are to the images, pixel by pixel.
-Misleads   as a measure of looks: blur scores well, a sharp edge out of place badly. Of black and white images it
+Misleads   as a measure of looks: blur scores well, a sharp edge out of place badly. On black and white images it
            compares with no other number.
 
     PSNR = mean over images of 10 log10(1 / MSE_i),    MSE_i = mean over pixels and channels of (x - x')^2
@@ -10,9 +10,9 @@ Misleads   as a measure of looks: blur scores well, a sharp edge out of place ba
 In decibels; the peak is 1, the range of grey levels. x is what the encoder is shown, binarised where training did that,
 and x' the expected image at its code, the posterior mean as a rule, clipped to [0, 1]; 10,000 held-out images.
 `psnr.pooled` is 10 log10(1 / mean MSE), one ratio of all pixels: never above the mean, and the same where all images
-come out alike. Papers give either, and seldom say which. Infinite where an image comes out exactly. A mean of squares
-rewards blur: a sharp edge out of place costs twice a soft one. For black and white images it measures how sure the
-decoder is of each pixel, and does not compare with a PSNR of grey images.
+come out alike. Papers give either, and seldom say which. It is infinite where an image comes out exactly. A mean of
+squares rewards blur: a sharp edge out of place costs twice a soft one. For black and white images it measures how sure
+the decoder is of each pixel, and does not compare with a PSNR of grey images.
 """
 
 import jax.numpy as jnp

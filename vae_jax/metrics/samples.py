@@ -3,39 +3,41 @@
 Purpose    quality of samples
 Shows      whether draws look like the data (Frechet distance, precision, density) and whether they cover the data
            (recall, coverage).
-Misleads   read one number at a time: a decoder that always draws one picture has high precision and no recall. Numbers
-           compare for one data set and one count alone.
+Misleads   when one number is read alone: a decoder that always draws one picture has high precision and no recall.
+           Numbers compare only for one data set and one count.
 
     FD = |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2)    of means and covariances: Frechet (Heusel et al. 2017)
     precision, recall    share of samples in the data's manifold, of data in the samples' (Kynkaanniemi et al. 2019)
     density = 1/(k N') sum_ij [x'_i in B_j],  coverage = 1/N sum_j [some x'_i in B_j]               (Naeem et al. 2020)
 
-B_j is the closed ball around image j that reaches its k-th nearest other image, a manifold the union of a set's balls.
-k is 3 for precision and recall, 5 for density and coverage. Samples are expected images p(x | z), z ~ p(z), clipped to
-[0, 1]; data are held-out images, grey (thresholded where training did that); as many of one as of the other, 10,000 or
-all there are (`images`). A conditional variant is given their labels. FD is in squared units of the features, 0 at
-best, and depends on the classifier (vae_jax/metrics/_feature_classifier.py) and the count: compare runs on one dataset
-alone, beside `frechet_of_data`, that of as many training images. That is a scale and no bound: the classifier was
-taught those images and is surer of them, and with few images the two sets differ by chance. Precision, recall and
-coverage are in [0, 1]; fresh data score 1 - 2^-k in coverage and 1 in density, which has no upper end. The authors'
-code of density and coverage has open balls, in which duplicates, with balls of radius 0, are not even in their own.
+B_j is the closed ball around image j that reaches its k-th nearest other image; a manifold is the union of a set's
+balls. k is 3 for precision and recall, 5 for density and coverage. Samples are expected images p(x | z), z ~ p(z),
+clipped to [0, 1]; data are held-out images, grey (thresholded where training did that); there are equally many of both,
+10,000 or all there are (`images`). A conditional variant is given their labels. FD is in squared units of the features,
+0 at best, and depends on the classifier (vae_jax/metrics/_feature_classifier.py) and the count: compare runs on one
+dataset alone, beside `frechet_of_data`, that of as many training images. That is a scale and not a bound: the
+classifier was trained on those images and is surer of them, and with few images the two sets differ by chance.
+Precision, recall and coverage are in [0, 1]; fresh data score 1 - 2^-k in coverage and 1 in density, which has no upper
+end. The authors' code of density and coverage has open balls: duplicates have balls of radius 0 and are not even in
+their own.
 
 `near_copies` is the share of samples that look copied from a training image: those with
 
     min_t |x - t| / min_h |x - h| <= c,    t training, h held-out images, |.| over pixels
 
 where c is such that 0.01 of the held-out images (each without itself) fall below. Copies score 1, fresh data 0.01. A
-plain bar on |x - t| is set by the simplest images (MNIST's ones) and misses inexact copies of others, and soft images
-can pass it that are no copies: they are near to everything, to held-out images as much. Where over 1% of the held-out
-images are training images too, as the square's turns are, c is 0 and `near_copies_of_data` says what fresh data score.
+plain threshold on |x - t| is set by the simplest images (MNIST's ones) and misses inexact copies of others. Soft images
+can pass it without being copies: they are near to everything, to held-out images as much. Where over 1% of the held-out
+images are training images too, as rotations of the square are, c is 0 and `near_copies_of_data` says what fresh data
+score.
 
 z may also be drawn from a density fitted to the codes of training images: `samples:sampler=gmm`, two_stage or
 coupling_flow (docs/samplers.md). Far better scores than those of `sampler=prior` mean that the codes of the data are
 not spread as the prior is: the decoder is the same.
 
-The features know what separates classes, and little else. Expected images are softer than data, more so the fewer grey
-levels data have, and score worse for it. One outlier among the data makes a large ball: recall and precision rise by
-it, density and coverage hardly.
+The features describe what separates classes, and little else. Expected images are softer than data, more so the fewer
+grey levels data have, and score worse for it. One outlier among the data makes a large ball: it raises recall and
+precision, but hardly density and coverage.
 """
 
 from collections.abc import Callable

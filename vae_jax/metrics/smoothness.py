@@ -10,16 +10,17 @@ Misleads   when a decoder ignores its code, or is very soft: then all lines are 
     path     = sum over pairs of sum_t s_t  /  sum over pairs of |f(x_T) - f(x_0)|
 
 f are the features of a classifier of the data's own labels (vae_jax/metrics/_feature_classifier.py), x expected images
-clipped to [0, 1], T = 10 steps, 1,000 pairs. Evenness is in [1/T, 1]: 1 where all steps are of one length, 1/T where
-all happens in one. A path is at least 1, its length in chords. `plausible` is the share of midpoints of which the
-classifier is surer than of the least sure 5% of held-out images, so that the data score 0.95; `plausible_ends` is that
-of the reconstructions at the ends of the line, without which a soft decoder looks like a bad line. `pixel`,
-`pixel_path` and `pixel_plausible` are those of the same pairs mixed in pixels: two images that fade into each other.
+clipped to [0, 1], T = 10 steps, 1,000 pairs. Evenness is in [1/T, 1]: 1 where all steps have one length, 1/T where all
+change is in one step. A path is at least 1, its length in chords. `plausible` is the share of midpoints of which the
+classifier is surer than of the least sure 5% of held-out images, so that the data score 0.95. `plausible_ends` is that
+share for the reconstructions at the ends of the line; without it a soft decoder looks like a bad line. `pixel`,
+`pixel_path` and `pixel_plausible` are the same numbers for pairs mixed in pixels: two images that fade into each other.
 
 A straight line is not where the model puts its mass: N(0, I) in many dimensions has little mass in the middle. Even
 steps alone are no virtue, as fading has them too; read evenness with the midpoints. A classifier is sure of much that
-is no picture. Where codes hold a label (conditional) pairs are of one class: no decoder was given a mixture of labels,
-and the numbers are of easier lines. Pairs that decode to the same features all along have no steps and are left out.
+does not look like a picture. If codes hold a label (conditional), both ends of a line have the same class, because no
+decoder was trained on a mixture of labels; such lines are easier. Pairs that decode to the same features all along have
+no steps and are left out.
 """
 
 import math

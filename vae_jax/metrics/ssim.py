@@ -2,8 +2,8 @@
 
 Purpose    quality of reconstructions
 Shows      how near reconstructions are to the images in local light, contrast and structure.
-Misleads   on small images, whose window is cut, and on wide even ground, where a faint veil costs much and a black
-           border is free gain.
+Misleads   on small images, whose window is cut, and on large flat areas, where a faint haze costs much and a black
+           border scores for free.
 
     SSIM = (2 m m' + C1)(2 s_xx' + C2) / ((m^2 + m'^2 + C1)(s_x^2 + s_x'^2 + C2)),    C1 = 0.01^2,  C2 = 0.03^2
 
@@ -13,8 +13,8 @@ window fits, channels and images. In [-1, 1], 1 for the same image. x is what th
 training did that, and x' the expected image at its code, the posterior mean as a rule, clipped to [0, 1]; 10,000
 held-out images.
 Images of under 11 pixels have the window cut to the largest odd size that fits, of the same deviation; `ssim.window` is
-its side, and numbers of other windows do not compare. On even ground C2 alone dampens noise: a grey veil over a black
-border costs much, and a border that is left black lifts the mean of a soft picture.
+its side, and numbers of other windows do not compare. On flat areas C2 alone dampens noise: a grey haze over a black
+border costs much, and a border that is left black raises the mean of a soft picture.
 """
 
 import jax.numpy as jnp

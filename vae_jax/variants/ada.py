@@ -2,7 +2,7 @@
 
 Purpose    disentangled factors
 Take it    where images come in pairs that share some factors, and no label says which. Not for single images. Its ELBO
-           is of pairs and compares with no other variant's: compare the metric `likelihood`.
+           is for pairs and compares with no other variant's: compare the metric `likelihood`.
 Command    vae-jax train --config=sprites:ada --workdir=runs/sprites_ada
 
     loss = 1/2 sum over the two images of [distortion + beta * rate], both under averaged posteriors:
@@ -10,14 +10,14 @@ Command    vae-jax train --config=sprites:ada --workdir=runs/sprites_ada
     d_j  = KL(q(z_j | x_1) || q(z_j | x_2)),    tau = (max_j d_j + min_j d_j) / 2
     q~(z_j | x_i) = average(q(z_j | x_1), q(z_j | x_2))  where d_j < tau, taken to be shared;  else q(z_j | x_i)
 
-`average` says which: "group", mean and variance each the mean of the two (Ada-GVAE; Hosoya 2019), or "product",
-their product N(z; m_1, v_1) N(z; m_2, v_2) to the power 1/2, the geometric mean (Ada-ML-VAE; Bouchacourt et al.
-2018). The product itself, as ML-VAE is written, has half that variance: two equal posteriors would become
-another one. The geometric mean leaves them, and is what the authors of Ada-ML-VAE released.
+`average` is "group" or "product". "group" averages the means and the variances (Ada-GVAE; Hosoya 2019). "product" is
+N(z; m_1, v_1) N(z; m_2, v_2) to the power 1/2, the geometric mean (Ada-ML-VAE; Bouchacourt et al. 2018). The product
+itself, as ML-VAE is written, has half that variance: two equal posteriors would become a narrower one. The geometric
+mean leaves them as they are, and the authors of Ada-ML-VAE released it.
 
 No label says which factors a pair shares, nor how many. Data with factors give the pairs (config.data.changed factors
-differ in each). Where all d_j are equal, two equal images for one, nothing is below tau and nothing averaged. The code
-of an image alone is the mean of its own posterior. A posterior that has seen x_2 still gives a lower bound on log
+differ in each). Where all d_j are equal, as for two equal images, nothing is below tau and nothing is averaged. The
+code of a single image is the mean of its own posterior. A posterior that has seen x_2 still gives a lower bound on log
 p(x_1), so `elbo` is one of the two images' mean, log p(x)/2 + log p(x')/2. The x' of a held-out x is any image of the
 grid, training images among them: this ELBO and its parts are never compared with those of another variant. The metrics
 `likelihood` and `ais` take images alone, and compare. `shared` counts averaged latents. `free_bits` nats of each

@@ -2,7 +2,7 @@
 
 Purpose    sharp reconstructions
 Take it    as the baseline, or where reconstructions are all that matters: no rate competes with them. Not for draws
-           from the prior, which are no data; a fitted sampler draws better (docs/samplers.md).
+           from the prior, which do not look like data; a fitted sampler draws better (docs/samplers.md).
 Command    vae-jax train --config=digits:autoencoder --workdir=runs/digits_autoencoder
 
     loss = -log p(x | z),    z = the encoder's mean + noise * epsilon,    epsilon ~ N(0, I)

@@ -2,7 +2,7 @@
 
 Purpose    disentangled factors
 Take it    to choose the rate yourself, in nats, and to let latents come into use one after another as it rises. Above
-           the VAE's own rate the ELBO is worse for it.
+           the VAE's own rate the ELBO gets worse.
 Command    vae-jax train --config=digits_capacity --workdir=runs/digits_capacity
 
     loss = E_q(z|x)[-log p(x|z)] + gamma * |KL(q(z|x) || p(z)) - C(step)|
@@ -11,10 +11,10 @@ Command    vae-jax train --config=digits_capacity --workdir=runs/digits_capacity
 With gamma = 1 and C = 0 it is the VAE, with C = 0 the beta-VAE of beta = gamma. The rate lands on C
 where gamma outweighs what another nat of rate saves in distortion; the paper takes gamma = 1000
 and C up to 25 nats over 100,000 steps. The KL inside |.| is the mean over the whole batch, as in the code
-of Locatello et al. 2019: C is the capacity of the channel, an average over images. Read for one image at
-a time, as eq. 8 is written, every image would have to cost C nats, easy or not; that is another model,
-and by Jensen's inequality its loss is never lower. `free_bits` nats of each latent count towards C
-as spent, whether they are or not (Kingma et al. 2016, eq. 15). No `beta`: the ramp is its schedule.
+of Locatello et al. 2019: C is the capacity of the channel, an average over images. Read for one image at a time, as eq.
+8 is written, every image would have to cost C nats, easy or not. That is another model, and by Jensen's inequality its
+loss is never lower. `free_bits` nats of each latent count towards C as spent, whether they are or not (Kingma et al.
+2016, eq. 15). No `beta`: the ramp is its schedule.
 """
 
 import jax.numpy as jnp

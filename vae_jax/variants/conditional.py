@@ -8,22 +8,22 @@ Command    vae-jax train --config=digits_conditional --workdir=runs/digits_condi
     loss = E_q(z|x,y)[-log p(x|z,y)] + beta * KL(q(z|x,y) || p(z)),    p(z) = N(0, I)
          =        distortion         + beta *          rate
 
-Encoder and decoder are told the label. The encoder sees one more image channel, a learned plane for each
-class: before a dense layer that is any bias for each class, and convolutions see it too. The decoder takes
-the latents and then the label as one of `classes` numbers that is 1: such a code is what stands for an
-image, and what prior draws are; without `labels` draw i is of class i modulo `classes`, the classes in turn.
+Encoder and decoder get the label. The encoder sees it as one more image channel, a learned plane for each class: before
+a dense layer such a plane acts as a bias for each class, and convolutions see it too. The decoder gets the latents and
+then the label, one-hot in `classes` numbers. Such a code stands for an image, and the prior draws such codes; without
+`labels` draw i is of class i modulo `classes`, the classes in turn.
 
-In the paper's letters x is what is given and y what is made. There the prior is a network's, p(z|y) in the letters
-here. Here it is N(0, I) whatever the label, as the paper allows and as in Kingma et al. 2014 (model M2 where every
-label is known). No image model is lost that a Gaussian p(z|y) would give: a decoder that knows y can shift and scale z
+The paper's x is the condition and its y the output. Its prior is a network, p(z|y) in the letters used here. Here the
+prior is N(0, I) whatever the label, as the paper allows and as in Kingma et al. 2014 (model M2 where every label is
+known). This loses no image model that a Gaussian p(z|y) would give: a decoder that knows y can shift and scale z
 itself, at the same rate. So z need not hold what the label says of the image, and is left with the style: hold z and
 change the label.
 
 The ELBO bounds log p(x|y), another quantity than the log p(x) of the other variants: the label costs nothing. If
-classes are equally likely, log p(x) >= log p(x|y) - log(classes): subtract log 10 = 2.30 nats from this ELBO for ten
-classes before holding it against another's. Trap: between images of two classes an interpolation decodes mixtures of
-labels, which the decoder was never given. `free_bits` nats of each latent's rate go unpenalised (Kingma et al. 2016,
-eq. 15).
+classes are equally likely, log p(x) >= log p(x|y) - log(classes): for ten classes, subtract log 10 = 2.30 nats from
+this ELBO before you compare it with another variant's. Trap: an interpolation between images of two classes decodes
+mixtures of labels, which the decoder has never seen. `free_bits` nats of each latent's rate go unpenalised (Kingma et
+al. 2016, eq. 15).
 """
 
 from dataclasses import dataclass

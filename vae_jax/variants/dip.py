@@ -1,4 +1,4 @@
-"""DIP-VAE, types I and II (Kumar et al. 2018, eq. 6 and 7): the codes' covariance is drawn to the identity.
+"""DIP-VAE, types I and II (Kumar et al. 2018, eq. 6 and 7): the codes' covariance is pulled towards the identity.
 
 Purpose    disentangled factors
 Take it    for uncorrelated latents by a cheap penalty on covariances. Latents that are uncorrelated may still depend on
@@ -10,13 +10,11 @@ Command    vae-jax train --config=digits_dip --workdir=runs/digits_dip
     type I     S = Cov_x[mean(x)]
     type II    S = Cov_x[mean(x)] + E_x[diag(sigma^2(x))] = Cov_q(z)[z], by the law of total covariance
 
-Both lambdas zero leave the beta-VAE. Covariances are the whole batch's, divided by its size and not by
-one less: the covariance of its empirical distribution, finite for a batch of one. sigma^2 is exp(logvar);
-exp(2 logvar), or a diagonal taken of the batch x latent matrix, as some libraries have it, is another
-quantity. The square of a batch's covariance
-exceeds the data's by about S_ii S_jj / batch for each pair: a floor that only larger batches lower.
-The defaults are of type I; type II goes with lambda_d = lambda_od (Locatello et al. 2019).
-The penalties are logged without their weights.
+With both lambdas zero it is the beta-VAE. Covariances are over the whole batch, divided by its size and not by one
+less: the covariance of its empirical distribution, finite for a batch of one. sigma^2 is exp(logvar). Some libraries
+take exp(2 logvar), or the diagonal of the batch x latent matrix: other quantities. The square of a batch's covariance
+exceeds the data's by about S_ii S_jj / batch for each pair: a floor that only larger batches lower. The defaults are of
+type I; type II goes with lambda_d = lambda_od (Locatello et al. 2019). The penalties are logged without their weights.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""FactorVAE (Kim & Mnih 2018, eq. 2): a weight on the codes' total correlation, which an adversary estimates.
+"""FactorVAE (Kim & Mnih 2018, eq. 2): the codes' total correlation is penalised, and an adversary estimates it.
 
 Purpose    disentangled factors
 Take it    to lower the total correlation by an adversary, which sees dependence of any shape. It trains a second
@@ -10,25 +10,25 @@ Command    vae-jax train --config=digits_factor --workdir=runs/digits_factor
 
     TC = E_q(z)[log q(z) - sum_j log q(z_j)] ~ E_q(z)[D_joint(z) - D_permuted(z)]
 
-D tells z ~ q(z) from z' ~ prod_j q(z_j) by two logits, P is their softmax: the best D has the log density ratio as the
-difference of its logits. z' is a batch of codes, each latent of it in an order of its own. One scalar serves both
-players: the first line's gradient is stopped at D and the second's at the codes, so each is trained by its own line
-alone. With gamma = 0 the networks have the gradient of the beta-VAE, and with beta = 1 too of the VAE; the scalar is
-theirs plus the adversary's loss, log 2 where D cannot tell the two apart.
+D tells z ~ q(z) from z' ~ prod_j q(z_j) by two logits, and P is their softmax: for the best D the difference of the
+logits is the log density ratio. z' is a batch of codes in which each latent has an order of its own. One scalar serves
+both players: the first line's gradient is stopped at D and the second's at the codes, so each is trained by its own
+line alone. With gamma = 0 the networks have the gradient of the beta-VAE, and with beta = 1 as well that of the VAE.
+The scalar then is theirs plus the adversary's loss, log 2 where D cannot tell the two apart.
 
 The paper's algorithm 2 takes z' from a second batch. Here z' comes from the same images by a second draw of
 epsilon. The adversary's loss is a mean over z plus a mean over z', and no term holds both: however the two
 depend on one another, it has the same expectation and so has its gradient. All that matters is that z' by itself is
-right. Half a batch for each would be the algorithm to the letter, but takes half of its images from the
-VAE, and where data come in an order, as test sets may, D would tell the halves by it. What must not be shared is
-the gradient: through z', or through the second line's z, the encoder would help its opponent.
-Two latents of one z' come from the same image once in a batch by chance, so TC is read low, by little.
-The order is of the whole batch and from the key alone: each device finds the same and takes its share.
+right. Half a batch for each would be the algorithm to the letter. But it takes half of the VAE's images away, and if
+data come in an order, as test sets may, D could tell the halves apart by it. What must not be shared is the gradient:
+through z', or through the second line's z, the encoder would help its opponent. By chance, two latents of one z' come
+from the same image about once in a batch, so TC is read slightly low. The permutation is of the whole batch and depends
+on the key alone: each device computes the same one and takes its share.
 
 D's estimate is as good as D. It lags behind the codes: with gamma > 0 it tends to 0, accuracy to 1/2, well
 before the TC of q(z) does, and it may come out below 0. The adversary has its own Adam (b1 0.5, b2 0.9). The paper's
-is 6 layers of 1000 at a rate of 1e-4, some ninety times the default's cost; on codes of 8x8 digits held fixed,
-true TC 0.43, smaller ones found in 3,000 steps
+has 6 layers of 1000 at a rate of 1e-4, some ninety times the default's cost. On fixed codes of 8x8 digits, whose true
+TC is 0.43, smaller ones found in 3,000 steps
 
     depth x width   rate   TC      loss
     2 x 64          1e-3   0.26    0.632

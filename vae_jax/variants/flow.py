@@ -10,22 +10,22 @@ Command    vae-jax train --config=digits_flow --workdir=runs/digits_flow
     log q(z_T|x) = log N(z_0; mean, sigma^2) - sum_t sum_i log s_ti
     loss = E[-log p(x|z_T)] + beta * E[log q(z_T|x) - log p(z_T)] = distortion + beta * rate
 
-m_ti and a_ti are functions of h(x) and of the latents before i in z_{t-1}, so dz_t / dz_{t-1} is triangular with s_t
-on its diagonal. The latents' order turns round with each step, undone after it: latent i of z_T is latent i of
-z_0, and each can come to depend on all others. h is `context` numbers that the encoder gives beside mean and log
-variance. The 2 is the forget bias: a new flow is close to the identity, which the paper advises (1 to 2).
-The paper writes the step with m plain and gated as here; they say the same, an m that is
-divided by 1 - s. With no steps it is the VAE with a rate of one draw.
+m_ti and a_ti are functions of h(x) and of the latents before i in z_{t-1}, so dz_t / dz_{t-1} is triangular with s_t on
+its diagonal. Every other step runs through the latents in reverse order, so that each can come to depend on all others;
+latent i of z_T is still latent i of z_0. h is `context` numbers that the encoder gives beside mean and log variance.
+The 2 is the forget bias: a new flow is close to the identity, which the paper advises (1 to 2). The paper writes the
+step both with a plain m and gated as here. The two are equivalent: the plain m is (1 - s) times this one. With no steps
+it is the VAE with a rate of one draw.
 
 The rate is log q - log p at the one z drawn: unbiased, below 0 for some images, and noisier than a closed
-form, in the numbers and not only in the gradient. There is no "kl" of each latent: log q(z_T|x) is one
-number of all latents, and what each adds to it in the flow's order is no divergence of its marginal. So there
-are no free bits. The code is the flow of the mean, epsilon = 0. That is not the posterior's mean, nor
-its mode: the flow is not linear, and the mean would take many draws.
+form, in the numbers and not only in the gradient. There is no "kl" for each latent: log q(z_T|x) is one number for all
+latents, and what each adds to it in the flow's order is not a divergence of its marginal. So there are no free bits.
+The code is the flow of the mean, epsilon = 0. That is neither the posterior's mean nor its mode: the flow is not
+linear, and the mean would take many draws.
 
-Only q(z|x) changes, the model p(x) stays the VAE's: a flow can close the gap between ELBO and log p(x), and a
-decoder that trains against a closer posterior may fit better. It also fits the training images more closely
-than unseen ones; on little data the held-out ELBO tells.
+Only q(z|x) changes; the model p(x) stays the VAE's. A flow can close the gap between ELBO and log p(x), and a decoder
+that trains against a closer posterior may fit better. It also fits the training images more closely than unseen ones:
+on little data watch the held-out ELBO.
 """
 
 from dataclasses import dataclass

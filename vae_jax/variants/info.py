@@ -1,7 +1,7 @@
-"""InfoVAE with the maximum mean discrepancy (Zhao et al. 2019): MMD-VAE and WAE-MMD are points of it.
+"""InfoVAE with the maximum mean discrepancy (Zhao et al. 2019): MMD-VAE and WAE-MMD are special cases.
 
 Purpose    sharp reconstructions
-Take it    for codes that keep what they know of an image, and yet look like the prior all together. The rate costs
+Take it    for codes that keep their information about an image and yet match the prior in aggregate. The rate costs
            nothing here: do not judge it by the ELBO, and take the last checkpoint, not the best.
 Command    vae-jax train --config=digits_info --workdir=runs/digits_info
 
@@ -18,18 +18,18 @@ beta = 1 - alpha, lambda_mmd = alpha + lambda - 1 and D is MMD^2. Here both weig
     beta   lambda_mmd   either   no               InfoVAE
 
 WAE's cost is the squared error c = |x - G(z)|^2, which is distortion * 2 sigma^2 up to a constant under the
-gaussian likelihood: its lambda is 2 sigma^2 * lambda_mmd. Its experiments encode to points, which is
-`deterministic`: z is the mean, a rate is in the loss only if beta > 0 asks for one, and no rate and no ELBO
-are reported, for a point posterior has neither. With beta = 0 and noise nothing holds sigma but MMD.
+gaussian likelihood: its lambda is 2 sigma^2 * lambda_mmd. Its experiments encode to points, which is `deterministic`: z
+is the mean, and a rate is in the loss only if beta > 0. No rate and no ELBO are reported, because a point posterior has
+neither. With beta = 0 and noise only MMD constrains sigma.
 
 With u = |z - z'|^2 / (2 latents s), the kernel is the mean over s in `scales` of
 
     rbf    exp(-u),         the Gaussian kernel of variance latents * s
     imq    1 / (1 + u)      = C / (C + |z - z'|^2),  C = 2 latents s  (Tolstikhin et al. 2018, section 4)
 
-2 latents is E|z - z'|^2 of two draws from the prior, so s = 1 is the prior's own width. WAE's released code
-adds up the kernels of these seven scales; with a mean MMD^2 is at most 2 and lambda_mmd does not depend on
-how many there are: seven times WAE's lambda is its weight here.
+2 latents is E|z - z'|^2 of two draws from the prior, so s = 1 is the prior's own width. WAE's released code adds up the
+kernels of these seven scales. With their mean MMD^2 is at most 2, and lambda_mmd does not depend on how many there are:
+seven times WAE's lambda is its weight here.
 """
 
 from collections.abc import Callable

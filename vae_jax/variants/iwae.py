@@ -1,15 +1,15 @@
 """The importance-weighted autoencoder (Burda et al. 2016, section 3): K draws an image, averaged inside the logarithm.
 
 Purpose    a tight bound
-Take it    to maximise log p(x) and not the ELBO: draws are averaged inside the logarithm. Each image costs one decoding
-           a draw, and the ELBO of one draw gets worse.
+Take it    to get closer to log p(x) than the ELBO: draws are averaged inside the logarithm. Each draw costs one
+           decoding of each image, and the ELBO of one draw gets worse.
 Command    vae-jax train --config=digits_iwae --workdir=runs/digits_iwae
 
     loss = -1/M sum_m log 1/K sum_k w_mk,    log w = log p(x|z) + log p(z) - log q(z|x),    z_mk ~ q(z|x)
 
 K is `samples`, M is `groups`. E[w] = p(x), so by Jensen's inequality -loss is at most log p(x) in expectation. It
 rises with K; where q(z|x) is the exact posterior every w is p(x), and the bound is too, for any K and any draw.
-M groups average independent bounds: less noise, no tighter. `objective` (Rainforth et al. 2018):
+M groups average independent bounds: less noise, but no tighter. `objective` (Rainforth et al. 2018):
 
     miwae    MIWAE(M, K), as above. M = 1 is the IWAE, K = 1 the VAE with MK draws
     ciwae    elbo_share * ELBO + (1 - elbo_share) * MIWAE(M, K) of the same draws; 0 is miwae, 1 the VAE, and the
@@ -24,25 +24,25 @@ sum_k v_k grad log p(x|z_k) in each group, v_k = w_k / sum_i w_i. The encoder's 
     stl      v_k (d log w_k / dz_k) grad z_k      by way of z_k only: sticking the landing (Roeder et al. 2017)
     dreg     v_k^2 (d log w_k / dz_k) grad z_k    doubly reparameterised (Tucker et al. 2019)
 
-plain and dreg have the same expectation, the gradient of the bound's. stl has it at K = 1, where it is dreg and the
-score is noise of mean 0; for K > 1 the weighted score has a mean and stl is biased (Tucker et al. 2019), in ciwae by
-1 - elbo_share times as much. With more draws less of plain's encoder gradient is signal: mean over deviation goes as
+plain and dreg have the same expectation, the gradient of the bound. So has stl at K = 1, where it equals dreg and the
+score is noise of mean 0. For K > 1 the weighted score has a mean and stl is biased (Tucker et al. 2019), in ciwae
+(1 - elbo_share) times as much. With more draws less of plain's encoder gradient is signal: mean over deviation goes as
 sqrt(M / K) (Rainforth et al. 2018, theorem 1), while dreg's rises. Where q is the exact posterior stl and dreg are 0 at
-every draw, and plain is not. All nine pairs are defined: the ELBO in ciwae is a bound of K = 1, so that under dreg
-each of its draws counts 1 / MK, unsquared; in piwae the estimator acts on the encoder's MIWAE(M, K).
+every draw, and plain is not. All nine pairs are defined. The ELBO in ciwae is a bound of K = 1, so that under dreg each
+of its draws counts 1 / MK, unsquared. In piwae the estimator acts on the encoder's MIWAE(M, K).
 
 At M = K = 1 this is the VAE with log q(z|x) - log p(z) at the draw in place of the KL. Under the same key the draw is
 beta's and so is the distortion; loss and gradient are beta's in expectation, not draw by draw.
 
-An image costs one encoding and MK decodings. Two decodings of the same codes, one for each of the two gradients,
-are in the loss, and the compiler makes them one. On the way back it cannot where the weights differ (dreg, piwae):
-a second pass through the decoder's activations, not its weights. On the network of Burda et al. that is 31% more
+An image costs one encoding and MK decodings. The loss has two decodings of the same codes, one for each of the two
+gradients, and the compiler merges them. In the backward pass it cannot where the weights differ (dreg, piwae): that
+takes a second pass through the decoder's activations, not its weights. On the network of Burda et al. this is 31% more
 operations a step.
 
 Terms: "bound" is MIWAE(M, K), whatever the objective; "distortion" is the mean over draws, "rate" the closed-form KL,
-and so "elbo" is the bound of K = 1, which a large K does not maximise: the best checkpoint is
-chosen by "bound". "effective_samples" is (sum w)^2 / (K sum w^2), from 1/K, where one draw has all the weight, to 1.
-There is no `beta` and there are no free bits: E[w] would not be p(x), and no KL is in the loss to free bits in.
+and so "elbo" is the bound of K = 1. A large K does not maximise it, so the best checkpoint is chosen by "bound".
+"effective_samples" is (sum w)^2 / (K sum w^2), from 1/K, where one draw has all the weight, to 1. There is no `beta`,
+for then E[w] would not be p(x), and there are no free bits, for the loss has no KL to free them in.
 """
 
 import math

@@ -1,21 +1,21 @@
-"""JointVAE (Dupont 2018): continuous latents z and categorical ones c, each kind held to a capacity of its own.
+"""JointVAE (Dupont 2018): continuous latents z and categorical ones c, each kind with a target capacity of its own.
 
 Purpose    discrete codes
-Take it    for categories beside continuous latents, where classes are there and nobody has labelled them. Nothing makes
-           the categories those classes: look at `perplexity` for a collapse.
+Take it    for categories beside continuous latents, where data have classes but no labels. Nothing forces the
+           categories to be those classes: watch `perplexity` for a collapse.
 Command    vae-jax train --config=digits_joint --workdir=runs/digits_joint
 
     loss = E_q[-log p(x|z,c)] + gamma * |KL(q(z|x) || p(z)) - C_z(step)| + gamma * |KL(q(c|x) || p(c)) - C_c(step)|
     C_z, C_c rise in a straight line from 0 to `capacity` and `discrete_capacity` nats over `ramp_steps` steps
 
 q(c|x) has one categorical for each number K of `categories`, p(c) is uniform: KL = log K - H(q(c|x)), the sum over
-categoricals. It is at most sum log K, where every image is sure of its category, and C_c is cut there as in the paper.
-Without a capacity of its own c may be left unused, because z can hold all that c can.
+categoricals. It is at most sum log K, where every image is sure of its category, and C_c is capped there as in the
+paper. Without a capacity of its own c may be left unused, because z can hold all that c can.
 
-Trap: the capacity asks that q(c|x) be far from uniform and not that it depend on x. A q that is sure of one and the
-same category for every image meets it and says nothing, and is found first where a large gamma or a steep ramp pulls
-harder than the distortion does; little leads back from there. "perplexity" shows it: exp of the entropy of the batch's
-mean q(c|x), how many of the K categories are in use, 1 after such a collapse. No term of the loss makes the categories
+Trap: the capacity asks that q(c|x) be far from uniform, not that it depend on x. A q that is sure of the same category
+for every image meets it and carries nothing. Training finds such a q first if a large gamma or a steep ramp pulls
+harder than the distortion, and hardly ever leaves it. "perplexity" shows it: exp of the entropy of the batch's mean
+q(c|x), how many of the K categories are in use, 1 after such a collapse. No term of the loss makes the categories
 classes of the data.
 
 The expectation takes a relaxed c (Gumbel-softmax: Jang et al. 2017; Maddison et al. 2017), for its gradient:
@@ -23,16 +23,16 @@ The expectation takes a relaxed c (Gumbel-softmax: Jang et al. 2017; Maddison et
     c = softmax((logits + g) / temperature),  g Gumbel noise;  temperature to 0: the one-hot of the largest,
     which has the categorical's own frequencies at any temperature
 
-A relaxed c is not drawn from the categorical whose KL is taken. The KL between relaxed densities is never below
-the categorical's (data processing: the largest is a function of c), so distortion_relaxed + rate is no
-bound on any -log p(x) and may look too good. What is logged as "distortion", "elbo" and "rate" is of the
-model with one-hot c: distortion at the one-hot of the same draw, one more pass of the decoder, and
-elbo = -(distortion + rate), a bound. "kl" is of each latent, "kl_discrete" of each categorical.
+A relaxed c is not drawn from the categorical whose KL is taken. The KL between relaxed densities is never below the
+categorical's (data processing: the largest is a function of c), so distortion_relaxed + rate does not bound any -log
+p(x) and may look too good. The logged "distortion", "elbo" and "rate" are those of the model with one-hot c: the
+distortion is at the one-hot of the same draw, one more pass of the decoder, and elbo = -(distortion + rate) is a bound.
+"kl" is of each latent, "kl_discrete" of each categorical.
 
 Both KLs inside |.| are means over the whole batch, as in the author's code and for the reasons of the variant
-`capacity`. There are no free bits and no `beta`: the capacities say what is free. A code is z and then c; the
-code that stands for an image is the mean of q(z|x) and the one-hot of its most likely category, of the
-kind that the prior gives.
+`capacity`. There are no free bits and no `beta`: the capacities say what is free. A code is z and then c. The code that
+stands for an image is the mean of q(z|x) and the one-hot of its most likely category, the kind of code that the prior
+draws.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 Purpose    a tight bound
 Take it    for a higher ELBO by latents in layers, each layer the prior of the one below. Warm the rate up, or a layer
-           may be given up. The latents cannot be traversed one by one.
+           may collapse. The latents cannot be traversed one by one.
 Command    vae-jax train --config=digits_ladder --workdir=runs/digits_ladder
 
     p(x, z_1, ..., z_L) = p(x|z_1) p(z_1|z_2) ... p(z_{L-1}|z_L) p(z_L),    p(z_L) = N(0, I)
@@ -19,16 +19,16 @@ x's evidence on z_n as if it were a likelihood. 1/(1/var_n + 1/var_p) is a varia
 wrong. z_1 has the config's latents and is what decode takes; `widths` are those above it, from below, and `hidden` the
 width of the two dense layers between each and the next, both ways. Without widths it is the VAE exactly. Each KL is in
 closed form given the z_{n+1} drawn, so the rate is unbiased. A z_n that is given z_{n+1} but not x costs nothing: a
-layer is used when its own rate is above 0. Early in training one or the other tends to be given up, the lower one too;
-the paper's remedies are warm-up (config.schedule) and batch normalisation, which is left out here, for it would couple
-the examples. `free_bits` nats of each latent of every layer go unpenalised (Kingma et al. 2016, eq. 15).
+layer is used when its own rate is above 0. Early in training one layer or another tends to collapse, the lower one too.
+The paper's remedies are warm-up (config.schedule) and batch normalisation, which is left out here because it would
+couple the examples. `free_bits` nats of each latent of every layer go unpenalised (Kingma et al. 2016, eq. 15).
 
 The code is z_1 on the mean path: each layer's mean given the mean above it, no sample on the way.
-There is no "kl": KL_1 of a latent is what it says beyond z_2, nothing for one that z_2 settles, however much that
-varies, and z_1 has no N(0, I) prior to traverse by. p(z_1) is an integral over the layers above, so
-`log_prior` raises UserError; `sample_with_log_ratio` takes the layers together.
-The networks between layers give variances within e^-10 and e^10 (by a tanh): a prior that is sure would make the
-KL infinite. z_1's of x needs no bound, for a product is never wider than the prior.
+There is no "kl": KL_1 of a latent is what it carries beyond z_2, which is nothing for a latent that z_2 determines,
+however much that varies; and z_1 has no N(0, I) prior to traverse by. p(z_1) is an integral over the layers above, so
+`log_prior` raises UserError; `sample_with_log_ratio` takes the layers together. A tanh keeps the variances of the
+networks between layers within e^-10 and e^10: a prior that is too sure would make the KL infinite. The variance of z_1
+from x needs no bound, because a product is never wider than the prior.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """The regularised autoencoder (Ghosh et al. 2020): no noise, a smooth decoder, and a density fitted afterwards.
 
 Purpose    sharp reconstructions
-Take it    for an autoencoder that can be drawn from: no noise in training, a smooth decoder, and a mixture fitted to
-           the codes afterwards. It has no ELBO, so compare it by its samples.
+Take it    for an autoencoder that can generate: no noise in training, a smooth decoder, and a mixture fitted to the
+           codes afterwards. It has no ELBO, so compare it by its samples.
 Command    vae-jax train --config=digits_rae --workdir=runs/digits_rae
 
     loss = distortion + beta_z * |z|^2 / 2 + lambda_reg * R(decoder),    z = the encoder's mean
@@ -17,24 +17,24 @@ Command    vae-jax train --config=digits_rae --workdir=runs/digits_rae
 
 J is of the expected image and not of the decoder's raw outputs, so it is the slope of what is seen, whatever the
 likelihood's parameters are. |J|_F^2 = E_v |J v|^2 for v of independent signs, one v an example (Hutchinson 1990), by
-one forward derivative. The gradient of the summed outputs, which is what reverse mode gives when no vector
-is named, is J^T 1: pixels that move against each other cancel in it. The paper's released code differentiates the
-sum of squared outputs, which gives 2 J^T y, y the expected image: another quantity again, with dark pixels free.
+one forward derivative. The gradient of the summed outputs, which reverse mode gives when no vector is named, is J^T 1:
+pixels that move against each other cancel in it. The paper's released code differentiates the sum of squared outputs.
+That gives 2 J^T y, y the expected image: another quantity again, in which dark pixels are free.
 
 The kernels of this project's convolutions are matrices from windows to channels or back, and are divided as
 such, like those of Miyato et al. 2018; the map of overlapping windows may stretch by up to twice that. Biases
 are left alone. Singular values are found by ITERATIONS steps of power iteration from a fixed vector at each call,
-which keeps no state between steps; the estimate is low by a percent or so where the two largest are close, as in
-a random matrix, and so a norm may be that much above 1. Under a Bernoulli likelihood such a decoder needs far codes to
-be sure of a pixel, and beta_z holds them back: keep it small.
+which keeps no state between steps; the estimate is low by a percent or so where the two largest are close, as in a
+random matrix, and so a norm may be that much above 1. Under a Bernoulli likelihood such a decoder needs codes far from
+0 to be sure of a pixel, and beta_z holds them back: keep it small.
 
-Codes are points: no rate and no ELBO. After the last step a mixture of `components` Gaussians, full covariances, is
-fitted to the codes of the training images ("ex-post density estimation"), which samples are then drawn from; until
-then the prior is N(0, I).
+Codes are points: no rate and no ELBO. After the last step a mixture of `components` Gaussians with full covariances is
+fitted to the codes of the training images ("ex-post density estimation"), and samples are drawn from it. Until then the
+prior is N(0, I).
 
-The paper's code takes means where sums stand here: of the squared error over D pixels, and of z^2 over latents.
-Its weights b and l, with a gaussian distortion of sigma, are beta_z = b D / (sigma^2 latents) and
-lambda_reg = l D / (2 sigma^2) here, for l2.
+The paper's code takes means where this code sums: of the squared error over D pixels, and of z^2 over latents. Its
+weights b and l, with a gaussian distortion of sigma, are beta_z = b D / (sigma^2 latents) and lambda_reg = l D / (2
+sigma^2) here, for l2.
 """
 
 from collections.abc import Callable

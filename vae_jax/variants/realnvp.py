@@ -10,17 +10,17 @@ Command    vae-jax train --config=digits_realnvp --workdir=runs/digits_realnvp
 
 The prior that maximises the ELBO of all images is the aggregate posterior, the mean of q(z|x) over the data; f, trained
 with the rest, bends N(0, I) towards it. f is `blocks` blocks of a linear map (shift, stretch, learned mixing) and an
-affine coupling whose network has layers `hidden` (vae_jax/models/coupling.py has the equations). The mixing is learned,
-by triangular factors, and not a fixed permutation or rotation: it needs no constant beside the parameters, and it is
-shift and stretch at once. All begin at the identity: a variant sees no data before the first step, so that a
-normalisation taken from data would be one of an untrained encoder's codes; the prior begins as N(0, I).
+affine coupling whose network has layers `hidden` (vae_jax/models/coupling.py has the equations). The mixing is learned
+by triangular factors instead of a fixed permutation or rotation: it needs no constant beside the parameters, and it is
+shift and stretch at once. All begin at the identity, so the prior begins as N(0, I). No
+normalisation is taken from data: before the first step there are only the codes of an untrained encoder.
 
-`rate` is log q(z|x) - log p(z) at the one z that is decoded, unbiased and for a single image at times below 0. It does
-not fall apart into latents, so no "kl" is reported, and there are no free bits. Latents have no scale of their own
-either: z of size 3 is not far out here, and a latent that is not used need not look like N(0, 1).
+`rate` is log q(z|x) - log p(z) at the one z that is decoded, unbiased and for a single image at times below 0. It is
+not a sum over latents, so no "kl" is reported, and there are no free bits. Latents have no scale of their own either: z
+of size 3 is not far out here, and an unused latent need not look like N(0, 1).
 
-A prior that fits the aggregate posterior of few training images may fit it too closely: on little data the held-out
-ELBO tells. A coupling needs two latents.
+A prior that fits the aggregate posterior of few training images may fit it too closely: on little data watch the
+held-out ELBO. A coupling needs two latents.
 """
 
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The beta-TCVAE (Chen et al. 2018, eq. 4): the rate taken apart, a weight on each part.
+"""The beta-TCVAE (Chen et al. 2018, eq. 4): the rate is split into parts, each with its own weight.
 
 Purpose    disentangled factors
 Take it    to lower the total correlation and no other part of the rate. Try it first of this group: it trains no second
@@ -22,13 +22,12 @@ parts add up to log q(z|x) - log p(z), whose expectation is the rate: the VAE, w
 mss takes image i and M others drawn without replacement. The others must share (N - 1)/N evenly in
 expectation, and (M - 1)/M + (N - M)/(NM) = 1 - 1/N: rows sum to 1 and q(z) is unbiased. Libraries that
 put 1/N into column 0 of every row, not on the diagonal, are wrong: image i's own density, the largest,
-then counts 1/M. mss still bends the logarithm: E[log q(z)] is low, so MI is high, at most log N, and TC may
-come out low, below 0 even (on digits -0.10 for 0.20, batch 128, 6 latents).
-mws is a lower bound, log q(z) - log B at most: its MI is high by log B to log(NB). Its TC is off by
-about (L - 1) log N for L latents, and not small in any batch. But N is only a constant there, which no
-gradient has.
-The logged parts are the estimator's, per image; "rate" and "elbo" take the closed-form KL, unweighted.
-A schedule ramps `beta`, the weight of TC alone. There are no free bits: the loss has no closed-form KL to free them in.
+then counts 1/M. mss is still biased after the logarithm: E[log q(z)] is low, so MI is high, at most log N, and TC may
+come out low, even below 0 (on digits -0.10 for 0.20, batch 128, 6 latents). mws is a lower bound, log q(z) - log B at
+most: its MI is high by log B to log(NB). Its TC is off by about (L - 1) log N for L latents, and not small in any
+batch. But N is only a constant there and does not affect the gradient. The logged parts are the estimator's, per image;
+"rate" and "elbo" take the closed-form KL, unweighted. A schedule ramps `beta`, the weight of TC alone. There are no
+free bits: the loss has no closed-form KL to free them in.
 """
 
 import math

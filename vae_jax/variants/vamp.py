@@ -1,27 +1,27 @@
 """The VampPrior (Tomczak & Welling 2018): the prior is a mixture of posteriors of learned pseudo-inputs.
 
 Purpose    better samples
-Take it    for more draws that look like data, and a better ELBO: the prior learns where the codes lie. Not where you
-           traverse latents by the scale of N(0, 1), which this prior does not have.
+Take it    for draws that look more like data, and a better ELBO: the prior learns where the codes lie. Not if you
+           traverse latents on the scale of N(0, 1), which this prior does not have.
 Command    vae-jax train --config=digits_vamp --workdir=runs/digits_vamp
 
     loss = E_q(z|x)[-log p(x|z)] + beta * E_q(z|x)[log q(z|x) - log p(z)]
     p(z) = 1/K sum_k q(z|u_k)
 
 The prior that maximises the ELBO of all images is the aggregate posterior, the mean of q(z|x) over the data;
-K pseudo-inputs u_k stand for the data. They are images, trained with the rest, and the encoder serves
-twice: for q(z|x) and, at u_k, for the prior. It gets the gradient of both.
+K pseudo-inputs u_k stand for the data. They are images, trained with the rest. The encoder serves twice, for q(z|x)
+and, at u_k, for the prior, and gets the gradient of both.
 
 A mixture has no closed-form KL: `rate` is log q(z|x) - log p(z) at the one z that is decoded, unbiased and
-for a single image at times below 0. It does not fall apart into latents, so no "kl" is reported, and there are no
-free bits: there is no rate of each latent to free them in. Latents have no scale of their own
-either: z of size 3 is not far out here, and a latent that is not used need not look like N(0, 1).
+for a single image at times below 0. It is not a sum over latents, so no "kl" is reported, and there are no free bits:
+no latent has a rate to free them in. Latents have no scale of their own either: z of size 3 is not far out here, and an
+unused latent need not look like N(0, 1).
 
-u_k = sigmoid(v_k) is in (0, 1) and can always go back: the paper's released code cuts v_k to [0, 1]
-(a hard tanh), and a pixel beyond has no gradient from there on. The code starts v_k at 0.05 +- 0.01 on MNIST, or
-from images; a variant sees no data before the first step, so here v_k starts at N(-1, 1), dark grey: the
-pseudo-inputs must differ from the start, or they would stay together. Its pictures decode the first
-pseudo-inputs one by one; `sample_prior` draws k evenly, which is the prior.
+u_k = sigmoid(v_k) is in (0, 1) and can always move back. The paper's released code clips v_k to [0, 1] (a hard tanh),
+and a pixel beyond has no gradient from there on. The code starts v_k at 0.05 +- 0.01 on MNIST, or from images; a
+variant sees no data before the first step, so here v_k starts at N(-1, 1), dark grey: the pseudo-inputs must differ
+from the start, or they would stay together. Its pictures decode the first pseudo-inputs one by one; `sample_prior`
+draws k evenly, which is the prior.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""The VQ-VAE (van den Oord et al. 2017, eq. 3): codes of groups of latents, each one of a finite codebook.
+"""The VQ-VAE (van den Oord et al. 2017, eq. 3): each group of latents is one vector of a finite codebook.
 
 Purpose    discrete codes
-Take it    for codes that are whole numbers: to compress, or as tokens of another model. Nothing in the loss holds the
+Take it    for codes that are whole numbers: to compress, or as tokens for another model. Nothing in the loss limits the
            rate: on the digits the ELBO is at best a nat below the VAE's.
 Command    vae-jax train --config=digits_vq --workdir=runs/digits_vq
 
@@ -9,18 +9,18 @@ Command    vae-jax train --config=digits_vq --workdir=runs/digits_vq
     e = the encoder's means, cut into groups of `dim`;  c = the codebook's vector nearest to each group's e
     z = c, with the gradient of e:  z = sg(c) + e - sg(e),             sg(.) has no gradient
 
-The distortion trains the decoder, and the encoder as if it had not been rounded; the second term the codebook alone (no
-moving averages), the third the encoder alone. Squares are summed over the latents, as the distortion is over pixels.
-The paper averages both over the groups: its commitment of 0.25 is 0.25 / groups here, against a sum of
+The distortion trains the decoder, and the encoder as if its output were not rounded. The second term trains the
+codebook alone (no moving averages), the third the encoder alone. Squares are summed over the latents, as the distortion
+is over pixels. The paper averages both over the groups: its commitment of 0.25 is 0.25 / groups here, against a sum of
 log-probabilities. Its released code averages over latents too, and takes a mean square over the D pixels divided by the
 data's variance v: times D/2 that is a gaussian distortion with sigma^2 = v, and D / (2 latents) times the two terms.
-Adam is blind to the weight of the second, which is all the codebook's gradient.
+Adam ignores the weight of the second term, which is the codebook's whole gradient.
 
-`quantizer` "fsq" (Mentzer et al. 2024) has no codebook to learn and none of the two terms: e goes through
-tanh and each number to the nearest of `levels` evenly spaced values in [-1, 1], so that `dim` is len(levels) and
-there are prod(levels) codes; "vq" has `codes` of them, one codebook for all groups. For an even count the values
-stand half a level off 0, none on it. The paper moves the argument of tanh so that 0 becomes a value, and takes tan for
-the inverse of tanh; with two levels no such shift is finite. The layers before and after take up the difference.
+`quantizer` "fsq" (Mentzer et al. 2024) has no codebook to learn and neither of the two terms: e goes through tanh, and
+each number is rounded to the nearest of `levels` evenly spaced values in [-1, 1]. So `dim` is len(levels) and there are
+prod(levels) codes; "vq" has `codes` of them, one codebook for all groups. For an even count the values stand half a
+level off 0, none on it. The paper moves the argument of tanh so that 0 becomes a value, and takes tan for the inverse
+of tanh; with two levels no such shift is finite. The layers before and after take up the difference.
 
 The posterior is a point among codes, so its entropy is 0, the rate is -log p(code) and
 
@@ -31,10 +31,10 @@ metric `likelihood` takes the whole sum where there are at most 65,536 codes, K^
 
 p(code) is uniform, its rate groups * log K, until the last step; then a tree is fitted to the training images'
 codes: p(code) = prod_g p(code_g | code_parent(g)), of all trees the one of largest likelihood (Chow & Liu 1968).
-This stands for the paper's autoregressive prior, and is what samples are drawn from; so the held-out rate
-and ELBO of the last step are better than those before. The loss has no gradient of the rate. The prior is
-groups * K^2 numbers, three times that with Adam's moments: keep K in the hundreds. `prior` "uniform" stays uniform to
-the end and keeps no numbers, for more codes than that.
+The tree stands for the paper's autoregressive prior, and samples are drawn from it. So the held-out rate and ELBO of
+the last step are better than those before. The loss has no gradient of the rate. The prior is groups * K^2 numbers,
+three times that with Adam's moments: keep K in the hundreds. For more codes, `prior` "uniform" stays uniform to the end
+and keeps no numbers.
 
 Codes may lie on a grid, as the paper's do: `net.name` "grid" is its convolutions, 8x8 places for 32 pixels and 7x7 for
 28, and a `latent_dim` of places * dim gives each place one code. The tree then joins places that depend on each other,
@@ -42,14 +42,14 @@ neighbours as a rule. Under any other network groups have no place.
 
     vae-jax train --config=mnist:vq --config.data.path=FOLDER --config.net.name=grid --config.latent_dim=196
 
-With `--config.net.width=32 --config.net.depth=1 --config.train.steps=1000 --config.train.learning_rate=2e-3` besides,
-trained on all 60,000 images: a held-out distortion of 36.3 nats, and a rate of 121.0 under the tree, 203.8 under the
-uniform (49 log 64). 38 of the tree's 48 pairs are neighbours.
+With `--config.net.width=32 --config.net.depth=1 --config.train.steps=1000 --config.train.learning_rate=2e-3` as well,
+trained on all 60,000 images, it has a held-out distortion of 36.3 nats and a rate of 121.0 under the tree, 203.8 under
+the uniform prior (49 log 64). 38 of the tree's 48 pairs are neighbours.
 
-"perplexity" is exp of the entropy of the batch's use of the codes, all groups together: K at most, 1 at least.
-A code that is nearest to nothing has no gradient. So a codebook that starts far smaller than the encoder's means
-come to be is left behind by them: uniform on +-1/K, as is common, it had a perplexity of 23 after 1,000 steps on
-digits where a standard normal one had 57 (64 codes of 8 numbers).
+"perplexity" is exp of the entropy of the batch's use of the codes, all groups together: K at most, 1 at least. A code
+that is nearest to nothing has no gradient. So a codebook that starts far smaller than the encoder's means will be is
+left behind by them. Started uniform on +-1/K, as is common, it had a perplexity of 23 after 1,000 steps on digits;
+started standard normal, 57 (64 codes of 8 numbers).
 """
 
 import math

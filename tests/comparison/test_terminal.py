@@ -6,10 +6,10 @@ import pytest
 from helpers.made_up_studies import compare_study, config, elbo_parts, printed, write_run
 
 from vae_jax.comparison.families import families
-from vae_jax.comparison.grouping import group_names
-from vae_jax.comparison.short_names import short_names
 from vae_jax.comparison.terminal import comparison_lines
-from vae_jax.comparison.wording import format_correlation, format_number, format_share, format_value, terminal_width
+from vae_jax.comparison.wording import format_correlation, format_number, format_share, terminal_width
+from vae_jax.sweeps.group_names import format_value, group_names
+from vae_jax.sweeps.short_names import short_names
 
 FIELDS = {"beta": (0.25, 0.5), "free_bits": (0.001, 0.002), "learning_rate": (0.0003, 0.0004)}
 NAMES = [

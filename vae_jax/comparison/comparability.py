@@ -12,8 +12,8 @@ import numpy as np
 
 from vae_jax import metrics
 from vae_jax.comparison.results import ComparedRun, Comparison
-from vae_jax.comparison.variant_facts import PREFIX, variant_facts
 from vae_jax.sweeps import study
+from vae_jax.sweeps.variant_facts import PREFIX, variant_facts
 
 Config = Mapping[str, Any]
 

@@ -14,10 +14,10 @@ from vae_jax.comparison.comparability import (
     is_of_pairs,
 )
 from vae_jax.comparison.results import ComparedRun, Comparison
-from vae_jax.comparison.variant_facts import variant_facts
-from vae_jax.comparison.wording import format_value
 from vae_jax.phrases import join_names
+from vae_jax.sweeps.group_names import format_value
 from vae_jax.sweeps.study import DONE, FAILED
+from vae_jax.sweeps.variant_facts import variant_facts
 from vae_jax.training.run_results import ERROR
 
 PROVENANCE = ("git", "jax", "devices")

@@ -10,7 +10,6 @@ from vae_jax.comparison.comparability import comparable_runs, labelled_values
 from vae_jax.comparison.intervals import PARTS, chance_shares
 from vae_jax.comparison.notes import notes
 from vae_jax.comparison.results import Comparison, Difference, Summary
-from vae_jax.comparison.short_names import cut_middle, short_names
 from vae_jax.comparison.wording import (
     checkpoint_phrase,
     comparable_share,
@@ -28,6 +27,7 @@ from vae_jax.comparison.wording import (
     wrap,
 )
 from vae_jax.phrases import plural, printable
+from vae_jax.sweeps.short_names import cut_middle, short_names
 
 MAX_GROUPS = 30
 """Rows of a table; runs.csv and the report have the others."""

@@ -17,6 +17,7 @@ PACKAGES = {"vae_jax": "vae_jax", "vae_jax.configs": "configs", "experiments": "
 FLOORS = (
     ("errors", "phrases", "typing"),
     ("files", "screen"),
+    ("pane",),
     ("jax_flags", "randomness", "registry"),
     ("models",),
     ("samplers",),

@@ -12,7 +12,6 @@ from typing import NoReturn
 import vae_jax
 from vae_jax.config.command_line import Parser, command, one_of, path, paths, run_program, text, whole, words
 from vae_jax.errors import UserError, unknown_name
-from vae_jax.phrases import printable
 from vae_jax.screen import wrap_text
 
 
@@ -331,7 +330,7 @@ def status(argv: Sequence[str]) -> int:
     if len(flags.study) != 1:
         raise UserError("STUDY: give the folder of one study, as in vae-jax status runs/study")
     lines, complete = report(flags.study[0])
-    print("\n".join(map(printable, lines)))
+    print("\n".join(lines))
     return int(not complete)
 
 

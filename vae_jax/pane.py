@@ -3,7 +3,8 @@
 Imported where there is a terminal alone: whoever writes to a file does not wait for rich.
 """
 
-from typing import TextIO
+from io import TextIOBase
+from typing import TextIO, cast
 
 from rich.console import Console, RenderableType
 from rich.control import Control
@@ -22,9 +23,9 @@ ROW_UP = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
 class Pane:
     """Draws at the end of the terminal `stream`, in as many lines as it has."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO | TextIOBase):
         # Nothing that a person typed is markup, or the name of an emoji.
-        self.console = Console(file=stream, markup=False, emoji=False, highlight=False)
+        self.console = Console(file=cast("TextIO", stream), markup=False, emoji=False, highlight=False)
         self._live: Live | None = None
         self._widths: list[int] = []
 

@@ -16,6 +16,7 @@ from vae_jax.errors import UserError
 from vae_jax.metrics import sap
 from vae_jax.metrics._requests import parse_requests
 from vae_jax.training import evaluate_run, writers
+from vae_jax.training.bars import Progress
 from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
 from vae_jax.training.recorder import Recorder, report_population
 from vae_jax.training.run_results import numbers_table
@@ -153,7 +154,7 @@ def test_numbers_that_round_to_zero_have_no_sign(run_folder, tmp_path, monkeypat
     assert not re.search(r"-0\.0+\b(?![1-9])", shown)
 
 
-class Spoken(writers.Progress):
+class Spoken(Progress):
     """Progress that prints every line."""
 
     def __init__(self):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.styled import Styled
 from rich.table import Column
 from rich.table import Table as Grid
@@ -67,9 +68,13 @@ class Table(NamedTuple):
     least_widths: Sequence[int]
 
     def widths(self) -> list[int]:
-        """The characters of each column of numbers."""
-        columns = zip(self.least_widths, *(row.numbers for row in (self.head, *self.rows)), strict=True)
-        return [max(least, *(len(cell) + 1 for cell in cells)) for least, *cells in columns]
+        """The characters of each column of numbers; its head may break between words."""
+        columns = zip(self.least_widths, self.head.numbers, *(row.numbers for row in self.rows), strict=True)
+        return [max(least, *(len(text) + 1 for text in (*head.split(), *cells))) for least, head, *cells in columns]
+
+    def fit(self, names: Sequence[str], width: int) -> "Table":
+        """The table, with columns as narrow as they can be where names would have no room beside wide ones."""
+        return self if self.name_room(names, width) else self._replace(least_widths=[0] * len(self.least_widths))
 
     def name_room(self, names: Sequence[str], width: int) -> int:
         """The width of a column for these names; 0 where they need lines of their own."""
@@ -93,9 +98,12 @@ class Table(NamedTuple):
         return [name, self._grid(row, Text("  "), Text()), Text.assemble("    ", word)]
 
     def _grid(self, row: Row, first: Text, last: Text) -> RenderableType:
-        numbers = (Column(width=size, justify="right", no_wrap=True) for size in self.widths())
-        grid = Grid.grid(Column(no_wrap=True), *numbers, Column(no_wrap=True))
-        grid.add_row(first, *map(Text, row.numbers), Text.assemble("  ", last))
+        numbers = [Column(width=size, justify="right") for size in self.widths()]
+        grid = Grid.grid("", *numbers, *([""] if last else []))
+        cells = [Padding(Text(number), (0, 0, 0, 1)) for number in row.numbers]
+        grid.add_row(first, *cells, *([Text.assemble("  ", last)] if last else []))
+        for column in grid.columns:
+            column.vertical = "bottom"
         return grid
 
 
@@ -139,8 +147,8 @@ def metric_table(comparison: Comparison, metric: str, width: int) -> list[Render
         difference for difference in comparison.differences if difference.metric == metric and difference.group in shown
     ]
     digits, names = decimals(summaries.values()), [group.name for group in comparison.groups]
-    means = _summary_table(shown, digits)
-    changes = _difference_table(differences, digits)
+    means = _summary_table(shown, digits).fit(names, width)
+    changes = _difference_table(differences, digits).fit(names, width)
     rooms = [means.name_room(names, width), *([changes.name_room(names, width)] if differences else [])]
     short = short_names(names, min(filter(None, rooms), default=width - 2))
     parts = [*_title(comparison, metric, width), *means.parts(short, rooms[0], width)]
@@ -189,8 +197,9 @@ def variance_table(comparison: Comparison, width: int) -> list[RenderableType]:
             cells = [f"{format_share(shares[part])} ({format_share(chance[part])})" for part in PARTS]
         rows.append(Row(metric, cells))
     head = Row("variance explained", ["by variant", "by strength", "by seed", "not explained"])
-    table = Table(head, rows, SHARE_WIDTHS)
-    room = table.name_room([head.name, *comparison.variance_shares], width)
+    names = [head.name, *comparison.variance_shares]
+    table = Table(head, rows, SHARE_WIDTHS).fit(names, width)
+    room = table.name_room(names, width)
     short = short_names([*comparison.variance_shares], room or width - 2)
     return [*table.parts(short, room, width), Text("  in brackets: what as many labels explain of pure noise")]
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from io import TextIOBase
 from typing import TYPE_CHECKING, TextIO
 
 from vae_jax.launch.progress import GroupProgress, count_states
@@ -30,7 +31,7 @@ UNIT = "nats per image"
 class Table:
     """Draws the state of the programs; `print` puts lines above that stay."""
 
-    def __init__(self, stream: TextIO | None = None):
+    def __init__(self, stream: TextIO | TextIOBase | None = None):
         self._stream = sys.stdout if stream is None else stream
         self._pane = None
         self._last_time = time.monotonic()

@@ -7,6 +7,7 @@ from vae_jax.launch.live_table import elbo_range
 from vae_jax.launch.progress import GroupProgress, read_progress
 from vae_jax.launch.summary import group_lines, remaining_seconds
 from vae_jax.phrases import format_duration, join_names, printable
+from vae_jax.screen import TERM, wrap_text
 from vae_jax.sweeps import study
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, MISSING, RUNNING, PlanEntry
 
@@ -27,7 +28,8 @@ def report(folder: Path) -> tuple[list[str], bool]:
     programs = read_progress(_by_program(entries), folder)
     lines = [printable(line) for line in _lines(folder, entries, states, problems, programs)]
     complete = len(states[DONE]) + len(states[DROPPED]) == len(entries) and not problems
-    return [*lines, *group_lines(programs, folder)], complete
+    table = group_lines(programs, folder)
+    return [wrap_text("\n".join(lines), "    ", TERM), *(["", *table] if table else [])], complete
 
 
 def _by_program(entries: Sequence[PlanEntry]) -> dict[str, list[PlanEntry]]:

@@ -32,7 +32,7 @@ class Group(NamedTuple):
 
     Attributes:
         name: what tells it from the others.
-        config: of one of its runs, flat.
+        configs: of its runs, flat.
         runs: how many have begun.
         ended: how many have ended, of them `done` well.
         done: see `ended`.
@@ -41,7 +41,7 @@ class Group(NamedTuple):
     """
 
     name: str
-    config: Mapping[str, Any]
+    configs: Sequence[Mapping[str, Any]]
     runs: int
     ended: int
     done: int
@@ -67,15 +67,15 @@ def read_groups(programs: Sequence[GroupProgress], folder: Path) -> tuple[list[G
     values = [configs[runs[0][0]] for runs in ordered]
     seconds = {program.id: remaining_seconds(program, folder) for program in programs}
     groups = [
-        _group(name, config, runs, seconds)
-        for name, config, runs in zip(group_names(values, by), values, ordered, strict=True)
+        _group(name, [configs[run] for run, _ in runs], runs, seconds)
+        for name, runs in zip(group_names(values, by), ordered, strict=True)
     ]
     return groups, len(states) - len(configs)
 
 
 def _group(
     name: str,
-    config: Mapping[str, Any],
+    configs: Sequence[Mapping[str, Any]],
     runs: Sequence[tuple[str, GroupProgress]],
     seconds: Mapping[str, float | None],
 ) -> Group:
@@ -84,7 +84,7 @@ def _group(
     elbos = [program.elbos[run] for run, program in shown if run in program.elbos]
     times = [time for program in {program.id for _, program in runs} if (time := seconds[program]) is not None]
     ended = sum(state is not None for state in states)
-    return Group(name, config, len(runs), ended, states.count(DONE), elbos, max(times, default=None))
+    return Group(name, configs, len(runs), ended, states.count(DONE), elbos, max(times, default=None))
 
 
 def remaining_seconds(program: GroupProgress, folder: Path) -> float | None:
@@ -108,7 +108,8 @@ def best_group(groups: Sequence[Group]) -> Group | None:
         return None
     from vae_jax.sweeps.kinds import KINDS, agreement  # brings jax, for which vae-jax status need not wait before
 
-    kinds = {tuple(KINDS[name](group.config) for name in agreement("elbo")) for group in rivals}
+    configs = [config for group in rivals for config in group.configs]
+    kinds = {tuple(KINDS[name](config) for name in agreement("elbo")) for config in configs}
     return max(rivals, key=lambda group: statistics.fmean(group.elbos)) if len(kinds) == 1 else None
 
 

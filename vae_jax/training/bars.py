@@ -37,10 +37,11 @@ class Progress:
         start: the step from which it goes on.
         steps: its last step.
         name: of the run or the program, for lines of a log.
+        speed_unit: of what the steps a second are.
     """
 
-    def __init__(self, start: int, steps: int, name: str = ""):
-        self._step, self._steps, self._name = start, steps, name
+    def __init__(self, start: int, steps: int, name: str = "", speed_unit: str = "steps/s"):
+        self._step, self._steps, self._name, self._speed_unit = start, steps, name, speed_unit
         self._first: tuple[float, int] | None = None
         self._drawn_time, self._numbers, self._notebook_line = 0.0, "", ""
         self._pane = None
@@ -92,7 +93,7 @@ class Progress:
             return []
         speed = (self._step - self._first[1]) / max(time.monotonic() - self._first[0], 1e-9)
         seconds = (self._steps - self._step) / speed
-        return [f"{speed:,.0f} steps/s", *([f"{format_duration(seconds)} left"] if seconds else [])]
+        return [f"{speed:,.0f} {self._speed_unit}", *([f"{format_duration(seconds)} left"] if seconds else [])]
 
     def _draw(self) -> None:
         self._drawn_time = time.monotonic()

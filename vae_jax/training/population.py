@@ -256,7 +256,7 @@ class Population:
         name: str = "",
     ):
         self.setup, self.executor, self.room, self.halving, self.stop = setup, executor, room, halving, stop
-        self.progress = Progress(0, setup.config.train.steps, name)
+        self.progress = Progress(0, setup.config.train.steps, name, "steps/s of each")
         self.runs: list[TrainingRun] = []
         self.failures = 0
         for config, folder in members:

@@ -59,6 +59,16 @@ def test_each_group_has_a_row_of_its_own_name_at_any_width(tmp_path, width):
     assert len(rows) == len({line.strip().partition("  ")[0] for line in rows}) == len(comparison.groups) == 8
 
 
+def test_in_a_narrow_terminal_names_stand_beside_their_numbers(tmp_path):
+    for seed, beta in itertools.product(range(2), (0.5, 1.0)):
+        write_run(tmp_path, config(seed, beta=beta), elbo_parts(1 + seed, 20 + beta))
+    lines = printed(compare_study(tmp_path, metrics=("elbo",)), 60).splitlines()
+    assert any(line.split()[:3] == ["beta=0.5", "2", "-22.0"] for line in lines)
+    head = next(i for i, line in enumerate(lines) if line.startswith("  group"))
+    assert lines[head - 1].split() == ["interquartile"]
+    assert lines[head].split()[-1] == "mean"
+
+
 def test_a_terminal_is_as_wide_as_it_is(monkeypatch):
     for columns, width in (("150", 150), ("20", 60), ("0", 100)):
         monkeypatch.setenv("COLUMNS", columns)

@@ -148,6 +148,10 @@ def test_numbers_that_round_to_zero_have_no_sign(run_folder, tmp_path, monkeypat
     report_population(Spoken(), 5, [{"elbo": -1e-9}] * 2)
     print(numbers_table({"step 5": {"elbo": -1e-9, "rate": -0.0, "active_units": 0}}))
     shown = capsys.readouterr().out
+    assert re.search(r"^  elbo +0\.000  nats per image, higher is better$", shown, re.M)
+    assert re.search(r"^  rate +0\.000  nats per image$", shown, re.M)
+    assert re.search(r"^  active_units +0  latents$", shown, re.M)
+    assert shown.count("  nats per image\n") == 3  # of a run's records, a population's, and the rate
     assert "sap = 0.0000, higher is better " in shown
     assert "loss 0.00  elbo 0.00  rate 0.00" in shown
     assert "elbo 0.00 (0.00 to 0.00)" in shown

@@ -62,7 +62,12 @@ def test_a_program_line_has_the_elbo_and_the_time_that_is_left(folders, capsys):
     (folder / "programs/program.speed.json").write_text('{"member_steps": 10, "seconds": 30}')
     cli.status([str(folder)])
     steps = 20 + 30 + 40 + 40  # of the run that trains, one begun, and two of which nothing is there
-    assert f"  program  3 of 7 ended  elbo -30.50  {3 * steps / 60:.1f} min left\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"  program  3 of 7 ended  elbo -30.50  {3 * steps / 60:.1f} min left\n" in shown
+    *_, head, group, missing = shown.splitlines()
+    assert head.split("  ")[-1] == "time left"
+    assert group.split() == ["all", "runs", "1/6", "-30.50", f"{3 * steps / 60:.1f}", "min"]
+    assert missing == "  and 1 run not begun"
 
 
 def test_status_is_0_once_all_is_done_or_dropped_and_names_what_is_wrong(folders, capsys):

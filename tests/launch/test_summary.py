@@ -56,7 +56,8 @@ def test_groups_have_the_names_of_a_comparison(tmp_path):
 def test_the_best_comes_first_with_its_mean_and_standard_error(tmp_path):
     lines = group_lines(programs(tmp_path, add_betas(tmp_path)), tmp_path)
     assert lines == [
-        "validation ELBO by group, nats per image, higher is better: mean ± standard error over seeds",
+        "validation ELBO by group, nats per image, higher is better: mean ± standard error over seeds "
+        "(compare has the test split)",
         "  group      done    ELBO",
         "  beta=1      3/3  -25.00  ± 0.58  best",
         "  beta=0.25   3/3  -27.00  ± 0.58",

@@ -24,7 +24,10 @@ MAX_ROWS = 12
 NUMBER_COLUMNS = 40
 """Columns of a terminal that the numbers beside a name take."""
 
-TITLE = "validation ELBO by group, nats per image, higher is better: mean ± standard error over seeds"
+TITLE = (
+    "validation ELBO by group, nats per image, higher is better: "
+    "mean ± standard error over seeds (compare has the test split)"
+)
 
 
 class Group(NamedTuple):
@@ -150,17 +153,17 @@ def print_summary(groups: Sequence[GroupProgress], stop: StopSignals, folder: Pa
     """Says how the launch ended, by group too, and how to go on; the exit status."""
     counts, crashed = count_states(groups), [group.id for group in groups if group.crashed]
     remaining = sum(len(group.runs) for group in groups) - counts.total()
-    print(f"{counts_text(counts)}, {remaining} remaining; in {folder}")
+    print(wrap_text(f"{counts_text(counts)}, {remaining} remaining; in {folder}", "  "))
     if lines := group_lines(groups, folder):
         print("\n".join(["", *lines, ""]))
     if counts[FAILED]:
         print("a run that has failed is tried again once its failed.json is removed")
     if crashed:
-        print(f"crashed, and tried again by the next launch: {join_names(crashed)}")
+        print(wrap_text(f"crashed, and tried again by the next launch: {join_names(crashed)}", "  "))
     if remaining:
         print(f"to go on: {resume_command}", flush=True)
     elif counts[DONE]:
-        print(f"next: {command('compare', [f'--runs={folder}'])}   (the test split, and how sure it is)", flush=True)
+        print(f"next: {command('compare', [f'--runs={folder}'])}", flush=True)
     if stop.requested and remaining:
         return stop.exit_status
     return int(bool(counts[FAILED] or remaining))

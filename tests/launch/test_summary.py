@@ -132,6 +132,15 @@ def test_a_launch_ends_with_its_groups_and_the_next_command(tmp_path, capsys):
     assert after.startswith("next: ")
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"config": 3}', '{"config": {"variant": {"beta": 1}}}'])
+def test_a_damaged_config_is_in_no_group(tmp_path, content):
+    names = add_betas(tmp_path)
+    (tmp_path / names[0] / "config.json").write_text(content)
+    groups, missing = read_groups(programs(tmp_path, names), tmp_path)
+    assert [group.runs for group in groups] == [3, 2, 3]
+    assert missing == 1
+
+
 def test_without_an_elbo_there_is_no_table(tmp_path):
     names = [write_run(tmp_path, config(seed, beta=1.0), DONE).name for seed in range(2)]
     assert group_lines(programs(tmp_path, names), tmp_path) == []

@@ -98,10 +98,11 @@ def remaining_seconds(program: GroupProgress, folder: Path) -> float | None:
 
 def _flat_config(folder: Path) -> dict[str, Any]:
     """The config of a run by dotted names; empty where it has not begun, or where that is damaged."""
-    config = read_json(folder / "config.json").get("config")
-    if not isinstance(config, dict):
+    tree = read_json(folder / "config.json").get("config")
+    config = flatten_tree(tree) if isinstance(tree, dict) else {}
+    if not isinstance(config.get("variant.name"), str):
         return {}
-    return {field: tuple(value) if isinstance(value, list) else value for field, value in flatten_tree(config).items()}
+    return {field: tuple(value) if isinstance(value, list) else value for field, value in config.items()}
 
 
 def best_group(groups: Sequence[Group]) -> Group | None:
@@ -157,7 +158,7 @@ def print_summary(groups: Sequence[GroupProgress], stop: StopSignals, folder: Pa
     if lines := group_lines(groups, folder):
         print("\n".join(["", *lines, ""]))
     if counts[FAILED]:
-        print("a run that has failed is tried again once its failed.json is removed")
+        print(wrap_text("a run that has failed is tried again once its failed.json is removed", "  "))
     if crashed:
         print(wrap_text(f"crashed, and tried again by the next launch: {join_names(crashed)}", "  "))
     if remaining:

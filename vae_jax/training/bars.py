@@ -14,7 +14,7 @@ from vae_jax.screen import TERM, log_line, redraws, wrap_line, wrap_text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-DRAW_SECONDS, MESSAGE_SECONDS = 0.1, 0.5
+DRAW_SECONDS, MESSAGE_SECONDS = 0.2, 0.5
 """Between two pictures in a terminal, and in a notebook, where each is a message."""
 
 WIDE, BAR_COLUMNS = 70, 60

@@ -78,7 +78,21 @@ def test_a_terminal_has_a_bar_and_below_it_the_numbers(terminal, monkeypatch, ca
     progress.close()
     assert terminal.shown()[0].startswith("100%")
     assert terminal.cursor_visible
-    assert capsys.readouterr().out.splitlines() == ["step 200/200  test  loss 0.50", "[red]done[/red]"]
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"{DATE}  100%  step 200/200 .*  test  loss 0.50", first)  # standard output is a file
+    assert second == "[red]done[/red]"
+
+
+def test_what_stays_above_the_bar_is_not_dated(terminal, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    progress = Progress(10, 200)
+    progress.advance(50)
+    progress.report(200, "test  loss 0.50", lasting=True)
+    assert terminal.shown() == ["step 200/200  test  loss 0.50"]
+    progress.advance(200)
+    progress.close()
+    assert [line[:4] for line in terminal.shown()[:2]] == ["step", "100%"]
 
 
 def test_a_notebook_has_a_line(monkeypatch, capsys):

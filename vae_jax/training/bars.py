@@ -64,14 +64,15 @@ class Progress:
 
     def report(self, step: int, text: str, lasting: bool) -> None:
         """Shows `text`, terms with two spaces between, at `step`: below the bar, or as a line of its own that stays."""
-        if self._pane is None and not self._in_notebook:
-            self.say(log_line(step / self._steps, self._name, self._count(step), *self._pace(), text))
-        elif lasting:
+        has_bar = self._pane is not None or self._in_notebook
+        if has_bar and not lasting:
+            self._numbers = text
+            self._draw()
+        elif self._in_notebook or sys.stdout.isatty():
             self._clear()
             print(wrap_text(f"{self._count(step)}  {text}", INDENT, TERM), flush=True)
         else:
-            self._numbers = text
-            self._draw()
+            self.say(log_line(step / self._steps, self._name, self._count(step), *self._pace(), text))
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""
@@ -79,8 +80,10 @@ class Progress:
         print(wrap_text(line), flush=True)
 
     def close(self) -> None:
-        """Leaves the bar as it stands."""
-        if self._pane is not None:
+        """Leaves the bar as it stands; in a notebook its line goes."""
+        if self._pane is None:
+            self._clear()
+        else:
             self._draw()
             self._pane.close(keep=True)
 
@@ -102,7 +105,7 @@ class Progress:
         elif self._in_notebook:
             self._clear()
             terms = [f"{self._step / self._steps:.0%}", f"{self._step}/{self._steps}", *self._pace(), self._numbers]
-            self._notebook_line = "  ".join(terms)
+            self._notebook_line = "  ".join(filter(None, terms))
             sys.stderr.write(self._notebook_line)
 
     def _clear(self) -> None:

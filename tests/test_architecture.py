@@ -17,6 +17,7 @@ PACKAGES = {"vae_jax": "vae_jax", "vae_jax.configs": "configs", "experiments": "
 FLOORS = (
     ("errors", "phrases", "typing"),
     ("files", "screen"),
+    ("pane",),
     ("jax_flags", "randomness", "registry"),
     ("models",),
     ("samplers",),
@@ -46,6 +47,14 @@ LIBRARIES = {
     "flax": ("vae_jax/models/networks/",),
     "matplotlib": ("vae_jax/plots/",),
     "orbax": ("vae_jax/training/checkpoint.py",),
+    "rich": (
+        "vae_jax/pane.py",
+        "vae_jax/screen.py",
+        "vae_jax/training/bars.py",
+        "vae_jax/launch/live_table.py",
+        "vae_jax/launch/summary.py",
+        "vae_jax/comparison/terminal.py",
+    ),
     "wandb": (
         "vae_jax/training/writers.py",
         "vae_jax/launch/wandb_agent.py",

@@ -6,7 +6,7 @@ import pytest
 
 import vae_jax
 
-HEAVY = ("jax", "flax", "wandb", "orbax", "matplotlib", "tensorflow_datasets", "tensorflow", "sklearn")
+HEAVY = ("jax", "flax", "rich", "wandb", "orbax", "matplotlib", "tensorflow_datasets", "tensorflow", "sklearn")
 
 
 def imported(code, names):

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import vae_jax
 from vae_jax.config.command_line import Parser, command, one_of, path, paths, run_program, text, whole, words
+from vae_jax.config.tasks import overview
 from vae_jax.errors import UserError, unknown_name
-from vae_jax.phrases import printable
 from vae_jax.screen import wrap_text
 
 
@@ -153,7 +153,7 @@ def compare(argv: Sequence[str]) -> int:
     files = write_files(out, comparison)
     if flags.wandb:
         publish(out, comparison, files)
-    print(f"{out}: {', '.join(file.name for file in files)}")
+    print(wrap_text(f"{out}: {', '.join(file.name for file in files)}", "  "))
     return 0
 
 
@@ -331,7 +331,7 @@ def status(argv: Sequence[str]) -> int:
     if len(flags.study) != 1:
         raise UserError("STUDY: give the folder of one study, as in vae-jax status runs/study")
     lines, complete = report(flags.study[0])
-    print("\n".join(map(printable, lines)))
+    print("\n".join(lines))
     return int(not complete)
 
 
@@ -378,7 +378,7 @@ PROGRAMS = {
 def run(argv: Sequence[str]) -> int:
     """The program that the first word names, with the others; the exit status."""
     if not argv or argv[0] in ("--help", "-h"):
-        print(_overview())
+        print(wrap_text(overview(PROGRAMS), " " * 14))
         return 0 if argv else 2
     if argv[0] == "--version":
         print(f"vae_jax {vae_jax.__version__}")
@@ -386,13 +386,6 @@ def run(argv: Sequence[str]) -> int:
     if argv[0] not in PROGRAMS:
         raise unknown_name("vae-jax", argv[0], PROGRAMS)
     return PROGRAMS[argv[0]](argv[1:])
-
-
-def _overview() -> str:
-    lines = [f"  {name:<12}{(program.__doc__ or '').partition(chr(10))[0]}" for name, program in PROGRAMS.items()]
-    return "\n".join(
-        ["usage: vae-jax PROGRAM [flags]", "", *lines, "", "vae-jax PROGRAM --help has its flags. vae-jax --version"]
-    )
 
 
 def main() -> NoReturn:

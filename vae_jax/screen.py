@@ -1,17 +1,27 @@
-"""Lines that fit a terminal: how wide it is, how wide text is, and where a line may break."""
+"""Lines that fit a terminal: how wide it is, and where a line may break; lines of a log, which is none.
+
+Imports rich where a terminal is written to, and not before.
+"""
 
 import os
 import re
 import shutil
 import sys
-import unicodedata
+import time
 from io import TextIOBase
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from vae_jax.phrases import JOINERS
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WHOLE_COLUMNS = 10_000
+"""Of what is no terminal, where nothing is cut or broken."""
 
 WORD = re.compile(r"\s*\S+")
 """A word with the spaces before it."""
+
+TERM = re.compile(r"\s*(?:\S| (?=\S))+?(?:,(?=\s)|(?=\s{2})|$)")
+"""A term with the spaces before it: words with one space between, up to a comma that ends one."""
 
 
 def terminal_size(stream: TextIO | TextIOBase) -> os.terminal_size:
@@ -23,28 +33,20 @@ def terminal_size(stream: TextIO | TextIOBase) -> os.terminal_size:
     return size if size.columns and size.lines else shutil.get_terminal_size()
 
 
-def cells(text: str) -> int:
-    """How many columns of a terminal the text takes: East Asian characters two each, combining ones none."""
-    return sum(_character_cells(character) for character in text)
-
-
-def _character_cells(character: str) -> int:
-    if unicodedata.combining(character) or character in JOINERS:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def wrap_line(text: str, width: int, indent: str = "") -> list[str]:
+def wrap_line(text: str, width: int, indent: str = "", unit: re.Pattern[str] = WORD) -> list[str]:
     """The text in lines of at most `width` columns, broken between words; a longer word is a line by itself.
 
     Args:
         text: one line, whose spaces are kept but where it breaks.
         width: columns.
         indent: what the lines after the first begin with.
+        unit: what is not broken, with the spaces before it: WORD or TERM.
     """
+    from rich.cells import cell_len
+
     lines, line = [], ""
-    for word in WORD.findall(text):
-        if line.strip() and cells(line + word) > width:
+    for word in unit.findall(text):
+        if line.strip() and cell_len(line + word) > width:
             lines.append(line)
             line = indent + word.lstrip()
         else:
@@ -52,18 +54,44 @@ def wrap_line(text: str, width: int, indent: str = "") -> list[str]:
     return [*lines, line]
 
 
-def cut(text: str, width: int) -> str:
-    """As much of the text as `width` columns have room for."""
-    end = len(text)
-    while cells(text[:end]) > width:
-        end -= 1
-    return text[:end]
-
-
-def wrap_text(text: str, indent: str = "", stream: TextIO | TextIOBase | None = None) -> str:
+def wrap_text(
+    text: str, indent: str = "", unit: re.Pattern[str] = WORD, stream: TextIO | TextIOBase | None = None
+) -> str:
     """Text for `stream`, or standard output: where that is a terminal, its lines wrapped to its width."""
     stream = sys.stdout if stream is None else stream
     if not stream.isatty():
         return text
     width = terminal_size(stream).columns
-    return "\n".join(part for line in text.split("\n") for part in wrap_line(line, width, indent))
+    return "\n".join(part for line in text.split("\n") for part in wrap_line(line, width, indent, unit))
+
+
+def log_line(share: float, name: str, *terms: str) -> str:
+    """A line of progress where there is no terminal: when, how much is done, of what, and what there is to say."""
+    return "  ".join([time.strftime("%Y-%m-%d %H:%M:%S"), f"{share:>4.0%}", *filter(None, [name, *terms])])
+
+
+def redraws(stream: TextIO | TextIOBase) -> bool:
+    """Whether `stream` goes to a terminal on which lines can be drawn anew in place."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def screen_width(stream: TextIO | TextIOBase) -> int:
+    """Columns that a line of `stream` may have."""
+    return terminal_size(stream).columns if stream.isatty() else WHOLE_COLUMNS
+
+
+def rich_lines(picture: "RenderableType", stream: TextIO | TextIOBase) -> list[str]:
+    """What rich draws, in lines for `stream`: in colour and as wide as it is where it is a terminal."""
+    return draw_lines(picture, screen_width(stream), stream.isatty())
+
+
+def draw_lines(picture: "RenderableType", width: int, colour: bool) -> list[str]:
+    """What rich draws in lines of at most `width` columns; no colours where NO_COLOR is set."""
+    from rich.console import Console
+
+    console = Console(
+        width=width, color_system="standard" if colour else None, markup=False, emoji=False, highlight=False
+    )
+    with console.capture() as capture:
+        console.print(picture)
+    return [line.rstrip() for line in capture.get().split("\n")][:-1]

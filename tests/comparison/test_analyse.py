@@ -10,10 +10,10 @@ from scipy import stats
 
 from vae_jax import cli
 from vae_jax.comparison import analyse, intervals
-from vae_jax.comparison.grouping import distinguishing_fields, group_name
-from vae_jax.comparison.wording import comparable_share, format_value, verdict
+from vae_jax.comparison.wording import comparable_share, verdict
 from vae_jax.errors import UserError
 from vae_jax.report import sentences
+from vae_jax.sweeps.group_names import distinguishing_fields, format_value, group_name
 
 
 @pytest.fixture(scope="module")

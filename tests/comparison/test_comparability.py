@@ -9,11 +9,11 @@ from vae_jax import variants
 from vae_jax.comparison import figures
 from vae_jax.comparison.comparability import comparable_runs, incomparable_groups
 from vae_jax.comparison.ranking import best_runs, ranked_groups
-from vae_jax.comparison.variant_facts import variant_facts
 from vae_jax.models.likelihoods import bernoulli
 from vae_jax.plots import comparison_plots
 from vae_jax.report import sentences
 from vae_jax.report.plotly_figures import rate_distortion
+from vae_jax.sweeps.variant_facts import variant_facts
 
 
 def tree_of(seed, name="beta", fields=None, **weights):

@@ -6,10 +6,10 @@ import pytest
 from helpers.made_up_studies import compare_study, config, elbo_parts, printed, write_run
 
 from vae_jax.comparison.families import families
-from vae_jax.comparison.grouping import group_names
-from vae_jax.comparison.short_names import short_names
 from vae_jax.comparison.terminal import comparison_lines
-from vae_jax.comparison.wording import format_correlation, format_number, format_share, format_value, terminal_width
+from vae_jax.comparison.wording import format_correlation, format_number, format_share, terminal_width
+from vae_jax.sweeps.group_names import format_value, group_names
+from vae_jax.sweeps.short_names import short_names
 
 FIELDS = {"beta": (0.25, 0.5), "free_bits": (0.001, 0.002), "learning_rate": (0.0003, 0.0004)}
 NAMES = [
@@ -57,6 +57,16 @@ def test_each_group_has_a_row_of_its_own_name_at_any_width(tmp_path, width):
     start = lines.index("elbo   nats per image, higher is better; bounds log p(x)")
     rows = [line for line in lines[start + 1 : lines.index("", start)] if "=" in line]
     assert len(rows) == len({line.strip().partition("  ")[0] for line in rows}) == len(comparison.groups) == 8
+
+
+def test_in_a_narrow_terminal_names_stand_beside_their_numbers(tmp_path):
+    for seed, beta in itertools.product(range(2), (0.5, 1.0)):
+        write_run(tmp_path, config(seed, beta=beta), elbo_parts(1 + seed, 20 + beta))
+    lines = printed(compare_study(tmp_path, metrics=("elbo",)), 60).splitlines()
+    assert any(line.split()[:3] == ["beta=0.5", "2", "-22.0"] for line in lines)
+    head = next(i for i, line in enumerate(lines) if line.startswith("  group"))
+    assert lines[head - 1].split() == ["interquartile"]
+    assert lines[head].split()[-1] == "mean"
 
 
 def test_a_terminal_is_as_wide_as_it_is(monkeypatch):

@@ -17,7 +17,9 @@ from vae_jax.api import compare
 from vae_jax.config.parse import load_config
 from vae_jax.errors import UserError
 from vae_jax.launch import generations
+from vae_jax.launch.search import goals
 from vae_jax.sweeps import study
+from vae_jax.sweeps.objectives import Objective
 from vae_jax.sweeps.trial_records import read_trials
 
 pytest.importorskip("optuna")
@@ -239,3 +241,12 @@ def test_a_search_that_is_killed_ends_with_the_trials_of_one_that_was_not(tmp_pa
             texts = [file.read_text() for file in tmp_path.glob(f"*/study/{run}/{name}")]
             assert len(texts) in (0, 2)
             assert len(set(texts)) <= 1
+
+
+def test_what_a_search_goes_by_says_its_unit_and_which_way_is_better():
+    assert goals([Objective("elbo", True)]) == "elbo:max of the validation split (nats per image, higher is better)"
+    both = goals([Objective("distortion", False), Objective("mig:bins=30", True)])
+    first, second = both.split(" and ")
+    assert first == "distortion:min of the validation split (nats per image, lower is better)"
+    assert second.startswith("mig:bins=30:max of")
+    assert second.endswith(" (higher is better)")

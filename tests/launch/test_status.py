@@ -7,11 +7,12 @@ import os
 import re
 
 import pytest
+from helpers.terminal import Terminal, patch_size
 
 from vae_jax import cli
 from vae_jax.config.parse import parse_config
 from vae_jax.errors import UserError
-from vae_jax.launch.live_table import CLEAR, Table, remaining_seconds, table_rows
+from vae_jax.launch.live_table import Table, log_lines, remaining_seconds
 from vae_jax.launch.progress import GroupProgress, record_speed, report_crash, report_end
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.sweeps import study
@@ -61,7 +62,12 @@ def test_a_program_line_has_the_elbo_and_the_time_that_is_left(folders, capsys):
     (folder / "programs/program.speed.json").write_text('{"member_steps": 10, "seconds": 30}')
     cli.status([str(folder)])
     steps = 20 + 30 + 40 + 40  # of the run that trains, one begun, and two of which nothing is there
-    assert f"  program  3 of 7 ended  elbo -30.50  {3 * steps / 60:.1f} min left\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"  program  3 of 7 ended  elbo -30.50  {3 * steps / 60:.1f} min left\n" in shown
+    *_, head, group, missing = shown.splitlines()
+    assert head.split("  ")[-1] == "time left"
+    assert group.split() == ["all", "runs", "1/6", "-30.50", f"{3 * steps / 60:.1f}", "min"]
+    assert missing == "  and 1 run not begun"
 
 
 def test_status_is_0_once_all_is_done_or_dropped_and_names_what_is_wrong(folders, capsys):
@@ -108,9 +114,9 @@ def test_the_table_tells_programs_runs_and_the_time_that_remains():
         progress("b", [50, 30], 2.0),
         progress("c", [0]),
     ]
-    *rows, summary = table_rows(groups, [groups[1]], 1)
-    assert rows == ["  b                                        2 runs   40%  2 steps/s  60 s left"]
-    assert summary.startswith("programs 1/3   runs 1/5 done, 2 running, 1 failed, 0 dropped, 1 to come")
+    *rows, summary = (line[len("2026-01-01 00:00:00  ") :] for line in log_lines(groups, [groups[1]], 1))
+    assert rows == [" 40%  b  2 runs  2 steps/s  60 s left"]
+    assert summary.startswith(" 56%  programs 1/3   runs 1/5 done, 2 running, 1 failed, 0 dropped, 1 to come")
     assert remaining_seconds(groups, 1) == 120 / 2 + 100 / 2  # what has no speed yet is taken to be as fast as the rest
     assert remaining_seconds(groups, 2) == 60
     assert remaining_seconds([progress("a", [0])], 1) is None
@@ -141,33 +147,20 @@ def test_what_a_program_printed_reaches_no_terminal_as_a_command(tmp_path):
     assert study.error_file(tmp_path, "a").read_text() == crash + "\n"
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_the_table_is_redrawn_in_place_below_what_is_said():
-    stream = Terminal()
+def test_the_table_is_redrawn_in_place_below_what_is_said(monkeypatch):
+    patch_size(monkeypatch)
+    stream = Terminal(120)
     table = Table(stream)
     table.draw([progress("a", [5])], [progress("a", [5])], 1)
     table.print("crashed")
     table.draw([progress("a", [9])], [progress("a", [9])], 1)
+    assert stream.shown()[0] == "crashed"
+    assert len(stream.shown()) == 4
     table.close()
-    assert screen(stream.getvalue()) == ["crashed"]
+    assert stream.shown() == ["crashed"]
     plain = io.StringIO()
     table = Table(plain)
     table.draw([progress("a", [5])], [], 1)
     assert plain.getvalue() == ""  # not yet
     table.print("crashed: \x1b[2J\nas said")
     assert plain.getvalue() == "crashed: \\x1b[2J\nas said\n"
-
-
-def screen(text):
-    """The lines that a terminal shows."""
-    shown = []
-    for part in re.split(rf"(\033\[\d+F{re.escape(CLEAR)})", text):
-        if up := re.match(r"\033\[(\d+)F", part):
-            del shown[len(shown) - int(up[1]) :]
-        else:
-            shown += part.splitlines()
-    return shown

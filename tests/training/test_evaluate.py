@@ -16,6 +16,7 @@ from vae_jax.errors import UserError
 from vae_jax.metrics import sap
 from vae_jax.metrics._requests import parse_requests
 from vae_jax.training import evaluate_run, writers
+from vae_jax.training.bars import Progress
 from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
 from vae_jax.training.recorder import Recorder, report_population
 from vae_jax.training.run_results import numbers_table
@@ -147,13 +148,17 @@ def test_numbers_that_round_to_zero_have_no_sign(run_folder, tmp_path, monkeypat
     report_population(Spoken(), 5, [{"elbo": -1e-9}] * 2)
     print(numbers_table({"step 5": {"elbo": -1e-9, "rate": -0.0, "active_units": 0}}))
     shown = capsys.readouterr().out
+    assert re.search(r"^  elbo +0\.000  nats per image, higher is better$", shown, re.M)
+    assert re.search(r"^  rate +0\.000  nats per image$", shown, re.M)
+    assert re.search(r"^  active_units +0  latents$", shown, re.M)
+    assert shown.count("  nats per image\n") == 3  # of a run's records, a population's, and the rate
     assert "sap = 0.0000, higher is better " in shown
     assert "loss 0.00  elbo 0.00  rate 0.00" in shown
     assert "elbo 0.00 (0.00 to 0.00)" in shown
     assert not re.search(r"-0\.0+\b(?![1-9])", shown)
 
 
-class Spoken(writers.Progress):
+class Spoken(Progress):
     """Progress that prints every line."""
 
     def __init__(self):

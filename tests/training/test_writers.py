@@ -1,14 +1,11 @@
 import json
 import math
 import os
-import pty
 import socket
 import subprocess
 import sys
-import termios
 import threading
 import time
-import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -112,63 +109,6 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         files.write_json(file, {"elbo": 0.0})
     assert json.loads(file.read_text()) == {"elbo": -1.5}
-
-
-@pytest.mark.parametrize(
-    ("room", "shown"),
-    [(99, "train  loss 44.17  rate 0.52"), (28, "train  loss 44.17  rate 0.52"), (27, "train  loss 44.17"), (4, "")],
-)
-def test_what_stands_behind_the_bar_is_cut_at_whole_terms(room, shown):
-    assert writers.whole_terms("train  loss 44.17  rate 0.52", room) == shown
-
-
-# --- progress -------------------------------------------------------------------------------------
-
-
-def show_progress():
-    progress = writers.Progress(10, 200)
-    progress.advance(100)
-    progress.report(100, "loss 1.00", lasting=False)
-    progress.advance(200)
-    progress.report(200, "loss 0.50", lasting=True)
-    progress.say("done")
-    progress.close()
-
-
-def test_without_a_terminal_progress_is_plain_lines(capsys):
-    show_progress()
-    out, errors = capsys.readouterr()
-    assert out.splitlines() == ["step 100/200  loss 1.00", "step 200/200  loss 0.50", "done"]
-    assert errors == ""
-
-
-def test_in_a_terminal_progress_is_a_bar(capsys, monkeypatch):
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr(sys, "stderr", terminal)
-        show_progress()
-        monkeypatch.undo()
-    bar = b""
-    try:
-        while part := os.read(ours, 4096):
-            bar += part
-    except OSError:  # the other side is closed
-        pass
-    os.close(ours)
-    assert capsys.readouterr().out.splitlines() == ["step 200/200  loss 0.50", "done"]
-    assert b"200/200" in bar
-    assert b"%|" in bar
-
-
-def test_a_notebook_has_a_bar(monkeypatch, capsys):
-    kernel = types.ModuleType("IPython")
-    kernel.get_ipython = lambda: types.SimpleNamespace(kernel=None)
-    monkeypatch.setitem(sys.modules, "IPython", kernel)
-    progress = writers.Progress(0, 10)
-    progress.advance(5)
-    progress.close()
-    assert "5/10" in capsys.readouterr().err
 
 
 # --- W&B ------------------------------------------------------------------------------------------

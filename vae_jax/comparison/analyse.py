@@ -15,13 +15,14 @@ from vae_jax.comparison.comparability import (
     labelled_values,
     run_kinds,
 )
-from vae_jax.comparison.grouping import group_runs, select_baseline, select_fields
+from vae_jax.comparison.grouping import group_runs, select_baseline
 from vae_jax.comparison.load_runs import load_runs
 from vae_jax.comparison.results import ComparedRun, Comparison, Difference, Group, Summary
 from vae_jax.comparison.wording import status_counts
 from vae_jax.errors import UserError, unknown_name
 from vae_jax.metrics import higher_is_better, is_metric
 from vae_jax.sweeps import study
+from vae_jax.sweeps.group_names import select_fields
 
 SCORES = ("elbo", "distortion", "loss")
 """The score of choice is the first of these that a run has."""
@@ -77,7 +78,7 @@ def compare_runs(
     finished = [run for run in runs if run.status == study.DONE]
     if not finished:
         raise UserError(f"--runs: {folder}: no run there has finished; {status_counts(runs, skipped)}")
-    by = select_fields(by, runs)
+    by = select_fields(by, [run.config for run in runs])
     names = select_metrics(metrics, finished)
     runs, runs_by_group = group_runs(runs, by)
     values = {group: {name: seed_means(runs, name) for name in names} for group, runs in runs_by_group.items()}

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.comparison.grouping import distinct_names, distinguishing_fields, group_name, sort_key
 from vae_jax.comparison.results import Comparison, Group, Number
+from vae_jax.sweeps.group_names import distinct_names, distinguishing_fields, group_name, sort_key
 
 MAX_RATE_RATIO = 5.0
 """How many times the next smaller rate a rate may be and still be drawn to scale."""

@@ -11,12 +11,13 @@ from vae_jax.comparison.comparability import incomparable_groups
 from vae_jax.comparison.families import Family, distant_groups, families
 from vae_jax.comparison.results import ComparedRun, Comparison, Number, Summary
 from vae_jax.comparison.search_results import FORMATS, draw_search
-from vae_jax.comparison.wording import checkpoint_phrase, direction, format_value
+from vae_jax.comparison.wording import checkpoint_phrase, direction
 from vae_jax.metrics import unit
 from vae_jax.phrases import plural
 from vae_jax.plots import comparison_plots
 from vae_jax.plots.captions import format_fixed
 from vae_jax.plots.comparison_plots import End
+from vae_jax.sweeps.group_names import format_value
 
 Point = tuple[Number, Number]
 

@@ -6,18 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from vae_jax import metrics
-from vae_jax.comparison.comparability import (
-    LIKELIHOOD_FIELDS,
-    PAIR_FIELD,
-    bound_in_words,
-    data_fields,
-    is_of_pairs,
-)
 from vae_jax.comparison.results import ComparedRun, Comparison
-from vae_jax.comparison.variant_facts import variant_facts
-from vae_jax.comparison.wording import format_value
 from vae_jax.phrases import join_names
+from vae_jax.sweeps.group_names import format_value
+from vae_jax.sweeps.kinds import LIKELIHOOD_FIELDS, PAIR_FIELD, bound_in_words, data_fields, is_of_pairs
 from vae_jax.sweeps.study import DONE, FAILED
+from vae_jax.sweeps.variant_facts import variant_facts
 from vae_jax.training.run_results import ERROR
 
 PROVENANCE = ("git", "jax", "devices")

@@ -1,16 +1,21 @@
 """A comparison as lines of a terminal, as wide as it is."""
 
-import functools
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.styled import Styled
+from rich.table import Column
+from rich.table import Table as Grid
+from rich.text import Text
 
 from vae_jax.comparison.comparability import comparable_runs, labelled_values
 from vae_jax.comparison.intervals import PARTS, chance_shares
 from vae_jax.comparison.notes import notes
 from vae_jax.comparison.results import Comparison, Difference, Summary
-from vae_jax.comparison.short_names import cut_middle, short_names
 from vae_jax.comparison.wording import (
     checkpoint_phrase,
     comparable_share,
@@ -28,6 +33,8 @@ from vae_jax.comparison.wording import (
     wrap,
 )
 from vae_jax.phrases import plural, printable
+from vae_jax.screen import draw_lines
+from vae_jax.sweeps.short_names import cut_middle, short_names
 
 MAX_GROUPS = 30
 """Rows of a table; runs.csv and the report have the others."""
@@ -42,12 +49,7 @@ SUMMARY_WIDTHS, DIFFERENCE_WIDTHS = (6, 11, 21, 20), (6, 11, 21, 8)
 SHARE_WIDTHS, CORRELATION_WIDTH = (14, 14, 14, 16), 6
 """Characters of the columns of numbers, at least."""
 
-BOLD, DIM, PLAIN = "1", "2", "0"
-COLOURS = {"better": "32", "worse": "31"}
-"""Codes of ANSI terminals."""
-
-Paint = Callable[[str, str], str]
-"""A text and a code to the text in that colour."""
+STYLES = {"better": "green", "worse": "red"}
 
 
 class Row(NamedTuple):
@@ -66,9 +68,13 @@ class Table(NamedTuple):
     least_widths: Sequence[int]
 
     def widths(self) -> list[int]:
-        """The characters of each column of numbers."""
-        columns = zip(self.least_widths, *(row.numbers for row in (self.head, *self.rows)), strict=True)
-        return [max(least, *(len(cell) + 1 for cell in cells)) for least, *cells in columns]
+        """The characters of each column of numbers; its head may break between words."""
+        columns = zip(self.least_widths, self.head.numbers, *(row.numbers for row in self.rows), strict=True)
+        return [max(least, *(len(text) + 1 for text in (*head.split(), *cells))) for least, head, *cells in columns]
+
+    def fit(self, names: Sequence[str], width: int) -> "Table":
+        """The table, with columns as narrow as they can be where names would have no room beside wide ones."""
+        return self if self.name_room(names, width) else self._replace(least_widths=[0] * len(self.least_widths))
 
     def name_room(self, names: Sequence[str], width: int) -> int:
         """The width of a column for these names; 0 where they need lines of their own."""
@@ -76,45 +82,50 @@ class Table(NamedTuple):
         longest, room = max(map(len, names)), width - 2 - sum(self.widths()) - (2 + word if word else 0)
         return min(room, longest + len("against ")) if room >= min(LEAST_NAME, longest) else 0
 
-    def lines(self, names: Mapping[str, str], room: int, width: int, paint: Paint) -> list[str]:
+    def parts(self, names: Mapping[str, str], room: int, width: int) -> list[RenderableType]:
         """The table with the names of its rows as they are shown, in a column of `room`; of 0: above their numbers."""
-        widths = self.widths()
-        head = _row_lines(self.head, widths, room, width, paint)
-        rows = [_row_lines(row._replace(name=names[row.name]), widths, room, width, paint) for row in self.rows]
-        return [*(paint(line, DIM) for line in head), *(line for lines in rows for line in lines)]
+        rows = [self.head, *(row._replace(name=names[row.name]) for row in self.rows)]
+        parts = [self._row_parts(row, room, width) for row in rows]
+        return [*(Styled(part, "dim") for part in parts[0]), *(part for row in parts[1:] for part in row)]
 
+    def _row_parts(self, row: Row, room: int, width: int) -> list[RenderableType]:
+        word = Text(row.word, STYLES.get(row.word, ""))
+        if room:
+            return [self._grid(row, Text(f"  {cut_middle(row.name, room):<{room}}"), word)]
+        name = Text(f"  {cut_middle(row.name, width - 2)}")
+        if not row.word or 2 + sum(self.widths()) + 2 + len(row.word) <= width:
+            return [name, self._grid(row, Text("  "), word)]
+        return [name, self._grid(row, Text("  "), Text()), Text.assemble("    ", word)]
 
-def _row_lines(row: Row, widths: Sequence[int], room: int, width: int, paint: Paint) -> list[str]:
-    numbers = "".join(f"{cell:>{size}}" for cell, size in zip(row.numbers, widths, strict=True))
-    word = paint(row.word, COLOURS.get(row.word, PLAIN))
-    if room:
-        return [f"  {cut_middle(row.name, room):<{room}}{numbers}  {word}".rstrip()]
-    name = f"  {cut_middle(row.name, width - 2)}"
-    if not row.word or len(f"  {numbers}  {row.word}") <= width:
-        return [name, f"  {numbers}  {word}".rstrip()]
-    return [name, f"  {numbers}".rstrip(), f"    {word}"]
+    def _grid(self, row: Row, first: Text, last: Text) -> RenderableType:
+        numbers = [Column(width=size, justify="right") for size in self.widths()]
+        grid = Grid.grid("", *numbers, *([""] if last else []))
+        cells = [Padding(Text(number), (0, 0, 0, 1)) for number in row.numbers]
+        grid.add_row(first, *cells, *([Text.assemble("  ", last)] if last else []))
+        for column in grid.columns:
+            column.vertical = "bottom"
+        return grid
 
 
 def comparison_lines(comparison: Comparison, colour: bool | None = None, width: int | None = None) -> list[str]:
     """All that a terminal shows; in colour where standard output is one, and as wide as it is."""
-    paint = functools.partial(_paint, colour=sys.stdout.isatty() if colour is None else colour)
     width = width or terminal_width()
-    lines = header(comparison, width, paint)
-    lines += [line for note in notes(comparison) for line in wrap(f"- {note}", width, "  ")]
+    parts = header(comparison, width)
+    parts += [Text(line) for note in notes(comparison) for line in wrap(f"- {note}", width, "  ")]
     for metric in comparison.metrics:
-        lines += ["", *metric_table(comparison, metric, width, paint)]
-    lines += ["", *wrap(legend(comparison), width)]
-    lines += ["", *wrap(comparable_share(comparison), width), *variance_table(comparison, width, paint)]
+        parts += [Text(), *metric_table(comparison, metric, width)]
+    parts += [Text(), *_paragraph(legend(comparison), width)]
+    parts += [Text(), *_paragraph(comparable_share(comparison), width), *variance_table(comparison, width)]
     if len(comparison.metrics) > 1:
-        lines += ["", *correlation_table(comparison, width, paint)]
-    return lines
+        parts += [Text(), *correlation_table(comparison, width)]
+    return draw_lines(Group(*parts), width, sys.stdout.isatty() if colour is None else colour)
 
 
-def _paint(text: str, code: str, colour: bool) -> str:
-    return f"\033[{code}m{text}\033[0m" if colour and code != PLAIN else text
+def _paragraph(text: str, width: int) -> list[RenderableType]:
+    return [Text(line) for line in wrap(text, width)]
 
 
-def header(comparison: Comparison, width: int, paint: Paint) -> list[str]:
+def header(comparison: Comparison, width: int) -> list[RenderableType]:
     """What is compared."""
     by = ", ".join(comparison.by) or "nothing but the seed"
     folder, counts = f"{comparison.folder}:", status_counts(comparison.runs, comparison.skipped)
@@ -122,13 +133,13 @@ def header(comparison: Comparison, width: int, paint: Paint) -> list[str]:
     if len(title) > 1:
         title = [*wrap(folder, width), *wrap(f"  {counts}", width, "  ")]
     return [
-        *(paint(line, BOLD) for line in title),
-        *wrap(f"{plural(len(comparison.groups), 'group')} by {by}; against {comparison.baseline}", width),
-        *wrap(checkpoint_phrase(comparison), width),
+        *(Text(line, "bold") for line in title),
+        *_paragraph(f"{plural(len(comparison.groups), 'group')} by {by}; against {comparison.baseline}", width),
+        *_paragraph(checkpoint_phrase(comparison), width),
     ]
 
 
-def metric_table(comparison: Comparison, metric: str, width: int, paint: Paint) -> list[str]:
+def metric_table(comparison: Comparison, metric: str, width: int) -> list[RenderableType]:
     """A metric by group: mean, interval and interquartile mean; and each group against the baseline."""
     summaries = {group.name: group.summaries[metric] for group in comparison.groups if metric in group.summaries}
     shown = dict([*summaries.items()][:MAX_GROUPS])
@@ -136,24 +147,26 @@ def metric_table(comparison: Comparison, metric: str, width: int, paint: Paint) 
         difference for difference in comparison.differences if difference.metric == metric and difference.group in shown
     ]
     digits, names = decimals(summaries.values()), [group.name for group in comparison.groups]
-    means = _summary_table(shown, digits)
-    changes = _difference_table(differences, digits)
+    means = _summary_table(shown, digits).fit(names, width)
+    changes = _difference_table(differences, digits).fit(names, width)
     rooms = [means.name_room(names, width), *([changes.name_room(names, width)] if differences else [])]
     short = short_names(names, min(filter(None, rooms), default=width - 2))
-    lines = [*_title(comparison, metric, width, paint), *means.lines(short, rooms[0], width, paint)]
+    parts = [*_title(comparison, metric, width), *means.parts(short, rooms[0], width)]
     if len(summaries) > len(shown):
-        lines.append(f"  and {len(summaries) - len(shown):,} groups more")
+        parts.append(Text(f"  and {len(summaries) - len(shown):,} groups more"))
     if differences:
         against = f"against {short[comparison.baseline]}"
         head = changes.head._replace(name=against if len(against) <= (rooms[-1] or width - 2) else "against it")
-        lines += ["", *changes._replace(head=head).lines(short, rooms[-1], width, paint)]
-    return lines
+        parts += [Text(), *changes._replace(head=head).parts(short, rooms[-1], width)]
+    return parts
 
 
-def _title(comparison: Comparison, metric: str, width: int, paint: Paint) -> list[str]:
+def _title(comparison: Comparison, metric: str, width: int) -> list[RenderableType]:
     name = printable(metric)
     first, *others = wrap(f"{metric}   {heading(comparison, metric)}", width, "  ")
-    return [first.replace(name, paint(name, BOLD), 1), *others]
+    title = Text(first)
+    title.stylize("bold", 0, len(name))
+    return [title, *map(Text, others)]
 
 
 def _summary_table(summaries: Mapping[str, Summary], digits: int) -> Table:
@@ -174,7 +187,7 @@ def _difference_table(differences: Sequence[Difference], digits: int) -> Table:
     return Table(Row("against", ["pairs", "difference", "95% interval", "p"], "verdict"), rows, DIFFERENCE_WIDTHS)
 
 
-def variance_table(comparison: Comparison, width: int, paint: Paint) -> list[str]:
+def variance_table(comparison: Comparison, width: int) -> list[RenderableType]:
     """What share of a metric's spread comes from where."""
     rows = []
     for metric, shares in comparison.variance_shares.items():
@@ -184,13 +197,14 @@ def variance_table(comparison: Comparison, width: int, paint: Paint) -> list[str
             cells = [f"{format_share(shares[part])} ({format_share(chance[part])})" for part in PARTS]
         rows.append(Row(metric, cells))
     head = Row("variance explained", ["by variant", "by strength", "by seed", "not explained"])
-    table = Table(head, rows, SHARE_WIDTHS)
-    room = table.name_room([head.name, *comparison.variance_shares], width)
+    names = [head.name, *comparison.variance_shares]
+    table = Table(head, rows, SHARE_WIDTHS).fit(names, width)
+    room = table.name_room(names, width)
     short = short_names([*comparison.variance_shares], room or width - 2)
-    return [*table.lines(short, room, width, paint), "  in brackets: what as many labels explain of pure noise"]
+    return [*table.parts(short, room, width), Text("  in brackets: what as many labels explain of pure noise")]
 
 
-def correlation_table(comparison: Comparison, width: int, paint: Paint) -> list[str]:
+def correlation_table(comparison: Comparison, width: int) -> list[RenderableType]:
     """Spearman's between metrics, the lower triangle."""
     room = 26
     shown = comparison.metrics[: min(MAX_METRICS, (width - 2 - room) // CORRELATION_WIDTH)]
@@ -200,10 +214,10 @@ def correlation_table(comparison: Comparison, width: int, paint: Paint) -> list[
         cells = [*map(_correlation_cell, comparison.correlation[i][:i]), "1"]
         rows.append(Row(name, [*cells, *[""] * (len(shown) - len(cells))]))
     head = Row("rank correlation", [str(i + 1) for i in range(len(shown))])
-    lines = Table(head, rows, [CORRELATION_WIDTH] * len(shown)).lines(short, room, width, paint)
+    parts = Table(head, rows, [CORRELATION_WIDTH] * len(shown)).parts(short, room, width)
     if len(comparison.metrics) > len(shown):
-        lines.append(f"  and {len(comparison.metrics) - len(shown)} metrics more")
-    return lines
+        parts.append(Text(f"  and {len(comparison.metrics) - len(shown)} metrics more"))
+    return parts
 
 
 def _correlation_cell(value: float) -> str:

@@ -9,10 +9,9 @@ import jax
 import numpy as np
 
 from vae_jax import model, registry
-from vae_jax.comparison.grouping import group_runs, select_fields
+from vae_jax.comparison.grouping import group_runs
 from vae_jax.comparison.load_runs import load_runs
 from vae_jax.comparison.results import ComparedRun
-from vae_jax.comparison.short_names import cut_middle
 from vae_jax.comparison.wording import status_counts
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
@@ -26,6 +25,8 @@ from vae_jax.metrics.udr import RELATIONS, score
 from vae_jax.phrases import printable
 from vae_jax.plots.captions import format_fixed
 from vae_jax.sweeps import study
+from vae_jax.sweeps.group_names import select_fields
+from vae_jax.sweeps.short_names import cut_middle
 from vae_jax.training.metric_runner import merge_evaluation, read_evaluation
 from vae_jax.training.open_run import open_run
 from vae_jax.typing import Batch
@@ -86,7 +87,7 @@ def rank_folders(folders: Sequence[Path], relation: str = "lasso", images: int =
     runs, skipped = load_runs(folders)
     finished = [run for run in runs if run.status == study.DONE]
     ranked, left_out = [], {}
-    for name, members in group_runs(finished, select_fields((), finished))[1].items():
+    for name, members in group_runs(finished, select_fields((), [run.config for run in finished]))[1].items():
         try:
             ranked.append(_rank_group(name, members, relation, images))
         except UserError as problem:

@@ -6,16 +6,15 @@ import statistics
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from vae_jax import metrics
 from vae_jax.comparison.comparability import comparable_runs, incomparable_groups
 from vae_jax.comparison.intervals import LEVEL, POWER
 from vae_jax.comparison.results import ComparedRun, Comparison, Difference, Number, Summary
-from vae_jax.comparison.variant_facts import variant_facts
 from vae_jax.phrases import printable
 from vae_jax.plots.captions import unsigned_zero
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, MISSING, RUNNING
+from vae_jax.sweeps.variant_facts import variant_facts
 
 WIDTH, LEAST_WIDTH = 100, 60
 """Characters of a line where there is no terminal, and in the narrowest."""
@@ -185,15 +184,6 @@ def format_p(p: Number | None) -> str:
     if p < 0.001:
         return "<0.001"
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def format_value(value: Any) -> str:
-    """A config's value: 4 and 4.0 alike."""
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        return unsigned_zero(f"{value:g}")
-    if isinstance(value, tuple):
-        return f"({', '.join(map(format_value, value))})"
-    return str(value)
 
 
 def terminal_width() -> int:

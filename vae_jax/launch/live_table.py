@@ -1,167 +1,166 @@
-"""The state of a launch: redrawn in place in a terminal, a line now and then elsewhere."""
+"""The state of a launch: redrawn in place in a terminal, a line a program now and then elsewhere."""
 
-import contextlib
-import io
-import math
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from types import FrameType
-from typing import Any, TextIO
+from collections.abc import Sequence
+from io import TextIOBase
+from typing import TYPE_CHECKING, TextIO
 
 from vae_jax.launch.progress import GroupProgress, count_states
-from vae_jax.phrases import format_duration, printable
-from vae_jax.screen import cells, cut, terminal_size, wrap_line
+from vae_jax.phrases import format_duration, plural, printable
+from vae_jax.screen import TERM, log_line, redraws, wrap_line
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LINE_SECONDS = 30.0
 """Seconds between lines where there is no terminal."""
 
 MAX_ROWS = 8
 
-INDENT = "    "
-"""Of what a line has no room for, on the next."""
+WIDE = 120
+"""Columns of a terminal in which a program has one line and not two."""
 
-CLEAR = "\033[2K\033[E\033[J\033[F"
-"""Clears a terminal from the cursor's line down; not at once, for what is cleared from the upper left corner on goes
-into the history of some terminals."""
+BAR_COLUMNS, ELBO_COLUMNS = 24, 18
+"""Of a bar, and of a range of ELBOs, in a wide terminal."""
+
+UNIT = "nats per image"
 
 
 class Table:
     """Draws the state of the programs; `print` puts lines above that stay."""
 
-    def __init__(self, stream: TextIO | io.TextIOBase | None = None):
+    def __init__(self, stream: TextIO | TextIOBase | None = None):
         self._stream = sys.stdout if stream is None else stream
-        self._live = self._stream.isatty()
-        self._rows: list[str] = []
-        self._drawn: list[str] = []
-        self._busy, self._resized = False, False
+        self._pane = None
         self._last_time = time.monotonic()
-        self._earlier_handler = self._watch_size()
+        if redraws(self._stream):
+            from vae_jax.pane import Pane
+
+            self._pane = Pane(self._stream)
 
     def print(self, text: str) -> None:
         """Prints lines that stay, whatever they hold as what it is and not as commands to the terminal."""
-        with self._undisturbed():
-            self._erase()
-            for line in text.split("\n"):
-                print("\n".join(self._wrapped(printable(line))), file=self._stream)
-            self._show()
+        for line in map(printable, text.split("\n")):
+            if self._pane is None:
+                print(line, file=self._stream, flush=True)
+            else:
+                self._pane.print(line)
 
     def draw(self, groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> None:
         """Shows the state of `groups`, of which `running` have a process; `processes` run at once."""
-        rows = table_rows(groups, running, processes)
-        if self._live:
-            self._rows = rows
-            self._redraw()
+        if self._pane is not None:
+            self._pane.draw(picture(groups, running, processes, self._pane.console.width))
         elif time.monotonic() - self._last_time >= LINE_SECONDS:
             self._last_time = time.monotonic()
-            print(rows[-1], file=self._stream, flush=True)
+            print("\n".join(log_lines(groups, running, processes)), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Takes the table away."""
-        if self._earlier_handler is not None:
-            signal.signal(signal.SIGWINCH, self._earlier_handler)
-            self._earlier_handler = None
-        self._rows = []
-        self._redraw()
-
-    def _watch_size(self) -> Any:
-        """Asks to be told when the terminal is resized; what was told before, None where nobody can be."""
-        if not self._live or threading.current_thread() is not threading.main_thread():
-            return None
-        return signal.signal(signal.SIGWINCH, self._resize) or signal.SIG_DFL
-
-    def _resize(self, signum: int, frame: FrameType | None) -> None:
-        """Draws the table anew at once, or after what is being written."""
-        self._resized = True
-        if not self._busy:
-            self._redraw()
-
-    def _redraw(self) -> None:
-        with self._undisturbed():
-            self._erase()
-            self._show()
-
-    @contextlib.contextmanager
-    def _undisturbed(self) -> Iterator[None]:
-        """Keeps the signal of a resize from writing between what is written here."""
-        self._busy, self._resized = True, False
-        try:
-            yield
-        finally:
-            self._busy = False
-        if self._resized:
-            self._redraw()
-
-    def _erase(self) -> None:
-        """Takes away what is drawn: a terminal that has become narrower has wrapped its lines."""
-        if self._drawn and self._live:
-            width = terminal_size(self._stream).columns
-            lines = sum(max(1, math.ceil(cells(line) / width)) for line in self._drawn)
-            self._stream.write(f"\033[{lines}F{CLEAR}")
-        self._drawn = []
-
-    def _show(self) -> None:
-        if self._live:
-            size = terminal_size(self._stream)
-            width = max(size.columns - 1, 1)  # a line that wraps could not be erased
-            lines = [cut(line, width) for row in self._rows for line in wrap_line(row, width, INDENT)]
-            self._drawn = lines[-max(size.lines - 1, 1) :]
-            self._stream.write("".join(f"{line}\n" for line in self._drawn))
-        self._stream.flush()
-
-    def _wrapped(self, line: str) -> list[str]:
-        """A line that stays, broken between words where this is a terminal."""
-        if not self._live:
-            return [line]
-        indent = line[: len(line) - len(line.lstrip())] + INDENT
-        return wrap_line(line, terminal_size(self._stream).columns, indent)
+        if self._pane is not None:
+            self._pane.close()
 
 
-def table_rows(groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> list[str]:
-    """A row for each running program, and one for all together."""
-    rows = [_row(group) for group in running[:MAX_ROWS]]
+def picture(
+    groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int, width: int
+) -> "RenderableType":
+    """What a terminal of `width` columns shows: the running programs, and one row for all together."""
+    from rich.console import Group
+
+    shown = running[:MAX_ROWS]
+    rows = [_table(shown)] if width >= WIDE else [row for group in shown for row in _narrow_rows(group, width)]
     if len(running) > MAX_ROWS:
-        rows.append(f"  and {len(running) - MAX_ROWS} programs more")
-    return [*rows, _summary_row(groups, running, processes)]
+        rows.append(_text(f"and {len(running) - MAX_ROWS} programs more", width))
+    return Group(*(rows if running else []), _text(_summary(groups, running, processes), width))
 
 
-def _row(group: GroupProgress) -> str:
-    counts, steps = count_states([group]), sum(run.steps for run in group.runs)
-    share = 1 - group.remaining_steps() / steps
-    ended = [f"{counts[state]} {state}" for state in (DONE, FAILED, DROPPED) if counts[state]]
-    return "  ".join(
-        [
-            f"  {printable(group.id):<36}",
-            f"{len(group.runs):>4} runs",
-            f"{share:>4.0%}",
-            _pace(group),
-            *elbo_range(group),
-            *ended,
-        ]
-    )
+def _table(running: Sequence[GroupProgress]) -> "RenderableType":
+    """A row for each program under a head that says the units; where there is less room, names are cut first."""
+    from rich.table import Column, Table
+
+    numbers = [Column(name, justify="right", no_wrap=True) for name in ("runs", "", "", "steps/s", "time left")]
+    last = [Column(f"validation ELBO, {UNIT}", min_width=ELBO_COLUMNS), Column("ended", no_wrap=True)]
+    table = Table("program", *numbers, *last, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for group in running:
+        speed, left = _pace(group)
+        runs, share = f"{len(group.runs):,}", f"{group.share:.0%}"
+        bar, elbos = _bar(group, BAR_COLUMNS), elbo_range(group)
+        table.add_row(_name(group), runs, bar, share, speed, left, elbos, _ended(group))
+    return table
 
 
-def elbo_range(group: GroupProgress) -> list[str]:
-    """The validation ELBO of its runs, nats per image: of many the least and the largest."""
+def _narrow_rows(group: GroupProgress, width: int) -> "list[RenderableType]":
+    """A program in two lines or more: how far it is, and its numbers."""
+    from rich.table import Column, Table
+
+    columns = Column(max_width=width // 2), Column(ratio=1), Column(justify="right")
+    table = Table.grid(*columns, padding=(0, 2, 0, 0), pad_edge=False, expand=True)
+    table.add_row(_name(group), _bar(group), f"{group.share:.0%}")
+    return [table, _text(f"  {'  '.join(_terms(group))}", width)]
+
+
+def _text(line: str, width: int) -> "RenderableType":
+    """A line broken between its terms."""
+    from rich.text import Text
+
+    return Text("\n".join(wrap_line(line, width, "  ", TERM)))
+
+
+def _name(group: GroupProgress) -> "RenderableType":
+    from rich.text import Text
+
+    return Text(printable(group.id), style="bold", no_wrap=True, overflow="ellipsis")
+
+
+def _bar(group: GroupProgress, width: int | None = None) -> "RenderableType":
+    from rich.progress_bar import ProgressBar
+
+    return ProgressBar(total=1.0, completed=group.share, width=width)
+
+
+def log_lines(groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> list[str]:
+    """A line for each running program, and one for all together."""
+    lines = [log_line(group.share, printable(group.id), *_terms(group)) for group in running[:MAX_ROWS]]
+    share = sum(group.share * group.all_steps for group in groups) / sum(group.all_steps for group in groups)
+    return [*lines, log_line(share, "", _summary(groups, running, processes))]
+
+
+def _terms(group: GroupProgress) -> list[str]:
+    """What there is to say of a program beside its name and how far it is."""
+    speed, left = _pace(group)
+    elbos = elbo_range(group)
+    return [
+        plural(len(group.runs), "run"),
+        *([f"{speed} steps/s"] if speed else []),
+        f"{left} left" if speed else left,
+        *([f"validation elbo {elbos} {UNIT}"] if elbos else []),
+        *filter(None, [_ended(group)]),
+    ]
+
+
+def _ended(group: GroupProgress) -> str:
+    counts = count_states([group])
+    return ", ".join(f"{counts[state]} {state}" for state in (DONE, FAILED, DROPPED) if counts[state])
+
+
+def elbo_range(group: GroupProgress) -> str:
+    """The validation ELBO of its runs, nats per image: of many the least and the largest; empty where none has one."""
     if not group.elbos:
-        return []
+        return ""
     low, high = min(group.elbos.values()), max(group.elbos.values())
-    return [f"elbo {low:.2f}" if low == high else f"elbo {low:.2f} to {high:.2f}"]
+    return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
 
 
-def _pace(group: GroupProgress) -> str:
+def _pace(group: GroupProgress) -> tuple[str, str]:
+    """Its steps a second and the time that is left, or what it does that takes none."""
     steps, speed = group.remaining_steps(), group.steps_per_second
     if not steps:
-        return "last pictures and metrics"
-    if speed is None:
-        return "compiling"
-    return f"{speed:,.0f} steps/s  {format_duration(steps / speed)} left"
+        return "", "last pictures and metrics"
+    return ("", "compiling") if speed is None else (f"{speed:,.0f}", format_duration(steps / speed))
 
 
-def _summary_row(groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> str:
+def _summary(groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> str:
     counts, runs = count_states(groups), sum(len(group.runs) for group in groups)
     complete = sum(group.complete for group in groups)
     active = sum(len(group.runs) - len(group.end_states) for group in running)

@@ -20,7 +20,6 @@ from vae_jax.launch.progress import (
     GroupProgress,
     all_entries,
     incomplete,
-    print_summary,
     read_progress,
     record_speed,
     report_crash,
@@ -30,6 +29,7 @@ from vae_jax.launch.progress import (
 )
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
+from vae_jax.launch.summary import print_summary
 from vae_jax.sweeps import forecast, plan, study
 from vae_jax.sweeps.chips import parse_machine
 from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_runs

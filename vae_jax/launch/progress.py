@@ -10,10 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from vae_jax.config.command_line import command
 from vae_jax.files import write_json
-from vae_jax.launch.stopping import StopSignals
-from vae_jax.phrases import join_names, plural, printable, shorten
+from vae_jax.phrases import plural, printable, shorten
 from vae_jax.sweeps import study
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, PlanEntry
 
@@ -56,6 +54,16 @@ class GroupProgress:
     def total_steps(self) -> int:
         """Steps of all its runs together, as recorded."""
         return sum(self.steps.values())
+
+    @property
+    def all_steps(self) -> int:
+        """Steps that its runs have before them at the start."""
+        return sum(run.steps for run in self.runs)
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, from 0 to 1."""
+        return 1 - self.remaining_steps() / self.all_steps
 
     def update(self, folder: Path) -> None:
         """Reads from the folders how far its runs are."""
@@ -147,7 +155,7 @@ def report_end(group: GroupProgress, folder: Path, print_line: PrintLine) -> Non
     for name in failed[:SHOWN_FAILURES]:
         print_line(f"failed: {name}: {shorten(study.failure_reason(folder / name))}")
     if group.complete:
-        print_line(f"{group.id}: ended; {_counts_text(counts)}")
+        print_line(f"{group.id}: ended; {counts_text(counts)}")
 
 
 def report_crash(group: GroupProgress, what: str, folder: Path, print_line: PrintLine) -> None:
@@ -168,23 +176,6 @@ def start_line(groups: Sequence[GroupProgress], where: str, folder: Path) -> str
     return f"{plural(runs, 'run')} in {plural(len(groups), 'program')}, {ended:,} ended before; in {folder}; on {where}"
 
 
-def print_summary(groups: Sequence[GroupProgress], stop: StopSignals, folder: Path, resume_command: str) -> int:
-    """Says how the launch ended and how to go on; the exit status."""
-    counts, crashed = count_states(groups), [group.id for group in groups if group.crashed]
-    remaining = sum(len(group.runs) for group in groups) - counts.total()
-    print(f"{_counts_text(counts)}, {remaining} remaining; in {folder}")
-    if counts[FAILED]:
-        print("a run that has failed is tried again once its failed.json is removed")
-    if crashed:
-        print(f"crashed, and tried again by the next launch: {join_names(crashed)}")
-    if remaining:
-        print(f"to go on: {resume_command}", flush=True)
-    elif counts[DONE]:
-        print(f"next: {command('compare', [f'--runs={folder}'])}", flush=True)
-    if stop.requested and remaining:
-        return stop.exit_status
-    return int(bool(counts[FAILED] or remaining))
-
-
-def _counts_text(counts: Counter) -> str:
+def counts_text(counts: Counter) -> str:
+    """How many runs have ended, in words."""
     return ", ".join(f"{counts[state]} {state}" for state in (DONE, FAILED, DROPPED))

@@ -221,8 +221,8 @@ class Search:
 
 
 def goals(objectives: Sequence[Objective]) -> str:
-    """What a search goes by, in words: "elbo:max of the validation split"."""
-    return " and ".join(f"{objective} of {objective.source}" for objective in objectives)
+    """What a search goes by, in words: "elbo:max of the validation split (nats per image, higher is better)"."""
+    return " and ".join(f"{objective} of {objective.source} ({objective.reading})" for objective in objectives)
 
 
 def _best_lines(journal: Journal) -> list[str]:

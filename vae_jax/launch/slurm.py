@@ -24,7 +24,6 @@ from vae_jax.launch.progress import (
     GroupProgress,
     all_entries,
     incomplete,
-    print_summary,
     read_progress,
     report_end,
     start_line,
@@ -32,6 +31,7 @@ from vae_jax.launch.progress import (
 )
 from vae_jax.launch.slurm_queue import ask_queue, in_one_line
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
+from vae_jax.launch.summary import print_summary
 from vae_jax.phrases import plural, printable
 from vae_jax.sweeps import plan, study
 from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_runs

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vae_jax.launch.live_table import elbo_range
-from vae_jax.launch.progress import read_progress
-from vae_jax.phrases import format_duration, join_names
+from vae_jax.launch.progress import GroupProgress, read_progress
+from vae_jax.launch.summary import group_lines, remaining_seconds
+from vae_jax.phrases import format_duration, join_names, printable
+from vae_jax.screen import TERM, wrap_text
 from vae_jax.sweeps import study
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, MISSING, RUNNING, PlanEntry
 
@@ -23,35 +25,46 @@ def report(folder: Path) -> tuple[list[str], bool]:
     for run in entries:
         states[study.run_state(folder / run.id, run.steps)].append(run.id)
     problems = {run.id: problem for run in entries if (problem := study.problem(folder / run.id))}
+    programs = read_progress(_by_program(entries), folder)
+    lines = [printable(line) for line in _lines(folder, entries, states, problems, programs)]
     complete = len(states[DONE]) + len(states[DROPPED]) == len(entries) and not problems
-    return _lines(folder, entries, states, problems), complete
+    table = group_lines(programs, folder)
+    return [wrap_text("\n".join(lines), "    ", TERM), *(["", *table] if table else [])], complete
+
+
+def _by_program(entries: Sequence[PlanEntry]) -> dict[str, list[PlanEntry]]:
+    programs: dict[str, list[PlanEntry]] = {}
+    for run in entries:
+        programs.setdefault(run.program, []).append(run)
+    return programs
 
 
 def _lines(
-    folder: Path, entries: Sequence[PlanEntry], states: Mapping[str, list[str]], problems: Mapping[str, str]
+    folder: Path,
+    entries: Sequence[PlanEntry],
+    states: Mapping[str, list[str]],
+    problems: Mapping[str, str],
+    programs: Sequence[GroupProgress],
 ) -> list[str]:
     """The runs by state, with names where they are few; what crashed, is damaged, or does not belong."""
-    programs = list(dict.fromkeys(run.program for run in entries))
     lines = [f"{folder}: runs {len(entries):,}, programs {len(programs):,}"]
     for state, runs in states.items():
         lines.append("   ".join([f"  {state:<8}{len(runs):>6,}", *_details(state, runs, folder)]))
     if len(programs) <= PROGRAMS_SHOWN:
-        lines += [_program_line(name, [run for run in entries if run.program == name], folder) for name in programs]
+        lines += [_program_line(program, folder) for program in programs]
     lines += [f"  damaged: {name} {problem}" for name, problem in problems.items()]
-    crashed = sorted(name for name in programs if study.error_file(folder, name).exists())
+    crashed = sorted(program.id for program in programs if study.error_file(folder, program.id).exists())
     lines += [f"  crashed: {name} (programs/{name}.error, {name}.log)" for name in crashed]
     if foreign := study.foreign_names(folder, entries):
         lines.append(f"  not of this study: {join_names(foreign)}")
     return lines
 
 
-def _program_line(program: str, entries: Sequence[PlanEntry], folder: Path) -> str:
+def _program_line(program: GroupProgress, folder: Path) -> str:
     """How far a program is: runs that have ended, the validation ELBO of all, the time that it would still take."""
-    (group,) = read_progress({program: list(entries)}, folder)
-    steps, seconds = study.read_speed(folder, program)
-    left = group.remaining_seconds(seconds / steps) if steps else 0.0
-    parts = [f"{len(group.end_states):,} of {len(entries):,} ended", *elbo_range(group)]
-    return f"  {program}  {'  '.join([*parts, *([f'{format_duration(left)} left'] if left else [])])}"
+    left, elbos = remaining_seconds(program, folder), elbo_range(program)
+    parts = [f"{len(program.end_states):,} of {len(program.runs):,} ended", *([f"elbo {elbos}"] if elbos else [])]
+    return f"  {program.id}  {'  '.join([*parts, *([f'{format_duration(left)} left'] if left else [])])}"
 
 
 def _details(state: str, runs: Sequence[str], folder: Path) -> list[str]:

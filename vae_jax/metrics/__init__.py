@@ -39,8 +39,11 @@ __all__ = [
     "missing_requirement",
     "names",
     "no_progress",
+    "reading",
     "unit",
 ]
+
+DIRECTIONS = {True: "higher is better", False: "lower is better", None: ""}
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,11 @@ def unit(result: str) -> str:
     """The unit of a result ("elbo", "mig:bins=30"); empty for a pure number, and for a detail."""
     quantity, detail = _known(result)
     return "" if detail else quantity.unit
+
+
+def reading(result: str) -> str:
+    """How a result is to be read: its unit and which way is better, as far as there are such."""
+    return ", ".join(filter(None, [unit(result), DIRECTIONS[higher_is_better(result)]]))
 
 
 def agreement(result: str) -> tuple[str, ...]:

@@ -308,6 +308,7 @@ def compute(
 METRIC = Metric(
     compute,
     requires=("classes", "grey"),
+    unit="Frechet distance",
     higher_is_better=False,
     agreement=("binarize", "labels"),
     details={"precision": True, "recall": True, "density": True, "coverage": True, "near_copies": False},

@@ -9,10 +9,11 @@ from vae_jax.comparison import intervals, reproduce, wording
 from vae_jax.comparison.comparability import comparable_runs, labelled_values
 from vae_jax.comparison.ranking import best_runs
 from vae_jax.comparison.results import Comparison
-from vae_jax.comparison.wording import format_correlation, format_p, format_share, format_value
+from vae_jax.comparison.wording import format_correlation, format_p, format_share
 from vae_jax.phrases import plural
 from vae_jax.report import best_pictures, sentences
 from vae_jax.report.markup import Html, join, number_cell, table, tag
+from vae_jax.sweeps.group_names import format_value
 
 
 def differences(comparison: Comparison) -> Html | None:

@@ -12,7 +12,7 @@ from vae_jax import model
 from vae_jax.config.command_line import Overrides
 from vae_jax.errors import UserError, unknown_name
 from vae_jax.files import read_json
-from vae_jax.metrics import HELD_OUT, agreement, get, higher_is_better, is_metric, names
+from vae_jax.metrics import DIRECTIONS, HELD_OUT, agreement, get, higher_is_better, is_metric, names, unit
 from vae_jax.metrics._result_names import metric_name, result_label
 from vae_jax.training.run_results import VALIDATION
 from vae_jax.training.writers import read_metrics
@@ -41,6 +41,11 @@ class Objective(NamedTuple):
         """Which images it is of."""
         reads_grid = self.is_metric and "factors" in get(metric_name(self.word)).requires
         return "the whole grid of factors" if reads_grid else "the validation split"
+
+    @property
+    def reading(self) -> str:
+        """Its unit, and which way is better."""
+        return ", ".join(filter(None, [unit(self.label), DIRECTIONS[self.maximize]]))
 
     @property
     def direction(self) -> str:

@@ -13,13 +13,13 @@ from vae_jax.files import read_json, write_json
 from vae_jax.inference import TrainedModel
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.metrics._requests import parse_requests
-from vae_jax.screen import wrap_text
+from vae_jax.screen import TERM, wrap_text
 from vae_jax.training import writers
 from vae_jax.training.evaluation import make_evaluation, training_codes
 from vae_jax.training.executors import DataParallel, local_devices
 from vae_jax.training.metric_runner import expand_metrics, read_evaluation, run_metrics
 from vae_jax.training.open_run import open_run
-from vae_jax.training.run_results import merge_splits, numbers_table
+from vae_jax.training.run_results import TABLE_INDENT, merge_splits, numbers_table
 from vae_jax.training.setup import Setup
 from vae_jax.training.step import optimizer_for
 from vae_jax.typing import Config
@@ -85,7 +85,8 @@ def evaluate_held_out(run: TrainedModel, dataset: data.Dataset, file: Path, fold
     numbers = merge_splits(by_split["test"], by_split.get("validation"), run.step)
     write_json(file, read_evaluation(file, run.step) | numbers)
     run_pictures.draw(run, dataset, numbers, folder)
-    print(f"{numbers_table({f'step {run.step}': numbers})}\npictures in {folder}")
+    print(wrap_text(numbers_table({f"step {run.step}": numbers}), TABLE_INDENT, TERM))
+    print(f"pictures in {folder}")
     return read_evaluation(file, run.step)
 
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import data
 from vae_jax.data._splits import on_host
+from vae_jax.training.bars import Progress
 from vae_jax.training.evaluation import Evaluation, fit_after_training, make_evaluation, member_constants
 from vae_jax.training.executors import Executor, StepProgram, replicate, spread
 from vae_jax.training.placement import place
@@ -25,7 +26,6 @@ from vae_jax.training.selection import checkpoint_score
 from vae_jax.training.setup import Setup
 from vae_jax.training.signals import StopSignal
 from vae_jax.training.step import Hyper, TrainState, evaluation_params
-from vae_jax.training.writers import Progress
 
 T = TypeVar("T")
 

@@ -18,10 +18,8 @@ from vae_jax.metrics._requests import parse_requests
 from vae_jax.model import Model
 from vae_jax.plots.captions import format_fixed
 from vae_jax.randomness import stream
-from vae_jax.training import writers
+from vae_jax.training.bars import watched
 from vae_jax.training.run_results import VALIDATION
-
-WAYS = {True: "higher is better", False: "lower is better", None: ""}
 
 
 def expand_metrics(words: str, model: Model, dataset: Dataset, say: Callable[[str], Any] = print) -> str:
@@ -65,7 +63,7 @@ def run_metrics(
     prefix = VALIDATION if split == "validation" else ""
     if split == "validation" and dataset.validation is not None:
         dataset = dataset._replace(test=dataset.validation)
-    context, requests, failed = EvaluationContext(run, dataset, writers.watched), parse_requests(words), []
+    context, requests, failed = EvaluationContext(run, dataset, watched), parse_requests(words), []
     key = stream(randomness.evaluation_key(), "metrics")
     for number, request in enumerate(requests, start=1):
         label, position = request.label, f"[{number}/{len(requests)}]"
@@ -81,9 +79,8 @@ def run_metrics(
         results = {**scores, f"{label}.protocol": request.protocol}
         named = {f"{prefix}{name}": value for name, value in results.items()}
         merge_evaluation(file, f"{prefix}{label}", named, run.step)
-        way = WAYS[metrics.higher_is_better(label)]
-        reading = "".join(f", {words}" for words in (metrics.unit(label), way) if words)
-        say(f"{position} {label} = {format_fixed(scores[label], 4)}{reading}   ({time.perf_counter() - began:.1f} s)")
+        score = ", ".join(filter(None, [format_fixed(scores[label], 4), metrics.reading(label)]))
+        say(f"{position} {label} = {score}   ({time.perf_counter() - began:.1f} s)")
     return read_evaluation(file, run.step), failed
 
 

@@ -20,6 +20,7 @@ from vae_jax.files import parse_json, user_path
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.phrases import plural, printable
 from vae_jax.training import processes, workdir
+from vae_jax.training.bars import Progress
 from vae_jax.training.executors import Devices, MemberParallel, all_devices, check_divides, local_devices
 from vae_jax.training.halving import Halving, Prune, Room, lower_half, run_ended
 from vae_jax.training.loop import train_until
@@ -30,7 +31,6 @@ from vae_jax.training.run_results import Results
 from vae_jax.training.setup import Setup, SetupCache, prepare
 from vae_jax.training.signals import StopSignal, stop_signals
 from vae_jax.training.train_run import config_record, isolate, train_run
-from vae_jax.training.writers import Progress
 
 
 class Member(NamedTuple):
@@ -99,7 +99,8 @@ def train_members(
             shard = members[group.index :: group.count]
             unfinished = [shard[i] for i in group.run_on_all(lambda: claim(shard))]
             folders = [member.folder for member in members]
-            status = train_population(unfinished, folders, setup, group, [m.folder for m in shard], generation)
+            shards = [member.folder for member in shard]
+            status = train_population(unfinished, folders, setup, group, shards, generation, file.stem)
     return status or int(bool(refused) or any((member.folder / "failed.json").exists() for member in members))
 
 
@@ -194,6 +195,7 @@ def train_population(
     group: ProcessGroup = SINGLE_PROCESS,
     shard: Sequence[Path] | None = None,
     generation: Generation | None = None,
+    name: str = "",
 ) -> int:
     """Trains the members of this process at once; the exit status of all of `group`, which wait for one another.
 
@@ -204,6 +206,7 @@ def train_population(
         group: the processes.
         shard: the folders of this process, those that ended before too; of `members` alone unless given.
         generation: of a search, where it is one.
+        name: of the program, for lines of a log.
     """
     shard = [member.folder for member in members] if shard is None else shard
     config = setup.config
@@ -222,7 +225,7 @@ def train_population(
         status = 0
         if members:
             room = Room(shard, at_once, fixed=generation is not None)
-            status = Population(members, setup, executor, room, halving, stop).train()
+            status = Population(members, setup, executor, room, halving, stop, name).train()
         else:
             halving.drop_members([])
 
@@ -250,9 +253,10 @@ class Population:
         room: Room,
         halving: Halving,
         stop: StopSignal,
+        name: str = "",
     ):
         self.setup, self.executor, self.room, self.halving, self.stop = setup, executor, room, halving, stop
-        self.progress = Progress(0, setup.config.train.steps)
+        self.progress = Progress(0, setup.config.train.steps, name, "steps/s of each")
         self.runs: list[TrainingRun] = []
         self.failures = 0
         for config, folder in members:

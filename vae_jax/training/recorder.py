@@ -15,11 +15,12 @@ from vae_jax.config.command_line import command
 from vae_jax.config.explain import beta_conventions
 from vae_jax.phrases import plural
 from vae_jax.plots.captions import format_fixed
-from vae_jax.screen import wrap_text
+from vae_jax.screen import TERM, wrap_text
 from vae_jax.training import executors, writers
+from vae_jax.training.bars import Progress
 from vae_jax.training.evaluation import log_metrics
 from vae_jax.training.event_files import TensorboardMirror
-from vae_jax.training.run_results import Results, results_table
+from vae_jax.training.run_results import TABLE_INDENT, Results, results_table
 
 
 def print_header(
@@ -54,7 +55,7 @@ def split_sizes(dataset: data.Dataset) -> str:
 def print_summary(config: ConfigDict, folder: Path, results: Results, steps: int, seconds: float) -> None:
     """Prints the table of test numbers, and where to look further."""
     rate = steps * config.train.batch_size / seconds
-    print(f"\n{results_table(results)}")
+    print(f"\n{wrap_text(results_table(results), TABLE_INDENT, TERM)}")
     speed = f"{steps} steps in {seconds:.1f} s, {rate:,.0f} images/s with compiling, evaluation and checkpoints"
     print(f"{wrap_text(speed)}\n")
     if draws_pictures(config):
@@ -65,7 +66,7 @@ def print_summary(config: ConfigDict, folder: Path, results: Results, steps: int
     sys.stdout.flush()
 
 
-def report_population(progress: writers.Progress, step: int, evaluated: Sequence[dict[str, Any]]) -> None:
+def report_population(progress: Progress, step: int, evaluated: Sequence[dict[str, Any]]) -> None:
     """Shows how a population stands; a run on its own shows its own records."""
     if len(evaluated) < 2:
         return
@@ -73,7 +74,7 @@ def report_population(progress: writers.Progress, step: int, evaluated: Sequence
     values = np.array([numbers[name] for numbers in evaluated])
     best, median, worst = (format_fixed(np.nanquantile(values, q), 2) for q in (1, 0.5, 0))
     diverged = f", {np.isnan(values).sum()} diverged" if np.isnan(values).any() else ""
-    text = f"validation  {len(values)} members: {name} {median} ({worst} to {best}){diverged}"
+    text = f"validation  {len(values)} members: {name} {median} ({worst} to {best}){diverged}  nats per image"
     progress.report(step, text, lasting=True)
 
 
@@ -132,7 +133,7 @@ class Recorder:
         config: ConfigDict,
         folder: Path,
         first: int,
-        progress: writers.Progress | None,
+        progress: Progress | None,
         say: Callable[[str], Any],
     ):
         self.config, self.progress = config, progress
@@ -177,6 +178,7 @@ class Recorder:
             return
         names = [name for name in ("loss", "elbo", "distortion", "rate") if name in record]
         words = [f"{name} {format_fixed(record[name], 2)}" for name in names]
+        words.append("nats per image")
         if "images_per_second" in record:
             words.append(f"{record['images_per_second']:,.0f} images/s")
         self.progress.report(record["step"], f"{record['split']:<10}  " + "  ".join(words), lasting)

@@ -22,6 +22,7 @@ from vae_jax.jax_flags import recorded_flags
 from vae_jax.phrases import plural, printable
 from vae_jax.randomness import root_key
 from vae_jax.training import workdir
+from vae_jax.training.bars import Progress
 from vae_jax.training.checkpoint import Checkpoints
 from vae_jax.training.executors import device_kinds
 from vae_jax.training.metric_runner import expand_metrics, read_evaluation, run_metrics
@@ -31,7 +32,7 @@ from vae_jax.training.run_results import VALIDATION, Results
 from vae_jax.training.selection import checkpoint_score, decline, finite_score, patience_step
 from vae_jax.training.setup import Setup
 from vae_jax.training.step import TrainState, evaluation_params
-from vae_jax.training.writers import Progress, read_metrics
+from vae_jax.training.writers import read_metrics
 from vae_jax.typing import Key
 
 Errors = type[Exception] | tuple[type[Exception], ...]

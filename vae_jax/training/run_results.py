@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from vae_jax import metrics
 from vae_jax.plots.captions import format_fixed
 
 VALIDATION = "validation."
@@ -11,8 +12,10 @@ VALIDATION = "validation."
 
 ERROR = "standard_error"
 """The detail of a number that stands behind a ± beside it."""
+TABLE_INDENT = " " * 15
+"""Of what a row of the table has no room for, on the next line."""
+
 ROWS = ("elbo", "bound", "distortion", "rate", "loss", "active_units", "bits_per_dim")
-UNITS = {"active_units": "latents", "bits_per_dim": "bits/dim"}
 
 
 class Results(NamedTuple):
@@ -52,7 +55,7 @@ def numbers_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [head.rstrip()]
     for name in rows:
         cells = [f"{_cell(columns[title], name, has_errors):>{width}}" for title, width in widths.items()]
-        lines.append(f"  {name:<13}{'  '.join(cells)}  {UNITS.get(name, 'nats per image')}")
+        lines.append(f"  {name:<13}{'  '.join(cells)}  {metrics.reading(name)}")
     return "\n".join(lines)
 
 

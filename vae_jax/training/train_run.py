@@ -16,6 +16,7 @@ from vae_jax.files import read_json
 from vae_jax.jax_flags import pinned_flags
 from vae_jax.screen import wrap_text
 from vae_jax.training import processes, workdir
+from vae_jax.training.bars import Progress
 from vae_jax.training.evaluate_run import evaluate_run
 from vae_jax.training.executors import DataParallel, Devices, all_devices, check_divides
 from vae_jax.training.loop import train_until
@@ -26,7 +27,6 @@ from vae_jax.training.setup import Setup, prepare
 from vae_jax.training.signals import StopSignal, stop_signals
 from vae_jax.training.start import Start, begin_from, has_begun, read_start
 from vae_jax.training.step import TrainState
-from vae_jax.training.writers import Progress
 
 Failures = Callable[[TrainingRun, Errors], contextlib.AbstractContextManager[None]]
 """failures(run, kind): what becomes of an error of this kind."""
@@ -118,7 +118,7 @@ def train_run(
 
 def _train_to_end(run: TrainingRun, setup: Setup, devices: Devices, stop: StopSignal, failures: Failures) -> int:
     steps, first, start = run.config.train.steps, run.step, time.perf_counter()
-    with contextlib.closing(Progress(first, steps)) as progress:
+    with contextlib.closing(Progress(first, steps, run.folder.name)) as progress:
         run.say = progress.say
         with failures(run, OSError):
             run.open_records(progress)

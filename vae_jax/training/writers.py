@@ -1,4 +1,5 @@
-"""Where a run's numbers and pictures go: the terminal, metrics.jsonl, Weights & Biases; TensorBoard: event_files.py.
+"""Where a run's numbers and pictures go: metrics.jsonl, Weights & Biases; the terminal: bars.py; TensorBoard:
+event_files.py.
 
 The only file that imports wandb, but for the agents of launch/. metrics.jsonl is the truth and W&B a mirror of it: the
 mirror lives in a thread of its own, so that it can neither stop nor slow a run, and fails once, aloud.
@@ -9,16 +10,13 @@ import json
 import os
 import re
 import secrets
-import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
-
-from tqdm import tqdm
 
 from vae_jax.files import (
     named_errors,
@@ -31,7 +29,6 @@ from vae_jax.files import (
     write_text,
 )
 from vae_jax.phrases import plural
-from vae_jax.screen import wrap_text
 from vae_jax.training.background import BackgroundCalls, error_line
 
 TIMINGS = ("steps_per_second", "images_per_second", "seconds")
@@ -42,12 +39,6 @@ KEYS = ("step", "split")
 
 BINS = 20
 """Of a histogram of the numbers of all latents."""
-
-BAR_FORMAT, BAR_CELLS = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}", 20
-"""The bar of a terminal; its least width, for which what is said behind it makes room."""
-
-NOTEBOOK_COLUMNS = 100
-"""Of the bar in a notebook, whose width nobody says."""
 
 IDENTITY = re.compile(r"[\w-]{1,64}", re.ASCII)
 """What W&B takes as the id of a run."""
@@ -106,70 +97,6 @@ class MetricsFile:
 def _comes_before(record: Mapping[str, Any], step: int) -> bool:
     """Whether a record was written before a run that goes on from `step`."""
     return record["step"] < step or (record["step"] == step and record.get("split") != "test")
-
-
-def whole_terms(text: str, room: int) -> str:
-    """As many of the terms of a line, which two spaces part, as `room` characters hold."""
-    terms = text.split("  ")
-    while terms and len("  ".join(terms)) > room:
-        terms.pop()
-    return "  ".join(terms)
-
-
-def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook, which shows a bar though its output is no terminal."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return shell is not None and hasattr(shell, "kernel")
-
-
-class Progress:
-    """A bar in a terminal and in a notebook; elsewhere a plain line at each `report`."""
-
-    def __init__(self, start: int, steps: int):
-        self._bar = None
-        self._steps = steps
-        if sys.stderr.isatty():
-            self._bar = tqdm(initial=start, total=steps, dynamic_ncols=True, smoothing=0.1, bar_format=BAR_FORMAT)
-        elif in_notebook():  # where every frame is a message
-            self._bar = tqdm(
-                initial=start,
-                total=steps,
-                ncols=NOTEBOOK_COLUMNS,
-                mininterval=0.5,
-                smoothing=0.1,
-                bar_format=BAR_FORMAT,
-            )
-
-    def advance(self, step: int) -> None:
-        """Moves the bar to `step`."""
-        if self._bar is not None:
-            self._bar.update(step - self._bar.n)
-
-    def report(self, step: int, text: str, lasting: bool) -> None:
-        """Shows `text` at `step`: behind the bar, or as a line of its own if `lasting` or there is no bar."""
-        if self._bar is None or lasting:
-            self.say(f"step {step:>{len(str(self._steps))}}/{self._steps}  {text}")
-        else:
-            frame = len(f"100%| {self._steps}/{self._steps}, 00:00:00 left, ") + BAR_CELLS
-            columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else NOTEBOOK_COLUMNS
-            room = columns - frame
-            self._bar.set_postfix_str(whole_terms(text, room), refresh=False)
-
-    def say(self, line: str) -> None:
-        """Prints a line without breaking the bar."""
-        tqdm.write(wrap_text(line)) if self._bar is not None else print(wrap_text(line), flush=True)
-
-    def close(self) -> None:
-        """Leaves the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
-
-
-def watched(items: Iterable, total: int) -> Iterable:
-    """The items; in a terminal, under a bar with the time that remains, which goes when they are all taken."""
-    if total < 2 or not sys.stderr.isatty():
-        return items
-    return tqdm(items, total=total, leave=False, dynamic_ncols=True)
 
 
 class WandbMirror:

@@ -24,7 +24,7 @@ from vae_jax.typing import Params
 TOLERANCE = 1e-3
 """What a grey level in the browser may be off that of JAX."""
 MAX_BYTES = 8_000_000
-"""Bytes of weights above which a decoder is not put into a page."""
+"""Bytes of float32 weights above which a decoder is not put into a page."""
 
 MEAN_KINDS = {
     "bernoulli": "sigmoid",
@@ -105,8 +105,11 @@ def missing_support(run: TrainedModel) -> str:
         return f"its images have {run.image_shape[-1]} channels, of which the page shows three"
     if likelihood not in MEAN_KINDS:
         return f"the likelihood {likelihood!r} has no counterpart in the browser"
-    size = 4 * sum(leaf.size for leaf in jax.tree.leaves(run.params["nets"]["decoder"]))
-    return f"its decoder's weights are {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:g}" if size > MAX_BYTES else ""
+    count = sum(leaf.size for leaf in jax.tree.leaves(run.params["nets"]["decoder"]))
+    if 4 * count <= MAX_BYTES:
+        return ""
+    size = f"its decoder has {count:,} weights, {count / 250_000:.1f} MB as float32"
+    return f"{size}; a page takes up to {MAX_BYTES // 4:,}, {MAX_BYTES / 1e6:g} MB"
 
 
 def pack_array(array: np.ndarray, dtype: str = "float32") -> str:

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import html
 import io
 import json
@@ -17,9 +18,12 @@ from helpers.untrained_run import on_the_page, some_data, untrained
 from PIL import Image
 
 from vae_jax import cli
+from vae_jax.data import sprites
 from vae_jax.errors import UserError
 from vae_jax.models import likelihoods
+from vae_jax.plots import palette
 from vae_jax.report import (
+    codebook,
     colourings,
     comparison_files,
     decoder_export,
@@ -28,6 +32,7 @@ from vae_jax.report import (
     markup,
     rendered_images,
 )
+from vae_jax.report.codebook import Codebook
 
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="runs the page's decoder in node, which is not installed")
@@ -272,6 +277,98 @@ def test_a_code_beside_the_latents_has_sliders_too():
     assert [slider["name"] for slider in content["sliders"]][3:6] == ["latent 2", "class 0", "class 1"]
     assert content["size"] == 14
     assert (content["sliders"][4]["low"], content["sliders"][4]["high"]) == (0, 1)
+
+
+def test_factors_are_colourings_in_their_order_or_without():
+    grid = sprites.load(sizes=(3, 2, 1, 5, 12), resolution=8, split="random 0.5")
+    order = np.arange(100)
+    found = {each["name"]: each for each in colourings.colourings(grid, order)}
+    assert list(found) == ["shape", "scale", "x", "y"]  # the orientation has one value, and there are no labels
+    classes = np.asarray(grid.test.factors(jnp.asarray(order)))
+    for number, name in ((0, "shape"), (1, "scale"), (3, "x"), (4, "y")):
+        assert found[name]["indices"] == classes[:, number].tolist()
+    assert [found[name]["ordered"] for name in found] == [False, True, True, True]
+    assert found["shape"]["colours"] == list(palette.LABEL_COLOURS[:3])
+    assert found["y"]["colours"] == palette.ramp_colours(12)
+    assert found["y"]["values"] == [str(value) for value in range(12)]
+    both = grid._replace(test=dataclasses.replace(grid.test, labels=np.arange(grid.test.size) % 2))
+    assert [each["name"] for each in colourings.colourings(both, order)][:2] == ["class", "shape"]
+
+
+VQ = {"variant.name": "vq", "variant.codes": 24, "variant.dim": 2}
+FSQ = {"variant.name": "vq", "variant.quantizer": "fsq", "variant.levels": "(3, 4)"}
+
+
+@pytest.mark.parametrize(("fields", "size"), [(VQ, 24), (FSQ, 12)])
+def test_a_codebook_has_a_control_for_each_group(fields, size):
+    run, dataset = untrained(**fields), some_data()
+    content = explorer.exploration(run, dataset, {}, "run")
+    given, codes = content["codebook"], unpacked(content["codes"]).reshape(-1, 2, 2)
+    assert (given["size"], given["dim"], given["shared"]) == (size, 2, True)
+    vectors = unpacked(given["vectors"]).reshape(size, 2)
+    assert [slider["dimension"] for slider in content["sliders"]] == [0, 2]
+    book = Codebook.measure(run)
+    np.testing.assert_array_equal(vectors[book.assign(codes.reshape(-1, 4))], codes)
+    for slider, group in zip(content["sliders"], codes.swapaxes(0, 1), strict=True):
+        use = [np.all(group == vector, axis=1).sum() for vector in vectors]
+        assert slider["detail"] == f"{np.count_nonzero(use)} of {size} used"
+        assert [use[index] for index in slider["common"]] == sorted(use, reverse=True)[: len(slider["common"])]
+    draws = unpacked(content["draws"]).reshape(-1, 2, 2)
+    np.testing.assert_array_equal(vectors[book.assign(draws.reshape(-1, 4))], draws)
+    check = unpacked(content["check"]["codes"]).reshape(-1, 2, 2)
+    np.testing.assert_array_equal(vectors[book.assign(check.reshape(-1, 4))], check)
+    assert {plane["radius"] for plane in content["planes"]} == {0.0}  # its prior is no N(0, I)
+
+
+def test_a_codebook_of_each_group_is_told_apart():
+    vectors = np.float32(np.random.default_rng(0).normal(size=(2, 5, 2)))
+    book = Codebook(vectors, 2)
+    index = np.array([[0, 4], [3, 3]], np.int32)
+    codes = np.concatenate([vectors[0][index[:, 0]], vectors[1][index[:, 1]]], axis=1)
+    np.testing.assert_array_equal(book.assign(codes), index)
+    assert not codebook.indices(book, codes)["codebook"]["shared"]
+
+
+def test_images_of_a_codebook_are_rendered_for_vectors_alone(monkeypatch):
+    monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
+    run = untrained(**VQ)
+    content = explorer.exploration(run, some_data(), {}, "large")
+    book = Codebook.measure(run)
+    codes = unpacked(content["grid"]["codes"]).reshape(-1, 4)
+    np.testing.assert_array_equal(book.vectors[0][book.assign(codes)].reshape(-1, 4), codes)
+    first = unpacked(content["codes"])[:4]
+    for slider in content["sliders"]:
+        for index in slider["allowed"]:
+            moved = first.copy()
+            moved[slider["dimension"] : slider["dimension"] + 2] = book.vectors[0][index]
+            assert np.abs(codes - moved).max(1).min() == 0
+
+
+def test_a_codebook_that_is_too_large_has_no_controls(monkeypatch):
+    monkeypatch.setattr(codebook, "MAX_BYTES", 100)
+    content = explorer.exploration(untrained(**VQ), some_data(), {}, "large")
+    assert content["sliders"] == []
+    assert content["codebook"]["vectors"] == ""
+
+
+def test_two_runs_are_headed_by_what_differs(tmp_path):
+    def write(name, **fields):
+        (tmp_path / name).mkdir()
+        tree = {"seed": 0, "train": {"steps": 10, "dispatch": 1}, "variant": {"name": "beta", "beta": 1.0}, **fields}
+        (tmp_path / name / "config.json").write_text(json.dumps({"config": tree}))
+        return tmp_path / name
+
+    first, other = write("a"), write("b", variant={"name": "beta", "beta": 4.0}, train={"steps": 10, "dispatch": 2})
+    tcvae = write("c", variant={"name": "tcvae", "alpha": 1.0}, seed=3)
+    assert explorer.run_names([first]) == ["a"]
+    assert explorer.run_names([first, other]) == ["beta=1", "beta=4"]
+    assert explorer.run_names([first, tcvae]) == ["beta seed=0", "tcvae seed=3"]
+    assert explorer.run_names([first, write("d")]) == ["a", "d"]  # the same config
+    assert explorer.run_names([first, first]) == [str(first)] * 2
+    many = {f"field_{i}": i for i in range(6)}
+    pair = [write("e", net=many), write("f", net={name: value + 1 for name, value in many.items()})]
+    assert explorer.run_names(pair) == ["e", "f"]
+    assert explorer.run_names([first, tmp_path / "nothing"]) == ["a", "nothing"]
 
 
 @pytest.fixture

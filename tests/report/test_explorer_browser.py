@@ -140,6 +140,7 @@ def test_a_browser_decodes_as_jax_does_and_complains_of_nothing(page):
     assert page.chromium.complaints == []
     assert page.evaluate("document.title") == "explorers"
     assert page.text(".run") == EVIL
+    assert page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((h) => h.tagName)") == ["H1", *["H2"] * 3]
     for n, (run, z) in enumerate(zip(RUNS, codes, strict=False)):
         assert float(page.evaluate(f"at({n}).dataset.difference")) <= decoder_export.TOLERANCE
         decode = f"(({{decode, codeOf}}) => [0, 1, 2].map((i) => Array.from(decode(codeOf(i)))))(at({n}).explorer)"
@@ -362,7 +363,7 @@ def test_a_codebook_is_moved_by_its_indices(others):
     codes = VQ.encode(on_the_page(DATA, 30))
     assert others.evaluate("[...at(1).querySelectorAll('.line, figure button:not([hidden])')].length") == 0
     assert others.text(".name", n) == "group 0"
-    start = book.index(codes[:1])[0]
+    start = book.assign(codes[:1])[0]
     assert others.evaluate("one(1, '.whole input', 1).value") == str(start[0])
     index = (int(start[1]) + 5) % 24
     others.fill(".whole input", index, "change", n, k=3)
@@ -404,7 +405,7 @@ def test_the_map_of_a_codebook_takes_held_out_codes_alone(others):
 
 def test_a_codebook_rendered_beforehand_has_the_vectors_that_are_there(others):
     book, codes = Codebook.measure(VQ), VQ.encode(on_the_page(DATA, 30))
-    use = np.bincount(book.index(codes)[:, 1], minlength=24)
+    use = np.bincount(book.assign(codes)[:, 1], minlength=24)
     index = int(use.argmax())
     others.fill(".whole input", index, "change", 2, k=3)
     expected = np.concatenate([codes[0][:2], book.vectors[0][index]])

@@ -36,7 +36,7 @@ class Codebook(NamedTuple):
         books = latents.reshape(discrete.size, groups, -1).swapaxes(0, 1)
         return cls(books[:1] if np.all(books == books[:1]) else books, groups)
 
-    def index(self, codes: Float[np.ndarray, "image latent"]) -> Int[np.ndarray, "image group"]:
+    def assign(self, codes: Float[np.ndarray, "image latent"]) -> Int[np.ndarray, "image group"]:
         """Which vector each group of a code is; the nearest, where it is none."""
         from scipy.spatial import KDTree
 
@@ -52,7 +52,7 @@ def indices(book: Codebook, codes: np.ndarray) -> dict[str, Any]:
         return {"codebook": {"size": 0, "dim": 1, "vectors": ""}, "sliders": []}
     _, size, dim = book.vectors.shape
     packed = {"size": size, "dim": dim, "shared": len(book.vectors) == 1, "vectors": pack_array(book.vectors)}
-    use = [np.bincount(column, minlength=size) for column in book.index(codes).T]
+    use = [np.bincount(column, minlength=size) for column in book.assign(codes).T]
     sliders = [_control(group, group * dim, counts) for group, counts in enumerate(use)]
     return {"codebook": packed, "sliders": sliders}
 

@@ -109,7 +109,8 @@ def run_names(folders: Sequence[Path]) -> list[str]:
         return names
     shared = set.intersection(*map(set, configs))
     varying = [field for field in shared if len({format_value(config[field]) for config in configs}) > 1]
-    fields = sorted(field for field in varying if not field.startswith(UNGROUPED_FIELDS))
+    distinct = [field for field in varying if not field.startswith(UNGROUPED_FIELDS)]
+    fields = sorted(distinct, key=lambda field: (field != "variant.name", field))
     differences = [group_name(config, fields) for config in configs]
     return differences if 0 < len(fields) <= MAX_DIFFERENCES else names
 

@@ -152,6 +152,16 @@ def test_what_the_browser_cannot_run_is_named(monkeypatch):
     )
 
 
+def test_the_documents_name_the_limit():
+    text = (explorer.ASSETS.parents[2] / "docs/live.md").read_text()
+    limit, grid = decoder_export.MAX_BYTES, rendered_images
+    most = grid.RECONSTRUCTIONS + grid.LATENTS * grid.STEPS + grid.PLANE**2
+    assert f"at most {limit // 4:,} weights, {limit / 1e6:g} MB as float32" in text
+    for name in decoder_export.NETWORKS:
+        assert f"`{name}`" in text
+    assert f"up to {most} images rendered beforehand" in text
+
+
 def test_rendered_images_of_a_large_decoder_are_shown_smaller(monkeypatch):
     monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
     monkeypatch.setattr(rendered_images, "MAX_RENDERED", 385 * 64 // 8)  # a third of height and width

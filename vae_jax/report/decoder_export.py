@@ -94,7 +94,7 @@ def missing_support(run: TrainedModel) -> str:
     if run.model.variant.wrap_networks is not None:
         return "this variant does more to decode than its network's layers"
     if net["name"] not in NETWORKS:
-        return f"the network {net['name']!r} has no counterpart in the browser"
+        return f"the network {net['name']!r} has no counterpart in the browser; {' and '.join(NETWORKS)} have"
     if net.get("gated") or net.get("norm", "none") != "none":
         return "gated and normalised layers have no counterpart in the browser"
     if net["dtype"] != "float32":

@@ -7,7 +7,7 @@ globalThis.vaeControls ??= (() => {
   // Each kind says its range, its value in a code, the code with another value, and where a strip of images stops.
   const STRIPS = {
     latent: "from low to high, the rest of the code as it is",
-    group: "with each of the vectors that it uses most, by their indices; the other groups as they are",
+    group: "with some of its vectors, those of most use, by their indices; the other groups as they are",
   };
 
   function latent({ dimension, name, low, high, steps }, rendered) {

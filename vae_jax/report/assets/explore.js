@@ -133,7 +133,7 @@ globalThis.vaeExplorer ??= (() => {
     ];
     const heading = make(room?.dataset.heading ?? "h3", { className: "run", textContent: given.name });
     section.append(heading, make("p", { textContent: given.about }), proof(section, given, decode),
-      make("div", { className: "body" }, ...parts));
+      make("div", { className: "frame" }, make("div", { className: "body" }, ...parts)));
     peers.add(self);
     beside().forEach((peer) => peer.map.draw());
     if (rows.length) chooseControl(rows[0].control);

@@ -263,7 +263,11 @@ def test_a_class_is_hidden_and_shown_again_in_both_runs(page):
         page.press(place, k=k)
         assert (page.evaluate("one(0, '.map').toDataURL()") == seen[0]) == (k != 1 or place == ".legend button")
     page.press(".under input")
-    assert page.evaluate("one(0, '.map').toDataURL()") != seen[0]
+    tiled = page.evaluate("one(0, '.map').toDataURL()")
+    assert tiled != seen[0]
+    page.evaluate("set(one(0, '.sliders input'), one(0, '.sliders input').max, 'input')")
+    moved = page.evaluate("one(0, '.map').toDataURL()")
+    page.chromium.wait(f"one(0, '.map').toDataURL() !== {moved!r}")  # the images follow once nothing moves
     page.press(".under input")
 
 
@@ -293,6 +297,8 @@ def test_a_strip_shows_the_latent_of_choice_and_follows_the_code(page):
     np.testing.assert_allclose(page.code(), moved[8], atol=1e-5)
     page.evaluate("painted()")
     assert page.evaluate("one(0, '.tiles button', 8).ariaPressed") == "true"
+    page.evaluate("one(0, '.sliders input', 1).focus()")
+    assert [page.evaluate(f"one(0, '.name', {k}).ariaPressed") for k in range(4)] == ["false", "true", "false", "false"]
 
 
 def test_the_strip_of_images_rendered_beforehand_says_so(page):

@@ -5,6 +5,7 @@ globalThis.vaeMap ??= (() => {
   const { make, canvas, fixed } = globalThis.vaePictures;
   const BEFORE = 34, AFTER = 10; // pixels of the scale at the left and below, and of the margin above
   const PARTS = 13; // images under the map, along a side
+  const PAUSE = 150; // milliseconds without a move after which these are drawn anew
   const SNAP = 14; // pixels from which a drag takes a dot
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   const WORDS = "Maps side by side are to one scale";
@@ -35,7 +36,7 @@ globalThis.vaeMap ??= (() => {
       explorer.beside().forEach((peer) => peer.map.draw());
     } });
     axes.append(...planes.map(({ name }) => make("option", { textContent: name })));
-    const under = make("input", { type: "checkbox", onchange: draw });
+    const under = make("input", { type: "checkbox", onchange: () => draw() });
     const below = make("label", { className: "under", hidden: !explorer.decode }, under, " decoded images under the map");
     const hint = make("p", { className: "hint", textContent: snaps ? HINTS.dots : HINTS.plane });
     const element = make("div", {}, make("div", { className: "choices" }, make("label", {}, "Map: ", axes), below),
@@ -121,12 +122,14 @@ globalThis.vaeMap ??= (() => {
     // What the decoder makes of the points of the map, side by side under the dots: anew where the map or the code is.
     // Of a codebook it is what it makes of a code that lies there.
     const sheet = make("canvas"), [height, width] = explorer.shape;
-    let seenUnder = "";
-    function drawUnder(context, seen) {
-      const side = (2 * seen.reach * seen.unit) / PARTS;
-      const key = JSON.stringify([plane.name, seen, snaps ? colours.state() : Array.from(base())]);
-      if (key !== seenUnder) {
-        seenUnder = key;
+    let seenView = "", seenCode = "", later = 0;
+    function drawUnder(context, seen, paused) {
+      const side = (2 * seen.reach * seen.unit) / PARTS, view = JSON.stringify([plane.name, seen]);
+      const code = JSON.stringify(snaps ? colours.state() : Array.from(base()));
+      clearTimeout(later);
+      if (view === seenView && code !== seenCode && !paused) later = setTimeout(() => draw(true), PAUSE);
+      else if (view !== seenView || code !== seenCode) {
+        [seenView, seenCode] = [view, code];
         [sheet.width, sheet.height] = [PARTS * width, PARTS * height];
         const small = canvas(explorer.shape, ""), whole = sheet.getContext("2d");
         for (let i = 0; i < PARTS * PARTS; i++) {
@@ -209,14 +212,14 @@ globalThis.vaeMap ??= (() => {
       ring(here, 1);
     }
 
-    function draw() {
+    function draw(paused = false) {
       const sharp = globalThis.devicePixelRatio || 1, context = area.getContext("2d"), ink = getComputedStyle(area).color;
       [area.width, area.height] = [area.clientWidth * sharp, area.clientHeight * sharp];
       context.scale(sharp, sharp);
       plane.points ??= Array.from({ length: count }, (_, n) => project(codeOf(n)));
       const seen = frame();
       dots = plane.points.map((point) => toMap(point, seen));
-      if (under.checked) drawUnder(context, seen);
+      if (under.checked) drawUnder(context, seen, paused);
       drawDots(context);
       context.fillStyle = context.strokeStyle = ink;
       context.font = "11px sans-serif";
@@ -228,8 +231,8 @@ globalThis.vaeMap ??= (() => {
       drawMarks(context);
     }
 
-    new ResizeObserver(draw).observe(area);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    new ResizeObserver(() => draw()).observe(area);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
     return { element, draw, half, frame, hover: () => hover };
   }
 

@@ -2,13 +2,14 @@
 globalThis.vaeStrip ??= (() => {
   "use strict";
   const { make, button, canvas } = globalThis.vaePictures;
+  const SLOW = 25, PAUSE = 150; // milliseconds: images that take longer wait for a pause in what moves
 
   function strip(explorer, rendered) {
     const title = make("p", { className: "note" }), tiles = make("div", { className: "tiles" });
     const mark = make("i", { className: "mark", textContent: "\u25b2" });
     const track = make("div", { className: "track" }, tiles, make("div", { className: "marks" }, mark));
     const element = make("div", { className: "strip" }, title, track);
-    let control = null, stops = [], seen = "", asked = 0;
+    let control = null, stops = [], seen = "", cost = 0, frame = 0, timer = 0;
 
     function tile(value) {
       const picture = canvas(explorer.shape, ""), text = control.text(value);
@@ -22,11 +23,19 @@ globalThis.vaeStrip ??= (() => {
     }
 
     // Anew where what stands still has changed; along the control itself only the mark moves.
-    function paint() {
+    function paint(paused = false) {
       const base = explorer.base(), code = explorer.code(), current = control.read(code);
       stops = control.stops(current);
       const key = JSON.stringify([control.name, stops, Array.from(control.write(base, stops[0]))]);
-      if (key !== seen) tiles.replaceChildren(...stops.map(tile));
+      if (key !== seen && cost > SLOW && !paused) {
+        timer = setTimeout(() => paint(true), PAUSE);
+        return;
+      }
+      const began = performance.now();
+      if (key !== seen) {
+        tiles.replaceChildren(...stops.map(tile));
+        cost = performance.now() - began;
+      }
       seen = key;
       // Of images rendered beforehand, the one shown may lie elsewhere.
       const along = control.write(base, current).every((value, i) => value === code[i]);
@@ -38,13 +47,15 @@ globalThis.vaeStrip ??= (() => {
     }
 
     function draw() {
-      cancelAnimationFrame(asked);
-      if (control) asked = requestAnimationFrame(paint);
+      cancelAnimationFrame(frame);
+      clearTimeout(timer);
+      if (control) frame = requestAnimationFrame(() => paint());
     }
 
     function choose(wanted) {
       if (wanted === control) return;
       control = wanted;
+      cost = 0;
       const start = rendered ? "held-out image 0, rendered beforehand, " : "";
       title.textContent = `${start}${control.name} ${control.about}`;
       draw();

@@ -17,7 +17,7 @@ from vae_jax.training.step import evaluation_params, initial_state
 def untrained(shape=(8, 8, 1), size=1.0, **fields) -> TrainedModel:
     """A run of no step whose weights, biases too, are noise."""
     fields = {"net.hidden": "(12, 9)", "latent_dim": 4, **fields}
-    words = [f"--config.{name}={value}" for name, value in fields.items()]
+    words = [f"--config.{name}={value}" for name, value in fields.items() if value is not None]
     config = parse_config(["--config=digits", *words])
     built = model.build(config, shape)
     # Only the shapes are of the initial state: to compile what draws it takes longer than all that is tested.

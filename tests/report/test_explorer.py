@@ -72,6 +72,8 @@ def tiles(sheet, shape):
 
 
 CONV = {"net.name": "conv", "net.hidden": 10, "shape": (17, 20, 3)}
+RESNET = {"net.name": "resnet", "net.hidden": None, "net.widths": "(8, 16, 12)", "shape": (17, 20, 3), "size": 4.0}
+PLACES = {"net.name": "grid", "net.hidden": None, "net.width": 6, "shape": (17, 20, 1)}
 GREY = {"data.binarize": "none"}
 
 
@@ -88,6 +90,10 @@ GREY = {"data.binarize": "none"}
         {**GREY, "likelihood.name": "discretized_logistic", "net.activation": "softplus"},
         {**CONV, **GREY, "likelihood.name": "logistic_mixture", "likelihood.components": 2},
         {"net.hidden": "()", "latent_dim": 1},
+        {**RESNET, **GREY, "likelihood.name": "gaussian", "net.activation": "silu"},
+        {**RESNET, "net.widths": "(9,)", "net.depth": 1},
+        {**PLACES, "variant.name": "vq", "variant.codes": 7, "variant.dim": 3, "latent_dim": 75},
+        {**PLACES, "net.depth": 1, "net.halvings": 3, "latent_dim": 18},
         {"variant.name": "conditional"},
     ],
 )

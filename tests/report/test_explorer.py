@@ -158,11 +158,27 @@ def test_what_the_browser_cannot_run_is_named(monkeypatch):
     )
 
 
+def test_what_would_take_a_browser_too_long_is_named(monkeypatch):
+    monkeypatch.setattr(decoder_export, "MAX_PRODUCTS", 1_000_000)
+    run = untrained(**{**PLACES, "net.width": 64, "latent_dim": 75})
+    blocks = 3 * 9 * 64 + 2 * (9 * 64 * 64 + 64 * 64)  # at each of 5x5 places
+    expected = 25 * blocks + 25 * 16 * 64 * 64 + 9 * 10 * 16 * 64
+    assert decoder_export.missing_support(run) == (
+        f"an image takes {expected / 1e6:,.0f} million multiplications; a page takes up to 1"
+    )
+    rest = untrained(**{**PLACES, "latent_dim": 77})
+    assert "no place on the grid" in decoder_export.missing_support(rest)
+    assert "'mine'" in decoder_export.missing_support(
+        rest.with_params({**rest.config, "net": {**rest.config["net"], "name": "mine"}}, rest.params, 0)
+    )
+
+
 def test_the_documents_name_the_limit():
     text = (explorer.ASSETS.parents[2] / "docs/live.md").read_text()
     limit, grid = decoder_export.MAX_BYTES, rendered_images
     most = grid.RECONSTRUCTIONS + grid.LATENTS * grid.STEPS + grid.PLANE**2
     assert f"at most {limit // 4:,} weights, {limit / 1e6:g} MB as float32" in text
+    assert f"at most {decoder_export.MAX_PRODUCTS / 1e6:g} million multiplications" in text
     for name in decoder_export.NETWORKS:
         assert f"`{name}`" in text
     assert f"up to {most} images rendered beforehand" in text

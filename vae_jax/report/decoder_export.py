@@ -33,8 +33,8 @@ TOLERANCE = 1e-3
 """What a grey level in the browser may be off that of JAX."""
 MAX_BYTES = 8_000_000
 """Bytes of float32 weights above which a decoder is not put into a page."""
-MAX_PRODUCTS = 100_000_000
-"""Multiplications for an image above which it is not: about a tenth of a second in a browser."""
+MAX_PRODUCTS = 40_000_000
+"""Multiplications for an image above which it is not: a quarter of a second in a browser."""
 NOTHING = np.zeros(0, np.float32)
 
 MEAN_KINDS = {
@@ -125,6 +125,14 @@ def conv(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> li
     return layers
 
 
+def residual_block(block: Params, size: Grid, activation: str) -> list[Layer]:
+    """A `Block` of `networks.resnet`."""
+    first, second = (
+        [norm(block[f"GroupNorm_{k}"], size, activation), convolution(block[f"Conv3x3_{k}"], size)] for k in range(2)
+    )
+    return [mark("keep"), *first, *second, mark("add")]
+
+
 def resnet(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> list[Layer]:
     """The decoder of `networks.resnet`."""
     blocks, convolutions = numbered_subtrees(tree, "Block"), numbered_subtrees(tree, "TransposedConv")
@@ -132,11 +140,7 @@ def resnet(tree: Params, activation: str, image_shape: tuple[int, int, int]) -> 
     depth = len(blocks) // len(sizes)
     for i, size in enumerate(sizes):
         for block in blocks[i * depth : (i + 1) * depth]:
-            layers.append(mark("keep"))
-            for k in range(2):
-                layers.append(norm(block[f"GroupNorm_{k}"], size, activation))
-                layers.append(convolution(block[f"Conv3x3_{k}"], size))
-            layers.append(mark("add"))
+            layers += residual_block(block, size, activation)
         if size != sizes[-1]:
             layers.append(transposed(convolutions[i], size, sizes[i + 1], "none"))
     return [*layers, norm(tree["GroupNorm_0"], sizes[-1], activation), convolution(tree["Conv3x3_0"], sizes[-1])]

@@ -12,14 +12,14 @@ The page is one file, WORKDIR/explore.html unless --out says otherwise, that loa
 page of others.
 
 The decoder itself runs in the page, from weights that decoder_export.py packs, and says how far it is from JAX's images
-of a few codes (1e-3 is allowed). The operations are this project's own, about 100 lines in decode.js: dense layers, a
-transposed convolution, seven activations and the expected grey levels of six likelihoods are all that its decoders are
+of a few codes (1e-3 is allowed). The operations are this project's own, some 170 lines in decode.js: dense layers, two
+convolutions, a norm, seven activations and the expected grey levels of six likelihoods are all that its decoders are
 made of. A runtime would have to be fetched for the page: ONNX Runtime Web 1.30 is 14 MB of WebAssembly, ten
 times the weights of the MNIST decoder; TensorFlow.js 4.22 with its CPU backend is 0.43 MB and would do, but comes from
 npm alone, which a Python project's users need not have. Both would ask for an exporter as long as decoder_export.py.
 
-Where the browser cannot run the decoder (`missing_support`: too many weights, other layers), the page has images that
-were rendered beforehand and shows the one whose code is nearest: it says so.
+Where the browser cannot run the decoder (`missing_support`: too many weights or multiplications, other layers), the
+page has images that were rendered beforehand and shows the one whose code is nearest: it says so.
 """
 
 import math

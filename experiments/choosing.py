@@ -81,14 +81,11 @@ def samples(file: Path, run: Runs) -> None:
 
 
 def reconstructions(file: Path, run: Runs) -> None:
-    """Held-out images, and what the autoencoder and VAEs make of them."""
+    """Held-out images, and what the autoencoder and the VAE make of them."""
     images, _ = held_out(run("beta"), COLUMNS)
     rows = {"held out": images / np.float32(255)}
-    rows |= {name: run(variant).reconstruct(images) for name, variant in MODELS.items()}
+    rows |= {"autoencoder": run("autoencoder").reconstruct(images), "VAE": run("beta").reconstruct(images)}
     image_grid(file, np.stack(list(rows.values())), "Reconstructions", rows=list(rows), caption=caption(run("beta")))
-
-
-MODELS = {"autoencoder": "autoencoder", "VAE": "beta"}
 
 
 def bounds(file: Path, run: Runs) -> None:
@@ -108,7 +105,7 @@ def bound_by_draws(run: TrainedModel) -> np.ndarray:
     @jax.jit
     def weights(params: Any, start: int) -> jax.Array:
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, start + np.arange(50))
-        return log_weights(run.model, params, {"image": binary}, keys)
+        return log_weights(run.model, params, {"image": binary, "index": np.arange(BOUND_IMAGES)}, keys)
 
     log_w = np.concatenate([weights(run.params, start) for start in range(0, DRAWS[-1], 50)])
     means = [np.mean(jax.nn.logsumexp(log_w[:k], axis=0) - np.log(k)) for k in DRAWS]

@@ -1,5 +1,5 @@
 import base64
-import functools
+import dataclasses
 import html
 import io
 import json
@@ -14,21 +14,28 @@ import numpy as np
 import pytest
 from helpers.made_up_comparison import make_comparison
 from helpers.strict_promotion import strict_promotion
+from helpers.untrained_run import on_the_page, some_data, untrained
 from PIL import Image
 
-from vae_jax import cli, data, model
-from vae_jax.config.parse import parse_config
+from vae_jax import cli
+from vae_jax.data import sprites
 from vae_jax.errors import UserError
-from vae_jax.inference import TrainedModel
 from vae_jax.models import likelihoods
-from vae_jax.plots import spread
-from vae_jax.report import comparison_files, decoder_export, explorer, markup
-from vae_jax.training.step import evaluation_params, initial_state
+from vae_jax.plots import palette
+from vae_jax.report import (
+    codebook,
+    colourings,
+    comparison_files,
+    decoder_export,
+    explorer,
+    latent_controls,
+    markup,
+    rendered_images,
+)
+from vae_jax.report.codebook import Codebook
 
 NODE = shutil.which("node")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_node = pytest.mark.skipif(NODE is None, reason="runs the page's decoder in node, which is not installed")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="opens the page in Chromium, which is not installed")
 
 IN_NODE = """
 const fs = require("fs");
@@ -37,38 +44,6 @@ const { model, codes } = JSON.parse(fs.readFileSync(0, "utf8"));
 const decode = vaeDecoder.decoder(model);
 console.log(JSON.stringify(codes.map((code) => Array.from(decode(Float32Array.from(code))))));
 """
-
-
-@functools.cache
-def untrained(shape=(8, 8, 1), size=1.0, **fields) -> TrainedModel:
-    """A run of no step whose weights, biases too, are noise."""
-    fields = {"net.hidden": "(12, 9)", "latent_dim": 4, **fields}
-    words = [f"--config.{name}={value}" for name, value in fields.items()]
-    config = parse_config(["--config=digits", *words])
-    built = model.build(config, shape)
-    # Only the shapes are of the initial state: to compile what draws it takes longer than all that is tested.
-    shapes = jax.eval_shape(lambda: evaluation_params(initial_state(built, config, shape)))
-    rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda leaf: jnp.asarray(size * noise(rng, leaf.shape)), shapes)
-    return TrainedModel(config.to_dict(), shape, built, params, 0)
-
-
-def noise(rng, shape):
-    """Weights of about the size that they start with, and biases that are not zero."""
-    scale = 1 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.1
-    return np.float32(scale * rng.normal(size=shape))
-
-
-def some_data(shape=(8, 8, 1), n=30, labels=True):
-    draw = np.random.default_rng(2)
-    images, label = draw.integers(0, 256, (n, *shape)).astype(np.uint8), np.arange(n) % 10 if labels else None
-    return data.from_arrays(images, label, images, label)
-
-
-def on_the_page(dataset, count):
-    """The first images of a page."""
-    indices = spread.spread_positions(dataset.test, np.arange(dataset.test.size), dataset.test.size)
-    return np.asarray(dataset.test.fetch(indices[:count]))
 
 
 def some_codes(run, n=5):
@@ -97,6 +72,8 @@ def tiles(sheet, shape):
 
 
 CONV = {"net.name": "conv", "net.hidden": 10, "shape": (17, 20, 3)}
+RESNET = {"net.name": "resnet", "net.hidden": None, "net.widths": "(8, 16, 12)", "shape": (17, 20, 3), "size": 4.0}
+PLACES = {"net.name": "grid", "net.hidden": None, "net.width": 6, "shape": (17, 20, 1)}
 GREY = {"data.binarize": "none"}
 
 
@@ -113,6 +90,10 @@ GREY = {"data.binarize": "none"}
         {**GREY, "likelihood.name": "discretized_logistic", "net.activation": "softplus"},
         {**CONV, **GREY, "likelihood.name": "logistic_mixture", "likelihood.components": 2},
         {"net.hidden": "()", "latent_dim": 1},
+        {**RESNET, **GREY, "likelihood.name": "gaussian", "net.activation": "silu"},
+        {**RESNET, "net.widths": "(9,)", "net.depth": 1},
+        {**PLACES, "variant.name": "vq", "variant.codes": 7, "variant.dim": 3, "latent_dim": 75},
+        {**PLACES, "net.depth": 1, "net.halvings": 3, "latent_dim": 18},
         {"variant.name": "conditional"},
     ],
 )
@@ -171,14 +152,41 @@ def test_what_the_browser_cannot_run_is_named(monkeypatch):
         untrained(**{"variant.name": "rae", "variant.regularizer": "spectral"})
     )
     monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
-    assert re.fullmatch(
-        r"its decoder's weights are 0\.0 MB, more than 0\.0001", decoder_export.missing_support(untrained())
+    weights = 4 * 9 + 9 + 9 * 12 + 12 + 12 * 64 + 64
+    assert decoder_export.missing_support(untrained()) == (
+        f"its decoder has {weights} weights, 0.0 MB as float32; a page takes up to 25, 0.0001 MB"
     )
+
+
+def test_what_would_take_a_browser_too_long_is_named(monkeypatch):
+    monkeypatch.setattr(decoder_export, "MAX_PRODUCTS", 1_000_000)
+    run = untrained(**{**PLACES, "net.width": 64, "latent_dim": 75})
+    blocks = 3 * 9 * 64 + 2 * (9 * 64 * 64 + 64 * 64)  # at each of 5x5 places
+    expected = 25 * blocks + 25 * 16 * 64 * 64 + 9 * 10 * 16 * 64
+    assert decoder_export.missing_support(run) == (
+        f"an image takes {expected / 1e6:,.0f} million multiplications; a page takes up to 1"
+    )
+    rest = untrained(**{**PLACES, "latent_dim": 77})
+    assert "no place on the grid" in decoder_export.missing_support(rest)
+    assert "'mine'" in decoder_export.missing_support(
+        rest.with_params({**rest.config, "net": {**rest.config["net"], "name": "mine"}}, rest.params, 0)
+    )
+
+
+def test_the_documents_name_the_limit():
+    text = (explorer.ASSETS.parents[2] / "docs/live.md").read_text()
+    limit, grid = decoder_export.MAX_BYTES, rendered_images
+    most = grid.RECONSTRUCTIONS + grid.LATENTS * grid.STEPS + grid.PLANE**2
+    assert f"at most {limit // 4:,} weights, {limit / 1e6:g} MB as float32" in text
+    assert f"at most {decoder_export.MAX_PRODUCTS / 1e6:g} million multiplications" in text
+    for name in decoder_export.NETWORKS:
+        assert f"`{name}`" in text
+    assert f"up to {most} images rendered beforehand" in text
 
 
 def test_rendered_images_of_a_large_decoder_are_shown_smaller(monkeypatch):
     monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
-    monkeypatch.setattr(explorer, "MAX_RENDERED", 385 * 64 // 8)  # a third of height and width
+    monkeypatch.setattr(rendered_images, "MAX_RENDERED", 385 * 64 // 8)  # a third of height and width
     run, dataset = untrained(), some_data()
     content = explorer.exploration(run, dataset, {}, "large")
     assert content["shape"] == (2, 2, 1)
@@ -216,9 +224,11 @@ def test_a_decoder_that_is_too_large_becomes_images(monkeypatch):
 def test_held_out_images_are_on_the_page():
     content = explorer.exploration(untrained(), some_data(), {}, "run")
     np.testing.assert_array_equal(tiles(content, (8, 8, 1))[:30], on_the_page(some_data(), 30))
-    assert set(content["labels"][:10]) == set(range(10))  # the first show what there is
-    assert content["classes"] == [str(i) for i in range(10)]
-    colour = explorer.image_sheet(some_data((5, 7, 3)).test.fetch(np.arange(30)) / np.float32(255))
+    (classes,) = content["colourings"]
+    assert set(classes["indices"][:10]) == set(range(10))  # the first show what there is
+    assert classes["values"] == [str(i) for i in range(10)]
+    assert not classes["ordered"]
+    colour = rendered_images.image_sheet(some_data((5, 7, 3)).test.fetch(np.arange(30)) / np.float32(255))
     np.testing.assert_array_equal(
         tiles(colour, (5, 7, 3))[:30], np.asarray(some_data((5, 7, 3)).test.fetch(np.arange(30)))
     )
@@ -228,23 +238,23 @@ def test_sliders_are_ordered_by_kl_or_by_variance():
     run = untrained()
     spread = np.array([0.5, 2.0, 1.0, 0.1], np.float32)
     codes = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32) * spread
-    by_variance = explorer.latent_sliders(run, codes, None)
+    by_variance = latent_controls.latent_sliders(run, codes, None)
     assert [slider["dimension"] for slider in by_variance] == [1, 2, 0, 3]
     assert by_variance[0]["low"] <= codes[:, 1].mean() - 3 * codes[:, 1].std()
-    by_kl = explorer.latent_sliders(run, codes, [0.1, 0.2, 3.0, 0.3])
+    by_kl = latent_controls.latent_sliders(run, codes, [0.1, 0.2, 3.0, 0.3])
     assert [slider["dimension"] for slider in by_kl] == [2, 3, 1, 0]
     assert by_kl[0]["detail"] == "3.00 nats"
     assert by_kl[3]["low"] == -3
     assert by_kl[3]["high"] == 3
     assert by_kl[2]["low"] == codes[:, 1].min() < -3
-    assert explorer.latent_planes(run, codes, [0.1, 0.2, 3.0, 0.3])[1]["axes"] == ["latent 2", "latent 3"]
+    assert latent_controls.latent_planes(run, codes, [0.1, 0.2, 3.0, 0.3], 2.0)[1]["axes"] == ["latent 2", "latent 3"]
 
 
 @pytest.mark.parametrize("latents", [1, 2, 5])
 def test_a_map_is_orthonormal_and_holds_every_code(latents):
     run = untrained(latent_dim=latents)
     codes = some_codes(run, 40) + 5
-    for plane in explorer.latent_planes(run, codes, None):
+    for plane in latent_controls.latent_planes(run, codes, None, 2.0):
         directions = np.array(plane["directions"])
         np.testing.assert_allclose(directions @ directions.T, np.diag([1, latents > 1]), atol=1e-6)
         points = codes @ directions.T - np.array(plane["offsets"])
@@ -254,23 +264,23 @@ def test_a_map_is_orthonormal_and_holds_every_code(latents):
         origin = -np.array(plane["offsets"])  # N(0, I) to two standard deviations
         assert np.all((origin - 2 > [left, low]) & (origin + 2 < [right, high]))
     if latents == 5:  # the main axes are those of most variance
-        points = codes @ np.array(explorer.latent_planes(run, codes, None)[0]["directions"]).T
+        points = codes @ np.array(latent_controls.latent_planes(run, codes, None, 2.0)[0]["directions"]).T
         values = np.linalg.eigvalsh(np.cov(codes.T))
         np.testing.assert_allclose(np.cov(points.T), np.diag(values[:-3:-1]), atol=1e-4)
 
 
 def test_a_collapsed_run_does_not_fill_its_map():
     run = untrained()
-    plane = explorer.latent_planes(run, 1e-3 * some_codes(run, 40), None)[0]
+    plane = latent_controls.latent_planes(run, 1e-3 * some_codes(run, 40), None, 2.0)[0]
     assert np.diff(plane["extent"]).min() > 4
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 255], [3], list(range(11)), list(range(26))])
 def test_labels_that_occur_have_a_colour_each(labels):
-    names = explorer.class_names(np.array(labels * 2))
-    assert len(set(names["colours"])) == len(names["classes"]) == len(labels)
-    assert names["classes"] == [str(label) for label in labels]
-    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in names["colours"])
+    classes = colourings.class_colouring(np.array(labels * 2))
+    assert len(set(classes["colours"])) == len(classes["values"]) == len(labels)
+    assert classes["values"] == [str(label) for label in labels]
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in classes["colours"])
 
 
 def test_two_runs_are_told_apart():
@@ -289,7 +299,7 @@ def test_a_damaged_kl_is_none(kl):
 
 def test_a_kl_that_rounds_to_zero_has_no_sign():
     run = untrained()
-    assert explorer.latent_sliders(run, some_codes(run), [-1e-4] * 4)[0]["detail"] == "0.00 nats"
+    assert latent_controls.latent_sliders(run, some_codes(run), [-1e-4] * 4)[0]["detail"] == "0.00 nats"
 
 
 def test_a_code_beside_the_latents_has_sliders_too():
@@ -301,108 +311,96 @@ def test_a_code_beside_the_latents_has_sliders_too():
     assert (content["sliders"][4]["low"], content["sliders"][4]["high"]) == (0, 1)
 
 
-PROBE = """
-addEventListener("load", () => {
-  const found = [...document.querySelectorAll(".vae-explorer")].map((section) => {
-    const { decode, codeOf, code } = section.explorer, canvas = section.querySelector("figure canvas");
-    const shown = () => canvas.toDataURL(), first = shown(), slider = section.querySelector(".sliders input");
-    slider.value = slider.max;
-    slider.dispatchEvent(new Event("input"));
-    const moved = shown(), at = Array.from(code());
-    const map = section.querySelector(".map"), box = map.getBoundingClientRect();
-    const point = { pointerId: 1, clientX: box.left + 9.5, clientY: box.top + 9.5 };
-    map.setPointerCapture = () => {};
-    map.dispatchEvent(new PointerEvent("pointerdown", point));
-    map.dispatchEvent(new PointerEvent("pointerup", point));
-    const corner = shown() !== moved;
-    const { reach, unit } = section.explorer.frame();
-    section.explorer.go(code().map(() => -0.001));
-    const numbers = [...section.querySelectorAll(".sliders output")].map((output) => output.textContent);
-    const press = (place) => [...section.querySelectorAll(place)].forEach((button) => button.click());
-    const seen = () => map.toDataURL(), whole = seen();
-    press(".legend button");
-    const filtered = seen() !== whole;
-    press(".legend button");
-    const restored = seen() === whole;
-    press(".places input[type=checkbox]");
-    const tiled = seen() !== whole;
-    press(".places input[type=checkbox]");
-    press(".draw button:nth-child(1)");
-    const prior = Array.from(code());
-    press(".draw button:nth-child(2)");
-    const sheet = section.querySelectorAll(".draws canvas").length;
-    return {
-      scale: [reach, unit], numbers, filtered, restored, tiled, prior, sheet,
-      title: section.querySelector("h3").textContent, difference: Number(section.dataset.difference ?? NaN),
-      images: decode ? [0, 1, 2].map((n) => Array.from(decode(codeOf(n)))) : null,
-      moves: first !== moved, at, corner, note: section.querySelector(".note").textContent,
-    };
-  });
-  const which = [...document.querySelectorAll("figure input")];
-  which[0].value = 7;
-  which[0].dispatchEvent(new Event("change"));
-  const drawn = [...document.querySelectorAll("figure canvas")].map((canvas) =>
-    Array.from(canvas.getContext("2d").getImageData(0, 0, 8, 8).data).filter((_, i) => i % 4 === 1));
-  const fits = document.documentElement.scrollWidth <= innerWidth;
-  document.body.dataset.found = JSON.stringify({ found, drawn, fits, chosen: which.map((input) => input.value) });
-});
-"""
+def test_factors_are_colourings_in_their_order_or_without():
+    grid = sprites.load(sizes=(3, 2, 1, 5, 12), resolution=8, split="random 0.5")
+    order = np.arange(100)
+    found = {each["name"]: each for each in colourings.colourings(grid, order)}
+    assert list(found) == ["shape", "scale", "x", "y"]  # the orientation has one value, and there are no labels
+    classes = np.asarray(grid.test.factors(jnp.asarray(order)))
+    for number, name in ((0, "shape"), (1, "scale"), (3, "x"), (4, "y")):
+        assert found[name]["indices"] == classes[:, number].tolist()
+    assert [found[name]["ordered"] for name in found] == [False, True, True, True]
+    assert found["shape"]["colours"] == list(palette.LABEL_COLOURS[:3])
+    assert found["y"]["colours"] == palette.ramp_colours(12)
+    assert found["y"]["values"] == [str(value) for value in range(12)]
+    both = grid._replace(test=dataclasses.replace(grid.test, labels=np.arange(grid.test.size) % 2))
+    assert [each["name"] for each in colourings.colourings(both, order)][:2] == ["class", "shape"]
 
 
-def in_chromium(page, folder):
-    """What PROBE finds on a page, and what the console says; nothing may be loaded and all errors are said there."""
-    file = folder / "page.html"
-    file.write_text(page.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=500,900"]
-    words = [CHROMIUM, *flags, f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
-    process = subprocess.run([*words, file.as_uri()], capture_output=True, text=True, timeout=120)
-    text = re.search(r'data-found="([^"]*)"', process.stdout)
-    messages = [line for line in process.stderr.splitlines() if "CONSOLE" in line]
-    assert text, messages or process.stderr[-2000:]
-    return json.loads(html.unescape(text.group(1))), messages
+VQ = {"variant.name": "vq", "variant.codes": 24, "variant.dim": 2}
+FSQ = {"variant.name": "vq", "variant.quantizer": "fsq", "variant.levels": "(3, 4)"}
 
 
-@pytest.mark.full
-@needs_chromium
-def test_a_browser_shows_it_and_decodes_as_jax_does(tmp_path, monkeypatch):
-    dataset, name = some_data(), "<img src=x onerror=document.title=1>&amp;"
-    runs = [untrained(), untrained(**{"latent_dim": 2, "variant.name": "autoencoder"})]
-    fragments = [explorer.fragment(run, dataset, name=name) for run in runs]
+@pytest.mark.parametrize(("fields", "size"), [(VQ, 24), (FSQ, 12)])
+def test_a_codebook_has_a_control_for_each_group(fields, size):
+    run, dataset = untrained(**fields), some_data()
+    content = explorer.exploration(run, dataset, {}, "run")
+    given, codes = content["codebook"], unpacked(content["codes"]).reshape(-1, 2, 2)
+    assert (given["size"], given["dim"], given["shared"]) == (size, 2, True)
+    vectors = unpacked(given["vectors"]).reshape(size, 2)
+    assert [slider["dimension"] for slider in content["sliders"]] == [0, 2]
+    book = Codebook.measure(run)
+    np.testing.assert_array_equal(vectors[book.assign(codes.reshape(-1, 4))], codes)
+    for slider, group in zip(content["sliders"], codes.swapaxes(0, 1), strict=True):
+        use = [np.all(group == vector, axis=1).sum() for vector in vectors]
+        assert slider["detail"] == f"{np.count_nonzero(use)} of {size} used"
+        assert [use[index] for index in slider["common"]] == sorted(use, reverse=True)[: len(slider["common"])]
+    draws = unpacked(content["draws"]).reshape(-1, 2, 2)
+    np.testing.assert_array_equal(vectors[book.assign(draws.reshape(-1, 4))], draws)
+    check = unpacked(content["check"]["codes"]).reshape(-1, 2, 2)
+    np.testing.assert_array_equal(vectors[book.assign(check.reshape(-1, 4))], check)
+    assert {plane["radius"] for plane in content["planes"]} == {0.0}  # its prior is no N(0, I)
+
+
+def test_a_codebook_of_each_group_is_told_apart():
+    vectors = np.float32(np.random.default_rng(0).normal(size=(2, 5, 2)))
+    book = Codebook(vectors, 2)
+    index = np.array([[0, 4], [3, 3]], np.int32)
+    codes = np.concatenate([vectors[0][index[:, 0]], vectors[1][index[:, 1]]], axis=1)
+    np.testing.assert_array_equal(book.assign(codes), index)
+    assert not codebook.indices(book, codes)["codebook"]["shared"]
+
+
+def test_images_of_a_codebook_are_rendered_for_vectors_alone(monkeypatch):
     monkeypatch.setattr(decoder_export, "MAX_BYTES", 100)
-    fragments.append(explorer.fragment(runs[0], dataset, {"kl": [1.0, 3.0, 2.0, 0.0]}, name="large"))
-    body = markup.tag("div", *fragments, class_="vae-explorers")
-    page = markup.page("three", explorer.style(), body, explorer.script(), (PROBE,))
-    result, messages = in_chromium(page, tmp_path)
-    assert messages == []
-    assert result["fits"]
-    assert result["chosen"] == ["7", "7", "7"]  # the same data: where one goes, all go
-    images = on_the_page(dataset, 8)
-    codes = [run.encode(images) for run in runs]
-    drawn = np.reshape(result["drawn"], (3, 2, 8, 8, 1))
-    for (decoded, held_out), run, z in zip(drawn, [*runs, runs[0]], [*codes, codes[0]], strict=True):
-        np.testing.assert_array_equal(held_out, images[7])
-        np.testing.assert_allclose(decoded / 255, run.decode(z[7:])[0], atol=0.5 / 255 + decoder_export.TOLERANCE)
-    for run, z, shown in zip(runs, codes, result["found"], strict=False):
-        assert shown["title"] == name
-        assert shown["difference"] <= decoder_export.TOLERANCE
-        np.testing.assert_allclose(shown["images"], run.decode(z[:3]).reshape(3, -1), atol=decoder_export.TOLERANCE)
-        assert shown["moves"]
-        assert shown["corner"]
-        assert set(shown["numbers"]) == {"0.00"}
-        assert shown["filtered"]
-        assert shown["restored"]
-        assert shown["tiled"]
-        drawn_codes = unpacked(explorer.prior_draws(run)).reshape(-1, run.code_dim)
-        np.testing.assert_allclose(shown["prior"], drawn_codes[0], atol=1e-6)
-        assert shown["sheet"] == 16
-    assert len({tuple(shown["scale"]) for shown in result["found"]}) == 1  # as many pixels for a unit on every map
-    large = result["found"][2]
-    assert large["images"] is None
-    assert large["sheet"] == 0  # it cannot decode what is drawn
-    assert "rendered beforehand" in large["note"]
-    assert large["moves"]
-    assert large["corner"]
-    assert large["at"][1] == pytest.approx(max(3, codes[0][:, 1].max()), abs=1)
+    run = untrained(**VQ)
+    content = explorer.exploration(run, some_data(), {}, "large")
+    book = Codebook.measure(run)
+    codes = unpacked(content["grid"]["codes"]).reshape(-1, 4)
+    np.testing.assert_array_equal(book.vectors[0][book.assign(codes)].reshape(-1, 4), codes)
+    first = unpacked(content["codes"])[:4]
+    for slider in content["sliders"]:
+        for index in slider["allowed"]:
+            moved = first.copy()
+            moved[slider["dimension"] : slider["dimension"] + 2] = book.vectors[0][index]
+            assert np.abs(codes - moved).max(1).min() == 0
+
+
+def test_a_codebook_that_is_too_large_has_no_controls(monkeypatch):
+    monkeypatch.setattr(codebook, "MAX_BYTES", 100)
+    content = explorer.exploration(untrained(**VQ), some_data(), {}, "large")
+    assert content["sliders"] == []
+    assert content["codebook"]["vectors"] == ""
+
+
+def test_two_runs_are_headed_by_what_differs(tmp_path):
+    def write(name, **fields):
+        (tmp_path / name).mkdir()
+        tree = {"seed": 0, "train": {"steps": 10, "dispatch": 1}, "variant": {"name": "beta", "beta": 1.0}, **fields}
+        (tmp_path / name / "config.json").write_text(json.dumps({"config": tree}))
+        return tmp_path / name
+
+    first, other = write("a"), write("b", variant={"name": "beta", "beta": 4.0}, train={"steps": 10, "dispatch": 2})
+    tcvae = write("c", variant={"name": "tcvae", "alpha": 1.0}, seed=3)
+    assert explorer.run_names([first]) == ["a"]
+    assert explorer.run_names([first, other]) == ["beta=1", "beta=4"]
+    assert explorer.run_names([first, tcvae]) == ["beta seed=0", "tcvae seed=3"]
+    assert explorer.run_names([first, write("d")]) == ["a", "d"]  # the same config
+    assert explorer.run_names([first, first]) == [str(first)] * 2
+    many = {f"field_{i}": i for i in range(6)}
+    pair = [write("e", net=many), write("f", net={name: value + 1 for name, value in many.items()})]
+    assert explorer.run_names(pair) == ["e", "f"]
+    assert explorer.run_names([first, tmp_path / "nothing"]) == ["a", "nothing"]
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ class Factors(NamedTuple):
         nuisance: the names of factors that are drawn like the others, but that no score and no pair counts.
         recipe: what the images are drawn by, in words, where `render` computes them and does not look them up. Pixels
             on an edge differ between kinds of device; `data.fingerprint` takes the recipe in their place.
+        categorical: the names of factors whose values have no order; a page gives each a colour, the others a ramp.
     """
 
     names: tuple[str, ...]
@@ -53,6 +54,7 @@ class Factors(NamedTuple):
     render: Render
     nuisance: tuple[str, ...] = ()
     recipe: str = ""
+    categorical: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

@@ -91,13 +91,14 @@ def take_images(images: UInt8[Array, "image ..."], ids: Indices) -> Bytes:
     return images[ids]
 
 
-def to_factors(stored: StoredGrid, nuisance: tuple[str, ...] = ()) -> Factors:
+def to_factors(stored: StoredGrid, nuisance: tuple[str, ...] = (), categorical: tuple[str, ...] = ()) -> Factors:
     """The grid of these images, held whole in memory. Raises UserError as `load_by_id` does."""
     images = _read_by_id(stored)
     factor = level_factor(int(images.min()), int(images.max()))
     if factor > 1:
         np.multiply(images, np.uint8(factor), out=images)
-    return Factors(stored.names, stored.sizes, Partial(take_images, jax.device_put(images)), nuisance)
+    render = Partial(take_images, jax.device_put(images))
+    return Factors(stored.names, stored.sizes, render, nuisance, categorical=categorical)
 
 
 def resize_grid(stored: StoredGrid, size: int) -> StoredGrid:

@@ -36,7 +36,8 @@ def load(*, path: str = "", size: int = 64, split: str = "random 0.1", changed: 
     """
     file = _stored_grids.find_npz_file(path)
     stored = _stored_grids.read_npz(file, NAMES) if file else _read_meshes(path)
-    return data.from_factors(_stored_grids.to_factors(_stored_grids.resize_grid(stored, size)), split, changed)
+    grid = _stored_grids.to_factors(_stored_grids.resize_grid(stored, size), categorical=("car",))
+    return data.from_factors(grid, split, changed)
 
 
 def _read_meshes(path: str) -> StoredGrid:

@@ -57,7 +57,7 @@ def load(*, path: str = "", split: str = "random 0.1", changed: int = 1) -> Data
     names = NAMES if len(stored.sizes) == len(NAMES) else stored.names
     height, width, _ = stored.shape
     render_ids = Partial(partial(render, (height, width)), _stored_grids.load_by_id(_pack_bits(stored)))
-    return data.from_factors(Factors(names, stored.sizes, render_ids), split, changed)
+    return data.from_factors(Factors(names, stored.sizes, render_ids, categorical=("shape",)), split, changed)
 
 
 def _add_colour(stored: StoredGrid) -> StoredGrid:

@@ -227,5 +227,5 @@ def load(
     check_sizes(sizes)
     check_resolution(resolution, 16)
     recipe = f"scenes {tuple(sizes)} {resolution}"
-    grid = Factors(NAMES, sizes, Partial(partial(render, sizes, resolution)), recipe=recipe)
+    grid = Factors(NAMES, sizes, Partial(partial(render, sizes, resolution)), recipe=recipe, categorical=("shape",))
     return data.from_factors(grid, split, changed)

@@ -25,4 +25,4 @@ def load(*, path: str = "", split: str = "random 0.1", changed: int = 1) -> Data
     file = _stored_grids.find_npz_file(path)
     features = {name: f"label_{name}" for name in NAMES}
     stored = _stored_grids.read_npz(file, NAMES) if file else tfds.read_grid("shapes3d", path, features)
-    return data.from_factors(_stored_grids.to_factors(stored), split, changed)
+    return data.from_factors(_stored_grids.to_factors(stored, categorical=("shape",)), split, changed)

@@ -16,7 +16,7 @@ FEATURES = {
     "azimuth": "label_azimuth",
     "lighting": "label_lighting",
 }
-NUISANCE = ("instance",)
+NUISANCE, CATEGORICAL = ("instance",), ("category", "instance", "lighting")
 SPLITS = ("train", "test")
 
 
@@ -38,5 +38,5 @@ def load(*, path: str = "", size: int = 64, split: str = "random 0.1", changed: 
         stored = _stored_grids.read_npz(file, tuple(FEATURES))
     else:
         stored = tfds.read_grid("smallnorb", path, FEATURES, SPLITS)
-    grid = _stored_grids.to_factors(_stored_grids.resize_grid(stored, size), NUISANCE)
+    grid = _stored_grids.to_factors(_stored_grids.resize_grid(stored, size), NUISANCE, CATEGORICAL)
     return data.from_factors(grid, split, changed)

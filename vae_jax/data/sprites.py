@@ -98,5 +98,7 @@ def load(
     check_sizes(sizes)
     check_resolution(resolution, 8)
     recipe = f"sprites {tuple(sizes)} {resolution}"
-    grid = Factors(NAMES, sizes, Partial(partial(render, tuple(sizes), resolution)), recipe=recipe)
+    grid = Factors(
+        NAMES, sizes, Partial(partial(render, tuple(sizes), resolution)), recipe=recipe, categorical=("shape",)
+    )
     return data.from_factors(grid, split, changed)

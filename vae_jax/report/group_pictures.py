@@ -18,9 +18,9 @@ from vae_jax.phrases import plural, printable
 from vae_jax.plots import spread
 from vae_jax.plots.display import Display, choose_display
 from vae_jax.randomness import root_key, stream
-from vae_jax.report.explorer import shrink
 from vae_jax.report.markup import Html, join, tag
 from vae_jax.report.png import encode_png, png_address
+from vae_jax.report.rendered_images import shrink
 from vae_jax.sweeps.study import digest
 from vae_jax.training.open_run import open_run
 

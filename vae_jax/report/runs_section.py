@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from vae_jax.comparison.results import ComparedRun, Comparison
-from vae_jax.comparison.wording import format_value
 from vae_jax.metrics import unit
 from vae_jax.report.learning_curves import validation_records
 from vae_jax.report.markup import Html, compressed, join, number_cell, number_text, table, tag
 from vae_jax.report.plotly_traces import is_finite
+from vae_jax.sweeps.group_names import format_value
 
 MOST_CHOICES = 100
 """Values of a field that a filter lists; a field of more has none, as the words find them."""

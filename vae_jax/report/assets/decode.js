@@ -55,26 +55,70 @@ globalThis.vaeDecoder ??= (() => {
     },
   };
 
+  const EPSILON = 1e-6; // in the variance of a norm
+
+  // y[to + j] += sum_i x[from + i] kernel[first + i, j]
+  function addProduct(y, to, outputs, x, from, inputs, kernel, first) {
+    for (let i = 0; i < inputs; i++) {
+      const value = x[from + i], at = first + i * outputs;
+      if (value) for (let j = 0; j < outputs; j++) y[to + j] += value * kernel[at + j];
+    }
+  }
+  const filled = (count, bias) => Float32Array.from({ length: count * bias.length }, (_, at) => bias[at % bias.length]);
+
   const LAYERS = {
     dense(x, { shape: [inputs, outputs], kernel, bias }) {
       const y = bias.slice();
-      for (let i = 0; i < inputs; i++)
-        if (x[i]) for (let j = 0, at = i * outputs; j < outputs; j++) y[j] += x[i] * kernel[at + j];
+      addProduct(y, 0, outputs, x, 0, inputs, kernel, 0);
       return y;
     },
+    pointwise(x, { shape: [pixels, inputs, outputs], kernel, bias }) {
+      const y = filled(pixels, bias);
+      for (let n = 0; n < pixels; n++) addProduct(y, n * outputs, outputs, x, n * inputs, inputs, kernel, 0);
+      return y;
+    },
+    // Output pixel (r, s) meets input pixel (r + a - 1, s + b - 1) through tap (a, b) of the 3x3 kernel.
+    convolution(x, { shape: [height, width, inputs, outputs], kernel, bias }) {
+      const y = filled(height * width, bias);
+      for (let pixel = 0; pixel < height * width; pixel++)
+        for (let tap = 0; tap < 9; tap++) {
+          const row = Math.floor(pixel / width) + Math.floor(tap / 3) - 1, column = (pixel % width) + (tap % 3) - 1;
+          if (row < 0 || row >= height || column < 0 || column >= width) continue;
+          const from = (row * width + column) * inputs;
+          addProduct(y, pixel * outputs, outputs, x, from, inputs, kernel, tap * inputs * outputs);
+        }
+      return y;
+    },
+    norm(x, { shape: [pixels, channels, groups], kernel, bias }) {
+      const y = new Float32Array(x.length), size = channels / groups;
+      for (let group = 0; group < groups; group++) {
+        const sum = (f) => {
+          let total = 0;
+          for (let n = 0; n < pixels; n++)
+            for (let c = group * size; c < (group + 1) * size; c++) total += f(x[n * channels + c]);
+          return total / (pixels * size);
+        };
+        const mean = sum((v) => v), scale = 1 / Math.sqrt(sum((v) => (v - mean) ** 2) + EPSILON);
+        for (let n = 0; n < pixels; n++)
+          for (let c = group * size, at = n * channels + c; c < (group + 1) * size; c++, at++)
+            y[at] = (x[at] - mean) * scale * kernel[c] + bias[c];
+      }
+      return y;
+    },
+    keep(x, layer, kept) {
+      kept.push(x);
+      return x;
+    },
+    add: (x, layer, kept) => kept.pop().map((value, i) => value + x[i]),
     // Input pixel (r, s) meets output pixel (2r + a - 1, 2s + b - 1) through tap (a, b) of the 4x4 kernel.
     transposed(x, { shape: [height, width, inputs, tall, wide, outputs], kernel, bias }) {
-      const y = new Float32Array(tall * wide * outputs);
-      for (let at = 0; at < y.length; at++) y[at] = bias[at % outputs];
+      const y = filled(tall * wide, bias);
       for (let pixel = 0; pixel < height * width; pixel++)
         for (let tap = 0; tap < 16; tap++) {
           const row = 2 * Math.floor(pixel / width) + (tap >> 2) - 1, column = 2 * (pixel % width) + (tap & 3) - 1;
           if (row < 0 || row >= tall || column < 0 || column >= wide) continue;
           const to = (row * wide + column) * outputs;
-          for (let i = 0; i < inputs; i++) {
-            const value = x[pixel * inputs + i], from = (tap * inputs + i) * outputs;
-            if (value) for (let j = 0; j < outputs; j++) y[to + j] += value * kernel[from + j];
-          }
+          addProduct(y, to, outputs, x, pixel * inputs, inputs, kernel, tap * inputs * outputs);
         }
       return y;
     },
@@ -82,7 +126,12 @@ globalThis.vaeDecoder ??= (() => {
 
   const SIZES = {
     dense: ([inputs, outputs]) => [inputs * outputs, outputs],
+    pointwise: ([, inputs, outputs]) => [inputs * outputs, outputs],
+    convolution: ([, , inputs, outputs]) => [9 * inputs * outputs, outputs],
     transposed: ([, , inputs, , , outputs]) => [16 * inputs * outputs, outputs],
+    norm: ([, channels]) => [channels, channels],
+    keep: () => [0, 0],
+    add: () => [0, 0],
   };
 
   // code -> image, both Float32Array.
@@ -95,8 +144,9 @@ globalThis.vaeDecoder ??= (() => {
       return { ...layer, kernel, bias };
     });
     return (code) => {
+      const kept = [];
       let x = code;
-      for (const layer of read) x = LAYERS[layer.kind](x, layer).map(ACTIVATIONS[layer.activation]);
+      for (const layer of read) x = LAYERS[layer.kind](x, layer, kept).map(ACTIVATIONS[layer.activation]);
       return Float32Array.from({ length: x.length / parts }, (_, i) => MEANS[mean](x, i * parts, parts));
     };
   }

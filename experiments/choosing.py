@@ -121,11 +121,17 @@ def codes(file: Path, run: Runs) -> None:
 
 
 def labels(file: Path, run: Runs) -> None:
-    """Draws of every class: a row has one draw of the noise, a column one label."""
+    """Held-out images, decoded with their own code and every label in turn: the hand stays, the digit changes."""
     conditional = run("conditional")
-    draws = [conditional.sample(seed, 10, labels=np.arange(10)) for seed in range(3)]
-    columns = [str(label) for label in range(10)]
-    image_grid(file, np.stack(draws), "Draws of a class", columns=columns, caption=caption(conditional))
+    images, names = held_out(conditional, 40)
+    few = np.searchsorted(names, (2, 5, 7, 9))
+    codes = conditional.encode(images[few], names[few])
+    codes = np.repeat(codes, 10, axis=0)
+    codes[:, conditional.latent_dim :] = np.tile(np.eye(10, dtype=np.float32), (len(few), 1))
+    decoded = conditional.decode(codes).reshape(len(few), 10, *conditional.image_shape)
+    rows = np.concatenate([images[few, None] / np.float32(255), decoded], axis=1)
+    columns = ["held out", *map(str, range(10))]
+    image_grid(file, rows, "One code, every label", columns=columns, caption=caption(conditional))
 
 
 def traversals(file: Path, folder: Path) -> None:

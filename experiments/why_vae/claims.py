@@ -158,7 +158,7 @@ CLAIM_3 = Claim(
     ),
     figure=Figure(
         "visits",
-        "A held-out image and its reconstructions: at the mean code, at visits, at codes that are moved",
+        "An image, and its reconstructions at the mean, at visits and at moved codes",
         "The autoencoder has one code for an image, so that its visits are all alike. The VAE's differ. On the right "
         "every model's codes are moved by half the spread of its codes.",
     ),

@@ -215,20 +215,20 @@ def _meaning(claim: Claim, decision: str) -> str:
 
 
 def _exceptions(claim: Claim, studies: Studies) -> str:
-    """How many checks agree where a claim is shown in part, and those of the minority; "" elsewhere."""
-    partly = {
-        name: _checks(claim.rules, study["values"])
-        for name, study in studies.items()
-        if claim_verdict(claim, study["values"]) == HOLDS_IN_PART
-    }
-    if not partly:
-        return ""
-    exceptions: dict[str, list[str]] = {}
-    for name, check in ((name, check) for name, checks in partly.items() for check in minority(checks)):
-        exceptions.setdefault(f"{check.outcome}: {check.sentence}", []).append(name)
-    lines = [f"- {check} ({' and '.join(names)})" for check, names in exceptions.items()]
-    plural = "s" if len(lines) > 1 else ""
-    return "\n".join([_fill(f"{', '.join(_agreement(partly))}. The exception{plural}:"), "", *lines])
+    """Where a claim is shown in part, the checks that say yes or those that do not: whichever are fewer."""
+    names: dict[str, list[str]] = {}
+    for name, study in studies.items():
+        if claim_verdict(claim, study["values"]) == HOLDS_IN_PART:
+            names.setdefault(_minority_list(_checks(claim.rules, study["values"])), []).append(name)
+    return "\n\n".join(f"On {' and '.join(group)} {text}" for text, group in names.items())
+
+
+def _minority_list(checks: Sequence[Check]) -> str:
+    """How many checks say yes, and a list of those that do, or of those that do not."""
+    fewer = minority(checks)
+    which = "These do" if fewer[0].outcome == YES else "These do not"
+    lines = [f"- {check.sentence}" for check in fewer]
+    return "\n".join([f"{_count(checks)} of {len(checks)} checks say yes. {which}:", "", *lines])
 
 
 def _agreement(checks: Mapping[str, Sequence[Check]]) -> list[str]:

@@ -46,7 +46,7 @@ from vae_jax.plots.style import Heading
 
 PicturedRuns = dict[str, tuple[Instruments, TrainedModel]]
 """group -> the run of it that pictures are of."""
-TILES, MAX_CLOUDS, MAX_POINTS = 14, 150, 1000
+TILES, STEPS, SHOWN_VISITS, MAX_CLOUDS, MAX_POINTS = 10, 9, 4, 150, 1000
 VISIT, PERTURB = 1, 2
 """Purposes of randomness, beside PRIOR and CODES."""
 BETAS, SHADES = "VAE, by beta", 256
@@ -123,11 +123,11 @@ def draw_lines(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> No
     chosen = _chosen(runs, [AUTOENCODER, VAE, matched_decay(study["values"])])
     for instruments, run in chosen.values():
         pictures = instruments.test.pictures[_two_labels(instruments.test.labels)]
-        weight = np.linspace(0, 1, 11, dtype=np.float32)[:, None]
+        weight = np.linspace(0, 1, STEPS, dtype=np.float32)[:, None]
         codes = run.encode(pictures)
         line = run.decode((1 - weight) * codes[:1] + weight * codes[1:])
         tiles.append(np.concatenate([pictures[:1], clip_images(line), pictures[1:]]))
-    columns = ["image a", "t = 0", *[""] * 4, "t = 0.5", *[""] * 4, "t = 1", "image b"]
+    columns = ["image a", "t = 0", *[""] * 3, "t = 0.5", *[""] * 3, "t = 1", "image b"]
     _write_grid(file, np.stack(tiles), _of_run(claim, study, runs), list(chosen), columns)
 
 
@@ -143,13 +143,13 @@ def draw_visits(file: Path, claim: Claim, study: Study, runs: PicturedRuns) -> N
     for instruments, run in chosen.values():
         index, _ = _two_labels(instruments.test.labels)
         held_out = encode_clouds(instruments, run, instruments.test.inputs)
-        mean = np.repeat(held_out.mean[[index]], 6, axis=0)
-        visits = Cloud(mean, np.repeat(held_out.sigma[[index]], 6, axis=0)).sample(_key(VISIT))
+        mean = np.repeat(held_out.mean[[index]], SHOWN_VISITS, axis=0)
+        visits = Cloud(mean, np.repeat(held_out.sigma[[index]], SHOWN_VISITS, axis=0)).sample(_key(VISIT))
         step = PERTURBATION * held_out.deviation()
         moves = Cloud(mean, np.broadcast_to(step[None], mean.shape)).sample(_key(PERTURB))
         decoded = clip_images(run.decode(np.concatenate([mean[:1], visits, moves])))
         tiles.append(np.concatenate([instruments.test.pictures[[index]], decoded]))
-    columns = ["image", "mean", *(f"visit {i}" for i in range(1, 7)), *(f"moved {i}" for i in range(1, 7))]
+    columns = ["image", "mean", *(f"{name} {i + 1}" for name in ("visit", "moved") for i in range(SHOWN_VISITS))]
     _write_grid(file, np.stack(tiles), _of_run(claim, study, runs), list(chosen), columns)
 
 

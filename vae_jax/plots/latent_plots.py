@@ -132,7 +132,7 @@ def posterior_ellipses(
     file: Path, panels: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: np.ndarray, heading: style.Heading
 ) -> None:
     """Gaussians in the plane, means and sigmas (n, 2), as ellipses coloured by label; the prior's 2 sd dashed."""
-    figure, grid = style.panel_axes(len(panels), heading.title, height=2.6, width=2.4, caption=heading.caption)
+    figure, grid = style.panel_axes(len(panels), heading.title, height=2.3, width=2.1, caption=heading.caption)
     ranks, names = label_ranks(labels)
     palette_colours = palette.label_colours(len(names))
     colours = to_rgba_array([palette_colours[rank] for rank in ranks])

@@ -47,14 +47,14 @@ class Cloud(NamedTuple):
 
 def over_steps(file: Path, panels: Mapping[str, Sequence[Course]], heading: style.Heading, colours: Colours) -> None:
     """Measures over training, a panel for each, on a logarithmic scale where they span much: means and intervals."""
-    figure, grid = style.panel_axes(len(panels), heading.title, height=2.6, caption=heading.caption)
+    figure, grid = style.panel_axes(len(panels), heading.title, height=2.4, width=2.2, caption=heading.caption)
     for axes, (name, courses) in zip(grid, panels.items(), strict=True):
         for course in courses:
             _draw_course(axes, course, colours[course.group])
         _scale(axes, np.concatenate([course.band[:, 0] for course in courses]))
         axes.set_title(name, fontsize=style.PANEL_SIZE, loc="left", color=INK)
         axes.set_xlabel("step", fontsize=style.NAME_SIZE, color=INK)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
     grid[0].legend(frameon=False, fontsize=style.NAME_SIZE, labelcolor=INK)
     style.save(figure, [file])
 
@@ -74,7 +74,7 @@ def strips(file: Path, panels: Sequence[Strip], heading: style.Heading, colours:
     """Groups' values, a dot a seed, with the mean, its number and its interval; a panel a measure."""
     groups = list(panels[0].values)
     high = 0.7 + 0.42 * len(groups)
-    figure, grid = style.panel_axes(len(panels), heading.title, height=high, width=2.3, caption=heading.caption)
+    figure, grid = style.panel_axes(len(panels), heading.title, height=high, width=1.95, caption=heading.caption)
     for number, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
         for row, group in enumerate(groups):
             _draw_strip(axes, row, *panel.values[group], colours[group])
@@ -82,7 +82,7 @@ def strips(file: Path, panels: Sequence[Strip], heading: style.Heading, colours:
         axes.set_yticks(range(len(groups)), groups if first_column else [""] * len(groups))
         axes.set_ylim(len(groups) - 0.4, -0.6)
         axes.margins(x=0.18)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.set_title(panel.name, fontsize=style.PANEL_SIZE, loc="left", color=INK)
         axes.set_xlabel(panel.note, fontsize=style.CAPTION_SIZE, color=QUIET)
     style.save(figure, [file])

@@ -226,24 +226,19 @@ def _exceptions(claim: Claim, studies: Studies) -> str:
 def _minority_list(checks: Sequence[Check]) -> str:
     """How many checks say yes, and a list of those that do, or of those that do not."""
     fewer = minority(checks)
-    which = "These do" if fewer[0].outcome == YES else "These do not"
-    lines = [f"- {check.sentence}" for check in fewer]
-    return "\n".join([f"{_count(checks)} of {len(checks)} checks say yes. {which}:", "", *lines])
+    name = "Shown" if fewer[0].outcome == YES else "Not shown"
+    return "\n".join([f"{_agreement(checks)}. {name}:", "", *(f"- {check.sentence}" for check in fewer)])
 
 
-def _agreement(checks: Mapping[str, Sequence[Check]]) -> list[str]:
-    """How many of its checks agree, by study."""
-    return [f"{_count(group)} of {len(group)} checks say yes on {name}" for name, group in checks.items()]
-
-
-def _count(checks: Sequence[Check]) -> int:
+def _agreement(checks: Sequence[Check]) -> str:
     """How many checks say yes."""
-    return sum(check.outcome == YES for check in checks)
+    count = sum(check.outcome == YES for check in checks)
+    return f"{count} of {len(checks)} checks {'says' if count == 1 else 'say'} yes"
 
 
 def _every_check(claim: Claim, studies: Studies) -> str:
-    checks = {name: _checks(claim.rules, study["values"]) for name, study in studies.items()}
-    return f"Every check: {', '.join(_agreement(checks))}"
+    counts = [f"on {name} {_agreement(_checks(claim.rules, study['values']))}" for name, study in studies.items()]
+    return f"Every check: {', '.join(counts)}"
 
 
 def minority(checks: Sequence[Check]) -> list[Check]:

@@ -70,8 +70,8 @@ def draw_pictures(study: Study, runs: PicturedRuns, folder: Path) -> None:
 
 def shrink(file: Path) -> None:
     """Writes a picture again with at most SHADES colours, which takes a third of the bytes."""
-    picture = Image.open(file).convert("RGB")
-    few = picture.quantize(SHADES, dither=Image.Dither.NONE)
+    with Image.open(file) as picture:
+        few = picture.convert("RGB").quantize(SHADES, dither=Image.Dither.NONE)
     few.save(file, optimize=True, dpi=(style.DPI, style.DPI))
 
 

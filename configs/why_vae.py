@@ -2,8 +2,7 @@
 
 Command    python -m launch.local --config=configs/why_vae.py --workdir=runs/why_vae
            python -m experiments.why_vae --runs=runs/why_vae
-MNIST      python -m launch.local --config=configs/why_vae.py:mnist --config.data.path=FOLDER --workdir=runs/why_mnist
-           python -m experiments.why_vae --runs=runs/why_mnist --page=runs/why_mnist/why_vae.md
+MNIST      configs/why_mnist.py
 
 Five seeds of eleven groups, which share network, data and steps:
 
@@ -21,11 +20,13 @@ Measured   docs/why_vae.md
 The ten checkpoints of a run are kept: what happens to the codes is measured over training.
 """
 
+from collections.abc import Sequence
+
 from vae_jax.config import defaults
 from vae_jax.sweeps.algebra import chain, grid, product, seeds, zipped
 
 METRICS = "samples,smoothness"
-STRENGTHS = [0.03, 0.1, 0.185]
+STRENGTHS = (0.03, 0.1, 0.185)
 
 
 def get_config(name: str = "digits"):
@@ -42,20 +43,21 @@ def get_config(name: str = "digits"):
     return config
 
 
-def sweep():
-    """The eleven groups, of five seeds each; four compiled programs."""
+def sweep(
+    seed_count: int = 5, betas: Sequence[float] = (0.0, 0.25, 1.0, 4.0, 16.0), strengths: Sequence[float] = STRENGTHS
+):
+    """The groups, eleven with these betas and strengths, of so many seeds each; four compiled programs."""
     of_points = {"evaluation.metrics": METRICS}  # points have no aggregate posterior with a density
     autoencoders = grid(**{"variant.name": ["autoencoder"], "variant.noise": [0.0, 1.0]})
-    betas = grid(**{"variant.beta": [0.0, 0.25, 1.0, 4.0, 16.0]})
-    regularised = zipped(**{"variant.beta_z": STRENGTHS, "variant.lambda_reg": STRENGTHS})
+    regularised = zipped(**{"variant.beta_z": strengths, "variant.lambda_reg": strengths})
     learned_sigmas = {"data.binarize": "none", "likelihood.name": "gaussian", "likelihood.scale": "pixel"}
     learned_sigmas |= {"likelihood.mean": "linear"}
     return product(
         chain(
             [point | of_points for point in autoencoders],
-            betas,
+            grid(**{"variant.beta": betas}),
             [{"variant.name": "rae"} | point | of_points for point in regularised],
             [learned_sigmas | {"variant.beta": 1.0}],
         ),
-        seeds(5),
+        seeds(seed_count),
     )

@@ -20,7 +20,8 @@ from vae_jax.config.command_line import Parser, path, run_program
 from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics.likelihood import log_weights
-from vae_jax.plots import panel_plots, spread
+from vae_jax.plots import spread
+from vae_jax.plots.comparison_plots import Line, score_by_strength
 from vae_jax.plots.image_grid import image_grid
 from vae_jax.randomness import root_key, stream
 
@@ -90,14 +91,18 @@ def reconstructions(file: Path, run: Runs) -> None:
 
 def bounds(file: Path, run: Runs) -> None:
     """How the bound on log p(x) rises with the number of draws, of a VAE and of an IWAE trained with five draws."""
-    sets = {name: bound_by_draws(run(variant)) for name, variant in (("VAE", "beta"), ("IWAE, five draws", "iwae"))}
-    panel = {"draws in the logarithm, log10 K": sets}
-    title = f"Bounds on log p(x) of {BOUND_IMAGES} test images"
-    panel_plots.scatters(file, panel, "nats per image", title)
+    models = {"VAE": run("beta"), "IWAE, trained with five draws": run("iwae")}
+    lines = []
+    for colour, (name, model) in enumerate(models.items()):
+        means = bound_by_draws(model)
+        points = np.stack([np.array(DRAWS), means], axis=1)
+        lines.append(Line(name, colour, np.array(DRAWS), np.stack([means] * 3, axis=1), points))
+    title = f"Bound on log p(x), mean of {BOUND_IMAGES} test images of MNIST"
+    score_by_strength([file], lines, [], "draws in the logarithm", "nats per image", title)
 
 
 def bound_by_draws(run: TrainedModel) -> np.ndarray:
-    """(log10 K, log mean of K weights, nats per image) for each K of DRAWS."""
+    """log of the mean of K weights, nats per image, for each K of DRAWS."""
     images = np.asarray(run.dataset.test.fetch(np.arange(BOUND_IMAGES)))
     binary = np.float32(np.random.default_rng(0).random(images.shape) < images / 255)
     key = stream(root_key(0), "bounds")
@@ -108,8 +113,7 @@ def bound_by_draws(run: TrainedModel) -> np.ndarray:
         return log_weights(run.model, params, {"image": binary, "index": np.arange(BOUND_IMAGES)}, keys)
 
     log_w = np.concatenate([weights(run.params, start) for start in range(0, DRAWS[-1], 50)])
-    means = [np.mean(jax.nn.logsumexp(log_w[:k], axis=0) - np.log(k)) for k in DRAWS]
-    return np.stack([np.log10(DRAWS), means], axis=1)
+    return np.array([np.mean(jax.nn.logsumexp(log_w[:k], axis=0) - np.log(k)) for k in DRAWS])
 
 
 def codes(file: Path, run: Runs) -> None:

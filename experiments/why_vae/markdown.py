@@ -1,13 +1,16 @@
-"""The page that says what a study's numbers make of the founding claims.
+"""The page that says what the numbers of studies make of the founding claims.
 
-It is a function of the study's numbers, which stand beside it as JSON.
+It is a function of these numbers, which stand beside it as JSON, a file a study.
 """
 
 import re
 import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from experiments.why_vae.claims import CLAIMS, Claim
+from experiments.why_vae.claim import Claim, Row
+from experiments.why_vae.claims import CLAIMS
 from experiments.why_vae.rules import (
     AUTOENCODER,
     DECAY,
@@ -19,6 +22,9 @@ from experiments.why_vae.rules import (
     NOISE,
     OPEN,
     VAE,
+    YES,
+    Check,
+    Rule,
     Values,
     format_number,
     format_scores,
@@ -26,20 +32,45 @@ from experiments.why_vae.rules import (
     verdict,
 )
 
+Study = dict[str, Any]
+"""What the JSON of a study holds."""
+Studies = Mapping[str, Study]
+"""By the name of their data, the smallest first."""
+
 DATA = "data"
+NAMES = {"mnist": "MNIST"}
+"""Of data whose name is no plain word."""
+
+INTRODUCTION = (
+    "An autoencoder codes an image as a point, and nothing says where the points lie. A VAE codes it as a cloud, and "
+    "the KL holds the clouds together where the prior N(0, I) is. So a VAE can draw new images: take z from N(0, I) "
+    "and decode it. That is the story. Here it is cut into ten claims, and each is put to the test."
+)
+
+WORDS = (
+    "**Frechet distance**: how far decoded draws are from held-out images, in the features of a classifier. Lower is "
+    "better.",
+    "**As sure as data**: the share of draws of which that classifier is surer than of the least sure 5% of held-out "
+    "images. Higher is better.",
+    "**Distortion**: E -log p(x|z), nats per image. Lower is better: it is the price that a model pays in "
+    "reconstruction.",
+    "**beta = 0**: the VAE without the KL.",
+    "**Weight decay of like price**: the autoencoder with weight decay whose distortion is nearest to the VAE's.",
+)
+"""What the tables of the page take for granted."""
 
 MEANINGS = {
     HOLDS: "Every check that says anything agrees.",
-    HOLDS_SO_FAR: "Every check that is decided agrees; some these seeds cannot decide, or were not measured.",
+    HOLDS_SO_FAR: "Every check that is decided agrees; some were not measured, or these seeds cannot decide them.",
     HOLDS_IN_PART: "Some checks agree and some do not.",
     FAILS: "No check agrees.",
-    OPEN: "Nothing is decided: too few seeds, groups that are not there, or a premise that is not met.",
+    OPEN: "Nothing is decided: there are too few seeds or groups, or a premise is not met.",
 }
 """What a verdict means, where a claim has no words of its own."""
 
 CONVENTIONS = (
-    "Numbers are means over seeds with a 95% interval of the mean (vae_jax/comparison/intervals.py). The numbers of "
-    "every run are in the JSON beside this page.",
+    "Numbers are means over seeds with a 95% interval of the mean (vae_jax/comparison/intervals.py). The JSON files in "
+    "the folder of the pictures hold the numbers of every run.",
     "Intervals are over training seeds only: the held-out images and the classifier that judges are the same for all "
     "runs. They follow from the spread of the seeds, so an end may be a value that the quantity cannot take, below 0 "
     "or above 1.",
@@ -49,6 +80,7 @@ CONVENTIONS = (
     "A claim is shown if all of its checks say yes. It is shown as far as these seeds can tell if some checks cannot "
     "be decided or were not measured and none says no; shown in part if some say yes and some no; refuted if some "
     "say no and none yes.",
+    "A claim that gets two verdicts has no single one: what holds for small images need not hold for larger ones.",
     "Where the VAE has gained nothing over the autoencoder, being as good as the VAE counts for nothing.",
     "A premise must be true for the checks of its claim to mean anything. If it is not shown to be true, there is no "
     "verdict.",
@@ -64,29 +96,44 @@ ROWS = {
 """Of the last claim's table, which stands on its side."""
 
 
-def groups_of_claim(groups: list[str], claim: Claim) -> list[str]:
+def data_name(study: Study) -> str:
+    """What the page calls the data of a study."""
+    return NAMES.get(study["about"]["data"], study["about"]["data"])
+
+
+def groups_of_claim(groups: Sequence[str], claim: Claim) -> list[str]:
     """The groups of a study that a claim's table has, in the study's order."""
     starts = tuple(start for start in claim.groups if start in (NOISE, DECAY, "beta"))
     return [group for group in groups if group in claim.groups or (starts and group.startswith(starts))]
 
 
-def render(study: dict[str, Any], pictures: str) -> str:
-    """The page, in Markdown; `pictures` is the folder of its pictures as the page names it."""
-    values, about = study["values"], study["about"]
-    head = [
+def sort_studies(studies: Sequence[Study]) -> Studies:
+    """Studies by the name of their data, the smallest first."""
+    return {data_name(study): study for study in sorted(studies, key=lambda study: study["about"]["training"])}
+
+
+def render(studies: Studies, page: Path) -> str:
+    """The page, in Markdown; `page` is where it goes, its pictures into a folder of its name beside it."""
+    sections = [_section(number, claim, studies, page.stem) for number, claim in enumerate(CLAIMS, 1)]
+    notes = [f"{name}: {note}" for name, study in studies.items() for note in study["about"]["notes"]]
+    parts = [
         "# Why a VAE is not an autoencoder",
+        _fill(INTRODUCTION),
+        _summary(studies),
         _fill(
-            f"Ten claims, each measured on {about['data']} ({about['training']:,} training and {about['held_out']:,} "
-            f"held-out images): {about['runs']} runs of {about['steps']:,} steps in {len(values)} groups, which share "
-            f"network and data, {about['latents']} latents. Claims in quotation marks are things that are often said."
+            "Claims in quotation marks are things that are often said of VAEs. A verdict follows from checks, which "
+            "were written before MNIST was measured. These words recur:"
         ),
-        _summary(values),
-        "Made by",
-        "\n".join(f"    {command}" for command in about["commands"]),
+        "\n".join(f"- {word}" for word in WORDS),
+        *sections,
+        "## How it was made",
+        _studies_table(studies),
+        _commands(studies, page),
+        _times(studies),
+        "## How to read the numbers",
+        "\n".join(f"- {note}" for note in (*CONVENTIONS, *notes)),
     ]
-    sections = [_section(number, claim, study, pictures) for number, claim in enumerate(CLAIMS, 1)]
-    notes = "\n".join(f"- {note}" for note in (*CONVENTIONS, *about["notes"]))
-    return "\n\n".join([*head, *sections, "## How to read the numbers", notes]) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _fill(text: str) -> str:
@@ -95,15 +142,31 @@ def _fill(text: str) -> str:
 
 def claim_verdict(claim: Claim, values: Values) -> str:
     """The verdict on a claim."""
-    return verdict([rule(values) for rule in claim.rules], [rule(values) for rule in claim.premises])
+    return verdict(_checks(claim.rules, values), _checks(claim.premises, values))
 
 
-def _summary(values: Values) -> str:
+def _checks(rules: Sequence[Rule], values: Values) -> list[Check]:
+    return [rule(values) for rule in rules]
+
+
+def _verdicts(claim: Claim, studies: Studies) -> dict[str, str]:
+    return {name: claim_verdict(claim, study["values"]) for name, study in studies.items()}
+
+
+def _summary(studies: Studies) -> str:
     rows = [
-        [f"[{number}](#{_anchor(_heading(number, claim))})", claim.title, claim.statement, claim_verdict(claim, values)]
+        [
+            f"[{_heading(number, claim)}](#{_anchor(_heading(number, claim))})",
+            *map(_marked, _verdicts(claim, studies).values()),
+        ]
         for number, claim in enumerate(CLAIMS, 1)
     ]
-    return _markdown(["", "claim", "in full", "verdict"], rows)
+    return _markdown(["claim", *studies], rows)
+
+
+def _marked(decision: str) -> str:
+    """A verdict in a table: bold where a claim is refuted."""
+    return f"**{decision}**" if decision == FAILS else decision
 
 
 def _heading(number: int, claim: Claim) -> str:
@@ -115,28 +178,110 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
 
 
-def _section(number: int, claim: Claim, study: dict[str, Any], pictures: str) -> str:
-    checks, premises = ([rule(study["values"]) for rule in rules] for rules in (claim.rules, claim.premises))
-    decision = verdict(checks, premises)
+def _section(number: int, claim: Claim, studies: Studies, folder: str) -> str:
+    verdicts = _verdicts(claim, studies)
+    *others, largest = studies
+    shown = [*others, largest] if len(set(verdicts.values())) > 1 else [largest]
     parts = [
         f"## {_heading(number, claim)}",
         f"> {claim.statement}",
-        _fill(f"**{decision}.** {claim.meanings.get(decision, MEANINGS[decision])}"),
-        f"![{claim.title}]({pictures}/{claim.picture}.png)",
-        _fill(claim.caption),
-        "\n".join(
-            [f"- premise, {check.outcome}: {check.sentence} ({check.number})" for check in premises]
-            + [f"- {check.outcome}: {check.sentence} ({check.number})" for check in checks]
+        _decision(claim, verdicts),
+        _exceptions(claim, studies),
+        _markdown(["measure", *studies], [_row(row, studies) for row in claim.rows]),
+        *(_image(claim, name, studies[name], folder) for name in shown),
+        _fill(claim.figure.caption),
+        _folded(_every_check(claim, studies), _checks_table(claim, studies)),
+        _folded(
+            "How it was measured, and all numbers",
+            _fill(claim.method),
+            *(part for name, study in studies.items() for part in (f"On {name}:", _table(claim, study))),
+            *(_image(claim, name, studies[name], folder) for name in studies if name not in shown),
         ),
-        '<details markdown="1">\n<summary>How it was measured, and all numbers</summary>',
-        _fill(claim.method),
-        _table(claim, study) if claim.measures else _transposed_table(study["values"]),
-        "</details>",
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
-def _table(claim: Claim, study: dict[str, Any]) -> str:
+def _decision(claim: Claim, verdicts: Mapping[str, str]) -> str:
+    """The verdict in bold, and what it means; each study's, where they differ."""
+    if len(set(verdicts.values())) == 1:
+        decision, names = next(iter(verdicts.values())), " and ".join(verdicts)
+        return _fill(f"**{decision}** on {names}. {_meaning(claim, decision)}")
+    lines = [f"- {name}: **{decision}.** {_meaning(claim, decision)}" for name, decision in verdicts.items()]
+    return "\n".join(["The data sets disagree.", "", *lines])
+
+
+def _meaning(claim: Claim, decision: str) -> str:
+    return claim.meanings.get(decision, MEANINGS[decision])
+
+
+def _exceptions(claim: Claim, studies: Studies) -> str:
+    """Where a claim is shown in part, the checks that say yes or those that do not: whichever are fewer."""
+    names: dict[str, list[str]] = {}
+    for name, study in studies.items():
+        if claim_verdict(claim, study["values"]) == HOLDS_IN_PART:
+            names.setdefault(_minority_list(_checks(claim.rules, study["values"])), []).append(name)
+    return "\n\n".join(f"On {' and '.join(group)} {text}" for text, group in names.items())
+
+
+def _minority_list(checks: Sequence[Check]) -> str:
+    """How many checks say yes, and a list of those that do, or of those that do not."""
+    fewer = minority(checks)
+    name = "Shown" if fewer[0].outcome == YES else "Not shown"
+    return "\n".join([f"{_agreement(checks)}. {name}:", "", *(f"- {check.sentence}" for check in fewer)])
+
+
+def _agreement(checks: Sequence[Check]) -> str:
+    """How many checks say yes."""
+    count = sum(check.outcome == YES for check in checks)
+    return f"{count} of {len(checks)} checks {'says' if count == 1 else 'say'} yes"
+
+
+def _every_check(claim: Claim, studies: Studies) -> str:
+    counts = [f"on {name} {_agreement(_checks(claim.rules, study['values']))}" for name, study in studies.items()]
+    return f"Every check: {', '.join(counts)}"
+
+
+def minority(checks: Sequence[Check]) -> list[Check]:
+    """The checks that say yes, or those that do not: whichever are fewer."""
+    agreeing = [check for check in checks if check.outcome == YES]
+    others = [check for check in checks if check.outcome != YES]
+    return min(others, agreeing, key=len)
+
+
+def _row(row: Row, studies: Studies) -> list[str]:
+    cells = []
+    for study in studies.values():
+        values = study["values"]
+        group = row.group if isinstance(row.group, str) else row.group(values)
+        cells.append(_cell(values, group, row.measure))
+    return [row.name, *cells]
+
+
+def _image(claim: Claim, name: str, study: Study, folder: str) -> str:
+    return f"![{claim.figure.title}, {name}]({folder}/{picture_name(study, claim)})"
+
+
+def picture_name(study: Study, claim: Claim) -> str:
+    """The file of a claim's figure."""
+    return f"{study['about']['data']}_{claim.figure.stem}.png"
+
+
+def _folded(summary: str, *parts: str) -> str:
+    return "\n\n".join([f'<details markdown="1">\n<summary>{summary}</summary>', *parts, "</details>"])
+
+
+def _checks_table(claim: Claim, studies: Studies) -> str:
+    rows = []
+    for rules, start in ((claim.premises, "premise: "), (claim.rules, "")):
+        for rule in rules:
+            checks = [rule(study["values"]) for study in studies.values()]
+            rows.append([start + checks[0].sentence, *(f"{check.outcome}: {check.number}" for check in checks)])
+    return _markdown(["check", *studies], rows)
+
+
+def _table(claim: Claim, study: Study) -> str:
+    if not claim.measures:
+        return _transposed_table(study["values"])
     values, reference = study["values"], study["reference"]
     groups = groups_of_claim(list(values), claim)
     rows = [[group, *(_cell(values, group, measure) for measure in claim.measures)] for group in groups]
@@ -158,5 +303,36 @@ def _transposed_table(values: Values) -> str:
     return _markdown(["", "", AUTOENCODER, VAE], rows)
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
+def _studies_table(studies: Studies) -> str:
+    abouts = [study["about"] for study in studies.values()]
+    groups = [len(study["values"]) for study in studies.values()]
+    rows = [
+        ["training images", *(f"{about['training']:,}" for about in abouts)],
+        ["held-out images", *(f"{about['held_out']:,}" for about in abouts)],
+        ["runs", *(f"{about['runs']} in {count} groups" for about, count in zip(abouts, groups, strict=True))],
+        ["seeds of a group", *(str(len(study["values"][VAE])) for study in studies.values())],
+        ["steps of a run", *(f"{about['steps']:,}" for about in abouts)],
+        ["latents", *(str(about["latents"]) for about in abouts)],
+    ]
+    return _markdown(["", *studies], rows)
+
+
+def _commands(studies: Studies, page: Path) -> str:
+    abouts = [study["about"] for study in studies.values()]
+    folders = ",".join(about["folder"] for about in abouts)
+    lines = [*(about["command"] for about in abouts), f"python -m experiments.why_vae --runs={folders} --page={page}"]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _times(studies: Studies) -> str:
+    """How long training and measuring took, of the studies of which that is known."""
+    times = [
+        f"{name} {minutes['training']} minutes to train and {minutes['measuring']} to measure"
+        for name, study in studies.items()
+        if (minutes := study["about"]["minutes"])
+    ]
+    return _fill(f"On 2 CPU cores that other programs were using too: {'; '.join(times)}.") if times else ""
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])

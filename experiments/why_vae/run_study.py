@@ -1,12 +1,16 @@
-"""Measures the founding claims, why a VAE is not an autoencoder, on the finished runs of a study.
+"""Measures the founding claims, why a VAE is not an autoencoder, on the finished runs of one or more studies.
 
-    python -m experiments.why_vae --runs=runs/why_vae [--page=docs/why_vae.md]
+    python -m experiments.why_vae --runs=runs/why_vae[,runs/why_mnist] [--page=docs/why_vae.md]
+    python -m experiments.why_vae [--page=docs/why_vae.md]
 
-Writes the page, its pictures into a folder of its name, and the numbers of every run beside it as JSON. The study is
-that of configs/why_vae.py, or another whose runs have its groups: autoencoder with and without noise, beta = 0 and 1
-and others, rae, and beta = 1 with a gaussian that learns the sigma of each pixel. Other runs are left out, and counted.
+Writes the pictures of each study and the numbers of its runs, as JSON, into a folder of the page's name, and the page
+from all the JSON that is there. Without --runs the page alone is written anew. A study is that of configs/why_vae.py or
+configs/why_mnist.py, or another whose runs have their groups: autoencoder with and without noise, beta = 0 and 1 and
+others, rae, and beta = 1 with a gaussian that learns the sigma of each pixel. Other runs are left out, and counted.
+Each study is of other data.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import numpy as np
 import vae_jax
 from experiments.why_vae import pictures
 from experiments.why_vae.groups import Groups, load_groups
-from experiments.why_vae.markdown import render
+from experiments.why_vae.markdown import Study, render, sort_studies
 from experiments.why_vae.measures import (
     Instruments,
     make_instruments,
@@ -26,7 +30,7 @@ from experiments.why_vae.measures import (
 from experiments.why_vae.rules import NO_KL, VAE
 from vae_jax import model
 from vae_jax.comparison.results import ComparedRun
-from vae_jax.config.command_line import Parser, path
+from vae_jax.config.command_line import Parser, path, paths
 from vae_jax.errors import UserError
 from vae_jax.files import write_json
 from vae_jax.inference import TrainedModel
@@ -47,36 +51,59 @@ SCORES = (
     "aggregate_posterior",
 )
 """What is taken from a run's evaluation.json."""
+CONFIGS = {
+    "digits": "configs/why_vae.py",
+    "mnist": "configs/why_mnist.py --config.data.path=FOLDER",
+}
+"""The study of each data set."""
+MINUTES = {
+    "digits": {"training": 8, "measuring": 2},
+    "mnist": {"training": 55, "measuring": 40},
+}
+"""What training with its metrics, and measuring took on 2 CPU cores that other programs were using too."""
 PROGRAM_FIELDS = ("variant.", "likelihood.", "data.", "net.", "latent_dim")
 """Fields that decide what is compiled to measure a run, where they are not traced."""
 
 
 def main(argv: list[str]) -> int:
-    """Measures the study in --runs and writes --page; the exit status."""
+    """Measures the studies in --runs and writes --page; the exit status."""
     parser = Parser("experiments.why_vae", __doc__, launcher="python -m")
-    parser.flag("runs", path, None, "FOLDER", "the folder of a study")
+    parser.flag("runs", paths, (), "FOLDER,...", "folders of studies, each of other data")
     parser.flag("page", path, Path("docs/why_vae.md"), "FILE.md", "where the page goes")
     flags, _ = parser.parse(argv)
-    if flags.runs is None:
-        raise UserError("--runs: give the folder of a study, and no config other than its runs' own")
-    groups, notes = load_groups(flags.runs)
-    measured, pictured = measure_study(groups)
-    measured["about"] |= {"commands": commands(measured["about"]["data"], flags.runs, flags.page), "notes": notes}
-    flags.page.parent.mkdir(parents=True, exist_ok=True)
-    write_json(flags.page.with_suffix(".json"), rounded(measured))
-    pictures.draw_pictures(measured, pictured, flags.page.with_suffix(""))
-    flags.page.write_text(render(rounded(measured), flags.page.stem))
-    print(f"{flags.page}, its pictures in {flags.page.with_suffix('')}")
+    folder = flags.page.with_suffix("")
+    for runs in flags.runs:
+        write_study(runs, folder)
+    flags.page.write_text(render(sort_studies(read_studies(folder)), flags.page))
+    print(f"{flags.page}, its pictures and numbers in {folder}")
     return 0
 
 
-def commands(data: str, runs: Path, page: Path) -> list[str]:
-    """What makes the study and the page."""
-    config = "configs/why_vae.py" if data == "digits" else f"configs/why_vae.py:{data} --config.data.path=FOLDER"
-    return [
-        f"python -m launch.local --config={config} --workdir={runs}",
-        f"python -m experiments.why_vae --runs={runs} --page={page}",
-    ]
+def write_study(runs: Path, folder: Path) -> None:
+    """Writes the numbers of a study as JSON into `folder`, and its pictures."""
+    groups, notes = load_groups(runs)
+    measured, pictured = measure_study(groups)
+    data = measured["about"]["data"]
+    measured["about"] |= {"folder": str(runs), "command": command(data, runs), "notes": notes}
+    measured["about"]["minutes"] = MINUTES.get(data, {})
+    numbers = rounded(measured)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{data}.json", numbers)
+    pictures.draw_pictures(numbers, pictured, folder)
+
+
+def read_studies(folder: Path) -> list[Study]:
+    """The studies whose numbers are in `folder`. Raises UserError where there are none."""
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise UserError(f"--runs: give the folder of a study; {str(folder)!r} has no numbers of one")
+    return [json.loads(file.read_text()) for file in files]
+
+
+def command(data: str, runs: Path) -> str:
+    """What makes the study."""
+    config = CONFIGS.get(data, f"configs/why_vae.py:{data} --config.data.path=FOLDER")
+    return f"python -m launch.local --config={config} --workdir={runs}"
 
 
 def rounded(tree: Any) -> Any:

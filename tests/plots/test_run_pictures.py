@@ -325,7 +325,9 @@ def test_each_label_has_its_colour_and_the_key_its_name(tmp_path, saved, labels)
             for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
         }
         assert shown == {str(label): pytest.approx(colours[tuple(codes[i])]) for i, label in enumerate(labels)}
-    latent_plots.posterior_ellipses(tmp_path / "y.png", {"a": (codes, 0 * codes + 1)}, np.array(labels), "Clouds")
+    latent_plots.posterior_ellipses(
+        tmp_path / "y.png", {"a": (codes, 0 * codes + 1)}, np.array(labels), style.Heading("Clouds", "which run")
+    )
     colours = saved[1].axes[0].collections[0].get_facecolors()
     assert len({tuple(colour) for colour in colours}) == len(labels)
 

@@ -129,12 +129,13 @@ def label_ranks(labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def posterior_ellipses(
-    file: Path, panels: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: np.ndarray, title: str
+    file: Path, panels: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: np.ndarray, heading: style.Heading
 ) -> None:
     """Gaussians in the plane, means and sigmas (n, 2), as ellipses coloured by label; the prior's 2 sd dashed."""
-    figure, grid = style.panel_axes(len(panels), title, height=2.4, width=2.4)
+    figure, grid = style.panel_axes(len(panels), heading.title, height=2.3, width=2.1, caption=heading.caption)
     ranks, names = label_ranks(labels)
-    colours = to_rgba_array([palette.label_colours(len(names))[rank] for rank in ranks])
+    palette_colours = palette.label_colours(len(names))
+    colours = to_rgba_array([palette_colours[rank] for rank in ranks])
     for axes, (name, (means, sigmas)) in zip(grid, panels.items(), strict=True):
         ellipses = EllipseCollection(
             2 * sigmas[:, 0],
@@ -156,4 +157,5 @@ def posterior_ellipses(
         axes.set_ylim(-reach, reach)
         axes.set_aspect("equal")
         axes.set_title(name, fontsize=style.PANEL_SIZE, loc="left", color=style.INK)
+    add_key(figure, grid[-1], palette_colours, names)
     style.save(figure, [file])

@@ -10,6 +10,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -169,12 +170,18 @@ def single_axes(title: str, x_name: str, y_name: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def panel_axes(count: int, title: str, height: float, width: float = 2.9) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, each of this height and width in inches."""
+def panel_axes(
+    count: int, title: str, height: float, width: float = 2.9, caption: str = ""
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, each of this height and width in inches, below a title and a quiet line."""
     columns = min(count, MAX_COLUMNS)
     rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns + 0.8, height * rows + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=TITLE_SIZE, x=0.01, ha="left", color=INK)
+    wide = width * columns + 0.8
+    top = heading_inches(title, caption, wide - 2 * MARGIN)
+    high = height * rows + top + 0.1
+    engine = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / high))
+    figure = Figure(figsize=(wide, high), layout=engine)
+    head(figure, title, caption)
     panels = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for axes in panels:
         plain_axes(axes)

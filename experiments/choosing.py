@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import vae_jax
@@ -21,6 +22,7 @@ from vae_jax.errors import UserError
 from vae_jax.inference import TrainedModel
 from vae_jax.metrics.likelihood import log_weights
 from vae_jax.plots import spread
+from vae_jax.plots.captions import run_caption
 from vae_jax.plots.comparison_plots import Line, score_by_strength
 from vae_jax.plots.image_grid import image_grid
 from vae_jax.randomness import root_key, stream
@@ -31,6 +33,9 @@ COLUMNS = 14
 DRAWS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 """K of the bounds whose rise is drawn, on BOUND_IMAGES test images."""
 BOUND_IMAGES = 200
+
+MNIST = "mnist, 20 latents, ten epochs, seed 0"
+"""The caption of a picture of several runs."""
 
 Runs = Callable[[str], TrainedRun]
 """The run of a variant by its name, trained where it is not there."""
@@ -78,7 +83,7 @@ def samples(file: Path, run: Runs) -> None:
         "VAE, fitted mixture": vae.sample(0, COLUMNS, sampler="gmm"),
         "VampPrior": vamp.sample(0, COLUMNS),
     }
-    image_grid(file, np.stack(list(rows.values())), "Draws, decoded", rows=list(rows), caption=caption(vae))
+    image_grid(file, np.stack(list(rows.values())), "Draws, decoded", rows=list(rows), caption=MNIST)
 
 
 def reconstructions(file: Path, run: Runs) -> None:
@@ -86,7 +91,7 @@ def reconstructions(file: Path, run: Runs) -> None:
     images, _ = held_out(run("beta"), COLUMNS)
     rows = {"held out": images / np.float32(255)}
     rows |= {"autoencoder": run("autoencoder").reconstruct(images), "VAE": run("beta").reconstruct(images)}
-    image_grid(file, np.stack(list(rows.values())), "Reconstructions", rows=list(rows), caption=caption(run("beta")))
+    image_grid(file, np.stack(list(rows.values())), "Reconstructions", rows=list(rows), caption=MNIST)
 
 
 def bounds(file: Path, run: Runs) -> None:
@@ -95,8 +100,9 @@ def bounds(file: Path, run: Runs) -> None:
     lines = []
     for colour, (name, model) in enumerate(models.items()):
         means = bound_by_draws(model)
-        points = np.stack([np.array(DRAWS), means], axis=1)
-        lines.append(Line(name, colour, np.array(DRAWS), np.stack([means] * 3, axis=1), points))
+        draws = np.array(DRAWS, np.float64)
+        points, band = np.stack([draws, means], axis=1), np.stack([means] * 3, axis=1)
+        lines.append(Line(name, colour, draws, band, points))
     title = f"Bound on log p(x), mean of {BOUND_IMAGES} test images of MNIST"
     score_by_strength([file], lines, [], "draws in the logarithm", "nats per image", title)
 
@@ -105,12 +111,13 @@ def bound_by_draws(run: TrainedModel) -> np.ndarray:
     """log of the mean of K weights, nats per image, for each K of DRAWS."""
     images = np.asarray(run.dataset.test.fetch(np.arange(BOUND_IMAGES)))
     binary = np.float32(np.random.default_rng(0).random(images.shape) < images / 255)
+    batch = {"image": jnp.asarray(binary), "index": jnp.arange(BOUND_IMAGES)}
     key = stream(root_key(0), "bounds")
 
     @jax.jit
     def weights(params: Any, start: int) -> jax.Array:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, start + np.arange(50))
-        return log_weights(run.model, params, {"image": binary, "index": np.arange(BOUND_IMAGES)}, keys)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, start + jnp.arange(50))
+        return log_weights(run.model, params, batch, keys)
 
     log_w = np.concatenate([weights(run.params, start) for start in range(0, DRAWS[-1], 50)])
     return np.array([np.mean(jax.nn.logsumexp(log_w[:k], axis=0) - np.log(k)) for k in DRAWS])
@@ -153,8 +160,7 @@ def traversals(file: Path, folder: Path) -> None:
 
 def caption(run: TrainedRun) -> str:
     """What the run is."""
-    settings = run.config
-    return f"{settings['data']['name']}, {run.latent_dim} latents, {run.step:,} steps, seed {settings['seed']}"
+    return f"{run_caption(run.config)}, {run.config['data']['name']}, {run.latent_dim} latents, {run.step:,} steps"
 
 
 if __name__ == "__main__":

@@ -104,9 +104,7 @@ def _checked_tree(file: str, config: Any) -> ConfigDict:
     config = ConfigDict(config)
     for kind in model.SECTIONS:
         if kind not in config:
-            raise UserError(
-                f"config.{kind}: missing; a config begins with that of vae_jax.config.defaults.get_config()"
-            )
+            raise UserError(f"config.{kind}: missing; let the config start from vae_jax.config.defaults.get_config()")
         if not isinstance(config[kind], ConfigDict) or not isinstance(config[kind].get("name"), str):
             raise UserError(f"config.{kind}: {_plain(config[kind])!r} is not allowed; give a section with a name")
     return config

@@ -119,7 +119,7 @@ def manifold(real: Real, fake: Fake, k: int, density_k: int) -> dict[str, float]
     """
     fewest, furthest = min(len(real), len(fake)), max(k, density_k)
     if fewest <= furthest:
-        raise UserError(f"images: {fewest} images are too few for a {furthest}-th nearest other; give more")
+        raise UserError(f"images: {fewest} images are too few for a {furthest}-th nearest neighbour; give more")
     radii = nearest(real, real, furthest + 1)  # the nearest of all is the image itself
     precise, _ = count_balls(fake, real, radii[:, k])
     recalled, _ = count_balls(real, fake, nearest(fake, fake, k + 1)[:, k])
@@ -224,7 +224,7 @@ def clip_images(images: Pictures) -> Pictures:
     """Expected images as they are looked at, clipped to [0, 1]. Raises UserError where one is not finite."""
     if not np.isfinite(images).all():
         broken = int((~np.isfinite(images.reshape(len(images), -1))).any(axis=1).sum())
-        raise UserError(f"images: {broken} of the {len(images)} that are decoded are not finite")
+        raise UserError(f"images: {broken} of {len(images)} decoded images are not finite")
     return np.clip(images, 0.0, 1.0).astype(np.float32)
 
 
@@ -284,7 +284,7 @@ def compute(
     indices = data.sample_indices(test, images or test.size)
     if len(indices) <= max(k, density_k):
         raise UserError(
-            f"images: {len(indices)} held-out images are too few for a {max(k, density_k)}-th nearest other"
+            f"images: {len(indices)} held-out images are too few for a {max(k, density_k)}-th nearest neighbour"
         )
     judge = _feature_classifier.load_or_train(context.dataset, section, progress=context.progress)
     fake = clip_images(draw_samples(context, key, indices, sampler))

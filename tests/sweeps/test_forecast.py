@@ -143,9 +143,7 @@ def test_a_plan_for_elsewhere_is_printed_and_nothing_is_written(kept, tmp_path, 
 
 
 def test_a_machine_without_a_plan_is_refused():
-    with pytest.raises(
-        UserError, match=r"^--on: plans for a machine that you do not have; give --dry_run too"
-    ):
+    with pytest.raises(UserError, match=r"^--on: plans for a machine that you do not have; give --dry_run too"):
         cli.sweep(["--config=digits", "--on=gpu:h200"])
 
 

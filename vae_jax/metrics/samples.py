@@ -32,8 +32,8 @@ images are training images too, as rotations of the square are, c is 0 and `near
 score.
 
 z may also be drawn from a density fitted to the codes of training images: `samples:sampler=gmm`, two_stage or
-coupling_flow (docs/samplers.md). Far better scores than those of `sampler=prior` mean that the codes of the data are
-not spread as the prior is: the decoder is the same.
+coupling_flow (docs/samplers.md). If they score far better than `sampler=prior`, the codes of the data are not
+distributed as the prior is: the decoder is the same.
 
 The features describe what separates classes, and little else. Expected images are softer than data, more so the fewer
 grey levels data have, and score worse for it. One outlier among the data makes a large ball: it raises recall and

@@ -130,7 +130,7 @@ def repeat_line(config: ConfigDict, folder: Path) -> str:
     if unnamed:
         words = ", ".join(f"{section}=..." for section in unnamed)
         return (
-            f"{join_names(unnamed)}: an object that no import finds; to open this run again: "
+            f"{join_names(unnamed)}: an object that cannot be imported; to open this run again: "
             f"vae_jax.open_run({str(folder)!r}, {words})"
         )
     again = folder.with_name(f"{folder.name}_again")

@@ -292,7 +292,7 @@ def _check_same(file: Path, arrays: ImageArrays) -> None:
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{file}: cannot be read ({error}); give another workdir") from None
     if set(there) != set(given) or not all(_equal(there[name], given[name]) for name in given):
-        raise UserError(f"images: are others than those in {file}; give another workdir")
+        raise UserError(f"images: are not those in {file}; give another workdir")
 
 
 def _stored_arrays(file: Path) -> dict[str, np.ndarray]:

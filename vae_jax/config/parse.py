@@ -118,7 +118,7 @@ def _recorded_config(file: Path) -> ConfigDict:
     """The config of a run's config.json, as it was before JSON made lists of its tuples: to train the same again."""
     tree = read_json(file).get("config")
     if not isinstance(tree, dict):
-        raise UserError(f"--config: {str(file)!r} is no run's config.json; give a .py file with get_config()")
+        raise UserError(f"--config: {str(file)!r} is not a run's config.json; give a .py file with get_config()")
     add_module_folders(file.parent)
     try:
         return _completed(_checked_tree(str(file), tuples(tree)))

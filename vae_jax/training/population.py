@@ -125,7 +125,7 @@ def read_members(file: Path) -> list[Member]:
     try:
         rows = [(row["words"], user_path(row["workdir"])) for row in parse_json(file)]
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"--members: {str(file)!r} is no list of workdir and words ({error})") from None
+        raise UserError(f"--members: {str(file)!r} is not a list of workdir and words ({error})") from None
     if not rows:
         raise UserError(f"--members: {str(file)!r} lists no member")
     return [Member(parse_config(words), folder) for words, folder in rows]

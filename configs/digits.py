@@ -6,7 +6,7 @@ Sweep      python -m launch.local --config=configs/digits.py --workdir=runs/stud
 Search     python -m launch.search --config=configs/digits.py --workdir=runs/search
            (beta, free bits, learning rate, width of the code; docs/search.md)
 Time       10,000 steps in 9 to 11 s on 2 CPU cores (jax 0.10.2), the process about 15 s
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            seed 0, 300 test images, nats per image, dynamically binarised:
 
     variant            elbo      distortion   rate    active units

@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/digits_capacity.py --workdir=runs/digits_capacity
 Time       6,000 steps in 24 to 35 s on 2 shared CPU cores (jax 0.10)
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            seed 0, 300 test images, nats per image, dynamically binarised, C = 10:
 
     variant                    elbo      distortion   rate     active units

@@ -3,7 +3,7 @@
 Command    python -m experiments.train --config=configs/digits_conditional.py --workdir=runs/digits_conditional
            run = vae_jax.open_run("runs/digits_conditional"); run.sample(jax.random.key(0), 16, labels=[7] * 16)
 Time       4,000 steps in 15 s on 2 shared CPU cores (jax 0.10.2)
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            seed 0, 300 test images, nats per image, dynamically binarised:
 
     variant            elbo                   distortion   rate    active units

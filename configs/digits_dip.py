@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/digits_dip.py --workdir=runs/digits_dip
 Time       6,000 steps in 14 to 32 s on 2 shared CPU cores (jax 0.10)
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            seed 0, 300 test images, nats per image, dynamically binarised; S over the 300:
 
     lambda_od   lambda_d   type   elbo      distortion   rate   active units   sum S_ij^2   sum (S_ii - 1)^2

@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/digits_info.py --workdir=runs/digits_info
 Time       4,000 steps in 33 to 68 s on 2 shared CPU cores (jax 0.10)
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            seed 0, 300 test images, nats per image, dynamically binarised:
 
     beta   lambda_mmd   kernel   encoder         elbo      distortion   rate    MMD^2, x 1000

@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/digits_iwae.py --workdir=runs/digits_iwae
 Time       6,000 steps in 39 s on 2 shared CPU cores (jax 0.10.2)
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            seed 0, 6,000 steps, 300 test images, nats per image, dynamically binarised. log p(x) is
            the bound of 500 draws, whatever was trained (`make(likelihood, samples=500)` on the run's
            weights), the mean over eight binarisations of the digits, which are the same for each row:

@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/digits_joint.py --workdir=runs/digits_joint
 Time       6,000 steps in 28 s on 2 shared CPU cores (jax 0.10.2)
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            300 test images, nats per image, dynamically binarised; NMI and accuracy are of the most
            likely category and the digit's class (accuracy under the best matching of ten to ten):
 

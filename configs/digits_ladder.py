@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/digits_ladder.py --workdir=runs/digits_ladder
 Time       6,000 steps in 22 s on 2 shared CPU cores (jax 0.10.2)
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            300 test images, nats per image, dynamically binarised; seed 0, and the ELBO of seeds 1, 2:
 
     variant          warm-up   elbo      distortion   rate    rate_1   rate_2   seeds 1, 2

@@ -3,7 +3,7 @@
 Command    python -m experiments.train --config=configs/digits_realnvp.py --workdir=runs/digits_realnvp
            (configs/digits_realnvp.py:beta and :vamp --config.variant.components=50 for the others; --config.seed=1)
 Time       10,000 steps in about 100 s on 2 shared CPU cores (jax 0.10.2); the VampPrior 45 s
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            10,000 steps, 300 test images, nats per image, dynamically binarised; the mean of seeds 0, 1, 2,
            and the ELBO of each:
 

@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/digits_tcvae.py --workdir=runs/digits_tcvae
 Time       6,000 steps in 65 s on 2 CPU cores shared with seven other jobs (28 s of CPU; jax 0.10.2)
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            seed 0, 300 test images, nats per image:
 
     elbo      distortion   rate   MI     TC      DWKL     active units

@@ -3,7 +3,7 @@
 Command    python -m experiments.train --config=configs/digits_vq.py --workdir=runs/digits_vq
            (finite scalars: --config.variant.quantizer=fsq "--config.variant.levels=(8,8)" --config.latent_dim=4)
 Time       6,000 steps in 43 s on 2 shared CPU cores (jax 0.10.2)
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            seed 0, 300 test images, nats per image, dynamically binarised; 2,000 draws:
 
     codes               groups   elbo    distortion   rate    perplexity    tree: FD, sure   uniform: FD, sure

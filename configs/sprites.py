@@ -2,7 +2,7 @@
 
 Command    python -m experiments.train --config=configs/sprites.py --workdir=runs/sprites
 Time       10,000 steps in 487 s on 2 CPU cores that four other jobs were using
-Measured   with --config.data.validation=0, so that all but the test images are trained on:
+Measured   with --config.data.validation=0 (training uses all but the test images):
            seed 0, a tenth of the grid as the test split, beta = 1, nats per image of 32x32 pixels:
 
     elbo      distortion   rate    active units

@@ -39,8 +39,8 @@ def config_of(**sections):
         ),
         (
             {"likelihood": {"name": "continuous_bernoulli"}},
-            r"config\.data\.binarize: 'dynamic' makes no sense with this 'continuous_bernoulli' likelihood, which is "
-            r"of other grey levels; take 'none'",
+            r"config\.data\.binarize: 'dynamic' does not fit the likelihood 'continuous_bernoulli', which "
+            r"models other grey levels; take 'none'",
         ),
         (
             {"variant": {"name": "vamp", "components": 0}},

@@ -31,10 +31,10 @@ def _given_processes(flags: argparse.Namespace) -> dict[str, str]:
 def train(argv: Sequence[str]) -> int:
     """Trains one model: config -> data -> networks -> variant -> step -> loop.
 
-    The same command again goes on where the run stopped, to the same bits. docs/runs.md says what a run leaves in its
-    folder and what may change when it is resumed; vae_jax/config/defaults.py has every field. --from=RUN or RUN:best
-    begins a new run with the weights of another, at step 0 with a fresh optimiser. On several hosts, start one process
-    on each with --coordinator=HOST:PORT --processes=N --process=I; under SLURM leave these out: docs/sweeps.md.
+    The same command resumes a stopped run, to the same bits. docs/runs.md says what a run leaves in its folder and what
+    may change when it is resumed; vae_jax/config/defaults.py has every field. --from=RUN or RUN:best begins a new run
+    with the weights of another, at step 0 with a fresh optimiser. On several hosts, start one process on each with
+    --coordinator=HOST:PORT --processes=N --process=I; under SLURM leave these out: docs/sweeps.md.
     """
     from vae_jax.config.explain import explain_config
     from vae_jax.config.parse import checked_config, run_name
@@ -68,13 +68,13 @@ def explain(argv: Sequence[str]) -> int:
 
 
 def population(argv: Sequence[str]) -> int:
-    """Trains many runs as one compiled program: runs that differ in their seeds and traced numbers alone.
+    """Trains many runs as one compiled program: runs that differ only in their seeds and traced numbers.
 
     The file is a JSON list of {"workdir": "runs/study/x", "words": ["--config=digits", "--config.seed=1"]}: the command
     line of each as vae-jax train would have it, and each leaves the same folder. vae-jax sweep writes such files. The
-    same command again goes on where the members stopped; those that are finished, have diverged (failed.json)
-    or were dropped by config.sweep.halving (dropped.json) are left as they are. On several hosts, one process on each
-    as with vae-jax train, each trains its share of the members; with config.parallel.mode=data all train each of them.
+    same command resumes stopped members; those that are finished, have diverged (failed.json) or were dropped by
+    config.sweep.halving (dropped.json) are left as they are. On several hosts, one process on each as with vae-jax
+    train, each trains its share of the members; with config.parallel.mode=data all train each of them.
     """
     from vae_jax.training.population import train_members
 
@@ -83,24 +83,24 @@ def population(argv: Sequence[str]) -> int:
     _process_flags(parser)
     flags, _ = parser.parse(argv)
     if flags.members is None:
-        raise UserError("--members: give the file of the members' command lines, which hold their configs")
+        raise UserError("--members: missing; give the file with the members' command lines")
     return train_members(flags.members, _given_processes(flags))
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """A run's checkpoint to its test numbers and pictures.
+    """Computes the test numbers and pictures of a run's checkpoint.
 
     The last step's checkpoint gives evaluation.json and pictures/, the best evaluation_best.json and pictures_best/,
     the latest of a run that has not finished evaluation_<step>.json and pictures_<step>/. With --metrics
-    (docs/metrics.md) only those are computed, and join what is in the file; "all" stands for every one that the run can
-    have. What is found of a finished run goes to its W&B run too, if it has one.
+    (docs/metrics.md) only those are computed, and added to the file; "all" stands for every one that the run can have.
+    Results of a finished run go to its W&B run too, if it has one.
     """
     from vae_jax.training.evaluate_run import evaluate_run
 
     parser = Parser("evaluate", evaluate.__doc__)
     parser.flag("workdir", path, None, "FOLDER", "the folder of a run")
     parser.flag("checkpoint", text, "latest", "latest|best", "which checkpoint")
-    parser.flag("metrics", text, "", "NAME[:FIELD=VALUE],...", "metrics to compute in place of the splits' numbers")
+    parser.flag("metrics", text, "", "NAME[:FIELD=VALUE],...", "metrics to compute instead of the test numbers")
     flags, _ = parser.parse(argv)
     if flags.workdir is None:
         raise UserError("--workdir: give the folder of a run, and no other config than its own")
@@ -113,11 +113,11 @@ def evaluate(argv: Sequence[str]) -> int:
 def compare(argv: Sequence[str]) -> int:
     """Which runs are better, by how much, and how sure that is.
 
-    --runs is a folder of runs, such as a study's, or several with commas between. Runs that agree in the fields of --by
-    form a group, and a group is averaged over its seeds; by default the fields are those in which the runs differ. All
-    numbers are of the test split; validation chooses the run that is shown of each group. The first of --metrics is the
-    score of choice. --out (runs/study/comparison) gets runs.csv and runs.parquet, every run with its config, metrics,
-    speed and versions; the pictures rate_distortion and score, as .png and .svg; and report.html.
+    --runs is a folder of runs, such as a study's, or several, separated by commas. Runs that agree in the fields of
+    --by form a group, and a group is averaged over its seeds; by default the fields are those in which the runs differ.
+    All numbers are of the test split; validation chooses the run that represents each group. The first of --metrics is
+    the score of choice. --out (runs/study/comparison) gets runs.csv and runs.parquet, every run with its config,
+    metrics, speed and versions; the pictures rate_distortion and score, as .png and .svg; and report.html.
 
     Each group is compared with the baseline by a paired t test over the seeds that both have, corrected for the number
     of comparisons: name fewer metrics and each needs fewer seeds. Metrics without a better direction (rate, active
@@ -133,13 +133,13 @@ def compare(argv: Sequence[str]) -> int:
     parser.flag("runs", paths, (), "FOLDER,...", "folders of runs, or of studies")
     parser.flag("by", words, (), "FIELD,...", "fields that make the groups (default: those in which the runs differ)")
     parser.flag("metrics", words, (), "NAME,...", "the metrics, the score of choice first")
-    parser.flag("baseline", text, None, "GROUP", "what the others are held against (default: the VAE)")
+    parser.flag("baseline", text, None, "GROUP", "the group to compare the others with (default: the VAE)")
     parser.flag("checkpoint", text, "latest", "latest|best", "the last step's numbers, or the best by validation")
     parser.flag("out", path, None, "FOLDER", "where the files go (default: the first of --runs, comparison/)")
     parser.switch("wandb", "sends table and report to W&B")
     flags, _ = parser.parse(argv)
     if not flags.runs:
-        raise UserError("--runs: give the folder of a study, or of runs; configs are those of the runs")
+        raise UserError("--runs: give the folder of a study, or of runs; the configs are in their folders")
     comparison = compare_folders(
         [str(folder) for folder in flags.runs],
         flags.by,
@@ -160,13 +160,12 @@ def compare(argv: Sequence[str]) -> int:
 def udr(argv: Sequence[str]) -> int:
     """Which runs found the latents that other seeds found too: unsupervised disentanglement ranking, without factors.
 
-    --runs is the folder of a study, or several with commas between. Finished runs that differ only in their seed form a
-    group, as in vae-jax compare. In each group of two or more, all runs encode the same held-out images. A run's UDR
+    --runs is the folder of a study, or several, separated by commas. Finished runs that differ only in their seed form
+    a group, as in vae-jax compare. In each group of two or more, all runs encode the same held-out images. A run's UDR
     (Duan et al. 2020; docs/metrics.md) is the median of how well its latents match those of each other run, from 0 to
     1. It joins each run's evaluation.json as udr (with rank correlations as udr:relation=spearman), where vae-jax
-    compare finds it; udr.json in the first of the folders holds all scores. Scores of groups compare with each other,
-    for example those of one variant's settings. A group of few runs scores with more noise, and seeds that agree on
-    something wrong score well.
+    compare finds it; udr.json in the first of the folders holds all scores. Scores compare between groups, such as the
+    settings of one variant. A small group's are noisier, and seeds that agree on something wrong score well.
     """
     from vae_jax.comparison.unsupervised_ranking import FILE, rank_folders, ranking_lines
 
@@ -176,14 +175,14 @@ def udr(argv: Sequence[str]) -> int:
     parser.flag("images", whole(0, "all"), 10_000, "N", "held-out images that the runs encode; 0: all")
     flags, _ = parser.parse(argv)
     if not flags.runs:
-        raise UserError("--runs: give the folder of a study, or of runs; configs are those of the runs")
+        raise UserError("--runs: give the folder of a study, or of runs; the configs are in their folders")
     ranking = rank_folders(flags.runs, flags.relation, flags.images)
     print("\n".join(ranking_lines(ranking)) + f"\n{flags.runs[0] / FILE}")
     return 0
 
 
 def explore(argv: Sequence[str]) -> int:
-    """A page to move the latents of a run in a browser, beside those of another: one file, which opens offline."""
+    """Writes a page to move a run's latents in a browser, beside those of another: one file, which opens offline."""
     from vae_jax.report.explorer import write
 
     parser = Parser("explore", explore.__doc__)
@@ -201,13 +200,13 @@ def explore(argv: Sequence[str]) -> int:
 
 
 def sweep(argv: Sequence[str]) -> int:
-    """Runs a sweep on this machine, one process a program.
+    """Runs a sweep on this machine, one process for each program.
 
-    The config's file has sweep() beside get_config(); --config.a.b=v holds for every run. Programs are started as
-    places come free: one a GPU, or N at once on the CPU (1 unless given), which share its cores. Ctrl-C stops them once
-    they have saved, a second one at once; the same command goes on where it stopped. A program that crashes stops no
-    other, and is tried again by the next launch. Exit status: 0 all is done, 1 something failed, 128 + n stopped by
-    signal n (130: Ctrl-C). docs/sweeps.md.
+    The config's file has sweep() beside get_config(); --config.a.b=v holds for every run. Programs start as places
+    become free: one for each GPU, or N at once on the CPU (1 unless given), which share its cores. Ctrl-C stops them
+    once they have saved, a second one at once; the same command resumes. A crashed program does not stop the others,
+    and the next launch tries it again. Exit status: 0 all is done, 1 something failed, 128 + n stopped by signal n
+    (130: Ctrl-C). docs/sweeps.md.
     """
     from vae_jax.launch.local import describe, launch_sweep
 
@@ -217,11 +216,11 @@ def sweep(argv: Sequence[str]) -> int:
         "processes", whole(0, "what suits this machine"), 0, "N", "programs at once; 0: what suits this machine"
     )
     parser.switch("dry_run", "says what it would take, and launches nothing")
-    parser.flag("on", text, "", "MACHINE", "with --dry_run: a machine that is not here, as tpu:v5e:2x4")
+    parser.flag("on", text, "", "MACHINE", "with --dry_run: a machine that you do not have, as tpu:v5e:2x4")
     flags, overrides = parser.parse(argv)
     workdir = flags.workdir or _study_folder(flags.config)
     if flags.on and not flags.dry_run:
-        raise UserError("--on: works with --dry_run only, as that machine is not here; give --dry_run too")
+        raise UserError("--on: plans for a machine that you do not have; give --dry_run too")
     if flags.dry_run:
         print(describe(flags.config, overrides, workdir, flags.processes, flags.on))
         return 0
@@ -235,14 +234,14 @@ def _study_folder(config: str, kind: str = "sweep") -> Path:
 
 
 def search(argv: Sequence[str]) -> int:
-    """Searches a space of configs: the next points are chosen by what the earlier ones scored.
+    """Searches a space of configs: the scores of earlier points choose the next ones.
 
-    The config's file has search() beside get_config(), which says from what each field is chosen. Optuna chooses
-    (the extra 'search'); a generation of trials trains as compiled populations, in this process or, with --slurm, as
-    jobs of a cluster. A trial is scored on the validation split, or by a metric of a whole grid of factors. The same
-    command again goes on where it stopped, and suggests what it would have; more --trials add to a search that has
-    ended. With --config.sweep.halving a pruner ends poor trials at those steps. Exit status: 0 all trials have ended,
-    1 some could not, or none is complete, 128 + n stopped by signal n. docs/search.md.
+    The config's file has search() beside get_config(), which gives the range or the options of each field. Optuna
+    chooses (the extra 'search'); a generation of trials trains as compiled populations, in this process or, with
+    --slurm, as jobs of a cluster. A trial is scored on the validation split, or by a metric of a whole grid of factors.
+    The same command resumes, with the suggestions that it would have made without the stop; more --trials extend a
+    search that has ended. With --config.sweep.halving a pruner ends poor trials at those steps. Exit status: 0 all
+    trials have ended, 1 some could not, or none is complete, 128 + n stopped by signal n. docs/search.md.
     """
     from vae_jax.launch.generations import Slurm, ThisProcess
     from vae_jax.launch.search import SearchRequest, run_search
@@ -252,13 +251,13 @@ def search(argv: Sequence[str]) -> int:
     parser = Parser("search", search.__doc__, config=True)
     parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_search)")
     parser.flag("trials", whole(1), 64, "N", "trials in all")
-    parser.flag("at_once", whole(1), 16, "N", "trials of a generation, which are chosen and trained together")
+    parser.flag("at_once", whole(1), 16, "N", "trials per generation, chosen and trained together")
     parser.flag("objective", words, ("elbo",), "NAME[:min|:max],...", "numbers of the validation split, one or several")
-    parser.flag("sampler", one_of(SAMPLERS), "tpe", "|".join(SAMPLERS), "what chooses")
+    parser.flag("sampler", one_of(SAMPLERS), "tpe", "|".join(SAMPLERS), "what chooses the trials")
     parser.flag("pruner", one_of(PRUNERS), None, "|".join(PRUNERS), "what ends trials early; with halving: median")
     parser.flag("seeds", whole(1), 1, "N", "seeds of each trial, which is scored by their mean")
-    parser.flag("seed", whole(0), 0, "N", "of the sampler")
-    parser.switch("slurm", "each generation is an array of jobs; the flags below are of vae-jax slurm")
+    parser.flag("seed", whole(0), 0, "N", "the seed of the sampler")
+    parser.switch("slurm", "each generation is an array of jobs; the flags below are those of vae-jax slurm")
     add_flags(parser)
     flags, overrides = parser.parse(argv)
     request = SearchRequest(**{field: getattr(flags, field) for field in SearchRequest._fields})
@@ -271,14 +270,14 @@ def search(argv: Sequence[str]) -> int:
 
 
 def slurm(argv: Sequence[str]) -> int:
-    """Runs a sweep on a SLURM cluster, a job array with one element a program.
+    """Runs a sweep on a SLURM cluster, as a job array with one element for each program.
 
-    The plan, the ids and the folder are those of vae-jax sweep; the folder must be one that all nodes see. --gpus,
-    --cpus and --memory are of a node, --nodes of a program (1), --max_parallel of each submission. A program that is
-    preempted, whose node is lost, or that is stopped --grace seconds before its --time ends, has saved, is queued
-    again, at most --requeues times, and goes on. One that crashes stops no other. What is queued already is not
-    submitted again. Submits and returns; with --wait shows how it stands until all has ended, and Ctrl-C leaves the
-    jobs in the queue. Everything else that sbatch takes comes from its environment (SBATCH_ACCOUNT, SBATCH_QOS, ...).
+    The plan, the ids and the folder are those of vae-jax sweep; all nodes must see the folder. --gpus, --cpus and
+    --memory are for each node, --nodes for each program (1), --max_parallel for each submission. A program that is
+    preempted, whose node is lost, or that is stopped --grace seconds before its --time ends, has saved; it is queued
+    again, at most --requeues times, and resumes. A crashed program does not stop the others. What is queued already is
+    not submitted again. The command submits and returns; with --wait it shows the state of the jobs until all have
+    ended, and Ctrl-C leaves them in the queue. Other sbatch options come from its environment (SBATCH_ACCOUNT, ...).
     Exit status: 0 all is submitted (with --wait: done), 1 something failed, 130 Ctrl-C. docs/slurm.md.
     """
     from vae_jax.launch.slurm import add_flags, describe, launch_sweep, read_request
@@ -286,7 +285,7 @@ def slurm(argv: Sequence[str]) -> int:
     parser = Parser("slurm", slurm.__doc__, config=True)
     parser.flag("workdir", path, None, "FOLDER", "where the study lies (default: runs/<config>_sweep)")
     add_flags(parser)
-    parser.switch("wait", "stays, and shows how the jobs stand")
+    parser.switch("wait", "stays, and shows the state of the jobs")
     parser.switch("dry_run", "says what it would take, and submits nothing")
     flags, overrides = parser.parse(argv)
     workdir = flags.workdir or _study_folder(flags.config)
@@ -318,10 +317,10 @@ def emit(argv: Sequence[str]) -> int:
 
 
 def status(argv: Sequence[str]) -> int:
-    """How a study stands, from its folder alone.
+    """Shows the state of a study, from its folder alone.
 
-    Works while it runs, and on a study copied from elsewhere. Exit status: 0 where every run is done (or was dropped by
-    halving), 1 otherwise.
+    It works while the study runs, and on a copy of it. Exit status: 0 if every run is done (or was dropped by halving),
+    1 otherwise.
     """
     from vae_jax.launch.status import report
 
@@ -339,8 +338,8 @@ def agent(argv: Sequence[str]) -> int:
     """Runs the trials that a W&B sweep hands out, one after another or N at once, each as vae-jax sweep would run it.
 
     SWEEP_ID is ID, PROJECT/ID or ENTITY/PROJECT/ID of a sweep whose parameters are fields of the config, as
-    variant.beta. A wrong one fails its trial alone; three in a row end the agent. Ctrl-C lets trials save and end; the
-    same command goes on with them first. --at_once=N trains N trials as one population, each its own run in W&B. Each
+    variant.beta. A wrong parameter fails only its trial; three in a row end the agent. Ctrl-C lets trials save and end;
+    the same command resumes them first. --at_once=N trains N trials as one population, each its own run in W&B. Each
     agent needs its own workdir. Exit status: 0 all is well, 1 a trial failed, 128 + n stopped by signal n.
     docs/sweeps.md.
     """

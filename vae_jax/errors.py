@@ -17,7 +17,7 @@ class UserError(ValueError):
 
 
 def message_of(error: BaseException) -> str:
-    """What an error says, as one tells it to a person: of one of the operating system with the file's name first."""
+    """What an error says, in words for a person; an error of the operating system begins with the file's name."""
     if isinstance(error, OSError) and error.strerror:
         names = [printable(str(name)) for name in (error.filename, error.filename2) if name is not None]
         remedy = "; free some space and give the same command again" if error.errno in FULL else ""

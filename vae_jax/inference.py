@@ -198,7 +198,7 @@ class TrainedModel:
         """The codes of checked images; the labels were given as `field`."""
         codes = self._encode(self.params, {"image": images} if labels is None else {"image": images, "label": labels})
         if labels is not None and not np.isfinite(codes).all():
-            raise UserError(f"{field}: some are of no class that this run knows")
+            raise UserError(f"{field}: some belong to no class of this run")
         return codes
 
     def decode(self, codes: ArrayLike) -> np.ndarray:

@@ -82,7 +82,7 @@ def _make_likelihood(config: Config) -> Likelihood:
         likelihood = _call_make(name, Likelihood, likelihoods.get(name), **_section_fields(config["likelihood"]))
     if binarize not in likelihood.binarize:
         raise UserError(
-            f"config.data.binarize: {binarize!r} makes no sense with this {name!r} likelihood, which is of other "
+            f"config.data.binarize: {binarize!r} does not fit the likelihood {name!r}, which models other "
             f"{'numbers' if binarize == 'real' else 'grey levels'}; "
             + (REAL if binarize == "real" else f"take {' or '.join(map(repr, likelihood.binarize))}")
         )

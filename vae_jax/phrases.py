@@ -78,5 +78,5 @@ def whole_number(text: str) -> int:
     except ValueError:
         number = float(text)
     if not number.is_integer():  # nor is an infinity
-        raise ValueError(f"{text!r} is no whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(number)

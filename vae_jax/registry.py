@@ -65,8 +65,8 @@ def is_object(name: str) -> bool:
 def _find_object(field: str, name: str) -> Any:
     if name not in OBJECTS:
         raise UserError(
-            f"{field}: {name!r} is an object that no import finds; in Python, vae_jax.open_run(folder, ...) takes it "
-            "again: net=, variant=, likelihood= or data="
+            f"{field}: {name!r} is an object that cannot be imported; in Python, vae_jax.open_run(folder, ...) takes "
+            "it again: net=, variant=, likelihood= or data="
         )
     return OBJECTS[name]
 

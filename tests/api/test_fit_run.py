@@ -57,7 +57,7 @@ def test_the_same_call_opens_a_run_that_has_finished(run, capsys):
 
 
 def test_other_images_need_another_folder(run):
-    with pytest.raises(UserError, match="images: are others than those in"):
+    with pytest.raises(UserError, match="images: are not those in"):
         small_fit.fit(IMAGES + 1e-4, run.folder, LABELS, beta=4.0)
 
 
@@ -126,7 +126,7 @@ def test_a_config_is_taken_as_it_is():
         ({"beta": -1}, "beta: -1.0 is not allowed"),
         ({"net": "convv"}, r"net: 'convv' is unknown; .*did you mean 'conv'\?"),
         ({"net": 3}, "net: int is not allowed; give a name"),
-        ({"likelihood": "gaussian", "binarize": "static", "scale": "shared"}, "binarize: 'static' makes no sense"),
+        ({"likelihood": "gaussian", "binarize": "static", "scale": "shared"}, "binarize: 'static' does not fit"),
         ({"train.emma": 0.9}, r"train.emma: 'train.emma' is unknown; .*did you mean 'train.ema'\?"),
         ({"train.ema": 2.0}, "train.ema: 2.0 is not allowed"),
         ({"ema": 2.0}, "ema: 2.0 is not allowed"),
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_said_in_python_and_nothing_is_left(tmp_path, keywords,
         (IMAGES * np.nan, None, "images: the array has NaN"),
         (IMAGES, LABELS[1:], "labels: 79 of them for 80 images"),
         (IMAGES, LABELS + 0.5, "labels: 0.5 is not allowed"),
-        ("digits", LABELS, "labels: are those of an array of images"),
+        ("digits", LABELS, "labels: go with an array of images only"),
         ("digitz", None, "config: 'digitz' is unknown"),
         (None, None, "images: NoneType is not allowed"),
     ],
@@ -235,7 +235,7 @@ def test_scores_join_those_of_the_folder(run):
 def test_functions_of_the_package_speak_python():
     with pytest.raises(UserError, match=r"^config: 'digitz' is unknown"):
         vae_jax.load_config("digitz")
-    with pytest.raises(UserError, match=r"^runs: 'nowhere' is no folder"):
+    with pytest.raises(UserError, match=r"^runs: 'nowhere' is not a folder"):
         vae_jax.compare("nowhere")
 
 
@@ -254,5 +254,5 @@ def test_a_mapped_file_stays_where_it_is_and_its_labels_lie_in_the_folder(tmp_pa
     np.testing.assert_array_equal(saved.dataset.train.labels, held.dataset.train.labels)
     assert image_source.read_source(mapped[:60], None)[1].file is None  # a part would be written
     assert image_source.read_source(mapped[::-1], None)[1].file is None
-    with pytest.raises(UserError, match="images: are others than those in"):
+    with pytest.raises(UserError, match="images: are not those in"):
         small_fit.fit(mapped, tmp_path / "run", LABELS[::-1])

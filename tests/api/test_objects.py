@@ -123,7 +123,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_run_of_objects_needs_them_again(folder):
-    with pytest.raises(UserError, match=r"made of objects that no import finds; .*net=\.\.\., variant=\.\.\.\)"):
+    with pytest.raises(UserError, match=r"made from objects that cannot be imported; .*net=\.\.\., variant=\.\.\.\)"):
         vae_jax.open_run(folder)
     registry.OBJECTS.clear()  # or its data count as missing only where they are read
     with pytest.raises(UserError, match=r"data=\.\.\., net=\.\.\., variant=\.\.\.\)"):

@@ -73,7 +73,7 @@ def test_what_a_bound_is_of_is_said_beside_the_metric(conditional):
     text = " ".join(printed(conditional).split())
     assert "elbo nats per image, higher is better; bounds log p(x): beta; log p(x|y): conditional" in text
     assert "rate nats per image, neither way is better; its ELBO bounds log p(x): beta; log p(x|y): c" in text
-    assert "(log p(x) of beta beta=1, beta beta=4, log p(x|y) of conditional beta=1): what differs so" in text
+    assert "(log p(x) of beta beta=1, beta beta=4, log p(x|y) of conditional beta=1): groups that differ so" in text
     assert "Runs that are comparable with the baseline: 12 of 18 in elbo, distortion, rate." in text
 
 

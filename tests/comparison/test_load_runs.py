@@ -52,11 +52,11 @@ def test_every_kind_of_broken_folder_is_skipped_by_name(tmp_path):
         "half_evaluation": "evaluation.json is damaged",
         "inner": "is a study of its own; name it in --runs",
         "list": "config.json is damaged",
-        "loop": "is no folder",
-        "lost": "is no folder",
+        "loop": "is not a folder",
+        "lost": "is not a folder",
         "no_variant": "config.json is of no run of vae_jax",
         "notes": "has no config.json",
-        "results.txt": "is no folder",
+        "results.txt": "is not a folder",
         "text_seed": "config.json is of no run of vae_jax",
         "twice": f"is the same run as {good.name}",
     }
@@ -97,7 +97,7 @@ def test_runs_that_did_not_end_well_are_kept_and_counted(tmp_path):
     assert (group.failed, group.summaries.keys(), group.summaries["elbo"].n) == (2, {"elbo"}, 1)
     text = printed(comparison)
     assert "1 done, 2 failed, 1 dropped, 1 running, 2 unfinished" in text
-    assert "mig is no finite number in 1 (left out: done)" in text
+    assert "mig is not a finite number in 1 (left out: done)" in text
     assert "step 4: rate not finite" in text
 
 
@@ -123,7 +123,7 @@ def test_several_folders_of_runs(tmp_path):
     runs, skipped = load_runs.load_runs([tmp_path / name for name in "abc"])
     assert [run.name for run in runs] == ["a/run", "b/run"]
     assert skipped == [("c/run", "is the same run as a/run")]
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         load_runs.load_runs([tmp_path / "d"])
 
 

@@ -124,7 +124,7 @@ def test_runs_of_different_data_do_not_agree_on_anything(tmp_path):
     ("words", "complaint"),
     [
         ([], "--runs: give the folder of a study"),
-        (["--runs=nowhere"], "--runs: 'nowhere' is no folder"),
+        (["--runs=nowhere"], "--runs: 'nowhere' is not a folder"),
         (
             ["--runs=.", "--relation=laso"],
             "--relation: 'laso' is unknown; known: lasso, spearman; did",

@@ -283,8 +283,8 @@ def test_a_section_that_is_none_is_said_in_a_line(tmp_path, section):
     ("name", "content", "message"),
     [
         ("config.yaml", "seed: 0", "give a .py file"),
-        ("config.json", "{}", "is no run's config.json"),
-        ("config.json", "[" * 100_000, "is no run's config.json"),
+        ("config.json", "{}", "is not a run's config.json"),
+        ("config.json", "[" * 100_000, "is not a run's config.json"),
         ("config.json", '{"config": {"a":' + '{"a":' * 700 + "0" + "}" * 702, "missing|nested too deep"),
         ("metrics.jsonl", "{}", "give a .py file"),
     ],

@@ -613,7 +613,7 @@ def test_channels_are_those_of_the_first_or_as_said(pictures, said):
     save(pictures / "a.png", flat(90))
     save(pictures / "b.png", np.full((6, 5, 3), (200, 100, 50), np.uint8))
     assert folder.load(path=str(pictures), test=1).image_shape == (6, 5, 1)
-    assert "the first image is grey, and 1 image of colour made so; data.channels=3" in said()
+    assert "the first image is grey, and 1 image of colour made grey; data.channels=3" in said()
     assert whole(folder.load(path=str(pictures), channels=3, test=1))[:, 0, 0].tolist() in (
         [[90, 90, 90], [200, 100, 50]],
         [[200, 100, 50], [90, 90, 90]],

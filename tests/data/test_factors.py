@@ -258,7 +258,7 @@ REFUSED = {
     "random 2": "leaves no training image",
     "random nan": "^split: 'nan' is not a positive number",
     "without shap=1": "^split: 'shap' is unknown; .* did you mean 'shape'",
-    "without shape=x": "^split: 'shape=x' is no condition",
+    "without shape=x": "^split: 'shape=x' is not a condition",
     "without shape=7": "leaves no held-out image",
     "correlated x": "^split: 'correlated' takes two factors and a number",
     "correlated x z 1": "^split: 'z' is unknown",

@@ -169,7 +169,7 @@ BAD = {
     "a header alone": ("a,b\n", "has a header and no row"),
     "rows of two lengths": ("a,b\n1,2\n3\n", "row 3 has 1 cell, and the first has 2"),
     "one name twice": ("a,a\n1,2\n3,4\n", "several columns 'a'"),
-    "words": ("a,b\n1,x\n3,4\n", "^columns: 'b' of '.*bad.csv' has 'x' in row 1, which is no finite number"),
+    "words": ("a,b\n1,x\n3,4\n", "^columns: 'b' of '.*bad.csv' has 'x' in row 1, which is not a finite number"),
     "infinities": ("a,b\n1,inf\n3,4\n", "^columns: 'b' of '.*bad.csv' has 'inf' in row 1"),
     "no number": ("a,b\n1,\n3,\n4,\n", "^columns: 'b' of the rows to train on have no number"),
     "no binary text": (b"\xff\xfe\x00", "cannot be read as CSV"),

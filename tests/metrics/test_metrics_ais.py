@@ -189,7 +189,7 @@ def test_variants_whose_prior_cannot_be_differentiated_are_refused_by_name():
         refused[path.stem] = metrics.missing_requirement(ais.METRIC.requires, model.build(config, (8, 8, 1)), dataset)
     assert {name for name, need in refused.items() if need} == {*POINTS, *OTHERS}
     assert all("codes have a density" in refused[name] for name in POINTS)
-    assert all("prior has a density that can be differentiated" in refused[name] for name in OTHERS)
+    assert all("prior has a density that is differentiable" in refused[name] for name in OTHERS)
 
 
 def test_a_ladder_of_one_layer_has_its_prior_in_closed_form():

@@ -213,7 +213,7 @@ def test_a_linear_decoder_is_even_and_a_jump_is_not(monkeypatch):
     assert found["smoothness.path"] == pytest.approx(1)
     with pytest.raises(UserError, match="all codes decode to the same picture"):
         lined(lambda z: np.ones((len(z), 8, 8, 1), np.float32), monkeypatch)
-    with pytest.raises(UserError, match="of the 187 that are decoded are not finite"):
+    with pytest.raises(UserError, match="of 187 decoded images are not finite"):
         lined(lambda z: np.full((len(z), 8, 8, 1), np.nan), monkeypatch)
 
 

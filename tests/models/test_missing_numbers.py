@@ -72,5 +72,5 @@ def test_an_encoder_sees_0_where_a_number_is_missing(key):
 )
 def test_likelihoods_of_grey_levels_refuse_numbers_of_any_size(fields):
     named = {name: value for name, value in REAL.items() if name != "likelihood.mean"} | fields
-    with pytest.raises(UserError, match=r"^config\.data\.binarize: 'real' makes no sense .*likelihood\.mean=linear$"):
+    with pytest.raises(UserError, match=r"^config\.data\.binarize: 'real' does not fit .*likelihood\.mean=linear$"):
         model.build(load_config("digits", **named), (1, 6, 1))

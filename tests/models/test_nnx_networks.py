@@ -122,7 +122,7 @@ def test_another_number_of_outputs_is_refused(role, needed):
 
 def test_a_module_that_is_made_already_is_refused_and_so_is_what_is_none():
     made = Own(PIXELS, 2 * LATENT, None, nnx.Rngs(0))
-    with pytest.raises(UserError, match=r"^name: its encoder is an nnx module that is already made.*lambda rngs"):
+    with pytest.raises(UserError, match=r"^name: its encoder is an nnx module that is already built.*lambda rngs"):
         from_nnx(made, lambda rngs: made, SHAPE, LATENT, 1)
     nets = from_nnx(lambda rngs: jnp.tanh, lambda rngs: made, SHAPE, LATENT, 1)
     with pytest.raises(UserError, match=r"^name: its encoder is made a .*; return an nnx.Module"):

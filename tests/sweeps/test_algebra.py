@@ -88,7 +88,7 @@ def test_random_is_a_function_of_its_key_field_by_field():
         (lambda: seeds(0), "seeds: 0 is not allowed"),
         (lambda: random(3, 0, a=[1, 2]), "random: a is .*; give uniform"),
         (lambda: random(0, 0, a=uniform(0, 1)), "random: 0 is not allowed"),
-        (lambda: uniform(1, 1), "uniform: .* is no range"),
+        (lambda: uniform(1, 1), "uniform: .* is not a range"),
         (lambda: log_uniform(0, 1), "log_uniform: 0 has no logarithm"),
         (lambda: choice(), "choice: has no options"),
     ],

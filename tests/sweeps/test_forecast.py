@@ -80,8 +80,8 @@ def test_members_rounds_and_time_follow_from_counts():
     ("words", "message"),
     [
         (["--config.parallel.mode=data"], "--on: plans populations, and config.parallel.mode='data' splits"),
-        (["--config=mnist"], "config.data.path: is empty, and fetching the data is no part of a plan"),
-        (["--config=mnist", "--config.data.path=nowhere"], "config.data.path: 'nowhere' is not there, and fetching"),
+        (["--config=mnist"], "config.data.path: is empty, and a plan downloads no data"),
+        (["--config=mnist", "--config.data.path=nowhere"], "config.data.path: 'nowhere' is not there, and a plan"),
     ],
 )
 def test_what_cannot_be_planned_is_refused_before_anything_is_compiled(words, message, tmp_path, monkeypatch):
@@ -143,9 +143,7 @@ def test_a_plan_for_elsewhere_is_printed_and_nothing_is_written(kept, tmp_path, 
 
 
 def test_a_machine_without_a_plan_is_refused():
-    with pytest.raises(
-        UserError, match=r"^--on: works with --dry_run only, as that machine is not here; give --dry_run too"
-    ):
+    with pytest.raises(UserError, match=r"^--on: plans for a machine that you do not have; give --dry_run too"):
         cli.sweep(["--config=digits", "--on=gpu:h200"])
 
 

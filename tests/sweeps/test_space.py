@@ -65,12 +65,12 @@ def test_integers_are_drawn_to_both_ends():
             "{'variant.beta': uniform(-1, 2)}",
             "^search: config.variant.beta: -1.* is not allowed; give a number of at",
         ),
-        ("{'variant.beta': uniform(2, 1)}", r"uniform: \(2, 1\) is no range; give two numbers that rise"),
+        ("{'variant.beta': uniform(2, 1)}", r"uniform: \(2, 1\) is not a range; give two numbers that rise"),
         ("{'variant.beta': log_uniform(0, 1)}", "log_uniform: 0 has no logarithm"),
         ("{'latent_dim': integer(1.5, 2)}", r"integer: \(1.5, 2\) is not allowed; give two whole numbers"),
-        ("{'latent_dim': integer('a', 2)}", r"integer: \('a', 2\) is no range"),
-        ("{'seed': integer(0, 9)}", "search: seed is no field to choose; --seeds=3"),
-        ("{'train.steps': choice(7, 8)}", "^--config.train.steps: is what the search chooses; leave it out"),
+        ("{'latent_dim': integer('a', 2)}", r"integer: \('a', 2\) is not a range"),
+        ("{'seed': integer(0, 9)}", "search: seed cannot be a field of the space; --seeds=3"),
+        ("{'train.steps': choice(7, 8)}", "^--config.train.steps: is chosen by the search; leave it out"),
     ],
 )
 def test_what_makes_no_space_is_said(space_file, returned, message):

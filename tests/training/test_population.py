@@ -456,7 +456,7 @@ def test_what_needs_another_program_is_refused_by_name(tmp_path):
         UserError, match=r"config.latent_dim: 4 and 3 do not fit in one program.*only seed, train.learn"
     ):
         cli.population([file])
-    with pytest.raises(UserError, match="is no list of workdir and words"):
+    with pytest.raises(UserError, match="is not a list of workdir and words"):
         cli.population([f"--members={tmp_path / 'absent.json'}"])
 
 

@@ -112,7 +112,7 @@ def test_grey_levels_and_numbers_are_not_taken_for_one_another(tmp_path):
     named = {"data.name": "arrays", "data.path": tmp_path / "set.npy", "train.batch_size": 16}
     with pytest.raises(UserError, match=r"^config\.data\.range: images of float32 are from"):
         vae_jax.train(vae_jax.load_config("digits", **named), tmp_path / "run")
-    with pytest.raises(UserError, match=r"^config\.data\.binarize: 'real' is of numbers of any size, .* give none"):
+    with pytest.raises(UserError, match=r"^config\.data\.binarize: 'real' is for numbers of any size, .* give none"):
         vae_jax.train(vae_jax.load_config("digits", **REAL), tmp_path / "run")
     with pytest.raises(UserError, match=r"^config\.data\.binarize: 'real' is not allowed; the pseudo-inputs"):
         vae_jax.train(vae_jax.load_config("digits:vamp", **REAL | named), tmp_path / "run")
@@ -120,7 +120,7 @@ def test_grey_levels_and_numbers_are_not_taken_for_one_another(tmp_path):
 
 
 def test_networks_of_pictures_are_refused_for_a_table(tmp_path):
-    with pytest.raises(UserError, match=r"^net: 'conv' is of pictures, and columns of a table have no neighbours"):
+    with pytest.raises(UserError, match=r"^net: 'conv' is for pictures, and columns of a table have no neighbours"):
         fit(ROWS, tmp_path / "run", net="conv", hidden=4)
     assert not (tmp_path / "run").exists()
 

@@ -210,7 +210,7 @@ def test_without_a_validation_split_nothing_decides(tmp_path):
     with pytest.raises(UserError, match="none was evaluated on a validation split"):
         vae_jax.open_run(tmp_path / "run", "best")
     for field, value in (("train.patience", 3), ("sweep.halving", "(30,)")):
-        with pytest.raises(UserError, match=rf"^config\.{field}: .* goes by the validation split"):
+        with pytest.raises(UserError, match=rf"^config\.{field}: .* needs the validation split"):
             train(tmp_path / "other", **{"data.validation": 0, field: value})
     assert not (tmp_path / "other").exists()
 

@@ -179,7 +179,7 @@ def test_convolutions_see_the_plane():
 def test_what_cannot_be_is_refused(key):
     with pytest.raises(UserError, match=r"^classes: 0 is not allowed; give a whole number of at least 1"):
         conditional.make(LIKELIHOOD, classes=0)
-    with pytest.raises(UserError, match=r"labels: missing; a code of this run is of an image and its label"):
+    with pytest.raises(UserError, match=r"labels: missing; a code of this run comes from an image and its label"):
         VARIANT.encode(NETS, PARAMS, {"image": jnp.asarray(IMAGES)})
     for label in (4, -1, 1.5):
         with pytest.raises(UserError, match=rf"labels: {label} is not allowed; give whole numbers from 0 to 3"):

@@ -40,7 +40,7 @@ def load_config(name_or_path: str = parse.DEFAULT, **fields: Any) -> ConfigDict:
 def train(config: ConfigDict, workdir: str | Path, start: str = "") -> TrainedRun:
     """Trains the run of `config` in `workdir`, from its newest checkpoint or from the start.
 
-    The same call again goes on where the run stopped, to the same bits; a run that has finished is opened.
+    The same call resumes a stopped run, to the same bits, and opens a finished one.
 
     Args:
         config: a whole config, as `load_config` gives it.
@@ -76,7 +76,7 @@ def open_run(
     Args:
         folder: the folder of a run.
         checkpoint: "latest", or "best" by the bound on its validation split.
-        net: the networks that it was fitted with, if they were an object that no import finds.
+        net: the networks that it was fitted with, if they were an object that cannot be imported.
         variant: its objective, likewise.
         likelihood: its likelihood, likewise.
         data: its Dataset, or the function that loads it, likewise; needed only to train or evaluate the run.
@@ -93,7 +93,7 @@ def open_run(
 
 
 def evaluate(workdir: str | Path, checkpoint: str = "latest", metrics: str = "") -> dict[str, Any]:
-    """The numbers of a run's checkpoint, which are written into its folder too.
+    """Computes the numbers of a run's checkpoint, and writes them into its folder too.
 
     Args:
         workdir: the folder of a run.
@@ -123,7 +123,7 @@ def compare(
     """Which runs are better, by how much, and how sure that is; a table in a notebook and in a terminal.
 
     Args:
-        runs: the result of `sweep`; or one or several folders of runs or studies, or models.
+        runs: the result of `sweep`; or one or several models, or folders of runs or studies.
         by: fields whose values make the groups; by default those in which the runs differ.
         metrics: the metrics, the score of choice first; by default the ELBO, its parts and all evaluated metrics.
         baseline: the group that the others are compared with; by default the VAE's.

@@ -40,9 +40,9 @@ def fit(
 
     vae_jax.fit(images, variant="beta", beta=4.0, net="conv", latent_dim=10, steps=20_000)
 
-    Arrays are written into the run's folder without change, and the config names that file; so the printed command
-    repeats the run. An array that is mapped from an .npy file, `np.load(file, mmap_mode="r")`, stays in that file,
-    whatever its size. The same call with the same `workdir` goes on where the run stopped.
+    Arrays are written unchanged into the run's folder, and the config names that file; so the printed command repeats
+    the run. An array that is mapped from an .npy file, `np.load(file, mmap_mode="r")`, stays in that file, whatever its
+    size. The same call with the same `workdir` resumes a stopped run.
 
     The images decide the likelihood and `binarize`, unless you name them. Black and white images (all 0 and 1, or 0 and
     255), and nearly black and white ones, get a Bernoulli at each pixel. Other grey levels and colours keep their
@@ -67,8 +67,8 @@ def fit(
             `hidden=(512, 256)`, `test=0.2`); any by its dotted name (`**{"train.schedule": "cosine"}`).
 
     Returns:
-        The model at its last step. An object that has no name to import is never pickled: to open its run again, give
-        the object again, `vae_jax.open_run(folder, net=...)`.
+        The model at its last step. An object that cannot be imported by name is never pickled: to open its run again,
+        give the object again, `vae_jax.open_run(folder, net=...)`.
 
     Raises:
         UserError: if an argument is wrong, naming it, or if the run diverged.
@@ -130,7 +130,7 @@ def repeat_line(config: ConfigDict, folder: Path) -> str:
     if unnamed:
         words = ", ".join(f"{section}=..." for section in unnamed)
         return (
-            f"{join_names(unnamed)}: an object that no import finds; to open this run again: "
+            f"{join_names(unnamed)}: an object that cannot be imported; to open this run again: "
             f"vae_jax.open_run({str(folder)!r}, {words})"
         )
     again = folder.with_name(f"{folder.name}_again")

@@ -58,7 +58,7 @@ def read_source(images: Any, labels: Any) -> tuple[ConfigDict, ImageArrays | Non
     is_config = isinstance(images, (ConfigDict, str, Path))
     if is_config or isinstance(images, Dataset) or callable(images) or isinstance(images, ModuleType):
         if labels is not None:
-            raise UserError("labels: are those of an array of images; a dataset or a config has its own")
+            raise UserError("labels: go with an array of images only; a dataset or a config has its own")
         return (_read_config(images) if is_config else _dataset_config(images)), None
     config = defaults.get_config()
     config.data = defaults.section("data", "arrays")
@@ -292,7 +292,7 @@ def _check_same(file: Path, arrays: ImageArrays) -> None:
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{file}: cannot be read ({error}); give another workdir") from None
     if set(there) != set(given) or not all(_equal(there[name], given[name]) for name in given):
-        raise UserError(f"images: are others than those in {file}; give another workdir")
+        raise UserError(f"images: are not those in {file}; give another workdir")
 
 
 def _stored_arrays(file: Path) -> dict[str, np.ndarray]:

@@ -141,10 +141,10 @@ def sweep(
     runs = vae_jax.sweep(images, variant="beta", beta=[1, 2, 4, 8], seeds=4)    # 16 runs, one program
     vae_jax.compare(runs)
 
-    Runs that differ in the seed, in floats of the variant, in the learning rate or the weight decay share a program;
-    each ends with the numbers that it would have alone. The folder is a study like that of `vae-jax sweep`: `vae-jax
-    status` and `vae-jax compare` read it. Arrays are written once for all runs. The same call with the same `workdir`
-    goes on where it stopped, and trains the runs that were added.
+    Runs that differ only in the seed, floats of the variant, the learning rate or the weight decay share a program;
+    each ends with the numbers that it would have alone. The folder is a study like that of `vae-jax sweep`:
+    `vae-jax status` and `vae-jax compare` read it. Arrays are written once for all runs. The same call with the same
+    `workdir` resumes, and trains the runs that were added.
 
     Args:
         images: as `fit` takes them.
@@ -195,7 +195,7 @@ def _axis(name: str, values: Any) -> list[Any]:
 
 def _seed_points(seeds: Any, keywords: Mapping[str, Any]) -> list[Point]:
     if "seed" in keywords:
-        raise UserError("seed: give seeds=4, or seeds=[0, 1], in its place")
+        raise UserError("seed: give seeds=4, or seeds=[0, 1], instead")
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         return algebra.seeds(seeds)
     return algebra.grid(seed=seeds)

@@ -92,7 +92,7 @@ class TrainedRun(TrainedModel):
         return RunPlots(self)
 
     def evaluate(self, *metrics: str) -> dict[str, Any]:
-        """The numbers of its checkpoint, which are written into its folder too.
+        """Computes the numbers of its checkpoint, and writes them into its folder too.
 
         Args:
             metrics: names of docs/metrics.md, "mig", "likelihood:k=500", or "all"; none for the test numbers and
@@ -112,7 +112,7 @@ class TrainedRun(TrainedModel):
         The run ends as if it had been this long from the start.
 
         Args:
-            steps: how many steps it has in all, with those it has taken; by default the number in its config.
+            steps: how many steps it has in all, including those already taken; by default the number in its config.
 
         Raises:
             UserError: if `steps` is fewer than in its config, or if its learning rate depends on their number.
@@ -164,8 +164,8 @@ def _check_steps(config: ConfigDict, steps: Any) -> None:
         raise UserError(f"steps: {steps!r} is not allowed; give a whole number, in all, of at least this run's {known}")
     if steps > known and "train.steps" in decisive_fields(config.to_dict()):
         raise UserError(
-            f"steps: the learning rate of this run falls over all its {known}, so that a longer one is another; begin "
-            "that with its weights: vae_jax.train(config, workdir, start=folder)"
+            f"steps: the learning rate of this run falls over all its {known}, so a longer run differs from the start; "
+            "begin a new one with its weights: vae_jax.train(config, workdir, start=folder)"
         )
 
 
@@ -211,7 +211,7 @@ def evaluate_folder(folder: Path, checkpoint: str, metrics: str) -> dict[str, An
     with python_errors():
         found, failed = evaluate_run(folder, checkpoint, metrics)
     if failed:
-        raise UserError(f"metrics: {', '.join(failed)} could not be computed of this run")
+        raise UserError(f"metrics: {', '.join(failed)} could not be computed for this run")
     return found
 
 

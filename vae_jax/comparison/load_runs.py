@@ -108,7 +108,7 @@ def _entries(root: Path) -> list[Path]:
     """
     try:
         if not root.is_dir():
-            raise UserError(f"--runs: {str(root)!r} is no folder; give one that holds runs")
+            raise UserError(f"--runs: {str(root)!r} is not a folder; give one that holds runs")
         if (root / "config.json").exists():
             return [root]
         names = sorted(os.listdir(root))
@@ -171,7 +171,7 @@ def _read_content(folder: Path) -> dict[str, Any]:
     if not os.path.lexists(folder):
         raise NotARun("is planned and not begun")
     if not folder.is_dir():
-        raise NotARun("is no folder")
+        raise NotARun("is not a folder")
     file = folder / "config.json"
     if not file.exists():
         raise NotARun(_missing_config(folder))

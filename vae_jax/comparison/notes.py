@@ -45,7 +45,7 @@ def _notes_on_skipped(skipped: Sequence[tuple[str, str]]) -> Iterator[str]:
 def _notes_on_failed(failed: Sequence[ComparedRun]) -> Iterator[str]:
     if failed:
         spread = ", ".join(f"{count} of {group}" for group, count in Counter(run.group for run in failed).items())
-        yield f"failed {len(failed):,}: {spread}; no mean has them, which may flatter what is left"
+        yield f"failed {len(failed):,}: {spread}; no mean includes them, which may flatter the rest"
         yield f"the first to fail, {failed[0].name}: {failed[0].error}"
 
 
@@ -54,7 +54,7 @@ def _notes_on_infinite(comparison: Comparison) -> Iterator[str]:
         values = {run.name: run.metrics[metric] for run in comparison.runs if metric in run.metrics}
         names = [name for name, value in values.items() if not math.isfinite(value)]
         if names:
-            yield f"{metric} is no finite number in {len(names):,} (left out: {join_names(names, 3)})"
+            yield f"{metric} is not a finite number in {len(names):,} (left out: {join_names(names, 3)})"
 
 
 def _notes_on_seeds(finished: Sequence[ComparedRun]) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _notes_on_own_terms(comparison: Comparison) -> Iterator[str]:
         names = [name for name in ("variant", "weights") if name in metrics.agreement(metric)]
         if len({tuple(group.kinds[name] for name in names) for group in comparison.groups}) > 1:
             weights = " with the same weights" if "weights" in names else ""
-            yield f"{metric} is a term of each variant's own: it is comparable among runs of one variant{weights} alone"
+            yield f"{metric} is a term of each variant's own: it is comparable only among runs of one variant{weights}"
 
 
 def _notes_on_draws(finished: Sequence[ComparedRun]) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _notes_on_draws(finished: Sequence[ComparedRun]) -> Iterator[str]:
     drawn = [run for run in finished if run.config.get("data.binarize") == "dynamic" and "elbo" in run.metrics]
     own = [run.name for run in drawn if f"elbo.{ERROR}" not in run.metrics]
     if 0 < len(own) < len(drawn):
-        yield f"{len(own):,} runs were held against bits of their own ({join_names(own, 3)}): evaluate them anew"
+        yield f"{len(own):,} runs were evaluated on pixel draws of their own ({join_names(own, 3)}): repeat that"
 
 
 def _notes_on_errors(comparison: Comparison, finished: Sequence[ComparedRun]) -> Iterator[str]:
@@ -105,8 +105,8 @@ def _notes_on_errors(comparison: Comparison, finished: Sequence[ComparedRun]) ->
         if errors and math.isfinite(error := statistics.median(errors)):
             unit = f" {metrics.unit(metric)}".rstrip()
             yield (
-                f"{metric} has a standard error over held-out images of {error:.2g}{unit} (median of runs), the same "
-                "images for all: differences have less of it, intervals over seeds none"
+                f"{metric} has a standard error over held-out images of {error:.2g}{unit} (median of runs). All "
+                "runs share the images: differences have less of this error, and intervals over seeds leave it out"
             )
 
 
@@ -133,7 +133,7 @@ def _note_on_difference(
         kinds = [f"{kind} of {join_names([*dict.fromkeys(names)], 2)}" for kind, names in groups.items()]
         where = f" in {shown}" if shown else ""
         difference = f"runs differ in {name} ({join_names(kinds, 3)})"
-        yield f"{difference}: what differs so from the baseline is not compared{where}"
+        yield f"{difference}: groups that differ so from the baseline are not compared{where}"
 
 
 def _notes_on_provenance(finished: Sequence[ComparedRun]) -> Iterator[str]:

@@ -31,7 +31,7 @@ class ComparedRun(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A metric over the seeds of a group: the interval is a 95% bootstrap one of the mean, None for one seed."""
+    """A metric over the seeds of a group: the interval is a 95% bootstrap interval of the mean, None for one seed."""
 
     n: int
     mean: float
@@ -41,9 +41,9 @@ class Summary(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs that differ in their seeds alone: `values` are those of the fields that tell groups apart.
+    """Runs that differ only in their seeds: `values` are those of the fields that tell groups apart.
 
-    `kinds` are those of its finished runs in each thing that runs must agree in (`comparability.run_kinds`).
+    `kinds` are those of its finished runs, for each thing that runs must have in common (`comparability.run_kinds`).
     """
 
     name: str
@@ -58,7 +58,7 @@ class Difference(NamedTuple):
     """A group against the baseline over shared seeds: mean paired difference, its 95% interval, Holm-corrected p.
 
     `verdict` is better or worse (higher or lower where neither way is better), cannot tell, not tested or not
-    comparable; `more_seeds` how many more would tell, where they would.
+    comparable; `more_seeds` how many more seeds would settle it, if any number would.
     """
 
     group: str
@@ -73,13 +73,14 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """All of it. The first of `metrics` is the score of choice; `skipped` are folders and why.
+    """A whole comparison. The first of `metrics` is the score of choice; `skipped` are the folders left out, and why.
 
-    `checkpoint` is that of each run which is compared: "latest", of the last step, or "best" by the validation split.
+    `checkpoint` says which checkpoint of each run is compared: "latest", of the last step, or "best" by validation.
 
     `correlation` is Spearman's between metrics over runs, in their order; `variance_shares` the share of each metric's
     variance by "variant", "strength" and "seed", and the "rest"; both over the runs that are comparable with the
-    baseline in the metric, or in both. `higher_is_better` is None where neither way is. `command` is what made it.
+    baseline in the metric, or in both. `higher_is_better` is None where neither way is. `command` is the command that
+    made the comparison.
     """
 
     folder: str

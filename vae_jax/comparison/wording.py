@@ -110,14 +110,14 @@ def legend(comparison: Comparison) -> str:
     tests = sum(difference.p is not None for difference in comparison.differences)
     if tests:
         text += (
-            f" Differences are paired over shared seeds (Student's t), their intervals each for itself; p is corrected "
-            f"for the {tests:,} comparisons here (Holm): the chance of one false better or worse, or more, is at most "
-            f"{LEVEL:.0%} where differences are spread evenly about their mean (docs/comparing.md). "
-            f"How many more seeds would tell is for a chance of {POWER:.0%}, "
-            f"should the differences go on as they are."
+            f" Differences are paired over shared seeds (Student's t); their intervals are not corrected. p is "
+            f"corrected for the {tests:,} comparisons here (Holm): the chance of one or more false better or worse is "
+            f"at most {LEVEL:.0%} if differences are spread evenly about their mean (docs/comparing.md). "
+            f"The number of further seeds is for a chance of {POWER:.0%} to find a difference, "
+            "if differences stay as they are."
         )
     if any(difference.verdict == "not tested" for difference in comparison.differences):
-        text += " Where neither way is better nothing is tested, but for what --metrics names."
+        text += " Metrics without a better direction are tested only if --metrics names them."
     return text
 
 

@@ -149,7 +149,8 @@ class Parser(argparse.ArgumentParser):
             word = unknown[0].partition("=")[0]
             raise unknown_name(word, word.lstrip("-"), self._names())
         if overrides and not self.takes_config:
-            raise UserError(f"--config.{overrides[0][0]}: this program takes no config; a run's is in its folder")
+            field = f"--config.{overrides[0][0]}"
+            raise UserError(f"{field}: this program takes no config; a run's config is in its folder")
         return flags, overrides
 
     def _names(self) -> list[str]:

@@ -14,13 +14,13 @@ from vae_jax import model
 def get_config() -> ConfigDict:
     """The default run: a VAE on scikit-learn's digits."""
     config = ConfigDict()
-    config.seed = 0  # with the config, decides the whole run: weights, order of data, noise
+    config.seed = 0  # decides, with the config, the whole run: weights, order of data, noise
     config.latent_dim = 16
 
     # digits, mnist, binarized_mnist, fashion_mnist, idx (any data in MNIST's files), tfds (any TFDS image dataset);
     # folder (of PNG, JPEG, WebP: size, crop, channels, broken), arrays (.npy, .npz, HDF5, .mat: images, labels,
     # factors, layout, range), huggingface (save_to_disk or Parquet: images, labels, size, crop, channels, broken);
-    # these: test (a fraction or a count, held out where they have no test images);
+    # the last three: test (a fraction or a count, held out if they have no test images);
     # with known factors: sprites, scenes (generated: sizes, resolution), dsprites, shapes3d, smallnorb (npz or TFDS),
     # cars3d (its .mat files or an npz).
     # data.path: the folder of the files, or the file, where the dataset takes one.
@@ -78,8 +78,8 @@ def _train() -> ConfigDict:
     train.schedule_factor = 0.1
     train.clip = 0.0  # the gradient's largest global norm; 0 for no clipping
     train.ema = 0.0  # decay of a moving average of the weights, used in evaluation and samples; 0 for none
-    train.patience = 0  # evaluations in a row that are not better, after which a run ends; 0 for no limit
-    train.dispatch = 100  # at most this many steps in one compiled call; signals are heard between calls
+    train.patience = 0  # a run ends after this many evaluations in a row that are not better; 0 for no limit
+    train.dispatch = 100  # at most this many steps in one compiled call; signals are handled between calls
     return train
 
 
@@ -99,8 +99,8 @@ def _evaluation() -> ConfigDict:
     evaluation.draws = 1
     evaluation.batch_size = 500  # at most, over all devices; only batch-coupled terms depend on it
     evaluation.metrics = ""  # computed after the last step, as in "mig,likelihood:k=5000"; docs/metrics.md
-    # The same of the validation split, as "validation.mig": what a search goes by. Metrics of a whole grid of factors
-    # are of that grid.
+    # The same on the validation split, as "validation.mig": a search uses these. Metrics of a whole grid of factors
+    # use that grid.
     evaluation.validation_metrics = ""
     return evaluation
 
@@ -126,14 +126,14 @@ def _wandb() -> ConfigDict:
 
 def _parallel() -> ConfigDict:
     parallel = ConfigDict()
-    # auto: data for a run of its own, members for a population. data: the batch is split over devices, gradients are
-    # averaged, members follow one another. members: a population is split over devices.
+    # auto: data for a single run, members for a population. data: the batch is split over devices, gradients are
+    # averaged, members train one after another. members: a population is split over devices.
     parallel.mode = "auto"
     parallel.devices = 0  # how many of this machine's devices, or of each process' of several; 0 for all
-    # auto: images lie on each device where they fill at most half of its free memory. device, host: of arrays that are
-    # larger; host reads them batch by batch while the device works, to the same numbers.
+    # Where images are. auto: on each device if they fill at most half of its free memory, else on the host. device,
+    # host: there. From the host they are read batch by batch while the device works, with the same results.
     parallel.images = "auto"
-    parallel.heartbeat = 100  # seconds of silence after which another process is lost, and the job ends
+    parallel.heartbeat = 100  # seconds of silence after which another process counts as lost, and the job ends
     return parallel
 
 

@@ -104,9 +104,7 @@ def _checked_tree(file: str, config: Any) -> ConfigDict:
     config = ConfigDict(config)
     for kind in model.SECTIONS:
         if kind not in config:
-            raise UserError(
-                f"config.{kind}: missing; a config begins with that of vae_jax.config.defaults.get_config()"
-            )
+            raise UserError(f"config.{kind}: missing; let the config start from vae_jax.config.defaults.get_config()")
         if not isinstance(config[kind], ConfigDict) or not isinstance(config[kind].get("name"), str):
             raise UserError(f"config.{kind}: {_plain(config[kind])!r} is not allowed; give a section with a name")
     return config
@@ -120,7 +118,7 @@ def _recorded_config(file: Path) -> ConfigDict:
     """The config of a run's config.json, as it was before JSON made lists of its tuples: to train the same again."""
     tree = read_json(file).get("config")
     if not isinstance(tree, dict):
-        raise UserError(f"--config: {str(file)!r} is no run's config.json; give a .py file with get_config()")
+        raise UserError(f"--config: {str(file)!r} is not a run's config.json; give a .py file with get_config()")
     add_module_folders(file.parent)
     try:
         return _completed(_checked_tree(str(file), tuples(tree)))

@@ -111,12 +111,12 @@ def check_binarize(dataset: Dataset, binarize: str) -> None:
         dtype = image_dtype(part, split)
         if dtype is np.float32 and binarize != "real":
             raise UserError(
-                f"binarize: {binarize!r} is of grey levels, and images of float32 are numbers of any size; give real, "
+                f"binarize: {binarize!r} is for grey levels, and images of float32 are numbers of any size; give real, "
                 "or images of uint8: np.uint8(np.round(255 * images)), where they are from 0 to 1"
             )
         if dtype is np.uint8 and binarize == "real":
             raise UserError(
-                "binarize: 'real' is of numbers of any size, and these images are grey levels; give none, which has "
+                "binarize: 'real' is for numbers of any size, and these images are grey levels; give none, which has "
                 "them in [0, 1]"
             )
 

@@ -264,7 +264,7 @@ def _combination_split(factors: Factors, words: list[str]) -> tuple[Mask, Mask]:
     for word in words:
         condition = CONDITION.fullmatch(word)
         if condition is None:
-            raise UserError(f"split: {word!r} is no condition; give factor=class, with =, >= or <=")
+            raise UserError(f"split: {word!r} is not a condition; give factor=class, with =, >= or <=")
         name, sign, number = condition.groups()
         held_out &= COMPARISONS[sign](_factor_column(factors, name), int(number))
     return ~held_out, held_out

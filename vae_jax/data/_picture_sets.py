@@ -57,7 +57,7 @@ def _decode(files: Sequence[ImageFile], form: Form, broken: str, room: Room) -> 
         remarks.append(f"data: {problem} and are left out: {named}")
     if not form.channels and decoded.images.shape[-1] == 1 and decoded.coloured:
         remarks.append(
-            f"data: the first image is grey, and {plural(decoded.coloured, 'image')} of colour made so; "
+            f"data: the first image is grey, and {plural(decoded.coloured, 'image')} of colour made grey; "
             "data.channels=3 keeps colour"
         )
     return Pictures(decoded.images, decoded.kept, tuple(remarks))

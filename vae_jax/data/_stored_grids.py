@@ -141,7 +141,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(member)
         claimed, stored = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy").file_size - member.tell()
     if dtype.kind not in "biuf":
-        raise ValueError(f"{name} of {dtype}, which are no numbers")
+        raise ValueError(f"{name} of {dtype}, which are not numbers")
     if claimed > _splits.MAX_BYTES:
         raise ValueError(f"{name} of {dtype} {shape}, which are more than {_splits.MAX_BYTES // 2**30} GiB")
     if claimed != stored:

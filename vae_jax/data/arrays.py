@@ -103,7 +103,7 @@ def _check_real(binarize: str, range: str, factors: str) -> None:
     """Raises UserError for fields that mean nothing for numbers of any size."""
     for field, value in {"range": range, "factors": factors}.items():
         if binarize == "real" and value:
-            raise UserError(f"{field}: {value!r} is of grey levels, which binarize=real does not make; leave one out")
+            raise UserError(f"{field}: {value!r} is for grey levels, which binarize=real does not make; leave one out")
 
 
 Convert = Callable[[str, list[np.ndarray]], list[np.ndarray]]

@@ -259,8 +259,8 @@ def _column_numbers(table: Table, name: str) -> np.ndarray:
         if number is None or math.isinf(number):
             cell = shorten(str(column[row - 1]), 40)
             raise UserError(
-                f"columns: {name!r} of {table.source} has {cell!r} in row {row}, which is no finite number; leave the "
-                "column out, or give it as labels"
+                f"columns: {name!r} of {table.source} has {cell!r} in row {row}, which is not a finite number; "
+                "leave the column out, or give it as labels"
             )
     return np.array(numbers, np.float64)
 

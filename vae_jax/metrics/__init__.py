@@ -48,7 +48,7 @@ DIRECTIONS = {True: "higher is better", False: "lower is better", None: ""}
 
 @dataclass(frozen=True)
 class Metric(Quantity):
-    """How a metric is computed of a trained run and its data, and what is known of its score and its details.
+    """How a metric is computed for a trained run and its data, and what is known of its score and its details.
 
     Attributes:
         compute: `compute(context, key, *, parameters) -> {name: number}`, the score first under the metric's name and
@@ -56,10 +56,10 @@ class Metric(Quantity):
             parameters are what a user may set ("mig:bins=30"), and their defaults are the reference protocol. A result
             is a function of the run, the data, the key and the parameters alone.
         requires: what it needs of the model and its data, of REQUIREMENTS.
-        minimum: the least that a parameter may be.
-        maximum: the most that a parameter may be.
+        minimum: the least value of a parameter.
+        maximum: the largest value of a parameter.
         choices: the words that a parameter may be.
-        expensive: what it takes so long for that it is left out of "all"; empty where it is not.
+        expensive: why it takes so long that "all" leaves it out; empty if "all" includes it.
     """
 
     compute: Callable[..., Mapping[str, float]]

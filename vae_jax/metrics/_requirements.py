@@ -15,8 +15,8 @@ REQUIREMENTS = {
     "classes": "a dataset with labels or factors",
     "density": "a variant whose codes have a density",
     "posterior": "a variant whose posterior is a diagonal Gaussian",
-    "prior": "a variant whose prior has a density that can be differentiated by the whole code",
-    "discrete": "a variant whose codes are of a finite set (vq)",
+    "prior": "a variant whose prior has a density that is differentiable by the whole code",
+    "discrete": "a variant whose codes come from a finite set (vq)",
     "models": "several models of one dataset: vae-jax udr scores those of a study",
 }
 

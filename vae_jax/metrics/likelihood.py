@@ -9,8 +9,8 @@ Misleads   when `effective` is near 1/K: the bound is loose, and looser for one 
 
 In nats per image. A lower bound in expectation that rises with K to log p(x). `effective` shows how far it has come:
 the mean over images of (sum w)^2 / (K sum w^2): near 1/K one draw carries all the weight and the bound is loose.
-`standard_error` is that of the mean over images: it has the differences between images, not the bound's bias. K =
-5000 is the field's custom. Draws are streamed in chunks, so memory does not grow with K; draw k is a function of (key,
+`standard_error` is that of the mean over images: it reflects differences between images, not the bound's bias. K = 5000
+is the field's custom. Draws are streamed in chunks, so memory does not grow with K; draw k is a function of (key,
 image, k), so a larger K continues the same draws. Binarised data are drawn once, as in evaluation. It works for every
 variant whose codes have a density. It does not compare across likelihoods of different kinds of data.
 

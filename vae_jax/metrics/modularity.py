@@ -44,7 +44,7 @@ def compute(context: EvaluationContext, key: Key, *, points: int = 10_000, bins:
     """
     factor_codes = context.factor_codes
     if len(factor_codes.names) < 2:
-        raise UserError("factors: one factor alone varies, so there is no second to know of")
+        raise UserError("factors: only one factor varies, so there is no second one to compare with")
     scores = modularity(_information.binned_information(*factor_codes.draw(key, points), bins)[0])
     known = scores[~np.isnan(scores)]
     return itemize("modularity", known.mean() if len(known) else np.nan, map(str, range(len(scores))), scores)

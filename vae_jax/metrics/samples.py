@@ -32,8 +32,8 @@ images are training images too, as rotations of the square are, c is 0 and `near
 score.
 
 z may also be drawn from a density fitted to the codes of training images: `samples:sampler=gmm`, two_stage or
-coupling_flow (docs/samplers.md). Far better scores than those of `sampler=prior` mean that the codes of the data are
-not spread as the prior is: the decoder is the same.
+coupling_flow (docs/samplers.md). If they score far better than `sampler=prior`, the codes of the data are not
+distributed as the prior is: the decoder is the same.
 
 The features describe what separates classes, and little else. Expected images are softer than data, more so the fewer
 grey levels data have, and score worse for it. One outlier among the data makes a large ball: it raises recall and
@@ -119,7 +119,7 @@ def manifold(real: Real, fake: Fake, k: int, density_k: int) -> dict[str, float]
     """
     fewest, furthest = min(len(real), len(fake)), max(k, density_k)
     if fewest <= furthest:
-        raise UserError(f"images: {fewest} images are too few for a {furthest}-th nearest other; give more")
+        raise UserError(f"images: {fewest} images are too few for a {furthest}-th nearest neighbour; give more")
     radii = nearest(real, real, furthest + 1)  # the nearest of all is the image itself
     precise, _ = count_balls(fake, real, radii[:, k])
     recalled, _ = count_balls(real, fake, nearest(fake, fake, k + 1)[:, k])
@@ -224,7 +224,7 @@ def clip_images(images: Pictures) -> Pictures:
     """Expected images as they are looked at, clipped to [0, 1]. Raises UserError where one is not finite."""
     if not np.isfinite(images).all():
         broken = int((~np.isfinite(images.reshape(len(images), -1))).any(axis=1).sum())
-        raise UserError(f"images: {broken} of the {len(images)} that are decoded are not finite")
+        raise UserError(f"images: {broken} of {len(images)} decoded images are not finite")
     return np.clip(images, 0.0, 1.0).astype(np.float32)
 
 
@@ -284,7 +284,7 @@ def compute(
     indices = data.sample_indices(test, images or test.size)
     if len(indices) <= max(k, density_k):
         raise UserError(
-            f"images: {len(indices)} held-out images are too few for a {max(k, density_k)}-th nearest other"
+            f"images: {len(indices)} held-out images are too few for a {max(k, density_k)}-th nearest neighbour"
         )
     judge = _feature_classifier.load_or_train(context.dataset, section, progress=context.progress)
     fake = clip_images(draw_samples(context, key, indices, sampler))

@@ -115,7 +115,7 @@ def _used_codes(codes: ArrayCodes, used: Bool[np.ndarray, " latent"]) -> np.ndar
 
 def compute(context: EvaluationContext, key: Key) -> dict[str, float]:
     """Raises UserError: one run has nothing to be ranked against."""
-    raise UserError("udr: compares several models, and is not of one run; vae-jax udr scores the runs of a study")
+    raise UserError("udr: compares several models, not one run; vae-jax udr scores the runs of a study")
 
 
 METRIC = Metric(compute, requires=("models",), higher_is_better=True)

@@ -1,9 +1,9 @@
 """Densities fitted to the codes of a trained model, to draw from in place of its prior: a file here is a name.
 
-A file defines `SAMPLER`, a `Sampler`; so does a module of the user's own, which a dotted name finds. What is fitted to
-are draws z ~ q(z|x), one for each training image, of a model that is trained and stays as it is ("ex-post density
-estimation", Ghosh et al. 2020; the second stage of Dai & Wipf 2019): where the codes of the data are not spread as the
-prior is, the decoder has not learned what the prior draws.
+A file defines `SAMPLER`, a `Sampler`; so does a module of the user's own, which a dotted name finds. A sampler is
+fitted to draws z ~ q(z|x), one for each training image, of a trained model that stays as it is ("ex-post density
+estimation", Ghosh et al. 2020; the second stage of Dai & Wipf 2019). If the codes of the data are not distributed as
+the prior is, the decoder has not learned to decode what the prior draws.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Sampler(NamedTuple):
     Attributes:
         fit: (codes, key, **fields) -> params, the codes float32 and finite; its keyword-only parameters are its fields.
         sample: (params, key, count) -> codes; draw i depends on params, key and i alone.
-        log_density: (params, codes) -> log p(code), nats per example; None where no closed form says.
+        log_density: (params, codes) -> log p(code), nats per example; None if there is no closed form.
     """
 
     fit: Callable[..., Params]

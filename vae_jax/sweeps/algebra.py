@@ -1,13 +1,13 @@
 """Sweeps: points, and how they combine.
 
-A sweep is a list of points, a point the fields that it sets: {"variant.beta": 4.0, "seed": 1}. A config's file has one
-as `sweep()` beside `get_config()`:
+A sweep is a list of points; a point is the fields that it sets: {"variant.beta": 4.0, "seed": 1}. A config's file has
+one as `sweep()` beside `get_config()`:
 
     def sweep():
         return product(grid(**{"variant.beta": [1, 2, 4, 8]}), seeds(8))    # 32 runs, one program
 
-Sweeps are plain lists, so a comprehension makes one too. product distributes over chain, and grid(a=..., b=...) is the
-product of grid(a=...) and grid(b=...). A point that comes twice is one.
+Sweeps are plain lists, so a list comprehension will do too. product distributes over chain, and grid(a=..., b=...) is
+the product of grid(a=...) and grid(b=...). A point that comes twice is one.
 """
 
 import itertools

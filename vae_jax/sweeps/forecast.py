@@ -104,9 +104,9 @@ def check_plannable(group: RunGroup) -> None:
         raise UserError("--on: plans populations, and config.parallel.mode='data' splits each run over all devices")
     path = config.data.get("path", None)
     if path == "":
-        raise UserError("config.data.path: is empty, and fetching the data is no part of a plan; give where they lie")
+        raise UserError("config.data.path: is empty, and a plan downloads no data; give the path of the data")
     if path and not user_path(path).exists():
-        raise UserError(f"config.data.path: {str(path)!r} is not there, and fetching the data is no part of a plan")
+        raise UserError(f"config.data.path: {str(path)!r} is not there, and a plan downloads no data")
 
 
 def _row(group: RunGroup, own: Forecast, seconds: tuple[float, float]) -> tuple[str, ...]:

@@ -119,8 +119,8 @@ def parse_objectives(words: Sequence[str], config: ConfigDict, fields: Sequence[
             )
         if changing := _changing_fields(objective, fields):
             raise UserError(
-                f"--objective: {objective.word!r} is another quantity at each {changing[0]}, so that its values rank "
-                "nothing; give another objective, or leave that field out of search()"
+                f"--objective: {objective.word!r} is another quantity at each {changing[0]}, so its values cannot be "
+                "ranked; give another objective, or leave that field out of search()"
             )
     return objectives
 

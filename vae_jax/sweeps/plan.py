@@ -272,7 +272,7 @@ def image_shapes(
         if digest not in shapes and digest not in requests:
             requests |= request_image_shape(section)
         if digest not in shapes and digest not in requests:
-            remarks.append("no times: config.data.path is empty, and fetching the data is no part of a plan")
+            remarks.append("no times: config.data.path is empty, and a plan downloads no data")
     deadline = time.monotonic() + SHAPE_SECONDS
     wanted = sections.keys() - shapes.keys()
     answers = {digest: requests[digest].receive(deadline) for digest in requests if digest in wanted}

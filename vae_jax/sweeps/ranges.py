@@ -93,4 +93,4 @@ def choice(*options: Any) -> Choice:
 def _check_range(name: str, low: Any, high: Any) -> None:
     numbers = all(isinstance(bound, (int, float)) and not isinstance(bound, bool) for bound in (low, high))
     if not (numbers and math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"{name}: ({low!r}, {high!r}) is no range; give two numbers that rise")
+        raise UserError(f"{name}: ({low!r}, {high!r}) is not a range; give two numbers that rise")

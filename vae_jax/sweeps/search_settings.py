@@ -117,6 +117,6 @@ def check_settings(settings: SearchSettings, choices: Sequence[str]) -> None:
         )
     if settings.objectives[0].is_metric:
         raise UserError(
-            f"--pruner: {pruner!r} goes by --objective at earlier steps, and {settings.objectives[0].label!r} is "
-            "computed after the last one alone; give none"
+            f"--pruner: {pruner!r} needs --objective at earlier steps, and {settings.objectives[0].label!r} is "
+            "computed only after the last one; give none"
         )

@@ -72,7 +72,7 @@ def load_space(file: str, overrides: Overrides) -> tuple[ConfigDict, Space]:
                 f"search: {field} is {values!r}; give uniform(a, b), log_uniform(a, b), integer(a, b) or choice(...)"
             )
     if "seed" in ranges:
-        raise UserError("search: seed is no field to choose; --seeds=3 scores each trial by the mean of three")
+        raise UserError("search: seed cannot be a field of the space; --seeds=3 scores each trial by the mean of three")
     _check_ends(file, overrides, ranges)
     traced = model.traced_fields(config)
     if "variant.name" in ranges:
@@ -83,7 +83,7 @@ def load_space(file: str, overrides: Overrides) -> tuple[ConfigDict, Space]:
 def _check_ends(file: str, overrides: Overrides, ranges: Mapping[str, Range]) -> None:
     """Raises UserError for a field that is unknown or set elsewhere, and for an end that is not allowed."""
     if shared := ranges.keys() & {field for field, _ in overrides}:
-        raise UserError(f"--config.{min(shared)}: is what the search chooses; leave it out of the command line")
+        raise UserError(f"--config.{min(shared)}: is chosen by the search; leave it out of the command line")
     template = read_config(file)
     for point in _ends(ranges):
         with errors_of("search: "):

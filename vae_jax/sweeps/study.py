@@ -329,7 +329,7 @@ def remaining_steps(run: PlanEntry, step: int) -> float:
 def problem(folder: Path) -> str | None:
     """What is wrong with a run's folder; None where nothing is, or nothing is there yet."""
     if not folder.is_dir():
-        return "is no folder" if folder.exists() else None
+        return "is not a folder" if folder.exists() else None
     file = folder / "config.json"
     if not file.exists():
         return None if not any(folder.iterdir()) else "has no config.json"

@@ -201,7 +201,7 @@ class Checkpoints:
             for unfinished in self.folder.glob(f"*{TEMPORARY}") if self._group.index == 0 else ():
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise OSError(
-                f"{self.folder}: cannot be written ({_storage_reason(error)}); once it can, the same command goes on "
+                f"{self.folder}: cannot be written ({_storage_reason(error)}); once it can, the same command resumes "
                 "from the last checkpoint there"
             ) from None
 

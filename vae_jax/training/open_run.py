@@ -66,7 +66,7 @@ def _check_objects(folder: Path) -> None:
     if missing:
         words = ", ".join(f"{section}=..." for section in missing)
         raise UserError(
-            f"{folder}: was made of objects that no import finds; give them again, in Python: "
+            f"{folder}: was made from objects that cannot be imported; give them again, in Python: "
             f"vae_jax.open_run({str(folder)!r}, {words})"
         )
 

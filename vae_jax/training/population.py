@@ -126,7 +126,7 @@ def read_members(file: Path) -> list[Member]:
     try:
         rows = [(row["words"], user_path(row["workdir"])) for row in parse_json(file)]
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"--members: {str(file)!r} is no list of workdir and words ({error})") from None
+        raise UserError(f"--members: {str(file)!r} is not a list of workdir and words ({error})") from None
     if not rows:
         raise UserError(f"--members: {str(file)!r} lists no member")
     return [Member(parse_config(words), folder) for words, folder in rows]
@@ -154,7 +154,7 @@ def check_halving(configs: Sequence[ConfigDict]) -> None:
         values = list(dict.fromkeys(config.variant[field] for config in configs))
         if len(values) > 1:
             raise UserError(
-                f"config.sweep.halving: ranks these members by their loss, which weighs other things at "
+                f"config.sweep.halving: ranks these members by their loss, which has other weights at "
                 f"variant.{field}={values[0]!r} and {values[1]!r}; leave it empty"
             )
 
@@ -168,7 +168,7 @@ def train_in_turn(
         if config.sweep.halving:
             raise UserError(
                 "config.sweep.halving: compares members that train together; with config.parallel.mode='data' they "
-                "follow one another, take 'members' or leave it empty"
+                "train one after another; take 'members' or leave it empty"
             )
     with stop_signals(group.all_max) as stop:
         worst = _train_each(members, setup, devices, stop, group)
@@ -282,7 +282,7 @@ class Population:
             status = 128 + self.stop.signal if self.stop.signal else self._exit_status()
             if self.stop.signal:
                 step = min((run.step for run in self._unfinished()), default=self.setup.config.train.steps)
-                self.progress.say(f"stopped by a signal at step {step}, saved; the same command goes on from here")
+                self.progress.say(f"stopped by a signal at step {step}, saved; the same command resumes from here")
         finally:
             self.progress.close()
             for run in self.runs:

@@ -192,7 +192,7 @@ def _check_table(config: ConfigDict, dataset: data.Dataset) -> None:
     """Raises UserError for a network of pictures on the rows of a table."""
     if dataset.columns is not None and not networks.suits_tables(config.net.name):
         raise UserError(
-            f"config.net.name: {config.net.name!r} is of pictures, and columns of a table have no neighbours; take mlp"
+            f"config.net.name: {config.net.name!r} is for pictures, and columns of a table have no neighbours; take mlp"
         )
 
 
@@ -206,7 +206,7 @@ def _check_nothing_decides(config: ConfigDict) -> None:
     for name, value in deciding.items():
         if value:
             raise UserError(
-                f"config.{name}: {value} goes by the validation split, which config.data.validation=0 leaves out; "
+                f"config.{name}: {value} needs the validation split, which config.data.validation=0 turns off; "
                 "give a fraction or a count there"
             )
 

@@ -41,7 +41,7 @@ def read_start(words: str, folder: Path) -> Start | None:
     if known is not None and (known.run, known.checkpoint) == (name, checkpoint):
         return known
     if _run_folder(name).resolve() == folder.resolve():
-        raise UserError(f"--from: {name!r} is the run itself, which goes on without that word")
+        raise UserError(f"--from: {name!r} is the run itself; it resumes without --from")
     source = open_run(_run_folder(name), checkpoint)
     return Start(name, checkpoint, source.step, digest(source.params))
 
@@ -72,7 +72,8 @@ def _recorded_start(folder: Path) -> Start | None:
     try:
         return None if recorded is None else Start(**recorded)
     except TypeError:
-        raise UserError(f"{folder / 'config.json'}: what the run began from is damaged; give another workdir") from None
+        wrong = f"{folder / 'config.json'}: the record of the run that it began from is damaged"
+        raise UserError(f"{wrong}; give another workdir") from None
 
 
 def begin_from(start: Start, config: ConfigDict, setup: Setup) -> TrainState:

@@ -126,7 +126,7 @@ def _train_to_end(run: TrainingRun, setup: Setup, devices: Devices, stop: StopSi
             return 1
         (results,) = train_until([run], steps, setup, DataParallel(devices), progress, stop)
         if run.alive and not run.complete:
-            progress.say(f"stopped by a signal at step {run.step}, saved; the same command goes on from here")
+            progress.say(f"stopped by a signal at step {run.step}, saved; the same command resumes from here")
             return 128 + stop.signal
     seconds = time.perf_counter() - start
     if run.alive and run.writes:

@@ -98,7 +98,7 @@ def _check_unused(workdir: Path) -> None:
     checkpoints = workdir / "checkpoints"
     if checkpoints.is_dir() and any(path.name.isdecimal() for path in checkpoints.iterdir()):
         raise UserError(
-            f"--workdir: {str(workdir)!r} holds checkpoints and no config.json, which says of which run; put it back "
+            f"--workdir: {str(workdir)!r} holds checkpoints and no config.json to say of which run; put it back "
             "or give another workdir"
         )
 

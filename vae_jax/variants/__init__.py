@@ -114,7 +114,7 @@ def no_check(split: Split) -> None:
 
 
 class DiscreteCodes(NamedTuple):
-    """The finite set that a variant's codes are of: each group of latents takes one of `size` values.
+    """The finite set that a variant's codes come from: each group of latents takes one of `size` values.
 
     Attributes:
         size: how many values a group chooses among, numbered from 0.
@@ -130,7 +130,7 @@ class DiscreteCodes(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """One scalar loss, and what a variant may override of the N(0, I)-prior VAE around it.
+    """One scalar loss, and what a variant may override in the VAE around it, whose prior is N(0, I).
 
     `params` is {"nets": ..., "own": ...}: the networks' and whatever `init` made for the variant. A code is what
     `decode` takes, and what `encode` and `sample_prior` give; its first `latent_dim` numbers are the latents.
@@ -141,19 +141,19 @@ class Variant(NamedTuple):
         encoder_outputs: the number of latents -> how many pairs of a mean and a log variance the encoder gives.
         dummy_inputs: (image_shape, latent_dim) -> an image and a code as the networks take them (labels beside the
             image, say).
-        wrap_networks: other networks made of those that the config builds; None takes them as they are.
+        wrap_networks: other networks made from those that the config builds; None takes them as they are.
         encode: (nets, params, batch) -> the code that stands for each image.
         log_prior: (nets, params, codes) -> log p(code), nats per example; None is N(0, I).
         sample_prior: (nets, params, key, count, latent_dim, labels=None) -> codes; draw i depends on key and i alone.
-        own_optimizer: trains `own` by itself, learning rate included; None trains all with the config's.
+        own_optimizer: the optimizer of `own`, learning rate included; None trains all with the config's.
         fit_after_training: (params, codes) -> params with something fitted to `codes()`, those of the training split
             (at most 10,000), after the last step; None fits nothing.
         check: raises UserError for data that the loss cannot use.
-        posterior: q(z | x) over the latents where that is a diagonal Gaussian, None where it is not.
+        posterior: q(z | x) over the latents if that is a diagonal Gaussian, else None.
         sample_with_log_ratio: (nets, params, batch, key) -> one code for each image and log p(code) - log q(code | x),
             all stochastic layers in the ratio, where `posterior` and `log_prior` do not say how. With neither this nor
             `posterior` there is no density of images, only of codes.
-        discrete_codes: the finite set that codes are of; None where they are numbers.
+        discrete_codes: the finite set that codes come from; None where they are numbers.
         bounds: what the logged "elbo" is a lower bound of, "log p(x)" as a rule; empty where none is logged. Runs whose
             ELBOs bound different quantities are never ranked against each other.
         density: the quantity that importance sampling with `sample_with_log_ratio` estimates; that of `bounds`, but for
@@ -195,7 +195,7 @@ def sample_with_log_ratio(
     if variant.sample_with_log_ratio is not None:
         return variant.sample_with_log_ratio(nets, params, batch, key)
     if variant.posterior is None:
-        raise UserError("variant: its codes are points, so that images have no density")
+        raise UserError("variant: its codes are points, so images have no density")
     posterior = variant.posterior(nets, params, batch)
     z = posterior.sample(key, batch["index"])
     return z, log_prior(variant, nets, params, z) - posterior.log_prob(z)

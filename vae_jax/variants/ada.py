@@ -68,8 +68,8 @@ def check(split: Split) -> None:
     """Raises UserError for data without factors: they have no pairs."""
     if split.partner is None:
         raise UserError(
-            "variant.name: 'ada' learns from pairs of images that share factors, which this dataset does not "
-            "know; take config.data.name=sprites or dsprites"
+            "variant.name: 'ada' learns from pairs of images that share factors, and this dataset has no "
+            "known factors; take config.data.name=sprites or dsprites"
         )
 
 

@@ -126,7 +126,7 @@ class Conditional:
     def encode(self, nets: Nets, params: Params, batch: Batch) -> Codes:
         """The mean of q(z | x, y), and y; NaN for a label of no class. Raises UserError where there are no labels."""
         if "label" not in batch:
-            raise UserError("labels: missing; a code of this run is of an image and its label, give both")
+            raise UserError("labels: missing; a code of this run comes from an image and its label, give both")
         label = batch["label"]
         mean = self.posterior(nets, params, batch).mean
         # Compiled code cannot refuse a label of no class; NaN says so where another class's plane would not.

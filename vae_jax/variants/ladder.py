@@ -123,7 +123,7 @@ def layer_noises(key: Key, index: Indices, widths: tuple[int, ...]) -> Noises:
 def no_closed_form(nets: Nets, params: Params, z: Codes) -> PerExample:
     """Raises UserError: p(z_1) is an integral over the layers above."""
     raise UserError(
-        "variant: 'ladder' has no closed form of log p(z_1), an integral over the layers above; "
+        "variant: 'ladder' has no closed form for log p(z_1), an integral over the layers above; "
         "take its elbo, or a variant with one layer of latents"
     )
 

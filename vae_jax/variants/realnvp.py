@@ -40,7 +40,7 @@ TITLE = "VAE with a RealNVP prior"
 def encoder_outputs(latent_dim: int) -> int:
     """A mean and a log variance for each latent. Raises UserError for a single latent."""
     if latent_dim < 2:
-        raise UserError(f"latent_dim: {latent_dim} is not allowed; give at least 2, which a coupling is between")
+        raise UserError(f"latent_dim: {latent_dim} is not allowed; give at least 2, as a coupling needs two")
     return latent_dim
 
 

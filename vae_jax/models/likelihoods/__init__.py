@@ -28,7 +28,7 @@ class Likelihood(NamedTuple):
         sample: (parameters, key, index) -> one drawn image for each example, a function of key and its index.
         channels: the decoder's numbers for each channel of a pixel.
         levels: how many values a pixel may take: 2, 256, or 0 for a density.
-        binarize: the settings of config.data.binarize under which the likelihood makes sense.
+        binarize: the settings of config.data.binarize that fit the likelihood.
         shared: how many learned numbers are the same for all pixels and images.
     """
 

@@ -1,11 +1,10 @@
 """Encoders and decoders as pure functions: a file here is a config's name. The only folder that imports flax.
 
 A file has `make(image_shape, latent_dim, channels, shared=0, **fields) -> Nets`; its fields are the keyword-only
-parameters of `make`. Networks of the user's own are a module with such a `make`, chosen by its dotted name; what is
-inside is theirs (flax, another library or plain jax.numpy); `from_linen` and `from_nnx` make them of two flax modules,
-of its older and its newer kind. An encoder
-ends in the mean and the log variance of q(z | x), a decoder in likelihood parameters. Parameters are float32; `dtype`
-is what the layers compute in; what they return is float32.
+parameters of `make`. Networks of the user's own are a module with such a `make`, chosen by its dotted name. What is
+inside is theirs (flax, another library or plain jax.numpy); `from_linen` and `from_nnx` make networks from two flax
+modules, of its older and its newer kind. An encoder ends in the mean and the log variance of q(z | x), a decoder in
+likelihood parameters. Parameters are float32; `dtype` is what the layers compute in; what they return is float32.
 """
 
 import sys
@@ -72,7 +71,7 @@ def from_nnx(
 ) -> Nets:
     """The networks of two flax nnx modules: what a `make` of one's own returns (docs/networks.md has an example).
 
-    They are given as functions that make them, so that what they begin with follows from the run's seed.
+    They are given as functions that build them, so that their first parameters follow from the run's seed.
 
     Args:
         encoder: nnx.Rngs -> a module, of images (batch, height, width, colours) -> (batch, 2 * latent_dim), means and
@@ -88,7 +87,7 @@ def from_nnx(
     random numbers (Dropout), or gives another number of outputs.
 
     Raises:
-        UserError: for a module that is already made, in place of a function.
+        UserError: for a module that is already built, in place of a function.
     """
     from vae_jax.models.networks import _nnx  # brings flax, which whoever reads a config can do without
 

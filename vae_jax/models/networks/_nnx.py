@@ -66,8 +66,8 @@ def from_nnx(
     for role, build in (("encoder", encoder), ("decoder", decoder)):
         if isinstance(build, nnx.Module):
             raise UserError(
-                f"name: its {role} is an nnx module that is already made, and would begin alike for every seed; give a "
-                "function that makes it, as in lambda rngs: nnx.Linear(64, 32, rngs=rngs)"
+                f"name: its {role} is an nnx module that is already built, and would start alike for every seed; give "
+                "a function that builds it, as in lambda rngs: nnx.Linear(64, 32, rngs=rngs)"
             )
     height, width, colours = image_shape
     shape = (height, width, colours * channels)

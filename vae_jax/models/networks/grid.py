@@ -27,11 +27,11 @@ def make(
 
     Encoder: 4x4 convolutions at stride 2; `depth` blocks x + conv1x1(act(conv3x3(act(x)))); at each place a dense
     layer. The decoder is its mirror image, with transposed 4x4 convolutions; its first layer is a 3x3 convolution.
-    No layer sees the whole image: a code is of the pixels around its place, and changes the pixels around it.
+    No layer sees the whole image: a code depends on the pixels around its place, and changes only pixels around it.
 
     Latents lie place by place, row by row, the numbers of a place side by side: with the variant `vq`, `latent_dim`
-    = height * breadth * `variant.dim` of the grid gives a code to each place. What is left over where the places do
-    not divide the latents, and what a variant gives the decoder beside them (a label), describes the image as a whole.
+    = height * breadth * `variant.dim` of the grid gives a code to each place. Latents that are left over after dividing
+    among the places, and what a variant gives the decoder beside them (a label), describe the whole image.
 
     Args:
         image_shape: (height, width, colours).

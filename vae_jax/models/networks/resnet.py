@@ -25,8 +25,8 @@ def make(
 
     Encoder: a 3x3 convolution to widths[0]; at each scale `depth` blocks x + conv(act(norm(conv(act(norm(x)))))) of
     3x3 convolutions; between scales a 4x4 convolution at stride 2; a norm, the activation, a dense layer. The decoder
-    is its mirror image, with transposed 4x4 convolutions. Norms are of groups of channels within an image: an image is
-    coded without its neighbours in the batch.
+    is its mirror image, with transposed 4x4 convolutions. Norms are over groups of channels within an image, so an
+    image's code does not depend on the rest of its batch.
 
     Args:
         image_shape: (height, width, colours).

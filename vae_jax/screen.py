@@ -67,7 +67,12 @@ def wrap_text(
 
 def log_line(share: float, name: str, *terms: str) -> str:
     """A line of progress where there is no terminal: when, how much is done, of what, and what there is to say."""
-    return "  ".join([time.strftime("%Y-%m-%d %H:%M:%S"), f"{share:>4.0%}", *filter(None, [name, *terms])])
+    return "  ".join([time_stamp(), f"{share:>4.0%}", *filter(None, [name, *terms])])
+
+
+def time_stamp() -> str:
+    """The time of now, as lines of a log begin with it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def redraws(stream: TextIO | TextIOBase) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from vae_jax.launch.progress import GroupProgress, count_states
 from vae_jax.phrases import format_duration, plural, printable
-from vae_jax.screen import TERM, log_line, redraws, wrap_line
+from vae_jax.screen import TERM, log_line, redraws, time_stamp, wrap_line
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED
 
 if TYPE_CHECKING:
@@ -42,11 +42,12 @@ class Table:
 
     def print(self, text: str) -> None:
         """Prints lines that stay, whatever they hold as what it is and not as commands to the terminal."""
-        for line in map(printable, text.split("\n")):
-            if self._pane is None:
-                print(line, file=self._stream, flush=True)
-            else:
-                self._pane.print(line)
+        lines = list(map(printable, text.split("\n")))
+        if self._pane is None:
+            print("\n".join([f"{time_stamp()}  {lines[0]}", *lines[1:]]), file=self._stream, flush=True)
+            return
+        for line in lines:
+            self._pane.print(line)
 
     def draw(self, groups: Sequence[GroupProgress], running: Sequence[GroupProgress], processes: int) -> None:
         """Shows the state of `groups`, of which `running` have a process; `processes` run at once."""

@@ -30,6 +30,7 @@ from vae_jax.launch.progress import (
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
 from vae_jax.launch.summary import print_summary
+from vae_jax.screen import time_stamp
 from vae_jax.sweeps import forecast, plan, study
 from vae_jax.sweeps.chips import parse_machine
 from vae_jax.sweeps.groups import RunGroup, group_runs, plan_entries, plan_runs
@@ -199,7 +200,7 @@ def start_worker(group: GroupProgress, share: DeviceShare, folder: Path) -> Work
     environment = os.environ | share.environment | {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("WANDB_RUN_GROUP", folder.resolve().name)
     with log.open("a") as output:
-        output.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}, on {share.name}\n")
+        output.write(f"--- {time_stamp()}, on {share.name}\n")
         output.flush()
         process = subprocess.Popen(
             [*COMMAND, f"--members={members}"],

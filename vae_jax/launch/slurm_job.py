@@ -17,6 +17,7 @@ from typing import NoReturn
 from vae_jax.launch import machine
 from vae_jax.launch.progress import GroupProgress, record_speed, report_crash, report_end
 from vae_jax.phrases import plural
+from vae_jax.screen import time_stamp
 from vae_jax.sweeps.study import PlanEntry
 
 STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
@@ -55,7 +56,7 @@ def run_group(
 
 
 def _print_line(text: str) -> None:
-    print(text, flush=True)
+    print(f"{time_stamp()}  {text}", flush=True)
 
 
 def requeue_or_crash(group: GroupProgress, status: int, nodes: int, requeues: int) -> str | None:
@@ -79,7 +80,7 @@ def run_command(study: Path, program: str, command: list[str]) -> int:
     with (study / "programs" / f"{program}.log").open("a") as output:
         job, nodes, restarts = (os.environ.get(f"SLURM_{name}") for name in ("JOB_ID", "JOB_NODELIST", "RESTART_COUNT"))
         restart = f", restart {restarts}" if restarts else ""
-        output.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}, on {nodes}, SLURM job {job}{restart}\n")
+        output.write(f"--- {time_stamp()}, on {nodes}, SLURM job {job}{restart}\n")
         output.flush()
         return subprocess.run(
             [*command, f"--members={study / 'programs' / f'{program}.json'}"],

@@ -34,6 +34,7 @@ def dots(
         "x": [x for x, _ in points],
         "y": [y for _, y in points],
         "marker": marker if opacity is None else marker | {"opacity": opacity},
+        "cliponaxis": False,
         "customdata": [run.name for run in runs],
         "hovertext": [_hover_text(group, run, metrics) for run in runs],
         "hoverinfo": "text",

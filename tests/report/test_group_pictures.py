@@ -64,7 +64,10 @@ def test_every_group_decodes_the_same_images_and_draws(comparison):
 
 
 def test_the_section_names_every_row_and_what_is_missing(comparison):
-    section = str(group_pictures.section(group_pictures.group_pictures(comparison)))
+    pictures = group_pictures.group_pictures(comparison)
+    section = str(group_pictures.section(pictures))
+    assert "at its last step" in section
+    assert "at its step of best validation" in str(group_pictures.section(pictures._replace(checkpoint="best")))
     for group in comparison.groups:
         assert section.count(f"<figcaption>{group.name}</figcaption>") in (0, 3)
     assert section.count("<figcaption>held-out images</figcaption>") == 1

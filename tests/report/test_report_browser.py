@@ -134,7 +134,7 @@ def recorded(tmp_path_factory):
     images = encode_png(np.full((4, 16, 1), 0.5))
     rows = [Row(group.name, group.runs[0], (images,) * len(PANELS)) for group in comparison.groups]
     file = folder / "report.html"
-    study_page.write(file, comparison, pictures=GroupPictures(images, rows, []))
+    study_page.write(file, comparison, pictures=GroupPictures(images, "latest", rows, []))
     return comparison, file
 
 

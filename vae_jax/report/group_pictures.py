@@ -57,9 +57,13 @@ class Row(NamedTuple):
 
 
 class GroupPictures(NamedTuple):
-    """The rows of all groups and the held-out images that they are made of; `omitted` says what is missing and why."""
+    """The rows of all groups and the held-out images that they are made of; `omitted` says what is missing and why.
+
+    `checkpoint` is "latest" or "best".
+    """
 
     originals: bytes
+    checkpoint: str
     rows: list[Row]
     omitted: list[str]
 
@@ -109,7 +113,7 @@ def group_pictures(comparison: Comparison) -> GroupPictures | None:
             omitted.append(printable(f"{group.name} ({kind}{problem})"))
     if given is None or not rows:
         return None
-    return GroupPictures(given.picture(given.images), rows, omitted)
+    return GroupPictures(given.picture(given.images), comparison.checkpoint, rows, omitted)
 
 
 def _open_shared(programs: dict[str, TrainedModel], run: ComparedRun, checkpoint: str) -> TrainedModel:
@@ -148,7 +152,8 @@ def section(pictures: GroupPictures | None) -> Html | None:
         rows = [strip(row.group, row.pictures[panel], f"{name} of {row.run}") for row in pictures.rows]
         originals = [strip("held-out images", pictures.originals, "held-out images")] if panel == 0 else []
         parts += [tag("h3", name), tag("p", caption, class_="quiet"), tag("div", *originals, *rows, class_="strips")]
-    note = "A row is a group, by its best run on the validation split at its last step; the best group is on top."
+    step = "step of best validation" if pictures.checkpoint == "best" else "last step"
+    note = f"A row is a group: its best run by the validation split, at its {step}. The best group is on top."
     omitted = f" Not shown: {'; '.join(pictures.omitted)}." if pictures.omitted else ""
     return join(tag("p", note + omitted, class_="quiet"), *parts)
 

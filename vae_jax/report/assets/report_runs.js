@@ -11,9 +11,10 @@ const fieldFilters = [...document.querySelectorAll(".controls select[data-field]
 const valueOf = (run, field) => (field === "status" || field === "seed" ? run[field] : run.config[field]);
 
 async function filterRuns() {
+  const records = fieldFilters.some((filter) => filter.value) ? (await runsRecords()).runs : [];
+  // What is asked for is read after the wait, in which it may have changed.
   const words = byId("runs-words").value.toLowerCase().split(/\s+/).filter(Boolean);
   const chosen = fieldFilters.filter((filter) => filter.value).map((filter) => [filter.dataset.field, filter.value]);
-  const records = chosen.length ? (await runsRecords()).runs : [];
   closeRuns(runsTable);
   for (const row of runsRows) {
     const hasWords = words.every((word) => row.dataset.text.includes(word));
@@ -77,6 +78,8 @@ function closeRun(button) {
 async function openRun(button) {
   button.setAttribute("aria-expanded", "true");
   const row = button.closest("tr"), records = await runsRecords(), run = records.runs[row.dataset.run];
+  const isOpen = () => button.getAttribute("aria-expanded") === "true";
+  if (!isOpen() || row.nextElementSibling?.className === "details") return;  // clicked again in the meantime
   const curves = make("div", { className: "curves" });
   const room = runsTable.parentElement.clientWidth;
   const panel = make("div", { className: "run" },
@@ -88,6 +91,7 @@ async function openRun(button) {
   panel.style.maxWidth = `${room}px`;
   row.after(make("tr", { className: "details" }, make("td", { colSpan: row.cells.length }, panel)));
   await plotted;
+  if (!isOpen()) return;
   enlargeDots(run.name, true);
   drawCurves(curves, run, records);
 }

@@ -53,6 +53,8 @@ def find(field: str, name: str, package: str, attribute: str) -> Any:
     if "." in name:
         return _import_attribute(field, name, attribute)
     if name not in file_names(package):
+        file_names.cache_clear()  # the file may be new
+    if name not in file_names(package):
         raise unknown_name(field, name, file_names(package))
     return getattr(importlib.import_module(f"{package}.{name}"), attribute)
 

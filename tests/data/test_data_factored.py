@@ -326,7 +326,7 @@ def write_zip(file, **members):
 IMGS, CLASSES = np.zeros((2, 4, 4), np.uint8), np.arange(2)[:, None]
 LYING = {
     "other names": ({"images": IMGS}, "no item named 'imgs.npy'"),
-    "objects": ({"imgs": np.array([None, 1]), "latents_classes": CLASSES}, "imgs of object, which are no numbers"),
+    "objects": ({"imgs": np.array([None, 1]), "latents_classes": CLASSES}, "imgs of object, which are not numbers"),
     "texts": ({"imgs": IMGS, "latents_classes": np.array([["a"], ["b"]])}, "latents_classes of <U1"),
     "one dimension": ({"imgs": IMGS.ravel(), "latents_classes": CLASSES}, r"imgs of uint8 \(32,\)"),
     "no images": ({"imgs": IMGS[:0], "latents_classes": CLASSES[:0]}, r"imgs of uint8 \(0, 4, 4\)"),

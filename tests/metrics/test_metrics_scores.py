@@ -224,7 +224,7 @@ def test_codes_that_are_not_finite_are_refused():
 
 def test_what_cannot_be_scored_is_refused_by_name():
     subject = given(noise())
-    with pytest.raises(UserError, match="one factor alone varies"):
+    with pytest.raises(UserError, match="only one factor varies"):
         score(modularity, given(noise()[:8], ("a",), (8,)))
     with pytest.raises(UserError, match="several models"):
         score(udr, subject)

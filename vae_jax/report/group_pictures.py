@@ -101,19 +101,19 @@ def group_pictures(comparison: Comparison) -> GroupPictures | None:
     names = list(dict.fromkeys([group.name for group in ranked_groups(comparison) if group.name in best] + [*best]))
     omitted = [f"{plural(len(names) - MOST_ROWS, 'group')} of lower rank"] if len(names) > MOST_ROWS else []
     programs: dict[str, TrainedModel] = {}
-    given: Input | None = None
+    reference: Input | None = None
     rows = []
     for group, run in (best[name] for name in names[:MOST_ROWS]):
         try:
             opened = _open_shared(programs, run, comparison.checkpoint)
-            given = given or Input.choose(opened, run.data)
-            rows.append(Row(group.name, run.name, _pictures(opened, run, given)))
+            reference = reference or Input.choose(opened, run.data)
+            rows.append(Row(group.name, run.name, _pictures(opened, run, reference)))
         except Exception as problem:  # whatever a damaged file makes of a run: the report does without
             kind = "" if isinstance(problem, UserError) else f"{type(problem).__name__}: "
             omitted.append(printable(f"{group.name} ({kind}{problem})"))
-    if given is None or not rows:
+    if reference is None or not rows:
         return None
-    return GroupPictures(given.picture(given.images), comparison.checkpoint, rows, omitted)
+    return GroupPictures(reference.picture(reference.images), comparison.checkpoint, rows, omitted)
 
 
 def _open_shared(programs: dict[str, TrainedModel], run: ComparedRun, checkpoint: str) -> TrainedModel:
@@ -127,20 +127,20 @@ def _open_shared(programs: dict[str, TrainedModel], run: ComparedRun, checkpoint
     return shared.with_params(opened.config, opened.params, opened.step)
 
 
-def _pictures(opened: TrainedModel, run: ComparedRun, given: Input) -> tuple[bytes, ...]:
+def _pictures(opened: TrainedModel, run: ComparedRun, reference: Input) -> tuple[bytes, ...]:
     """What a model makes of the input, in the order of PANELS. Raises UserError where it is of other data."""
-    if run.data != given.data_digest or opened.image_shape != given.images.shape[1:]:
+    if run.data != reference.data_digest or opened.image_shape != reference.images.shape[1:]:
         raise UserError("of other data")
-    count, labels = len(given.images), given.labels
+    count, labels = len(reference.images), reference.labels
     ends = np.array([0, min(1, count - 1)])
-    first, last = given.images[ends]
+    first, last = reference.images[ends]
     end_labels = None if labels is None else labels[ends]
     images = (
-        opened.reconstruct(given.images, labels),
+        opened.reconstruct(reference.images, labels),
         opened.sample(stream(root_key(0), "report"), count),
         opened.interpolate(first, last, count, end_labels),
     )
-    return tuple(map(given.picture, images))
+    return tuple(map(reference.picture, images))
 
 
 def section(pictures: GroupPictures | None) -> Html | None:

@@ -70,7 +70,7 @@ def test_in_a_narrow_terminal_names_stand_beside_their_numbers(tmp_path):
 
 
 def test_a_terminal_is_as_wide_as_it_is(monkeypatch):
-    for columns, width in (("150", 150), ("20", 60), ("0", 100)):
+    for columns, width in (("150", 150), ("50", 50), ("20", 40), ("0", 100)):
         monkeypatch.setenv("COLUMNS", columns)
         assert terminal_width() == width
 

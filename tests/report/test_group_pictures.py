@@ -74,7 +74,13 @@ def test_the_section_names_every_row_and_what_is_missing(comparison):
     assert "(of other data)" in section
 
 
-def test_nothing_is_shown_where_no_run_can_be_opened(comparison, tmp_path):
+def test_why_nothing_is_shown_is_said_where_no_run_can_be_opened(comparison, tmp_path):
     runs = [run._replace(folder=str(tmp_path / run.name)) for run in comparison.runs]
-    assert group_pictures.group_pictures(comparison._replace(runs=runs)) is None
+    pictures = group_pictures.group_pictures(comparison._replace(runs=runs))
+    assert pictures.rows == []
+    section = str(group_pictures.section(pictures))
+    assert section.startswith('<p class="quiet">Not shown: ')
+    assert section.count("no run here") == len(comparison.groups)
+    unfinished = [run._replace(status="failed") for run in comparison.runs]
+    assert group_pictures.group_pictures(comparison._replace(runs=unfinished)) is None
     assert group_pictures.section(None) is None

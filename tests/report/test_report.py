@@ -120,6 +120,7 @@ def test_text_is_never_markup(tmp_path, evil):
         "aria-expanded",
         "aria-label",
         "placeholder",
+        "autocomplete",
         "value",
     )
     assert {name for _, given in attacked.elements for name in given} <= set(allowed)

@@ -260,7 +260,10 @@ def test_a_folder_of_another_search_is_refused_with_the_difference(open_journal,
         ({"pruner": "median"}, "'median' prunes at the steps of config.sweep.halving, which is empty"),
         ({"pruner": "wilcoxon", "rungs": (5, 6, 7)}, "fewer than 4 steps never reach"),
         ({"pruner": "median", "rungs": (5,), "objectives": (ELBO, RATE)}, "'median' takes one objective"),
-        ({"pruner": "median", "rungs": (5,), "objectives": (Objective("mig", True),)}, "'mig' is computed only after the"),
+        (
+            {"pruner": "median", "rungs": (5,), "objectives": (Objective("mig", True),)},
+            "'mig' is computed only after",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, message):

@@ -29,6 +29,11 @@ def _has_mean(group: Group, metric: str) -> bool:
     return metric in group.summaries and math.isfinite(group.summaries[metric].mean)
 
 
+def group_places(comparison: Comparison) -> dict[str, int]:
+    """The place of each group by its name, by which tables sort them: 0.25 is before 0.5."""
+    return {group.name: place for place, group in enumerate(comparison.groups)}
+
+
 def best_runs(comparison: Comparison) -> list[tuple[Group, ComparedRun]]:
     """Of each group the finished run with the best score on the validation split.
 

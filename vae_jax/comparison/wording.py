@@ -16,7 +16,7 @@ from vae_jax.plots.captions import unsigned_zero
 from vae_jax.sweeps.study import DONE, DROPPED, FAILED, MISSING, RUNNING
 from vae_jax.sweeps.variant_facts import variant_facts
 
-WIDTH, LEAST_WIDTH = 100, 60
+WIDTH, LEAST_WIDTH = 100, 40
 """Characters of a line where there is no terminal, and in the narrowest."""
 
 STATUS_WORDS = {DONE: "done", FAILED: "failed", DROPPED: "dropped", RUNNING: "running", MISSING: "unfinished"}

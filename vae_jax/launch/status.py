@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vae_jax.launch.live_table import elbo_range
+from vae_jax.launch.live_table import UNIT, elbo_range
 from vae_jax.launch.progress import GroupProgress, read_progress
 from vae_jax.launch.summary import group_lines, remaining_seconds
 from vae_jax.phrases import format_duration, join_names, printable
@@ -63,7 +63,10 @@ def _lines(
 def _program_line(program: GroupProgress, folder: Path) -> str:
     """How far a program is: runs that have ended, the validation ELBO of all, the time that it would still take."""
     left, elbos = remaining_seconds(program, folder), elbo_range(program)
-    parts = [f"{len(program.end_states):,} of {len(program.runs):,} ended", *([f"elbo {elbos}"] if elbos else [])]
+    parts = [
+        f"{len(program.end_states):,} of {len(program.runs):,} ended",
+        *([f"validation elbo {elbos} {UNIT}"] if elbos else []),
+    ]
     return f"  {program.id}  {'  '.join([*parts, *([f'{format_duration(left)} left'] if left else [])])}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from vae_jax.comparison import intervals, reproduce, wording
 from vae_jax.comparison.comparability import comparable_runs, labelled_values
-from vae_jax.comparison.ranking import best_runs
+from vae_jax.comparison.ranking import best_runs, group_places
 from vae_jax.comparison.results import Comparison
 from vae_jax.comparison.wording import format_correlation, format_p, format_share
 from vae_jax.phrases import plural
@@ -18,10 +18,11 @@ from vae_jax.sweeps.group_names import format_value
 
 def differences(comparison: Comparison) -> Html | None:
     """The table of every difference from the baseline."""
+    places = group_places(comparison)
     rows = [
         tag(
             "tr",
-            tag("th", difference.group, scope="row"),
+            tag("th", difference.group, scope="row", data_value=places.get(difference.group)),
             tag("td", difference.metric),
             tag("td", sentences.verdict_phrase(difference), class_=difference.verdict),
             number_cell(difference.mean if difference.pairs else None),
@@ -34,7 +35,11 @@ def differences(comparison: Comparison) -> Html | None:
     ]
     numbers = ["difference", "low", "high", "p", "shared seeds"]
     note = tag("p", wording.legend(comparison), class_="quiet")
-    return join(table(["group", "metric", "verdict"], numbers, rows), note) if rows else None
+    return (
+        join(table("differences from the baseline", ["group", "metric", "verdict"], numbers, rows), note)
+        if rows
+        else None
+    )
 
 
 def config_differences(comparison: Comparison) -> Html | None:
@@ -45,10 +50,14 @@ def config_differences(comparison: Comparison) -> Html | None:
     columns = {field: [_values_in_words(group, field) for group in configs] for field in fields}
     columns = {field: values for field, values in columns.items() if len(set(values)) > 1}
     rows = [
-        tag("tr", tag("th", group.name, scope="row"), *(tag("td", values[i]) for values in columns.values()))
+        tag(
+            "tr",
+            tag("th", group.name, scope="row", data_value=i),
+            *(tag("td", values[i]) for values in columns.values()),
+        )
         for i, group in enumerate(comparison.groups)
     ]
-    return table(["group", *columns], [], rows) if columns else None
+    return table("config differences", ["group", *columns], [], rows) if columns else None
 
 
 def _values_in_words(configs: Sequence[dict], field: str) -> str:
@@ -62,7 +71,7 @@ def unfinished(comparison: Comparison) -> Html | None:
     rows = [
         tag("tr", tag("td", name, class_="name"), *(tag("td", value) for value in values)) for name, *values in cells
     ]
-    return table(["run or folder", "group", "status", "why"], [], rows) if rows else None
+    return table("runs that are not done", ["run or folder", "group", "status", "why"], [], rows) if rows else None
 
 
 def variance(comparison: Comparison) -> Html:
@@ -80,7 +89,7 @@ def variance(comparison: Comparison) -> Html:
         f"{wording.comparable_share(comparison)} Strength: what tells groups of a variant apart. "
         "Below each share: what as many labels explain of pure noise."
     )
-    return join(table(["metric"], intervals.PARTS, rows), tag("p", note, class_="quiet"))
+    return join(table("variance explained", ["metric"], intervals.PARTS, rows), tag("p", note, class_="quiet"))
 
 
 def correlations(comparison: Comparison) -> Html | None:
@@ -92,7 +101,7 @@ def correlations(comparison: Comparison) -> Html | None:
     if len(rows) < 2:
         return None
     note = tag("p", wording.comparable_share(comparison), class_="quiet")
-    return join(table(["metric"], comparison.metrics, rows), note)
+    return join(table("rank correlations", ["metric"], comparison.metrics, rows), note)
 
 
 def definitions(comparison: Comparison) -> Html:
@@ -106,7 +115,7 @@ def definitions(comparison: Comparison) -> Html:
         )
         for name in comparison.metrics
     ]
-    return table(["metric", "unit, which way, of what", "what it is"], [], rows)
+    return table("metrics", ["metric", "unit, which way, of what", "what it is"], [], rows)
 
 
 def commands(comparison: Comparison) -> Html:
@@ -130,7 +139,7 @@ def versions(comparison: Comparison) -> Html | None:
         tag("tr", *(tag("td", dict(environment).get(name, "none")) for name in names), number_cell(count))
         for environment, count in counts.most_common()
     ]
-    return table(names, ["runs"], rows) if names else None
+    return table("versions", names, ["runs"], rows) if names else None
 
 
 FOLDED: dict[str, Callable[[Comparison], Html | None]] = {

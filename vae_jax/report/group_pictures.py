@@ -38,8 +38,8 @@ MOST_SIDE = 64
 
 PANELS = {
     "Reconstructions": "Above are held-out images; below, what each group decodes from their codes.",
-    "Draws from the prior": "A column is one draw of the noise. It is one code for all groups whose prior is N(0, I) "
-    "and whose latents are as many.",
+    "Draws from the prior": "A column is one draw of the noise. Groups with the prior N(0, I) and the same number of "
+    "latents get the same code.",
     "A line between two images": "The first and the last image of a row are the reconstructions of two held-out "
     "images; between them is the straight line of codes.",
 }
@@ -77,11 +77,11 @@ class Input(NamedTuple):
     display: Display
 
     @classmethod
-    def choose(cls, run: TrainedModel, data_digest: str) -> "Input":
-        """Test images that differ in label or factors where they have any. Raises UserError for rows of a table."""
+    def choose(cls, run: TrainedModel, data_digest: str) -> "Input | None":
+        """Test images that differ in label or factors where they have any; None where the data are rows of a table."""
         dataset = model.load_data(run.config["data"])
         if dataset.columns is not None:
-            raise UserError("its data are rows of a table")
+            return None
         indices = data.sample_indices(dataset.test, 50 * SHOWN)
         indices = indices[spread.spread_positions(dataset.test, indices, SHOWN)]
         labels = None if dataset.test.labels is None else np.asarray(dataset.test.labels)[indices]
@@ -96,7 +96,7 @@ class Input(NamedTuple):
 
 
 def group_pictures(comparison: Comparison) -> GroupPictures | None:
-    """The pictures of all groups, the best first; None where no run gives any, as of data that are no images."""
+    """The pictures of all groups, the best first; None where there is no finished run, or the data are no images."""
     best = {group.name: (group, run) for group, run in best_runs(comparison)}
     names = list(dict.fromkeys([group.name for group in ranked_groups(comparison) if group.name in best] + [*best]))
     omitted = [f"{plural(len(names) - MOST_ROWS, 'group')} of lower rank"] if len(names) > MOST_ROWS else []
@@ -107,13 +107,14 @@ def group_pictures(comparison: Comparison) -> GroupPictures | None:
         try:
             opened = _open_shared(programs, run, comparison.checkpoint)
             reference = reference or Input.choose(opened, run.data)
+            if reference is None:
+                return None
             rows.append(Row(group.name, run.name, _pictures(opened, run, reference)))
         except Exception as problem:  # whatever a damaged file makes of a run: the report does without
             kind = "" if isinstance(problem, UserError) else f"{type(problem).__name__}: "
             omitted.append(printable(f"{group.name} ({kind}{problem})"))
-    if reference is None or not rows:
-        return None
-    return GroupPictures(reference.picture(reference.images), comparison.checkpoint, rows, omitted)
+    originals = reference.picture(reference.images) if reference else b""
+    return GroupPictures(originals, comparison.checkpoint, rows, omitted) if best else None
 
 
 def _open_shared(programs: dict[str, TrainedModel], run: ComparedRun, checkpoint: str) -> TrainedModel:
@@ -147,6 +148,9 @@ def section(pictures: GroupPictures | None) -> Html | None:
     """The rows of all groups one below the other, panel by panel."""
     if pictures is None:
         return None
+    omitted = f"Not shown: {'; '.join(pictures.omitted)}." if pictures.omitted else ""
+    if not pictures.rows:
+        return tag("p", omitted, class_="quiet")
     parts = []
     for panel, (name, caption) in enumerate(PANELS.items()):
         rows = [strip(row.group, row.pictures[panel], f"{name} of {row.run}") for row in pictures.rows]
@@ -154,8 +158,7 @@ def section(pictures: GroupPictures | None) -> Html | None:
         parts += [tag("h3", name), tag("p", caption, class_="quiet"), tag("div", *originals, *rows, class_="strips")]
     step = "step of best validation" if pictures.checkpoint == "best" else "last step"
     note = f"A row is a group: its best run by the validation split, at its {step}. The best group is on top."
-    omitted = f" Not shown: {'; '.join(pictures.omitted)}." if pictures.omitted else ""
-    return join(tag("p", note + omitted, class_="quiet"), *parts)
+    return join(tag("p", f"{note} {omitted}", class_="quiet"), *parts)
 
 
 def strip(name: str, picture: bytes, alternative: str) -> Html:

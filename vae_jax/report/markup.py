@@ -51,14 +51,14 @@ def compressed(id_: str, text: str) -> Html:
     return tag("script", Html(content), type="text/plain", id=id_)
 
 
-def table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]) -> Html:
-    """A table that a click on a heading sorts: columns of text, then columns of numbers."""
+def table(label: str, names: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]) -> Html:
+    """A table that a click on a heading sorts: columns of text, then columns of numbers; `label` says what it is."""
     kinds = [(name, None) for name in names] + [(name, "number") for name in numbers]
     # No <button>: Chromium repeats no heading that holds one on the next sheet of paper.
     button = {"role": "button", "tabindex": "0"}
     headings = [tag("th", tag("span", name, **button), class_=kind, scope="col") for name, kind in kinds]
     element = tag("table", tag("thead", tag("tr", *headings)), tag("tbody", *rows), class_="sortable")
-    return tag("div", element, class_="scroll", tabindex="0")
+    return tag("div", element, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 
 def plot_place(name: str, caption: str) -> Html:

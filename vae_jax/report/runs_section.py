@@ -3,8 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from vae_jax.comparison.ranking import group_places
 from vae_jax.comparison.results import ComparedRun, Comparison
 from vae_jax.metrics import unit
 from vae_jax.report.learning_curves import validation_records
@@ -28,12 +30,12 @@ def section(comparison: Comparison) -> Html:
 
 
 def _table(comparison: Comparison) -> Html:
-    counts = Counter(run.name for run in comparison.runs)
+    counts, places = Counter(run.name for run in comparison.runs), group_places(comparison)
     rows = [
         tag(
             "tr",
-            tag("td", tag("button", run.name, type="button", aria_expanded="false"), class_="name", title=run.folder),
-            tag("td", run.group),
+            _name_cell(run, position),
+            tag("td", run.group, data_value=places.get(run.group)),
             tag("td", run.status),
             number_cell(run.seed),
             *(number_cell(run.metrics.get(name)) for name in comparison.metrics),
@@ -43,12 +45,18 @@ def _table(comparison: Comparison) -> Html:
         )
         for position, run in enumerate(comparison.runs)
     ]
-    return table(["run", "group", "status"], ["seed", *comparison.metrics], rows)
+    return table("runs", ["run", "group", "status"], ["seed", *comparison.metrics], rows)
+
+
+def _name_cell(run: ComparedRun, position: int) -> Html:
+    """The name of a run, which opens it; by name means in the order of the comparison."""
+    name = tag("button", run.name, type="button", aria_expanded="false")
+    return tag("td", name, class_="name", title=run.folder, data_value=position)
 
 
 def _controls(comparison: Comparison) -> Html:
     """Words, a filter for each field that varies, and a choice of columns."""
-    search = tag("input", type="search", id="runs-words", placeholder="of a name, group or status")
+    search = tag("input", type="search", id="runs-words", placeholder="name, group or status", autocomplete="off")
     filters = [_filter(field, values) for field, values in _filter_values(comparison).items()]
     columns = tag(
         "details",
@@ -58,7 +66,7 @@ def _controls(comparison: Comparison) -> Html:
     )
     return tag(
         "div",
-        tag("label", "words ", search),
+        tag("label", "search ", search),
         *filters,
         tag("button", "Show all", type="button", id="runs-reset"),
         tag("span", id="runs-count", role="status"),
@@ -69,20 +77,21 @@ def _controls(comparison: Comparison) -> Html:
 
 def _filter(field: str, values: Sequence[str]) -> Html:
     options = [tag("option", "any", value=""), *(tag("option", value, value=value) for value in values)]
-    return tag("label", f"{field} ", tag("select", *options, data_field=field))
+    return tag("label", f"{field} ", tag("select", *options, data_field=field, autocomplete="off"))
 
 
 def _filter_values(comparison: Comparison) -> dict[str, list[str]]:
     """The values of the fields by which runs can be filtered, in their order among the runs."""
     values = {"status": list(dict.fromkeys(run.status for run in comparison.runs))}
-    for field in comparison.by:
+    for field in dict.fromkeys([*comparison.by, *_varying_fields(comparison)]):
         values[field] = list(dict.fromkeys(_text(run, field) for run in comparison.runs))
     values["seed"] = list(map(str, sorted({run.seed for run in comparison.runs})))
-    return {field: texts for field, texts in values.items() if 1 < len(texts) <= MOST_CHOICES}
+    most = min(MOST_CHOICES, len(comparison.runs) - 1)  # a value of each run's own filters nothing
+    return {field: texts for field, texts in values.items() if 1 < len(texts) <= most}
 
 
 def _column(name: str) -> Html:
-    return tag("label", tag("input", type="checkbox", value=name), f" {name}")
+    return tag("label", tag("input", type="checkbox", value=name, autocomplete="off"), f" {name}")
 
 
 def _text(run: ComparedRun, field: str) -> str:
@@ -91,9 +100,12 @@ def _text(run: ComparedRun, field: str) -> str:
 
 def optional_columns(comparison: Comparison) -> list[str]:
     """Fields that vary among the runs, then metrics that the table does not show at first."""
-    fields = [field for field in _config_fields(comparison) if field != "seed" and _varies(comparison, field)]
     names = sorted({name for run in comparison.runs for name in run.metrics} - {*comparison.metrics})
-    return [*fields, *names]
+    return [*_varying_fields(comparison), *names]
+
+
+def _varying_fields(comparison: Comparison) -> list[str]:
+    return [field for field in _config_fields(comparison) if field != "seed" and _varies(comparison, field)]
 
 
 def _config_fields(comparison: Comparison) -> list[str]:
@@ -125,6 +137,7 @@ def records(comparison: Comparison) -> Html:
                 "config": {field: _text(run, field) for field in varying},
                 "metrics": {name: number_text(value) for name, value in run.metrics.items()},
                 "curves": _curves(run),
+                "pictures": (Path(run.folder) / "pictures").is_dir(),
                 "command": lines[run.name],
             }
             for run in comparison.runs

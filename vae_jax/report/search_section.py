@@ -158,7 +158,9 @@ def _trial_table(search: SearchTrials) -> Html:
         for trial in trials[:SHOWN]
     ]
     note = f"The best {SHOWN} of {plural(len(trials), 'trial')}." if len(trials) > SHOWN else ""
-    return join(table(["runs"], ["trial", *search.objectives, *search.space], rows), tag("p", note, class_="quiet"))
+    return join(
+        table("trials", ["runs"], ["trial", *search.objectives, *search.space], rows), tag("p", note, class_="quiet")
+    )
 
 
 def _links(runs: Sequence[str]) -> list[Html]:

@@ -25,10 +25,12 @@ def best_group(comparison: Comparison) -> str:
     if excluded and len(ranked) == 1:
         return f"No group has a finite {score} that can be held against that of {comparison.baseline}."
     summary = ranked[0].summaries[score]
-    extreme = "highest" if sign(comparison, score) > 0 else "lowest"
-    among = f" among the {len(ranked)} groups that are comparable" if excluded else ""
     words = [four_digits(summary.mean), interval(summary.low, summary.high), f"over {plural(summary.n, 'seed')}"]
     numbers, kind = " ".join(filter(None, words)), wording.comparable_heading(comparison, score)
+    if len(comparison.groups) == 1:
+        return f"The mean {score} is {numbers} ({kind})."
+    extreme = "highest" if sign(comparison, score) > 0 else "lowest"
+    among = f" among the {len(ranked)} groups that are comparable" if excluded else ""
     return f"{ranked[0].name} has the {extreme} mean {score}{among}: {numbers} ({kind})."
 
 
@@ -36,7 +38,7 @@ def answer(comparison: Comparison) -> str:
     """Which group has the best mean, and how sure it is that others are not as good."""
     best, ranked, score = best_group(comparison), ranked_groups(comparison), comparison.metrics[0]
     differences = {difference.group: difference for difference in comparison.differences if difference.metric == score}
-    if not ranked or not sign(comparison, score):
+    if not ranked or not sign(comparison, score) or len(comparison.groups) == 1:
         return best
     if ranked[0].name == comparison.baseline:
         worse = sum(difference.verdict == "worse" for difference in differences.values())

@@ -190,7 +190,7 @@ def curves(comparison: Comparison, drawn: Drawn) -> Html | None:
         return None
     caption = CAPTIONS["curves"] + overview.most_of(len(comparison.groups), learning_curves.MOST_CURVES)
     options = [tag("option", metric, value=metric) for metric in drawn["curves"]["choices"]]
-    choice = tag("label", "metric ", tag("select", *options, id="curves-choice"), class_="choice")
+    choice = tag("label", "metric ", tag("select", *options, id="curves-choice", autocomplete="off"), class_="choice")
     return join(choice, tag("div", plot_place("curves", caption), class_="plots single"))
 
 
@@ -200,17 +200,19 @@ def groups(comparison: Comparison) -> Html:
     rows = [
         tag(
             "tr",
-            tag("th", group.name, scope="row"),
+            tag("th", group.name, scope="row", data_value=place),
             *(summary_cell(group.summaries.get(name)) for name in comparison.metrics),
             number_cell(sum(name in finished for name in group.runs)),
             number_cell(group.failed),
             class_="baseline" if group.name == comparison.baseline else None,
         )
-        for group in comparison.groups
+        for place, group in enumerate(comparison.groups)
     ]
     headings = ". ".join(f"{name}: {wording.heading(comparison, name)}" for name in comparison.metrics)
     note = f"Mean over seeds, its 95% bootstrap interval, and the interquartile mean (IQM). {headings}."
-    return join(table(["group"], [*comparison.metrics, "done", "failed"], rows), tag("p", note, class_="quiet"))
+    return join(
+        table("groups", ["group"], [*comparison.metrics, "done", "failed"], rows), tag("p", note, class_="quiet")
+    )
 
 
 def summary_cell(summary: Summary | None) -> Html:

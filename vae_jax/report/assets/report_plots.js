@@ -22,7 +22,7 @@ async function draw() {
     place.on("plotly_unhover", () => lightRow(null));
     place.on("plotly_click", ({ points }) => {
       if (!points[0].customdata) return;
-      location.hash = `run-${points[0].customdata}`;
+      location.hash = encodeURIComponent(`run-${points[0].customdata}`);
       showRun(`run-${points[0].customdata}`);  // a second click on one dot changes no hash
     });
   }

@@ -36,8 +36,18 @@ for (const filter of fieldFilters) filter.addEventListener("change", filterRuns)
 
 // Columns.
 
-function cellOf(run, name) {
-  if (name in run.config) return make("td", { textContent: run.config[name] });
+const isNumber = (text) => text.trim() !== "" && Number.isFinite(Number(text));
+// Fields whose values are numbers, or missing, are columns of numbers.
+const isNumeric = (runs, name) => !(name in runs[0].config)
+  || runs.every(({ config }) => isNumber(config[name]) || config[name] === "none");
+
+function cellOf(run, name, numeric) {
+  if (name in run.config) {
+    const cell = make("td", { textContent: run.config[name], className: numeric ? "number" : "" });
+    if (isNumber(run.config[name])) cell.dataset.value = run.config[name];
+    else if (run.config[name] === "none") cell.classList.add("missing");
+    return cell;
+  }
   const [text, order] = run.metrics[name] ?? ["none"];
   const cell = make("td", { className: "number", textContent: text });
   if (order === undefined || order === "NaN") cell.classList.add("missing");
@@ -46,18 +56,19 @@ function cellOf(run, name) {
 }
 
 async function toggleColumn({ target: { value: name, checked } }) {
-  const { runs } = await runsRecords(), heads = runsTable.tHead.rows[0];
+  const { runs } = await runsRecords(), heads = runsTable.tHead.rows[0], numeric = isNumeric(runs, name);
   closeRuns(runsTable);
   if (!checked) {
     const index = [...heads.cells].findIndex((cell) => cell.dataset.column === name);
+    if (index < 0) return;
     for (const row of [heads, ...runsRows]) row.deleteCell(index);
     return;
   }
   const head = make("th", { scope: "col" }, make("span", { role: "button", tabIndex: 0, textContent: name }));
   head.dataset.column = name;
-  if (!(name in runs[0].config)) head.className = "number";
+  if (numeric) head.className = "number";
   heads.append(head);
-  for (const row of runsRows) row.append(cellOf(runs[row.dataset.run], name));
+  for (const row of runsRows) row.append(cellOf(runs[row.dataset.run], name, numeric));
 }
 
 document.querySelector(".columns").addEventListener("change", toggleColumn);
@@ -80,15 +91,14 @@ async function openRun(button) {
   const row = button.closest("tr"), records = await runsRecords(), run = records.runs[row.dataset.run];
   const isOpen = () => button.getAttribute("aria-expanded") === "true";
   if (!isOpen() || row.nextElementSibling?.className === "details") return;  // clicked again in the meantime
-  const curves = make("div", { className: "curves" });
-  const room = runsTable.parentElement.clientWidth;
-  const panel = make("div", { className: "run" },
+  const label = "validation split over the steps; grey: the other seeds of its group";
+  const curves = make("div", { className: "curves", role: "group", ariaLabel: `Curves of ${run.name}: ${label}` });
+  const panel = make("div", { className: "run-panel" },
     ...(run.error ? [make("p", { className: "error", textContent: run.error })] : []),
     pairs(records.by.map((field) => [field, run.config[field]]).concat([["seed", run.seed]])),
-    curves, pictures(run), commandLine(byId("all-commands").textContent.split("\n")[run.command]),
+    curves, make("p", { className: "quiet", textContent: `Curves: ${label}.` }), ...pictures(run), commandLine(byId("all-commands").textContent.split("\n")[run.command]),
     make("details", {}, make("summary", { textContent: "Config" }),
       pairs(Object.entries({ ...records.common, ...run.config }).sort(([a], [b]) => (a < b ? -1 : 1)))));
-  panel.style.maxWidth = `${room}px`;
   row.after(make("tr", { className: "details" }, make("td", { colSpan: row.cells.length }, panel)));
   await plotted;
   if (!isOpen()) return;
@@ -102,25 +112,34 @@ const pairs = (fields) => make("dl", {}, ...fields.map(([field, value]) =>
 // Those of the run that the page holds.
 function pictures(run) {
   const held = [...document.querySelectorAll(".picture[data-run]")].filter((figure) => figure.dataset.run === run.name);
-  if (!held.length) return make("p", { className: "quiet", textContent: `Its pictures: ${run.folder}/pictures` });
-  return make("div", { className: "pictures" }, ...held.map((figure) => figure.cloneNode(true)));
+  if (held.length) return [make("div", { className: "pictures" }, ...held.map((figure) => figure.cloneNode(true)))];
+  if (!run.pictures) return [];
+  return [make("p", { className: "quiet", textContent: `Its pictures: ${run.folder}/pictures` })];
 }
 
 function commandLine(command) {
-  const code = make("code", { textContent: command });
+  const code = make("code", { textContent: command }), status = make("span", { role: "status" });
   const copy = make("button", { type: "button", textContent: "Copy", onclick: async () => {
-    if (navigator.clipboard) {  // which a page over plain HTTP has not
+    try {
       await navigator.clipboard.writeText(command);
-      copy.textContent = "Copied";
-    } else getSelection().selectAllChildren(code);
+      status.textContent = "copied";
+    } catch {  // a page over plain HTTP has no clipboard, and a browser may refuse it
+      getSelection().selectAllChildren(code);
+      status.textContent = "selected: copy it with the keyboard";
+    }
+    setTimeout(() => { status.textContent = ""; }, 4000);
   } });
-  return make("p", { className: "command" }, code, " ", copy);
+  return make("p", { className: "command" }, code, " ", copy, " ", status);
 }
 
 // A plot for each metric: this run, and behind it the other seeds of its group.
 function drawCurves(place, run, { runs, curves }) {
   const names = Object.keys(curves).filter((name) => name in run.curves);
-  if (!names.length) return place.remove();
+  if (!names.length) {
+    place.nextElementSibling.remove();
+    place.remove();
+    return;
+  }
   const wide = place.clientWidth > 640, others = runs.filter((other) => other.group === run.group && other !== run);
   const style = getComputedStyle(place), count = names.length;
   const axis = { zeroline: false, automargin: true, gridcolor: "#d9dee4" };
@@ -152,17 +171,18 @@ function lightRow(name) {
 }
 
 let lit = null;
-runsTable.addEventListener("pointerover", async ({ target }) => {
-  const id = target.closest("tbody tr[id]")?.id ?? null;
+async function lightRun(id) {
   if (id === lit) return;
   lit = id;
+  const name = id?.slice("run-".length) ?? null;
   await plotted;
-  lightDots(id?.slice("run-".length));
-});
-runsTable.addEventListener("pointerleave", () => {
-  lit = null;
-  lightDots(null);
-});
+  lightDots(name);
+  lightRow(name);
+}
+for (const event of ["pointerover", "focusin"]) {
+  runsTable.addEventListener(event, ({ target }) => lightRun(target.closest("tbody tr[id]")?.id ?? null));
+}
+for (const event of ["pointerleave", "focusout"]) runsTable.addEventListener(event, () => lightRun(null));
 
 // A link to a run, from a dot or a table, shows its row whatever is filtered.
 async function showRun(id) {
@@ -171,4 +191,11 @@ async function showRun(id) {
   if (row.hidden) await showAllRuns();
   row.scrollIntoView({ block: "center" });
 }
-addEventListener("hashchange", () => showRun(decodeURIComponent(location.hash.slice(1))));
+addEventListener("hashchange", () => {
+  const hash = location.hash.slice(1);
+  try {
+    showRun(decodeURIComponent(hash));
+  } catch {  // a name with a percent sign
+    showRun(hash);
+  }
+});

@@ -159,7 +159,8 @@ def open_run(programs: dict[str, Instruments], run: ComparedRun) -> tuple[Instru
     static = {field: value for field, value in run.config.items() if field not in traced}
     program = study.digest({field: value for field, value in static.items() if field.startswith(PROGRAM_FIELDS)})
     if program not in programs:
-        programs[program] = make_instruments(opened, model.load_data(opened.config["data"]))
+        dataset = model.load_data(opened.config["data"])
+        programs[program] = make_instruments(opened, dataset, list(programs.values()))
     return programs[program], programs[program].with_run(opened)
 
 

@@ -5,7 +5,7 @@ trained with for the autoencoder, and else a point. Images are those of the held
 once and for all where training binarises; pictures for the classifier are grey, as vae_jax/metrics/samples.py has them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from vae_jax import data, randomness
 from vae_jax.comparison import intervals
 from vae_jax.data import Dataset, Split
 from vae_jax.inference import TrainedModel
-from vae_jax.metrics import _feature_classifier, aggregate_posterior, samples
+from vae_jax.metrics import _feature_classifier, _information, samples
 from vae_jax.metrics._feature_classifier import Classifier, Pictures
 from vae_jax.models.distributions import Gaussian
 from vae_jax.models.likelihoods import Likelihood
@@ -32,7 +32,7 @@ MAX_IMAGES = 10_000
 VISITS = 16
 PERTURBATION = 0.5
 """By how many standard deviations of the codes every model's codes are moved alike."""
-NEIGHBOURS, BALL_NEIGHBOUR = 10, 5
+NEIGHBOURS, BALL_NEIGHBOUR, MANIFOLD_NEIGHBOUR = 10, 5, 3
 MAX_PAIRED = 1000
 """Images of which every pair of clouds is compared, at most."""
 UNSURE_SHARE = 0.05
@@ -73,6 +73,29 @@ class ImageSet(NamedTuple):
     labels: Labels
 
 
+class Statistics(NamedTuple):
+    """Of the held-out images: what the pictures of all runs are held against.
+
+    Attributes:
+        features: the classifier's.
+        squared_radii: from each image's features to those of its MANIFOLD_NEIGHBOUR-th nearest other image.
+        confidence: the classifier's, of each image.
+        distance: the median over images of that to the nearest training image, over pixels.
+    """
+
+    features: Float[np.ndarray, "image feature"]
+    squared_radii: Float[np.ndarray, " image"]
+    confidence: Float[np.ndarray, " image"]
+    distance: float
+
+
+def make_statistics(classifier: Classifier, train: ImageSet, test: ImageSet) -> Statistics:
+    """The statistics of held-out images."""
+    features, confidence = classifier.features_and_confidence(test.pictures)
+    radii = samples.nearest(features, features, MANIFOLD_NEIGHBOUR + 1)[:, MANIFOLD_NEIGHBOUR]
+    return Statistics(features, radii, confidence, median_distance(_flatten(test.pictures), _flatten(train.pictures)))
+
+
 class Instruments(NamedTuple):
     """What all runs of one program are measured with: the data, the classifier, and what has been compiled.
 
@@ -85,6 +108,7 @@ class Instruments(NamedTuple):
     train: ImageSet
     test: ImageSet
     classifier: Classifier
+    statistics: Statistics
     posterior: Callable | None
     distortion: Callable
     pixel_sd: Callable
@@ -94,8 +118,8 @@ class Instruments(NamedTuple):
         return self.template.with_params(run.config, run.params, run.step)
 
 
-def make_instruments(run: TrainedModel, dataset: Dataset) -> Instruments:
-    """The instruments of a program of which `run` is one."""
+def make_instruments(run: TrainedModel, dataset: Dataset, others: Iterable[Instruments] = ()) -> Instruments:
+    """The instruments of a program of which `run` is one; `others` may have its statistics."""
     section, nets, likelihood = run.config["data"], run.model.nets, run.model.likelihood
     posterior = run.model.variant.posterior
 
@@ -105,12 +129,16 @@ def make_instruments(run: TrainedModel, dataset: Dataset) -> Instruments:
     def pixel_sd(params: Any, z: Array) -> Array:
         return pixel_deviations(likelihood, nets.decode(params["nets"], z))
 
+    train, test = (image_set(split, section["binarize"]) for split in (dataset.train, dataset.test))
+    classifier = _feature_classifier.load_or_train(dataset, section)
+    twin = next((other for other in others if np.array_equal(other.test.pictures, test.pictures)), None)
     return Instruments(
         run,
         dataset,
-        image_set(dataset.train, section["binarize"]),
-        image_set(dataset.test, section["binarize"]),
-        _feature_classifier.load_or_train(dataset, section),
+        train,
+        test,
+        classifier,
+        make_statistics(classifier, train, test) if twin is None else twin.statistics,
         None if posterior is None else jax.jit(partial(posterior, nets)),
         jax.jit(distortion),
         jax.jit(pixel_sd),
@@ -149,9 +177,9 @@ def measure_run(instruments: Instruments, run: TrainedModel) -> dict[str, float]
     training, held_out = (encode_clouds(instruments, run, images.inputs) for images in (train, test))
     codes, count = training.sample(keys[CODES]), len(test.inputs)
     noise = normal(keys[PRIOR], count * -(-MIN_DRAWS // count), run.latent_dim)
-    fitted = measure_decoded(instruments, run, gaussian_draws(codes, noise))
+    fitted = measure_decoded(instruments, run, gaussian_draws(codes, noise), measure_likeness)
     return {
-        **measure_decoded(instruments, run, noise),
+        **measure_decoded(instruments, run, noise, measure_pictures),
         "frechet_fitted": fitted["frechet"],
         "sure_fitted": fitted["sure"],
         "prior_covered": prior_coverage(normal(keys[PRIOR], len(codes), run.latent_dim), codes),
@@ -167,10 +195,10 @@ def measure_run(instruments: Instruments, run: TrainedModel) -> dict[str, float]
 def measure_data(instruments: Instruments) -> dict[str, float]:
     """The same numbers of the data: held-out images beside as many training images, and neighbours in pixels."""
     train, test = instruments.train, instruments.test
-    indices = np.random.default_rng(0).permutation(len(train.pictures))[: len(test.pictures)]
+    images = train.pictures[np.random.default_rng(0).permutation(len(train.pictures))[: len(test.pictures)]]
     return {
-        **measure_pictures(instruments, train.pictures[indices]),
-        "confidence": float(instruments.classifier.features_and_confidence(test.pictures)[1].mean()),
+        **measure_pictures(instruments.statistics, *instruments.classifier.features_and_confidence(images)),
+        "confidence": float(instruments.statistics.confidence.mean()),
         "sure": 1 - UNSURE_SHARE,
         "neighbours": label_agreement(_flatten(test.inputs), test.labels, _flatten(train.inputs), train.labels),
         "prior_covered": 1 - 0.5**BALL_NEIGHBOUR,
@@ -182,25 +210,31 @@ def _flatten(images: Any) -> np.ndarray:
     return np.asarray(images).reshape(len(images), -1)
 
 
-def measure_pictures(instruments: Instruments, pictures: Pictures) -> dict[str, float]:
-    """How good pictures are: Frechet distance, manifolds, confidence, the share as sure as 95% of held-out images."""
-    fake, confidence = instruments.classifier.features_and_confidence(samples.clip_images(pictures))
-    real, real_confidence = instruments.classifier.features_and_confidence(instruments.test.pictures)
-    manifold = samples.manifold(real, fake, 3, BALL_NEIGHBOUR)
-    bar = np.quantile(real_confidence, UNSURE_SHARE, method="inverted_cdf")
+def measure_likeness(statistics: Statistics, features: Rows, confidence: np.ndarray) -> dict[str, float]:
+    """How like the data pictures are: Frechet distance, confidence, the share as sure as 95% of held-out images."""
+    bar = np.quantile(statistics.confidence, UNSURE_SHARE, method="inverted_cdf")
     return {
-        "frechet": samples.frechet(fake, real),
-        "precision": manifold["precision"],
-        "recall": manifold["recall"],
+        "frechet": samples.frechet(features, statistics.features),
         "confidence": float(confidence.mean()),
         "sure": float(np.mean(confidence >= bar)),
     }
 
 
-def measure_decoded(instruments: Instruments, run: TrainedModel, codes: Rows) -> dict[str, float]:
-    """How good decoded codes are, a mean over sets that are each as large as the held-out split."""
+def measure_pictures(statistics: Statistics, features: Rows, confidence: np.ndarray) -> dict[str, float]:
+    """How good pictures are: how like the data, and how much of either lies among the other."""
+    real, radii = statistics.features, statistics.squared_radii
+    shares = samples.precision_recall(real, features, radii, MANIFOLD_NEIGHBOUR)
+    return measure_likeness(statistics, features, confidence) | shares
+
+
+def measure_decoded(
+    instruments: Instruments, run: TrainedModel, codes: Rows, measure: Callable[..., dict[str, float]]
+) -> dict[str, float]:
+    """A measure of decoded codes, a mean over sets that are each as large as the held-out split."""
     sets = np.split(codes, len(codes) // len(instruments.test.inputs))
-    scores = [measure_pictures(instruments, run.decode(rows)) for rows in sets]
+    pictures = (samples.clip_images(run.decode(rows)) for rows in sets)
+    judge = instruments.classifier.features_and_confidence
+    scores = [measure(instruments.statistics, *judge(images)) for images in pictures]
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
 
 
@@ -282,11 +316,15 @@ def measure_visits(
 def measure_novelty(instruments: Instruments, fake: Pictures) -> dict[str, float]:
     """How near draws are to training images: beside held-out images, and beside as many held-out images."""
     draws, training, held_out = map(_flatten, (fake, instruments.train.pictures, instruments.test.pictures))
-    distances = [np.sqrt(samples.nearest_two(rows, training)[:, 0]) for rows in (draws, held_out)]
     return {
-        "distance": float(np.median(distances[0]) / np.median(distances[1])),
+        "distance": median_distance(draws, training) / instruments.statistics.distance,
         "nearer_training": nearer_training(draws, training, held_out),
     }
+
+
+def median_distance(images: Rows, training: Rows) -> float:
+    """The median over images of the distance to the nearest training image."""
+    return float(np.median(np.sqrt(samples.nearest_two(images, training)[:, 0])))
 
 
 def nearer_training(fake: Rows, training: Rows, held_out: Rows) -> float:
@@ -341,6 +379,13 @@ def measure_checkpoints(instruments: Instruments, run: TrainedModel, folder: Pat
         model = run.with_params(config, jax.tree.map(jnp.asarray, evaluation_params(state)), step)
         held_out = encode_clouds(instruments, model, instruments.test.inputs)
         gaussian = Gaussian(jnp.asarray(held_out.mean), 2 * jnp.log(jnp.asarray(held_out.sigma)))
-        divergence = float(aggregate_posterior.rate_parts(gaussian, key, None)[""].mean())
-        records.append({"step": step, **measure_spreads(held_out), "aggregate": divergence})
+        records.append({"step": step, **measure_spreads(held_out), "aggregate": aggregate_divergence(gaussian, key)})
     return records
+
+
+def aggregate_divergence(posterior: Gaussian, key: Key) -> float:
+    """KL(q(z) || N(0, I)) as vae_jax/metrics/aggregate_posterior.py has it, without the other parts of the rate."""
+    z = posterior.sample(key, jnp.arange(len(posterior.mean)))
+    aggregate, _ = _information.log_aggregate(z, posterior)
+    information = posterior.log_prob(z) - aggregate
+    return float(np.asarray(jnp.sum(posterior.kl(), axis=1) - information, np.float64).mean())

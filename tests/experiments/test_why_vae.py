@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from helpers import made_up_studies
@@ -251,8 +252,11 @@ def test_a_study_becomes_a_page(tmp_path, monkeypatch):
     monkeypatch.setattr(_feature_classifier, "STEPS", 100)
     monkeypatch.setattr(measures, "MIN_DRAWS", 300)
     monkeypatch.setattr(measures, "VISITS", 2)
+    statistics = Mock(wraps=measures.make_statistics)
+    monkeypatch.setattr(measures, "make_statistics", statistics)
     page = tmp_path / "page.md"
     assert run_study.main([f"--runs={study_folder}", f"--page={page}"]) == 0
+    statistics.assert_called_once()  # the held-out images are the same for both programs
     study, text = json.loads((tmp_path / "page/digits.json").read_text()), page.read_text()
     assert text == markdown.render({"digits": study}, page)
     assert "digits: Left out of the folder: 1 no runs." in text

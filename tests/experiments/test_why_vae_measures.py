@@ -10,6 +10,9 @@ from scipy.stats import norm
 
 from experiments.why_vae import measures
 from experiments.why_vae.measures import Cloud, ImageSet
+from vae_jax.metrics import aggregate_posterior, samples
+from vae_jax.metrics._feature_classifier import Classifier
+from vae_jax.models.distributions import Gaussian
 from vae_jax.models.likelihoods import gaussian
 
 RANDOM = np.random.default_rng(0)
@@ -69,11 +72,72 @@ def test_the_fitted_gaussian_has_the_mean_and_covariance_of_the_codes():
     np.testing.assert_allclose(np.cov(draws.T), np.cov(codes.T), rtol=1e-3, atol=1e-4)
 
 
-def test_sets_of_draws_are_averaged(monkeypatch):
-    monkeypatch.setattr(measures, "measure_pictures", lambda instruments, pictures: {"mean": float(pictures.mean())})
-    instruments = SimpleNamespace(test=SimpleNamespace(inputs=np.zeros((4, 1))))
-    codes = np.repeat(np.float32([1, 2, 6]), 4)[:, None]
-    assert measures.measure_decoded(instruments, SimpleNamespace(decode=lambda z: z), codes) == {"mean": 3.0}
+def judge(pictures):
+    """Pixels for features, and a confidence between 0 and 1."""
+    features = np.asarray(pictures).reshape(len(pictures), -1)
+    return features, 1 / (1 + np.exp(-features[:, 0]))
+
+
+CLASSIFIER = Classifier(judge, 1.0)
+
+
+def image_set(*pixels):
+    """Images of a row of pixels, without labels."""
+    pictures = np.concatenate(pixels)[:, None, :, None]
+    return ImageSet(pictures, pictures, np.zeros(len(pictures), int))
+
+
+def test_sets_of_draws_are_averaged():
+    instruments = SimpleNamespace(test=image_set(np.zeros((4, 1))), classifier=CLASSIFIER, statistics=None)
+    run = SimpleNamespace(decode=lambda codes: codes[:, None, None])
+    codes = np.repeat(np.float32([0.1, 0.2, 0.6, 5.0]), 4)[:, None]
+
+    def mean(statistics, features, confidence):
+        return {"mean": float(features.mean())}
+
+    found = measures.measure_decoded(instruments, run, codes, mean)
+    np.testing.assert_allclose(found["mean"], (0.1 + 0.2 + 0.6 + 1) / 4, rtol=1e-6)  # clipped, as they are looked at
+
+
+def test_pictures_are_measured_as_the_metric_of_samples_does():
+    train, test = image_set(normal(80, 3)), image_set(normal(60, 3, seed=1))
+    statistics = measures.make_statistics(CLASSIFIER, train, test)
+    real, sure = judge(test.pictures)
+    bar = np.argsort(sure)[2]  # the third of 60: 0.05
+    fake, confidence = judge(np.concatenate([real[bar][None], 0.3 + 1.2 * normal(59, 3, seed=2)]))
+    manifold = samples.manifold(real, fake, 3, 5)
+    found = measures.measure_pictures(statistics, fake, confidence)
+    assert found == {
+        "frechet": samples.frechet(fake, real),
+        "precision": manifold["precision"],
+        "recall": manifold["recall"],
+        "confidence": float(confidence.mean()),
+        "sure": np.mean(confidence >= sure[bar]),
+    }
+    assert len(set(found.values())) == 5
+    assert measures.measure_likeness(statistics, fake, confidence).items() < found.items()
+    distances = np.linalg.norm(real[:, None] - judge(train.pictures)[0][None], axis=-1).min(axis=1)
+    np.testing.assert_allclose(statistics.distance, np.median(distances), rtol=1e-5)
+
+
+def test_programs_on_the_same_held_out_images_share_their_statistics(monkeypatch):
+    monkeypatch.setattr(measures, "image_set", lambda split, binarize: split)
+    monkeypatch.setattr(measures._feature_classifier, "load_or_train", lambda dataset, section: CLASSIFIER)
+    model = SimpleNamespace(nets=None, likelihood=None, variant=SimpleNamespace(posterior=None))
+    run = SimpleNamespace(config={"data": {"binarize": "none"}}, model=model)
+    train, test, thresholded = (image_set(normal(count, 2, seed=count)) for count in (30, 20, 21))
+    first = measures.make_instruments(run, SimpleNamespace(train=train, test=test))
+    other = measures.make_instruments(run, SimpleNamespace(train=train, test=thresholded), [first])
+    second = measures.make_instruments(run, SimpleNamespace(train=train, test=test), [other, first])
+    assert second.statistics is first.statistics
+    assert len(other.statistics.features) == 21
+
+
+def test_the_kl_of_all_clouds_is_that_of_the_metric(key):
+    posterior = Gaussian(jnp.asarray(normal(50, 3)), jnp.asarray(normal(50, 3, seed=1) - 1))
+    expected = aggregate_posterior.rate_parts(posterior, key, None)[""].mean()
+    assert expected > 0.1
+    np.testing.assert_allclose(measures.aggregate_divergence(posterior, key), expected, rtol=1e-6)
 
 
 def test_fresh_images_are_as_near_to_training_as_to_held_out_images():

@@ -121,16 +121,20 @@ def manifold(real: Real, fake: Fake, k: int, density_k: int) -> dict[str, float]
     if fewest <= furthest:
         raise UserError(f"images: {fewest} images are too few for a {furthest}-th nearest neighbour; give more")
     radii = nearest(real, real, furthest + 1)  # the nearest of all is the image itself
-    precise, _ = count_balls(fake, real, radii[:, k])
-    recalled, _ = count_balls(real, fake, nearest(fake, fake, k + 1)[:, k])
     _, balls = count_balls(fake, real, radii[:, density_k])
     covered = nearest(real, fake, 1)[:, 0] <= radii[:, density_k] * np.float32(ROUNDING)
     return {
-        "precision": float(precise.mean()),
-        "recall": float(recalled.mean()),
+        **precision_recall(real, fake, radii[:, k], k),
         "density": float(balls.mean() / density_k),
         "coverage": float(covered.mean()),
     }
+
+
+def precision_recall(real: Real, fake: Fake, squared_radii: Float[np.ndarray, " real"], k: int) -> dict[str, float]:
+    """The share of samples in the data's manifold, whose balls have `squared_radii`, and of data in the samples'."""
+    precise, _ = count_balls(fake, real, squared_radii)
+    recalled, _ = count_balls(real, fake, nearest(fake, fake, k + 1)[:, k])
+    return {"precision": float(precise.mean()), "recall": float(recalled.mean())}
 
 
 @jax.jit

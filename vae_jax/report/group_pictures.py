@@ -107,14 +107,12 @@ def group_pictures(comparison: Comparison) -> GroupPictures | None:
         try:
             opened = _open_shared(programs, run, comparison.checkpoint)
             reference = reference or Input.choose(opened, run.data)
-            if reference is None:
-                return None
-            rows.append(Row(group.name, run.name, _pictures(opened, run, reference)))
+            rows += [Row(group.name, run.name, _pictures(opened, run, reference))] if reference else []
         except Exception as problem:  # whatever a damaged file makes of a run: the report does without
             kind = "" if isinstance(problem, UserError) else f"{type(problem).__name__}: "
             omitted.append(printable(f"{group.name} ({kind}{problem})"))
     originals = reference.picture(reference.images) if reference else b""
-    return GroupPictures(originals, comparison.checkpoint, rows, omitted) if best else None
+    return GroupPictures(originals, comparison.checkpoint, rows, omitted) if rows or omitted else None
 
 
 def _open_shared(programs: dict[str, TrainedModel], run: ComparedRun, checkpoint: str) -> TrainedModel:

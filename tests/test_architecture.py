@@ -374,3 +374,19 @@ def test_nesting_counts_blocks_and_not_what_follows_an_elif():
     assert depth("def f():\n  with x:\n    for i in x:\n      if i:\n        return 1") == 3
     assert depth("def f():\n  if x:\n    def g():\n      if y:\n        return 1") == 1
     assert depth("def f():\n  if x:\n    return 1\n  else:\n    if y:\n      return 1\n    return 2") == 2
+
+
+MARKS = ("<" * 7 + " ", ">" * 7 + " ")
+"""With which a merge leaves what it could not join."""
+
+
+def test_no_file_holds_the_marks_of_a_merge():
+    folders = (*PACKAGES.values(), "docs", "tests")
+    files = [
+        file for folder in folders for kind in ("py", "md", "js", "css") for file in (ROOT / folder).rglob(f"*.{kind}")
+    ]
+    files += [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), ROOT / "mkdocs.yml", ROOT / "constraints.txt"]
+    marked = {
+        str(file.relative_to(ROOT)) for file in files for line in file.read_text().split("\n") if line.startswith(MARKS)
+    }
+    assert not marked

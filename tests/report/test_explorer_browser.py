@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers import browser
+from helpers.accessibility import grave_violations
 from helpers.untrained_run import on_the_page, some_data, untrained
 
 from vae_jax.data import sprites
@@ -133,6 +134,14 @@ def page(opened):
     opened.mouse("mouseMoved", (-30, -30))
     opened.press(".draw button", k=2)
     return opened
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, scheme):
+    page.chromium.media(prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
+    violations = grave_violations(page.chromium)
+    page.chromium.media(prefers_reduced_motion="reduce")
+    assert violations == []
 
 
 def test_a_browser_decodes_as_jax_does_and_complains_of_nothing(page):

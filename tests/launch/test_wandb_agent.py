@@ -142,8 +142,8 @@ class Mirror(writers.WandbMirror):
     def picture(self, file, step):
         self.records.append(file.name)
 
-    def summary(self, values, of="final"):
-        self.values[of] = values
+    def summary(self, values, prefix="final"):
+        self.values[prefix] = values
 
     def close(self, exit_code):
         self.exit_code = exit_code

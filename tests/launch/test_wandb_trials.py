@@ -95,8 +95,8 @@ class Mirror(writers.WandbMirror):
     def metrics(self, record):
         self.records.append(record)
 
-    def summary(self, values, of="final"):
-        self.values[of] = values
+    def summary(self, values, prefix="final"):
+        self.values[prefix] = values
 
     def close(self, exit_code):
         self.exit_code = exit_code

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.made_up_comparison import make_comparison
+from helpers.made_up_comparison import make_comparison, write_report
 from helpers.strict_promotion import strict_promotion
 from helpers.untrained_run import on_the_page, some_data, untrained
 from PIL import Image
@@ -293,8 +293,8 @@ def test_two_runs_are_told_apart():
 
 @pytest.mark.parametrize("kl", [None, "0.1", [1.0], [1.0, None, 0.0, 0.0], [1.0, "x", 0.0, 0.0], [1.0, math.nan, 0, 0]])
 def test_a_damaged_kl_is_none(kl):
-    assert explorer.known_kl({"kl": kl}, 4) is None
-    assert explorer.known_kl({"kl": [1.0, 0, 2.5, 0.0]}, 4) == [1.0, 0, 2.5, 0.0]
+    assert explorer.latent_kl({"kl": kl}, 4) is None
+    assert explorer.latent_kl({"kl": [1.0, 0, 2.5, 0.0]}, 4) == [1.0, 0, 2.5, 0.0]
 
 
 def test_a_kl_that_rounds_to_zero_has_no_sign():
@@ -472,3 +472,19 @@ def test_what_cannot_be_explored_is_an_error_that_names_it(folder, tmp_path, mon
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"no run here \(no config.json\)"):
         cli.explore([f"--workdir={tmp_path / 'nothing'}"])
+
+
+@pytest.mark.parametrize("place", ["explorers", "report"])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_page_has_the_script_that_its_others_need_once_and_first(tmp_path, place, count):
+    fragments = [markup.tag("section", "a latent space", class_="vae-explorer")] * count
+    if place == "report":
+        pytest.importorskip("plotly", reason="plotly is not installed; the extra 'compare' brings it")
+        text = write_report(tmp_path, make_comparison(), fragments).read_text(encoding="utf-8")
+    else:
+        text = explorer.page("explorers", fragments)
+    assert text.count("function make(tag") == 1
+    assert text.count("globalThis.vaeElements ??=") == 1
+    elements, rest = (explorer.ASSETS / "elements.js").read_text(), explorer.script()
+    assert f"<script>{elements}" in text
+    assert (rest in text.partition(elements)[2]) == (place == "explorers" or count > 0)

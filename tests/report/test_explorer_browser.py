@@ -19,7 +19,7 @@ pytestmark = [
 EVIL = "<img src=x onerror=document.title=1>&amp;"
 PIXEL = 0.5 / 255 + decoder_export.TOLERANCE
 """What a grey level on a canvas may be off."""
-BEFORE, AFTER = 34, 10
+SCALE, MARGIN = 34, 10
 """Pixels of a map before its first and after its last number."""
 
 TOOLS = """
@@ -90,19 +90,19 @@ class Page:
 
     def frame(self, n=0):
         """(the middle of a map, how far it reaches from there, pixels of a unit)."""
-        seen = self.evaluate(f"at({n}).explorer.map.frame()")
-        return np.array(seen["centre"]), seen["reach"], seen["unit"]
+        view = self.evaluate(f"at({n}).explorer.map.frame()")
+        return np.array(view["centre"]), view["reach"], view["unit"]
 
     def place(self, point, n=0):
         """Where a point (x, y) of a map is, in pixels."""
         centre, reach, unit = self.frame(n)
         x, y = (np.asarray(point) - centre) * [1, -1]
-        return BEFORE + (x + reach) * unit, AFTER + (y + reach) * unit
+        return SCALE + (x + reach) * unit, MARGIN + (y + reach) * unit
 
     def point(self, place, n=0):
         """Which point of a map is at a place in pixels."""
         centre, reach, unit = self.frame(n)
-        x, y = (np.asarray(place) - [BEFORE, AFTER]) / unit - reach
+        x, y = (np.asarray(place) - [SCALE, MARGIN]) / unit - reach
         return centre + np.array([x, -y])
 
 
@@ -394,6 +394,7 @@ def test_a_codebook_is_moved_by_its_indices(others):
 
     others.press(".name", n, k=0)
     others.evaluate("painted()")
+    assert others.text(".strip .note", n) == "group 0: its most used vectors, by index; the other groups stay."
     values = [int(others.text(".tiles small", n, k)) for k in range(9)]
     assert values == sorted(values)
     assert rare in values
@@ -448,3 +449,14 @@ def test_it_fits_the_screen(others, width):
     others.chromium.resize(width, mobile=width < 500)
     assert others.evaluate("document.documentElement.scrollWidth") <= width
     others.chromium.resize(1400, 2600)
+
+
+@pytest.mark.parametrize("run", [RUNS[0], VQ], ids=["plane", "codebook"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_map_speaks_of_maps_side_by_side_where_there_are_two(chromium, tmp_path, run, count):
+    page = Page(chromium, tmp_path / "page.html", [explorer.fragment(run, DATA, name=str(n)) for n in range(count)])
+    for n in range(count):
+        hint = page.evaluate(f"one({n}, '.hint').innerText")
+        assert ("Maps side by side are to one scale." in hint) == (count == 2)
+        assert hint.endswith(".")
+    assert page.chromium.complaints == []

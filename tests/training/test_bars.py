@@ -8,7 +8,7 @@ import types
 import pytest
 from helpers.terminal import Terminal, patch_size
 
-from vae_jax.training.bars import Progress, watched
+from vae_jax.training.bars import Progress, progress_bar
 
 DATE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
@@ -50,9 +50,9 @@ def test_a_log_has_dated_lines(capsys):
 def test_a_log_waits_for_no_rich():
     """The processes of a sweep write to files, many at once."""
     code = (
-        "import sys; from vae_jax.training.bars import Progress, watched\n"
+        "import sys; from vae_jax.training.bars import Progress, progress_bar\n"
         "progress = Progress(0, 10); progress.advance(5); progress.report(5, 'loss 1.00', lasting=False)\n"
-        "progress.close(); assert list(watched([1, 2], 2)) == [1, 2]; assert 'rich' not in sys.modules"
+        "progress.close(); assert list(progress_bar([1, 2], 2)) == [1, 2]; assert 'rich' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
@@ -110,9 +110,9 @@ def test_a_notebook_has_a_line(monkeypatch, capsys):
     progress.close()
 
 
-def test_what_is_watched_has_a_bar_while_it_is_taken(terminal, monkeypatch):
+def test_items_have_a_bar_while_they_are_taken(terminal, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
-    items = iter(watched([1, 2, 3], 3))
+    items = iter(progress_bar([1, 2, 3], 3))
     assert next(items) == 1
     assert "━" in "\n".join(terminal.shown())
     assert list(items) == [2, 3]

@@ -209,8 +209,8 @@ class Mirror:
     def __init__(self, workdir, settings, config, say=print):
         self.sent.append((workdir, settings["mode"]))
 
-    def summary(self, values, of="final"):
-        self.sent.append((of, values))
+    def summary(self, values, prefix="final"):
+        self.sent.append((prefix, values))
 
     def close(self, exit_code=0):
         self.sent.append("closed")
@@ -220,9 +220,9 @@ def test_what_is_found_of_a_finished_run_goes_to_its_mirror(run_folder, monkeypa
     monkeypatch.setattr(writers, "WandbMirror", Mirror)
     Mirror.sent = []
     assert cli.evaluate([f"--workdir={run_folder}", "--metrics=mig:points=200"]) == 0
-    started, (of, values), closed = Mirror.sent
+    started, (prefix, values), closed = Mirror.sent
     assert started == (run_folder, "disabled")
-    assert (of, closed) == ("final", "closed")
+    assert (prefix, closed) == ("final", "closed")
     assert {"mig:points=200", "elbo"} <= values.keys()
 
 

@@ -167,7 +167,7 @@ def report_failure(name: str, reason: str, mirror: writers.WandbMirror) -> None:
     """Says why a trial has failed, here and to its run in W&B."""
     reason = shorten(printable(reason))
     print(f"error: trial {printable(name)}: {reason}", file=sys.stderr, flush=True)
-    mirror.summary({"error": reason}, of="failed")
+    mirror.summary({"error": reason}, prefix="failed")
     mirror.close(1)
 
 

@@ -70,10 +70,10 @@ MAX_DIFFERENCES = 4
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = (
-    *("decode.js", "explore_pictures.js", "explore_controls.js", "explore_strip.js", "explore_colours.js"),
-    *("explore_line.js", "explore_map.js", "explore.js"),
+    *("elements.js", "decode.js", "explore_pictures.js", "explore_controls.js", "explore_strip.js"),
+    *("explore_colours.js", "explore_line.js", "explore_map.js", "explore.js"),
 )
-"""In the order of what each needs of others."""
+"""In the order of what each needs of others; a report has the first for itself."""
 
 PAGE_STYLE = """\
 :root { color-scheme: light dark; }
@@ -134,7 +134,7 @@ def page(title: str, fragments: Sequence[Html]) -> Html:
     """An HTML page of fragments side by side, which its own policy forbids to load anything."""
     # In a report the heading of a run is below another.
     body = join(tag("h1", title), tag("div", *fragments, class_="vae-explorers", data_heading="h2"))
-    return markup.page(title, PAGE_STYLE + style(), body, script())
+    return markup.page(title, PAGE_STYLE + style(), body, _sources(SCRIPTS))
 
 
 def style() -> str:
@@ -143,14 +143,18 @@ def style() -> str:
 
 
 def script() -> str:
-    """What makes fragments work, to be run once, after the last of them."""
-    return "".join((ASSETS / name).read_text() for name in SCRIPTS)
+    """What makes fragments work, to be run once, after the last of them and after elements.js, as in a report."""
+    return _sources(SCRIPTS[1:])
+
+
+def _sources(names: Sequence[str]) -> str:
+    return "".join((ASSETS / name).read_text() for name in names)
 
 
 def fragment(
     run: TrainedModel, dataset: Dataset, evaluation: dict[str, Any] | None = None, *, name: str, folder: str = ""
 ) -> Html:
-    """The explorer of one run as a piece of HTML; a page of any number of them needs `style` and `script` once.
+    """The explorer of one run as a piece of HTML; a page of them needs `style`, elements.js and `script` once.
 
     Those of the same data within one element of class "vae-explorers" follow one another.
 
@@ -187,7 +191,7 @@ def exploration(
     check_finite(name, "weights", jax.tree.leaves(run.params["nets"]))
     codes = run.encode(images, labels)
     check_finite(name, "codes", [codes])
-    parts = moving_parts(run, codes, known_kl(evaluation, run.latent_dim))
+    parts = moving_parts(run, codes, latent_kl(evaluation, run.latent_dim))
     content = {
         "name": name,
         "about": about(run, "" if folder == name else folder),
@@ -229,7 +233,7 @@ def about(run: TrainedModel, folder: str) -> str:
     return ", ".join([*([folder] if folder else []), *facts, step_caption(run.config, run.step, run.checkpoint)])
 
 
-def known_kl(evaluation: dict[str, Any], latent_dim: int) -> list[Number] | None:
+def latent_kl(evaluation: dict[str, Any], latent_dim: int) -> list[Number] | None:
     """The KL of each latent, nats; None where an evaluation does not have it as numbers (JSON's null is a NaN)."""
     kl = evaluation.get("kl")
     if not isinstance(kl, list) or len(kl) != latent_dim or not all(map(plotly_traces.is_finite, kl)):

@@ -33,12 +33,12 @@ class Style(NamedTuple):
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
     """The plots that this comparison has numbers for, by name."""
-    drawn = {
+    plots = {
         "rate_distortion": rate_distortion(comparison),
         "strength": score_by_strength(comparison),
         "correlation": correlation(comparison),
     }
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    return {name: figure for name, figure in plots.items() if figure is not None}
 
 
 def rate_distortion(comparison: Comparison) -> Figure | None:
@@ -54,15 +54,15 @@ def rate_distortion(comparison: Comparison) -> Figure | None:
     x = plotly_traces.limits([rate for rate, _ in points] or [0.0])
     y = plotly_traces.limits([run.metrics["distortion"] for run in runs.values()])
     lines, names = _elbo_lines(x, y, [rate + distortion for rate, distortion in points])
-    drawn = styles(comparison, {run.group for run in runs.values()})
-    means = [_mean_line(style, rated) for style in drawn]
-    dots = [trace for style in drawn for trace in _rate_dots(style, runs, rated)]
-    keys = [plotly_traces.legend_key(style.family.name, style.colour, style.symbol) for style in drawn]
+    family_styles = styles(comparison, {run.group for run in runs.values()})
+    means = [_mean_line(style, rated) for style in family_styles]
+    dots = [trace for style in family_styles for trace in _rate_dots(style, runs, rated)]
+    keys = [plotly_traces.legend_key(style.family.name, style.colour, style.symbol) for style in family_styles]
     axes = (
         plotly_traces.axis("rate, nats per image", range=x),
         plotly_traces.axis("distortion, nats per image", range=y),
     )
-    names += [name for style in drawn for name in _strength_notes(style, rated, x)]
+    names += [name for style in family_styles for name in _strength_notes(style, rated, x)]
     figure = plotly_traces.figure(lines + means + dots + keys, *axes, names=len(keys), annotations=names)
     if len(rated) < len(runs):
         _add_end_axis(figure, [run for name, run in runs.items() if name not in rated])
@@ -150,37 +150,37 @@ def score_by_strength(comparison: Comparison) -> Figure | None:
     if not runs:
         return None
     scored = {run.group for run in runs.values()}
-    drawn = styles(comparison, scored)
+    family_styles = styles(comparison, scored)
     groups = [group for group in comparison.groups if group.name in scored]
-    positions, axis = _strength_axis([style.family for style in drawn], scored) or _name_axis(groups)
+    positions, axis = _strength_axis([style.family for style in family_styles], scored) or _name_axis(groups)
     traces = []
-    for style in drawn:
+    for style in family_styles:
         summaries = [
             (positions.get(group.name), group.summaries[score])
             for group in style.family.groups
             if group.name in scored and score in group.summaries
         ]
         traces += _family_traces(style.family, summaries, axis["range"], style.colour)
-    look = {group.name: style for style in drawn for group in style.family.groups}
+    look = {group.name: style for style in family_styles for group in style.family.groups}
     for group in groups:
         group_runs = [runs[name] for name in group.runs if name in runs]
         points = [(positions.get(group.name, axis["range"][1]), run.metrics[score]) for run in group_runs]
         traces.append(_dots(look[group.name], group, group_runs, points, (score,), opacity=0.6))
-    traces += [plotly_traces.legend_key(style.family.name, style.colour, style.symbol) for style in drawn]
-    return plotly_traces.figure(traces, axis, plotly_traces.axis(score), names=len(drawn))
+    traces += [plotly_traces.legend_key(style.family.name, style.colour, style.symbol) for style in family_styles]
+    return plotly_traces.figure(traces, axis, plotly_traces.axis(score), names=len(family_styles))
 
 
 def _family_traces(
     family: Family, summaries: Sequence[tuple[Number | None, Summary]], limits: Point, colour: str
 ) -> list[Figure]:
     """The means of a family and their intervals: a band where it has a strength, bars or a level where it has none."""
-    known = [(x, summary) for x, summary in summaries if x is not None and math.isfinite(summary.mean)]
+    points = [(x, summary) for x, summary in summaries if x is not None and math.isfinite(summary.mean)]
     if family.field:
-        line = plotly_traces.line(family.name, [(x, summary.mean) for x, summary in known], colour)
-        band = plotly_traces.band(known, colour)
+        line = plotly_traces.line(family.name, [(x, summary.mean) for x, summary in points], colour)
+        band = plotly_traces.band(points, colour)
         return [band, line] if band else [line]
-    if known:
-        return [plotly_traces.bars(known, colour)]
+    if points:
+        return [plotly_traces.bars(points, colour)]
     if summaries:
         level = summaries[0][1].mean
         return [plotly_traces.line(family.name, [(limits[0], level), (limits[1], level)], colour, dash="dash")]
@@ -219,20 +219,20 @@ def correlation(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def styles(comparison: Comparison, shown: Collection[str]) -> list[Style]:
-    """The families that have a group among those `shown`, with the colours and symbols that pictures give them."""
+def styles(comparison: Comparison, names: Collection[str]) -> list[Style]:
+    """The families that have a group among these `names`, with the colours and symbols that pictures give them."""
     return [
         Style(family, palette.colour(number), palette.symbol(number))
         for number, family in enumerate(families(comparison))
-        if any(group.name in shown for group in family.groups)
+        if any(group.name in names for group in family.groups)
     ]
 
 
-def _strength_axis(drawn: Sequence[Family], scored: Collection[str]) -> tuple[dict[str, Number], Figure] | None:
+def _strength_axis(families: Sequence[Family], scored: Collection[str]) -> tuple[dict[str, Number], Figure] | None:
     """(position of each scored group by its strength, axis): a logarithm where they span much, 0 below."""
     strengths = {
         group.name: strength
-        for family in drawn
+        for family in families
         if family.field
         for group, strength in zip(family.groups, family.strengths, strict=True)
         if group.name in scored
@@ -243,7 +243,7 @@ def _strength_axis(drawn: Sequence[Family], scored: Collection[str]) -> tuple[di
     values = _spaced_values(positions)
     names = [format_short(value, 4) for value in values]
     ticks = {"tickvals": [positions[value] for value in values], "ticktext": names}
-    title = ", ".join(dict.fromkeys(family.field for family in drawn if family.field))
+    title = ", ".join(dict.fromkeys(family.field for family in families if family.field))
     axis = plotly_traces.axis(title, range=plotly_traces.limits(positions.values()), **ticks)
     return {name: positions[strength] for name, strength in strengths.items()}, axis
 

@@ -67,9 +67,9 @@ def line(name: str, points: Sequence[Point], colour: str = GREY, **style: Any) -
     }
 
 
-def band(known: Sequence[tuple[Number, Summary]], colour: str) -> Figure | None:
+def band(summaries: Sequence[tuple[Number, Summary]], colour: str) -> Figure | None:
     """The 95% intervals of the means, filled; a group of one seed has none."""
-    sure = [(x, s.low, s.high) for x, s in known if is_finite(s.low) and is_finite(s.high)]
+    sure = [(x, s.low, s.high) for x, s in summaries if is_finite(s.low) and is_finite(s.high)]
     edge = [(x, high) for x, _, high in sure] + [(x, low) for x, low, _ in reversed(sure)]
     if not edge:
         return None
@@ -79,11 +79,11 @@ def band(known: Sequence[tuple[Number, Summary]], colour: str) -> Figure | None:
     }
 
 
-def bars(known: Sequence[tuple[Number, Summary]], colour: str) -> Figure:
+def bars(summaries: Sequence[tuple[Number, Summary]], colour: str) -> Figure:
     """The means with their intervals as bars."""
-    above = [_reach(summary.mean, summary.high) for _, summary in known]
-    below = [_reach(summary.mean, summary.low) for _, summary in known]
-    return line("", [(x, summary.mean) for x, summary in known], colour) | {
+    above = [_reach(summary.mean, summary.high) for _, summary in summaries]
+    below = [_reach(summary.mean, summary.low) for _, summary in summaries]
+    return line("", [(x, summary.mean) for x, summary in summaries], colour) | {
         "mode": "markers",
         "marker": {"color": colour, "symbol": "line-ew-open", "size": 22},
         "error_y": {"array": above, "arrayminus": below, "symmetric": False, "width": 8, "color": colour},

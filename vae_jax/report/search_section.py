@@ -14,7 +14,7 @@ from vae_jax.report.markup import Html, join, number_cell, plot_place, table, ta
 from vae_jax.report.plotly_traces import GREY, Figure
 from vae_jax.sweeps.trial_records import SearchTrials, as_written
 
-SHOWN = 50
+MAX_TRIALS = 50
 """Trials in the table, the best first."""
 
 COLUMNS = 3
@@ -31,13 +31,13 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 
 
 def _figures(search: SearchTrials) -> dict[str, Figure]:
-    drawn = {}
+    plots = {}
     for number, name in enumerate(search.objectives):
-        drawn[f"search_history_{number}"] = _history(search, name)
-        drawn[f"search_slices_{number}"] = _slices(search, name)
+        plots[f"search_history_{number}"] = _history(search, name)
+        plots[f"search_slices_{number}"] = _slices(search, name)
     if len(search.objectives) > 1:
-        drawn["search_pareto"] = _pareto(search)
-    return drawn
+        plots["search_pareto"] = _pareto(search)
+    return plots
 
 
 def section(comparison: Comparison) -> Html | None:
@@ -155,12 +155,11 @@ def _trial_table(search: SearchTrials) -> Html:
             *(number_cell(trial["values"][name]) for name in search.objectives),
             *(_param_cell(trial["params"][field]) for field in search.space),
         )
-        for trial in trials[:SHOWN]
+        for trial in trials[:MAX_TRIALS]
     ]
-    note = f"The best {SHOWN} of {plural(len(trials), 'trial')}." if len(trials) > SHOWN else ""
-    return join(
-        table("trials", ["runs"], ["trial", *search.objectives, *search.space], rows), tag("p", note, class_="quiet")
-    )
+    note = f"The best {MAX_TRIALS} of {plural(len(trials), 'trial')}." if len(trials) > MAX_TRIALS else ""
+    numbers = ["trial", *search.objectives, *search.space]
+    return join(table("trials", ["runs"], numbers, rows), tag("p", note, class_="quiet"))
 
 
 def _links(runs: Sequence[str]) -> list[Html]:

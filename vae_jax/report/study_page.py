@@ -28,7 +28,7 @@ from vae_jax.report.markup import Html, compressed, data, four_digits, join, num
 from vae_jax.report.plotly_figures import figures
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("report_tables.js", "report_plots.js", "report_runs.js")
+SCRIPTS = ("elements.js", "report_tables.js", "report_plots.js", "report_runs.js")
 Drawn = dict[str, Any]
 """The plots of a page by name, as its script draws them."""
 

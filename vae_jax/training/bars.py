@@ -131,7 +131,7 @@ class Progress:
         return Group(line, Text("\n".join(wrap_line(f"{INDENT}{self._numbers}", width, INDENT, TERM))))
 
 
-def watched(items: Iterable, total: int) -> Iterable:
+def progress_bar(items: Iterable, total: int) -> Iterable:
     """The items; in a terminal, under a bar with the time that remains, which goes when they are all taken."""
     if total < 2 or not redraws(sys.stderr):
         return items

@@ -87,9 +87,9 @@ class TensorboardMirror:
         """Mirrors one PNG file."""
         self._put(lambda file: file.write_picture(f"pictures/{path.stem}", path, step))
 
-    def summary(self, values: Mapping[str, Any], of: str = "final") -> None:
-        """Mirrors an evaluation of the "final" or another checkpoint, at the step that the run has come to."""
-        scalars, step = {f"{of}/{name}": plain(values[name]) for name in values if name not in KEYS}, self._step
+    def summary(self, values: Mapping[str, Any], prefix: str = "final") -> None:
+        """Mirrors an evaluation, as prefix/name, at the step that the run has come to."""
+        scalars, step = {f"{prefix}/{name}": plain(values[name]) for name in values if name not in KEYS}, self._step
         self._put(lambda file: file.write_values(scalars, {}, step))
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from vae_jax.metrics._requests import parse_requests
 from vae_jax.model import Model
 from vae_jax.plots.captions import format_fixed
 from vae_jax.randomness import stream
-from vae_jax.training.bars import watched
+from vae_jax.training.bars import progress_bar
 from vae_jax.training.run_results import VALIDATION
 
 
@@ -63,7 +63,7 @@ def run_metrics(
     prefix = VALIDATION if split == "validation" else ""
     if split == "validation" and dataset.validation is not None:
         dataset = dataset._replace(test=dataset.validation)
-    context, requests, failed = EvaluationContext(run, dataset, watched), parse_requests(words), []
+    context, requests, failed = EvaluationContext(run, dataset, progress_bar), parse_requests(words), []
     key = stream(randomness.evaluation_key(), "metrics")
     for number, request in enumerate(requests, start=1):
         label, position = request.label, f"[{number}/{len(requests)}]"

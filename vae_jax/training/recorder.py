@@ -108,10 +108,10 @@ class Mirrors:
         self._wandb.picture(file, step)
         self._tensorboard.picture(file, step)
 
-    def summary(self, values: Mapping[str, Any], of: str = "final") -> None:
-        """An evaluation of the "final" or another checkpoint."""
-        self._wandb.summary(values, of)
-        self._tensorboard.summary(values, of)
+    def summary(self, values: Mapping[str, Any], prefix: str = "final") -> None:
+        """An evaluation, as prefix/name; of a checkpoint the prefix is "final" or "best"."""
+        self._wandb.summary(values, prefix)
+        self._tensorboard.summary(values, prefix)
 
     def artifact(self, folder: Path) -> None:
         """A folder of checkpoints, which only W&B takes."""

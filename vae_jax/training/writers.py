@@ -142,9 +142,9 @@ class WandbMirror:
 
         self._put(send)
 
-    def summary(self, values: Mapping[str, Any], of: str = "final") -> None:
-        """Mirrors an evaluation of the "final" or another checkpoint in the run's summary."""
-        self._put(lambda run: run.summary.update({f"{of}/{name}": plain(value) for name, value in values.items()}))
+    def summary(self, values: Mapping[str, Any], prefix: str = "final") -> None:
+        """Mirrors an evaluation in the run's summary, as prefix/name."""
+        self._put(lambda run: run.summary.update({f"{prefix}/{name}": plain(value) for name, value in values.items()}))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Mirrors a table."""

@@ -32,24 +32,24 @@ globalThis.vaeDecoder ??= (() => {
     softplus: (v) => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v))),
   };
 
-  const clipped = (v) => Math.min(Math.max(v, 0), 1);
+  const clip = (v) => Math.min(Math.max(v, 0), 1);
 
-  // Of the `parts` numbers that start at `at`, the expected grey level.
+  // Of the `parts` numbers from `start` on, the expected grey level.
   const MEANS = {
-    value: (v, at) => v[at],
-    sigmoid: (v, at) => sigmoid(v[at]),
-    shifted: (v, at) => clipped(v[at] + 0.5),
-    continuous(v, at) {
-      const l = v[at];
-      return Math.abs(l) < 0.1 ? 0.5 + l / 12 - l ** 3 / 720 : clipped(1 / -Math.expm1(-l) - 1 / l);
+    value: (v, start) => v[start],
+    sigmoid: (v, start) => sigmoid(v[start]),
+    shifted: (v, start) => clip(v[start] + 0.5),
+    continuous(v, start) {
+      const l = v[start];
+      return Math.abs(l) < 0.1 ? 0.5 + l / 12 - l ** 3 / 720 : clip(1 / -Math.expm1(-l) - 1 / l);
     },
-    mixture(v, at, parts) {
-      const count = parts / 3, largest = Math.max(...v.subarray(at, at + count));
+    mixture(v, start, parts) {
+      const count = parts / 3, largest = Math.max(...v.subarray(start, start + count));
       let total = 0, sum = 0;
       for (let k = 0; k < count; k++) {
-        const weight = Math.exp(v[at + k] - largest);
+        const weight = Math.exp(v[start + k] - largest);
         total += weight;
-        sum += weight * clipped(v[at + count + k] + (k + 0.5) / count);
+        sum += weight * clip(v[start + count + k] + (k + 0.5) / count);
       }
       return sum / total;
     },
@@ -57,14 +57,14 @@ globalThis.vaeDecoder ??= (() => {
 
   const EPSILON = 1e-6; // in the variance of a norm
 
-  // y[to + j] += sum_i x[from + i] kernel[first + i, j]
-  function addProduct(y, to, outputs, x, from, inputs, kernel, first) {
+  // y[target + j] += sum_i x[source + i] kernel[first + i, j]
+  function addProduct(y, target, outputs, x, source, inputs, kernel, first) {
     for (let i = 0; i < inputs; i++) {
-      const value = x[from + i], at = first + i * outputs;
-      if (value) for (let j = 0; j < outputs; j++) y[to + j] += value * kernel[at + j];
+      const value = x[source + i], offset = first + i * outputs;
+      if (value) for (let j = 0; j < outputs; j++) y[target + j] += value * kernel[offset + j];
     }
   }
-  const filled = (count, bias) => Float32Array.from({ length: count * bias.length }, (_, at) => bias[at % bias.length]);
+  const repeat = (count, bias) => Float32Array.from({ length: count * bias.length }, (_, i) => bias[i % bias.length]);
 
   const LAYERS = {
     dense(x, { shape: [inputs, outputs], kernel, bias }) {
@@ -73,19 +73,19 @@ globalThis.vaeDecoder ??= (() => {
       return y;
     },
     pointwise(x, { shape: [pixels, inputs, outputs], kernel, bias }) {
-      const y = filled(pixels, bias);
+      const y = repeat(pixels, bias);
       for (let n = 0; n < pixels; n++) addProduct(y, n * outputs, outputs, x, n * inputs, inputs, kernel, 0);
       return y;
     },
     // Output pixel (r, s) meets input pixel (r + a - 1, s + b - 1) through tap (a, b) of the 3x3 kernel.
     convolution(x, { shape: [height, width, inputs, outputs], kernel, bias }) {
-      const y = filled(height * width, bias);
+      const y = repeat(height * width, bias);
       for (let pixel = 0; pixel < height * width; pixel++)
         for (let tap = 0; tap < 9; tap++) {
           const row = Math.floor(pixel / width) + Math.floor(tap / 3) - 1, column = (pixel % width) + (tap % 3) - 1;
           if (row < 0 || row >= height || column < 0 || column >= width) continue;
-          const from = (row * width + column) * inputs;
-          addProduct(y, pixel * outputs, outputs, x, from, inputs, kernel, tap * inputs * outputs);
+          const source = (row * width + column) * inputs;
+          addProduct(y, pixel * outputs, outputs, x, source, inputs, kernel, tap * inputs * outputs);
         }
       return y;
     },
@@ -100,25 +100,25 @@ globalThis.vaeDecoder ??= (() => {
         };
         const mean = sum((v) => v), scale = 1 / Math.sqrt(sum((v) => (v - mean) ** 2) + EPSILON);
         for (let n = 0; n < pixels; n++)
-          for (let c = group * size, at = n * channels + c; c < (group + 1) * size; c++, at++)
-            y[at] = (x[at] - mean) * scale * kernel[c] + bias[c];
+          for (let c = group * size, i = n * channels + c; c < (group + 1) * size; c++, i++)
+            y[i] = (x[i] - mean) * scale * kernel[c] + bias[c];
       }
       return y;
     },
-    keep(x, layer, kept) {
-      kept.push(x);
+    keep(x, layer, stack) {
+      stack.push(x);
       return x;
     },
-    add: (x, layer, kept) => kept.pop().map((value, i) => value + x[i]),
+    add: (x, layer, stack) => stack.pop().map((value, i) => value + x[i]),
     // Input pixel (r, s) meets output pixel (2r + a - 1, 2s + b - 1) through tap (a, b) of the 4x4 kernel.
     transposed(x, { shape: [height, width, inputs, tall, wide, outputs], kernel, bias }) {
-      const y = filled(tall * wide, bias);
+      const y = repeat(tall * wide, bias);
       for (let pixel = 0; pixel < height * width; pixel++)
         for (let tap = 0; tap < 16; tap++) {
           const row = 2 * Math.floor(pixel / width) + (tap >> 2) - 1, column = 2 * (pixel % width) + (tap & 3) - 1;
           if (row < 0 || row >= tall || column < 0 || column >= wide) continue;
-          const to = (row * wide + column) * outputs;
-          addProduct(y, to, outputs, x, pixel * inputs, inputs, kernel, tap * inputs * outputs);
+          const target = (row * wide + column) * outputs;
+          addProduct(y, target, outputs, x, pixel * inputs, inputs, kernel, tap * inputs * outputs);
         }
       return y;
     },
@@ -137,27 +137,27 @@ globalThis.vaeDecoder ??= (() => {
   // code -> image, both Float32Array.
   function decoder({ layers, weights, dtype, mean, parts }) {
     const numbers = UNPACK[dtype](weights);
-    let at = 0;
-    const take = (count) => numbers.subarray(at, (at += count));
+    let offset = 0;
+    const take = (count) => numbers.subarray(offset, (offset += count));
     const read = layers.map((layer) => {
       const [kernel, bias] = SIZES[layer.kind](layer.shape).map(take);
       return { ...layer, kernel, bias };
     });
     return (code) => {
-      const kept = [];
+      const stack = [];
       let x = code;
-      for (const layer of read) x = LAYERS[layer.kind](x, layer, kept).map(ACTIVATIONS[layer.activation]);
+      for (const layer of read) x = LAYERS[layer.kind](x, layer, stack).map(ACTIVATIONS[layer.activation]);
       return Float32Array.from({ length: x.length / parts }, (_, i) => MEANS[mean](x, i * parts, parts));
     };
   }
 
   function largestDifference(decode, { codes, images }, size) {
-    const given = float32(codes), expected = float32(images), pixels = (expected.length / given.length) * size;
+    const inputs = float32(codes), targets = float32(images), pixels = (targets.length / inputs.length) * size;
     let largest = 0;
-    for (let n = 0; n * size < given.length; n++)
-      decode(given.subarray(n * size, (n + 1) * size)).forEach((value, i) => {
-        const difference = Math.abs(value - expected[n * pixels + i]);
-        if (!(difference <= largest)) largest = difference; // and so NaN is kept
+    for (let n = 0; n * size < inputs.length; n++)
+      decode(inputs.subarray(n * size, (n + 1) * size)).forEach((value, i) => {
+        const difference = Math.abs(value - targets[n * pixels + i]);
+        if (!(difference <= largest)) largest = difference; // which is so for NaN too
       });
     return largest;
   }

@@ -1,27 +1,28 @@
 // By what the dots of a map are coloured, the key to it, and which values are hidden.
 globalThis.vaeColours ??= (() => {
   "use strict";
-  const { make, button } = globalThis.vaePictures;
-  const NAMED = 20, SWATCHES = 256, DIM = 0.12;
+  const { make } = globalThis.vaeElements;
+  const { button } = globalThis.vaePictures;
+  const MAX_NAMES = 20, SWATCHES = 256, DIM = 0.12;
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
   // A colour "#rrggbb" that is seen on the page: on a dark one, what is dim is mixed with white.
-  function seen(colour) {
-    const levels = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255);
-    const mixed = (share) => levels.map((level) => level + share * (1 - level));
+  function pageColour(colour) {
+    const levels = [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16) / 255);
+    const mix = (share) => levels.map((level) => level + share * (1 - level));
     const luminance = (rgb) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => sum + weight * rgb[i] ** 2.2, 0);
     let share = 0;
-    while (dark.matches && luminance(mixed(share)) < DIM) share += 0.02;
-    return `rgb(${mixed(share).map((level) => Math.round(255 * level)).join(" ")})`;
+    while (dark.matches && luminance(mix(share)) < DIM) share += 0.02;
+    return `rgb(${mix(share).map((level) => Math.round(255 * level)).join(" ")})`;
   }
 
-  // Args: the colourings of a page; the colour of dots where there is none; what is called with each change.
-  function key(colourings, plain, changed) {
+  // Args: the colourings of a page; the colour of dots where there is none; what applies a change to all keys.
+  function key(colourings, plain, apply) {
     const hidden = new Set(), legend = make("div", { className: "legend" });
-    let chosen = colourings[0];
+    let colouring = colourings[0];
     let shades = [];
     const choice = make("select", { ariaLabel: "colour of the dots",
-      onchange: () => changed((own) => own.select(choice.selectedIndex)) });
+      onchange: () => apply((colours) => colours.select(choice.selectedIndex)) });
     choice.append(...colourings.map(({ name }) => make("option", { textContent: name })));
 
     const swatch = (value) => {
@@ -30,19 +31,19 @@ globalThis.vaeColours ??= (() => {
       return mark;
     };
     function toggle(value, ...content) {
-      const label = chosen.name === "class" ? chosen.values[value] : `${chosen.name} ${chosen.values[value]}`;
-      const element = button("", () => changed((own) => own.toggle(value)), { title: label, ariaLabel: label });
+      const { name, values } = colouring, label = name === "class" ? values[value] : `${name} ${values[value]}`;
+      const element = button("", () => apply((colours) => colours.toggle(value)), { title: label, ariaLabel: label });
       element.append(swatch(value), ...content);
       return element;
     }
     // Values with an order, and many, are a ramp with the names of its ends; others have their names beside them.
     function drawLegend() {
-      shades = chosen.colours.map(seen);
-      const { values, ordered } = chosen, name = (value) => make("span", { textContent: values[value] });
+      shades = colouring.colours.map(pageColour);
+      const { values, ordered } = colouring, name = (value) => make("span", { textContent: values[value] });
       const toggles = values.length <= SWATCHES ? values.map((_, value) => value) : [];
-      const all = button("all", () => changed((own) => own.hide([])), { className: "set" });
-      const none = button("none", () => changed((own) => own.hide(toggles)), { className: "set" });
-      if (!ordered && values.length <= NAMED) {
+      const all = button("all", () => apply((colours) => colours.hide([])), { className: "set" });
+      const none = button("none", () => apply((colours) => colours.hide(toggles)), { className: "set" });
+      if (!ordered && values.length <= MAX_NAMES) {
         legend.replaceChildren(...toggles.map((value) => toggle(value, ` ${values[value]}`)), all, none);
         return;
       }
@@ -55,17 +56,17 @@ globalThis.vaeColours ??= (() => {
       toggles.forEach((element, value) => element.setAttribute("aria-pressed", String(!hidden.has(value))));
     }
 
-    const own = {
+    const colours = {
       element: make("div", { className: "key", hidden: !colourings.length },
         make("label", {}, "Coloured by ", choice), legend),
-      colour: (n) => (chosen ? shades[chosen.indices[n]] : plain),
-      state: () => [chosen?.name, ...hidden],
-      visible: (n) => !chosen || !hidden.has(chosen.indices[n]),
+      colour: (n) => (colouring ? shades[colouring.indices[n]] : plain),
+      state: () => [colouring?.name, ...hidden],
+      visible: (n) => !colouring || !hidden.has(colouring.indices[n]),
       words: (n) => colourings.map(({ name, values, indices }) =>
         (name === "class" ? values[indices[n]] : `${name} ${values[indices[n]]}`)).join(", "),
       select(position) {
         choice.selectedIndex = position;
-        chosen = colourings[position];
+        colouring = colourings[position];
         hidden.clear();
         drawLegend();
         mark();
@@ -80,9 +81,9 @@ globalThis.vaeColours ??= (() => {
         mark();
       },
     };
-    if (chosen) own.select(0);
-    dark.addEventListener("change", () => chosen && (drawLegend(), mark()));
-    return own;
+    if (colouring) colours.select(0);
+    dark.addEventListener("change", () => colouring && (drawLegend(), mark()));
+    return colours;
   }
 
   return { key };

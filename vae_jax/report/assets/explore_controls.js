@@ -1,19 +1,16 @@
 // What moves a code, a row each: a latent along its range, or a group of latents from vector to vector of a codebook.
 globalThis.vaeControls ??= (() => {
   "use strict";
-  const { make, button, fixed, clamp } = globalThis.vaePictures;
+  const { make } = globalThis.vaeElements;
+  const { button, fixed, clamp } = globalThis.vaePictures;
   const STOPS = 9;
 
-  // Each kind says its range, its value in a code, the code with another value, and where a strip of images stops.
-  const STRIPS = {
-    latent: "from low to high, the rest of the code as it is",
-    group: "with some of its vectors, those of most use, by their indices; the other groups as they are",
-  };
-
+  // Each kind says its range, its value in a code, the code with another value, where a strip of images stops and what
+  // the strip shows.
   function latent({ dimension, name, low, high, steps }, rendered) {
     const count = rendered ? steps + 1 : STOPS, reach = high - low;
     return {
-      name, about: STRIPS.latent, min: low, max: high, step: reach / steps,
+      name, about: `${name} from low to high, the rest of the code as it is`, min: low, max: high, step: reach / steps,
       read: (code) => code[dimension],
       write: (code, value) => code.map((old, i) => (i === dimension ? value : old)),
       text: (value) => fixed(value, 2),
@@ -25,29 +22,31 @@ globalThis.vaeControls ??= (() => {
   function group({ dimension, group, name, common, allowed }, { size, dim, shared, vectors }) {
     const first = shared ? 0 : group * size * dim;
     const vector = (index) => vectors.subarray(first + index * dim, first + (index + 1) * dim);
-    const distance = (code, index) =>
+    const distanceTo = (code, index) =>
       vector(index).reduce((sum, value, i) => sum + (value - code[dimension + i]) ** 2, 0);
     const nearest = (indices, measure) => {
       let best = 0, least = Infinity;
       for (const index of indices) {
-        const found = measure(index);
-        if (found < least) [best, least] = [index, found];
+        const distance = measure(index);
+        if (distance < least) [best, least] = [index, distance];
       }
       return best;
     };
-    const every = Array.from({ length: size }, (_, index) => index);
-    const read = (code) => nearest(every, (index) => distance(code, index));
+    const vectorIndices = Array.from({ length: size }, (_, index) => index);
+    const read = (code) => nearest(vectorIndices, (index) => distanceTo(code, index));
     return {
-      name, about: STRIPS.group, min: 0, max: size - 1, step: 1, whole: true, read,
+      name, about: `${name}: its most used vectors, by index; the other groups stay.`,
+      min: 0, max: size - 1, step: 1, whole: true, read,
       write(code, value) {
-        const index = nearest(allowed ?? every, (index) => Math.abs(index - value)), moved = code.slice();
+        const index = nearest(allowed ?? vectorIndices, (index) => Math.abs(index - value)), moved = code.slice();
         moved.set(vector(index), dimension);
         return moved;
       },
       text: String,
       stops(current) {
-        const few = common.slice(0, STOPS), others = few.slice(0, few.length === STOPS ? -1 : undefined);
-        return (few.includes(current) ? few : [...others, current]).sort((a, b) => a - b);
+        const indices = common.slice(0, STOPS);
+        if (!indices.includes(current)) indices[Math.min(indices.length, STOPS - 1)] = current;
+        return indices.sort((a, b) => a - b);
       },
       place: (value, stops) => stops.indexOf(value),
     };
@@ -59,9 +58,9 @@ globalThis.vaeControls ??= (() => {
     return sliders.map((slider) => group(slider, book));
   };
 
-  // Args: the explorer; what a page was given of its sliders; what chooses a control for the strip.
-  function rows(explorer, given, unpack, choose) {
-    return kinds(given, unpack).map((control, i) => {
+  // Args: the explorer; the content of its page; how numbers are unpacked; what chooses a control for the strip.
+  function rows(explorer, content, unpack, choose) {
+    return kinds(content, unpack).map((control, i) => {
       const { name, min, max, step, whole } = control;
       const change = ({ target }) => {
         const value = clamp(target.valueAsNumber, min, max);
@@ -71,10 +70,11 @@ globalThis.vaeControls ??= (() => {
       const input = make("input", { type: "range", min, max, step, ariaLabel: name, oninput: change });
       const number = whole && { type: "number", min, max, step, ariaLabel: `index of ${name}`, onchange: change };
       const output = whole ? make("input", number) : make("output");
-      const detail = make("small", { textContent: given.sliders[i].detail });
-      const element = make("div", { className: whole ? "control whole" : "control" }, make("span", {}, title, " ", detail), input, output);
+      const detail = make("small", { textContent: content.sliders[i].detail });
+      const element = make("div", { className: whole ? "control whole" : "control" },
+        make("span", {}, title, " ", detail), input, output);
       element.addEventListener("focusin", () => choose(control));
-      const mark = (chosen) => title.setAttribute("aria-pressed", String(chosen === control));
+      const mark = (choice) => title.setAttribute("aria-pressed", String(choice === control));
       const draw = () => {
         const value = control.read(explorer.code());
         input.value = value;

@@ -1,13 +1,8 @@
-// What the parts of an explorer share: elements, numbers as text, and images on a canvas.
+// What the parts of an explorer share: buttons, numbers as text, and images on a canvas.
 globalThis.vaePictures ??= (() => {
   "use strict";
+  const { make } = globalThis.vaeElements;
 
-  // Texts from outside are set as text, never as markup.
-  function make(tag, properties = {}, ...children) {
-    const element = Object.assign(document.createElement(tag), properties);
-    element.append(...children);
-    return element;
-  }
   const button = (text, onclick, properties = {}) =>
     make("button", { type: "button", textContent: text, onclick, ...properties });
   const canvas = ([height, width], label) => make("canvas", { width, height, ariaLabel: label, role: "img" });
@@ -39,5 +34,5 @@ globalThis.vaePictures ??= (() => {
     context.drawImage(sheet, x, y, width, height, 0, 0, width, height);
   }
 
-  return { make, button, canvas, fixed, clamp, paint, drawTile };
+  return { button, canvas, fixed, clamp, paint, drawTile };
 })();

@@ -1,7 +1,8 @@
 // Images along the control of choice, with the current value marked; a click takes that code.
 globalThis.vaeStrip ??= (() => {
   "use strict";
-  const { make, button, canvas } = globalThis.vaePictures;
+  const { make } = globalThis.vaeElements;
+  const { button, canvas } = globalThis.vaePictures;
   const SLOW = 25, PAUSE = 150; // milliseconds: images that take longer wait for a pause in what moves
 
   function strip(explorer, rendered) {
@@ -9,7 +10,7 @@ globalThis.vaeStrip ??= (() => {
     const mark = make("i", { className: "mark", textContent: "\u25b2" });
     const track = make("div", { className: "track" }, tiles, make("div", { className: "marks" }, mark));
     const element = make("div", { className: "strip" }, title, track);
-    let control = null, stops = [], seen = "", cost = 0, frame = 0, timer = 0;
+    let control = null, stops = [], tilesKey = "", cost = 0, frame = 0, timer = 0;
 
     function tile(value) {
       const picture = canvas(explorer.shape, ""), text = control.text(value);
@@ -27,19 +28,19 @@ globalThis.vaeStrip ??= (() => {
       const base = explorer.base(), code = explorer.code(), current = control.read(code);
       stops = control.stops(current);
       const key = JSON.stringify([control.name, stops, Array.from(control.write(base, stops[0]))]);
-      if (key !== seen && cost > SLOW && !paused) {
+      if (key !== tilesKey && cost > SLOW && !paused) {
         timer = setTimeout(() => paint(true), PAUSE);
         return;
       }
-      const began = performance.now();
-      if (key !== seen) {
+      const startTime = performance.now();
+      if (key !== tilesKey) {
         tiles.replaceChildren(...stops.map(tile));
-        cost = performance.now() - began;
+        cost = performance.now() - startTime;
       }
-      seen = key;
+      tilesKey = key;
       // Of images rendered beforehand, the one shown may lie elsewhere.
-      const along = control.write(base, current).every((value, i) => value === code[i]);
-      const place = along ? control.place(current, stops) : -1;
+      const onStrip = control.write(base, current).every((value, i) => value === code[i]);
+      const place = onStrip ? control.place(current, stops) : -1;
       mark.hidden = place < 0;
       track.style.setProperty("--stops", stops.length);
       mark.style.left = `${(100 * (place + 0.5)) / stops.length}%`;
@@ -52,16 +53,16 @@ globalThis.vaeStrip ??= (() => {
       if (control) frame = requestAnimationFrame(() => paint());
     }
 
-    function choose(wanted) {
-      if (wanted === control) return;
-      control = wanted;
+    function choose(choice) {
+      if (choice === control) return;
+      control = choice;
       cost = 0;
       const start = rendered ? "held-out image 0, rendered beforehand, " : "";
-      title.textContent = `${start}${control.name} ${control.about}`;
+      title.textContent = `${start}${control.about}`;
       draw();
     }
 
-    return { element, draw, choose, ready: () => draw((seen = "")) };
+    return { element, draw, choose, ready: () => draw((tilesKey = "")) };
   }
 
   return { strip };

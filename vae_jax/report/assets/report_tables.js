@@ -1,11 +1,5 @@
-"use strict";
 
-// An element with its properties and children; what is no element is text, never markup.
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
+const { make } = globalThis.vaeElements;
 
 // The text that the page holds compressed under an id.
 async function unpack(id) {

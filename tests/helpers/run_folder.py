@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vae_jax.training.writers import TIMINGS, read_metrics
+from vae_jax.files import read_records
+from vae_jax.training.writers import TIMINGS
 
 
 def steps(folder: Path) -> list[int]:
@@ -25,7 +26,7 @@ def digest(folder: Path) -> tuple[int, str]:
 
 def records(folder: Path) -> list[dict[str, Any]]:
     """The metrics of a run but for timings."""
-    rows = read_metrics(folder / "metrics.jsonl")
+    rows = read_records(folder / "metrics.jsonl")
     return [{name: value for name, value in row.items() if name not in TIMINGS} for row in rows]
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from vae_jax.training.writers import read_metrics
+from vae_jax.files import read_records
 
 
 def wait_for(condition, process, seconds=120):
@@ -16,4 +16,4 @@ def wait_for(condition, process, seconds=120):
 
 def reached(workdir, step):
     """Whether a record of this step or a later one is written, as a condition to wait for."""
-    return lambda: any(record["step"] >= step for record in read_metrics(workdir / "metrics.jsonl"))
+    return lambda: any(record["step"] >= step for record in read_records(workdir / "metrics.jsonl"))

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helpers.slurm_cluster import Cluster, wait_for
+from vae_jax.files import read_records
 from vae_jax.launch.slurm_queue import submitted_jobs
 from vae_jax.sweeps import study
-from vae_jax.training.writers import TIMINGS, read_metrics
+from vae_jax.training.writers import TIMINGS
 
 CONFIG = """
 import os, time
@@ -177,6 +178,6 @@ class Lab:
 def _results(folder: Path) -> Results:
     records = [
         {name: value for name, value in record.items() if name not in TIMINGS}
-        for record in read_metrics(folder / "metrics.jsonl")
+        for record in read_records(folder / "metrics.jsonl")
     ]
     return Results(study.read_json(folder / "evaluation.json"), records)

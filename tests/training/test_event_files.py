@@ -11,6 +11,7 @@ from helpers.run_folder import digest, records
 from helpers.small_run import train_small
 from PIL import Image
 
+from vae_jax.files import read_records
 from vae_jax.plots import run_pictures
 from vae_jax.training import background, event_files, writers
 
@@ -51,7 +52,7 @@ def scalars(folder, tag):
 
 
 def expected(folder, split, name):
-    rows = writers.read_metrics(folder / "metrics.jsonl")
+    rows = read_records(folder / "metrics.jsonl")
     return [(row["step"], np.float32(row[name])) for row in rows if row["split"] == split]
 
 

@@ -19,8 +19,8 @@ from helpers.small_run import words
 
 import vae_jax
 from vae_jax import cli
+from vae_jax.files import read_records
 from vae_jax.training import processes as processes_module
-from vae_jax.training.writers import read_metrics
 
 pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[2]
@@ -125,7 +125,7 @@ def test_two_processes_are_the_run_of_one_on_as_many_devices(undisturbed, tmp_pa
     assert cli.train([*fields(**{"parallel.devices": 4}), f"--workdir={tmp_path}"]) == 0
     near = functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-4)
     jax.tree.map(near, vae_jax.open_run(undisturbed[0]).params, vae_jax.open_run(tmp_path).params)
-    ours, theirs = (read_metrics(folder / "metrics.jsonl") for folder in (undisturbed[0], tmp_path))
+    ours, theirs = (read_records(folder / "metrics.jsonl") for folder in (undisturbed[0], tmp_path))
     assert [(record["step"], record["split"]) for record in ours] == [(r["step"], r["split"]) for r in theirs]
     for record, other in zip(ours, theirs, strict=True):
         near(record["loss"], other["loss"])

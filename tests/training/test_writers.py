@@ -13,6 +13,7 @@ import pytest
 from helpers.wandb_server import serve
 
 from vae_jax import files
+from vae_jax.files import read_records
 from vae_jax.training import background, writers
 
 SETTINGS = {"project": "lab", "entity": "", "group": "sweep", "name": "first", "tags": ("beta", "digits")}
@@ -79,7 +80,7 @@ def test_lines_that_are_no_record_are_kept_aside_and_no_record_is_lost(tmp_path)
     path, said = tmp_path / "metrics.jsonl", []
     rows = [json.dumps({"step": step, "split": "train"}).encode() for step in range(1, 9)]
     path.write_bytes(b"\n".join([rows[0], *BAD_LINES, b"", *rows[1:], b'{"step": 9, "sp']))
-    assert [record["step"] for record in writers.read_metrics(path)] == list(range(1, 9))
+    assert [record["step"] for record in read_records(path)] == list(range(1, 9))
     file = writers.MetricsFile(path, 7, said.append)
     file.close()
     assert path.read_bytes().splitlines() == rows[:7]
@@ -93,7 +94,7 @@ def test_a_blank_line_costs_no_record(tmp_path):
     path, said = tmp_path / "metrics.jsonl", []
     path.write_text('{"step": 1}\n\n{"step": 2}\n')
     writers.MetricsFile(path, 2, said.append).close()
-    assert [record["step"] for record in writers.read_metrics(path)] == [1, 2]
+    assert [record["step"] for record in read_records(path)] == [1, 2]
     assert not said
 
 

@@ -20,13 +20,12 @@ from vae_jax.config.free_fields import decisive_fields
 from vae_jax.config.parse import check_config, read_config
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError, errors_of
-from vae_jax.files import read_json, user_path, write_json
+from vae_jax.files import read_json, read_records, user_path, write_json
 from vae_jax.inference import TrainedModel
 from vae_jax.plots.captions import variant_caption
 from vae_jax.training import open_run as checkpoints
 from vae_jax.training.evaluate_run import evaluate_run
 from vae_jax.training.train_run import train_in_folder
-from vae_jax.training.writers import read_metrics
 from vae_jax.typing import Key
 
 
@@ -57,7 +56,7 @@ class TrainedRun(TrainedModel):
     @property
     def history(self) -> History:
         """The records of its training so far, as metrics.jsonl has them; a list of dicts, which pandas takes too."""
-        return History(read_metrics(self._existing_folder() / "metrics.jsonl"))
+        return History(read_records(self._existing_folder() / "metrics.jsonl"))
 
     @functools.cached_property
     def dataset(self) -> Dataset:

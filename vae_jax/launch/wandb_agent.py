@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.config.command_line import Overrides
 from vae_jax.errors import UserError
-from vae_jax.files import read_json, write_json
+from vae_jax.files import read_json, read_records, write_json
 from vae_jax.launch.slurm_queue import lock_unqueued
 from vae_jax.launch.stopping import StopSignals, catch_stop_signals
 from vae_jax.phrases import printable, shorten
@@ -247,7 +247,7 @@ def upload(folder: Path, config: ConfigDict) -> None:
 
 def send_records(folder: Path, config: ConfigDict, mirror: writers.WandbMirror) -> None:
     """Sends the records and results of a run that has ended, and ends its run in W&B."""
-    for record in writers.read_metrics(folder / "metrics.jsonl"):
+    for record in read_records(folder / "metrics.jsonl"):
         mirror.metrics(record)
     step = read_json(folder / "evaluation.json").get("step", config.train.steps)
     for picture in sorted((folder / "pictures").glob("*.png")):

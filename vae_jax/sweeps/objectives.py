@@ -11,11 +11,10 @@ from ml_collections import ConfigDict
 from vae_jax import model
 from vae_jax.config.command_line import Overrides
 from vae_jax.errors import UserError, unknown_name
-from vae_jax.files import read_json
+from vae_jax.files import read_json, read_records
 from vae_jax.metrics import DIRECTIONS, HELD_OUT, agreement, get, higher_is_better, is_metric, names, unit
 from vae_jax.metrics._result_names import metric_name, result_label
 from vae_jax.training.run_results import VALIDATION
-from vae_jax.training.writers import read_metrics
 
 WAYS = {"min": False, "max": True}
 
@@ -62,7 +61,7 @@ class Objective(NamedTuple):
     def at_step(self, folder: Path, step: int) -> float:
         """Its value at a step of a run; NaN where it was not evaluated there."""
         try:
-            records = read_metrics(folder / "metrics.jsonl")
+            records = read_records(folder / "metrics.jsonl")
         except OSError:
             return math.nan
         values = [r.get(self.label) for r in records if r["step"] == step and r.get("split") == "validation"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vae_jax.files import plain
+from vae_jax.files import plain, read_records
 from vae_jax.training.background import BackgroundCalls
-from vae_jax.training.writers import BINS, KEYS, read_metrics, split_values
+from vae_jax.training.writers import BINS, KEYS, split_values
 
 CLOSE_SECONDS = 30.0
 """For which the end of a run waits for what is not written yet."""
@@ -73,7 +73,7 @@ class TensorboardMirror:
         if is_enabled:
             # Read here, before what comes next is in the file.
             is_new = not any(folder.glob("*tfevents*"))
-            records = read_metrics(folder / "metrics.jsonl")
+            records = read_records(folder / "metrics.jsonl")
             self._missing = [record for record in records if is_new or record["step"] >= step]
             self._calls = BackgroundCalls("tensorboard", self._start, lambda file, code: file.close(), say)
             self._calls.thread.start()

@@ -8,11 +8,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vae_jax.files import read_json, write_json
+from vae_jax.files import read_json, read_records, write_json
 from vae_jax.training.run import TrainingRun
 from vae_jax.training.selection import finite_score
 from vae_jax.training.train_run import finished
-from vae_jax.training.writers import read_metrics
 
 Prune = Callable[[int, Sequence[Path]], Mapping[Path, dict[str, Any]]]
 """(step, folders of all members) -> what dropped.json says of each that is dropped there.
@@ -54,7 +53,7 @@ def _dropped_at(folder: Path) -> float:
         return math.inf
     step = read_json(file).get("step")
     if type(step) is not int:  # a damaged file: no record is later
-        step = max((record["step"] for record in read_metrics(folder / "metrics.jsonl")), default=0)
+        step = max((record["step"] for record in read_records(folder / "metrics.jsonl")), default=0)
     return float(step)
 
 
@@ -110,7 +109,7 @@ def lower_half(rung: int, folders: Sequence[Path]) -> dict[Path, dict[str, Any]]
 def bound_at(folder: Path, step: int) -> float | None:
     """The score of a member's evaluation at `step`; None where it was not evaluated there."""
     try:
-        records = read_metrics(folder / "metrics.jsonl")
+        records = read_records(folder / "metrics.jsonl")
     except OSError:
         return None
     for record in records:

@@ -17,7 +17,7 @@ from vae_jax import model
 from vae_jax.config.parse import MODULE_FOLDERS
 from vae_jax.config.run_end import STOPPED_EARLY
 from vae_jax.errors import UserError, message_of
-from vae_jax.files import read_json, write_json
+from vae_jax.files import read_json, read_records, write_json
 from vae_jax.jax_flags import recorded_flags
 from vae_jax.phrases import plural, printable
 from vae_jax.randomness import root_key
@@ -32,7 +32,6 @@ from vae_jax.training.run_results import VALIDATION, Results
 from vae_jax.training.selection import checkpoint_score, decline, finite_score, patience_step
 from vae_jax.training.setup import Setup
 from vae_jax.training.step import TrainState, evaluation_params
-from vae_jax.training.writers import read_metrics
 from vae_jax.typing import Key
 
 Errors = type[Exception] | tuple[type[Exception], ...]
@@ -265,6 +264,6 @@ class TrainingRun:
 def _read_scores(file: Path, step: int) -> dict[int, float]:
     """The scores of the evaluations up to `step`, by their steps."""
     records = [
-        record for record in read_metrics(file) if record["step"] <= step and record.get("split") == "validation"
+        record for record in read_records(file) if record["step"] <= step and record.get("split") == "validation"
     ]
     return {record["step"]: score for record in records if (score := finite_score(record)) is not None}

@@ -24,7 +24,6 @@ from vae_jax.files import (
     plain,
     read_json,
     read_lines,
-    read_records,
     replacement,
     write_text,
 )
@@ -48,11 +47,6 @@ TRIAL_FILE, STOP_FILE = Path("wandb", "trial.json"), Path("wandb", "stopped")
 
 START_SECONDS, FINISH_SECONDS = 10.0, 20.0
 """W&B's own limits on the start of a run and on its last uploads."""
-
-
-def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a line that is no record is left out."""
-    return read_records(file)
 
 
 class MetricsFile:

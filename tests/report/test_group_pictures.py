@@ -74,6 +74,15 @@ def test_the_section_names_every_row_and_what_is_missing(comparison):
     assert "(of other data)" in section
 
 
+def test_rows_that_a_page_has_no_room_for_are_named(comparison, monkeypatch):
+    whole = group_pictures.group_pictures(comparison)
+    first = sum(map(len, whole.rows[0].pictures))
+    monkeypatch.setattr(group_pictures, "MAX_BYTES", first)
+    pictures = group_pictures.group_pictures(comparison)
+    assert pictures.rows == whole.rows[:1]
+    assert [f"{row.group} (no room in the page)" for row in whole.rows[1:]] == pictures.omitted[-len(whole.rows) + 1 :]
+
+
 def test_why_nothing_is_shown_is_said_where_no_run_can_be_opened(comparison, tmp_path):
     runs = [run._replace(folder=str(tmp_path / run.name)) for run in comparison.runs]
     pictures = group_pictures.group_pictures(comparison._replace(runs=runs))

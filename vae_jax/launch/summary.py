@@ -34,7 +34,7 @@ class Group(NamedTuple):
     """Runs that differ in their seeds alone.
 
     Attributes:
-        name: what tells it from the others.
+        name: of the fields in which it differs from the others.
         configs: of its runs, flat.
         runs: how many have begun.
         ended: how many have ended, of them `done` well.
@@ -91,7 +91,7 @@ def _group(
 
 
 def remaining_seconds(program: GroupProgress, folder: Path) -> float | None:
-    """Seconds that a program still takes, at the speed that its folder tells; None where it tells none."""
+    """Seconds that a program still takes, at the speed that its folder records; None where it records none."""
     steps, seconds = study.read_speed(folder, program.id)
     return program.remaining_seconds(seconds / steps) if steps else None
 

@@ -4,6 +4,7 @@ A row a group, of its best run by the validation split, one below the other: the
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ from vae_jax.training.open_run import open_run
 
 SHOWN = 16
 """Images in a row."""
+
+MAX_BYTES = 3_000_000
+"""Of all rows, before their encoding adds a third."""
 
 MOST_ROWS = 24
 """Groups with a row, the best first."""
@@ -112,7 +116,15 @@ def group_pictures(comparison: Comparison) -> GroupPictures | None:
             kind = "" if isinstance(problem, UserError) else f"{type(problem).__name__}: "
             omitted.append(printable(f"{group.name} ({kind}{problem})"))
     originals = reference.picture(reference.images) if reference else b""
-    return GroupPictures(originals, comparison.checkpoint, rows, omitted) if rows or omitted else None
+    fitting = rows[: _fitting_count(rows)]
+    omitted += [f"{row.group} (no room in the page)" for row in rows[len(fitting) :]]
+    return GroupPictures(originals, comparison.checkpoint, fitting, omitted) if rows or omitted else None
+
+
+def _fitting_count(rows: Sequence[Row]) -> int:
+    """How many rows, from the first, have MAX_BYTES together at most."""
+    sizes = np.cumsum([sum(map(len, row.pictures)) for row in rows])
+    return int(np.sum(sizes <= MAX_BYTES))
 
 
 def _open_shared(programs: dict[str, TrainedModel], run: ComparedRun, checkpoint: str) -> TrainedModel:

@@ -111,8 +111,9 @@ const pairs = (fields) => make("dl", {}, ...fields.map(([field, value]) =>
 
 // Those of the run that the page holds.
 function pictures(run) {
-  const held = [...document.querySelectorAll(".picture[data-run]")].filter((figure) => figure.dataset.run === run.name);
-  if (held.length) return [make("div", { className: "pictures" }, ...held.map((figure) => figure.cloneNode(true)))];
+  const figures = [...document.querySelectorAll(".picture[data-run]")].filter(({ dataset }) => dataset.run === run.name);
+  const copies = figures.map((figure) => figure.cloneNode(true));
+  if (copies.length) return [make("div", { className: "pictures" }, ...copies)];
   if (!run.pictures) return [];
   return [make("p", { className: "quiet", textContent: `Its pictures: ${run.folder}/pictures` })];
 }
